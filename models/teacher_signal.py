@@ -1,0 +1,96 @@
+"""What the teacher knows at the target positions of a batch, behind one interface (DESIGN.md, section 3).
+
+Row n of a signal belongs to the n-th label that is not -100, in row-major order of ``labels``. Losses see only this;
+where it came from (a file in one of three encodings, a live teacher) is the dataset's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+SignalT = TypeVar("SignalT", bound="TeacherSignal")
+
+
+class TeacherSignal:
+    """Base of the three encodings: N target positions over a vocabulary of V tokens."""
+
+    @property
+    def num_positions(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def vocab_size(self) -> int:
+        raise NotImplementedError
+
+    def _map(self: SignalT, function) -> SignalT:
+        changes = {f.name: function(v) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}  # type: ignore[arg-type]
+        return replace(self, **changes)  # type: ignore[type-var]
+
+    def to(self: SignalT, device: torch.device | str, non_blocking: bool = False) -> SignalT:
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self: SignalT) -> SignalT:
+        return self._map(lambda tensor: tensor.pin_memory())
+
+
+@dataclass
+class DenseSignal(TeacherSignal):
+    """The whole row of logits. ``logits`` [N, V], any float type."""
+
+    logits: Tensor
+
+    @property
+    def num_positions(self) -> int:
+        return self.logits.shape[0]
+
+    @property
+    def vocab_size(self) -> int:
+        return self.logits.shape[1]
+
+
+@dataclass
+class TopKSignal(TeacherSignal):
+    """The k largest logits and the mass of the rest.
+
+    ids [N, k] int64; logits [N, k] float32, falling; tail_log_mass [N, G] float32: for each inverse temperature
+    b in ``inverse_temperatures`` [G] (rising) the exact log of the sum over the tail of exp(b * logit);
+    tail_shape [V] float32 or None: the file's mean logits, which give the tail a shape.
+    """
+
+    ids: Tensor
+    logits: Tensor
+    tail_log_mass: Tensor
+    inverse_temperatures: Tensor
+    full_vocab_size: int
+    tail_shape: Tensor | None = None
+
+    @property
+    def num_positions(self) -> int:
+        return self.ids.shape[0]
+
+    @property
+    def vocab_size(self) -> int:
+        return self.full_vocab_size
+
+
+@dataclass
+class HiddenSignal(TeacherSignal):
+    """The decoder's last state as the head sees it, and the head: logits = hidden @ head.T, exact at any temperature.
+
+    hidden [N, d] float32 or float16; head [V, d].
+    """
+
+    hidden: Tensor
+    head: Tensor
+
+    @property
+    def num_positions(self) -> int:
+        return self.hidden.shape[0]
+
+    @property
+    def vocab_size(self) -> int:
+        return self.head.shape[0]

@@ -1,0 +1,14 @@
+"""Where derived artefacts that can be made again (bridges, indices of read-only data) are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_dir(name: str) -> Path:
+    """Folder ``name`` below ``$DISTIL_CACHE`` (default ``~/.cache/assertion-distillation``), created if missing."""
+    root = os.environ.get("DISTIL_CACHE") or "~/.cache/assertion-distillation"
+    path = Path(root).expanduser() / name
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,28 @@
+"""Errors that a user can act on, and how an entry point reports them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line: what is wrong, where, what to do."""
+
+
+def run_main(main: Callable[[], int | None]) -> None:
+    """Run an entry point; a UserError becomes one line on stderr and exit code 2, Ctrl-C exits 130."""
+    try:
+        code = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away; nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code or 0)
