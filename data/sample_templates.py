@@ -1,0 +1,1017 @@
+"""The families of ``sample_corpus.py``: Java with ``$name`` for what changes from class to class and test to test.
+
+``$C`` class, ``$v`` the test's variable, ``$a < $b < $c`` numbers, ``$s $t $u`` different words, ``$x $y`` currencies;
+the other names are the family's own words (``$f`` as it is, ``$F`` with a capital).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DOMAINS = (
+    "Order", "Visit", "Ticket", "Page", "Score", "Coin", "Seat", "Parcel", "Book", "Track", "Lamp", "Door", "Room",
+    "River", "Garden", "Market", "Station", "Letter", "Photo", "Recipe", "Planet", "Harbour", "Engine", "Window",
+    "Bridge", "Forest", "Violin", "Camera", "Island", "Tower",
+)  # fmt: skip
+WORDS = (
+    "apple", "pear", "plum", "cherry", "grape", "lemon", "melon", "peach", "mango", "olive", "onion", "pepper",
+    "carrot", "celery", "garlic", "ginger", "almond", "walnut", "barley", "coffee", "butter", "cheese", "honey",
+    "bread",
+)  # fmt: skip
+CURRENCIES = ("EUR", "USD", "GBP", "CHF", "SEK", "JPY")
+
+
+@dataclass(frozen=True)
+class Family:
+    """``kinds``: second halves of class names; ``words``: choices by placeholder; ``tests``: sections ``@ name``."""
+
+    kinds: tuple[str, ...]
+    words: dict[str, tuple[str, ...]]
+    source: str
+    tests: str
+
+
+COUNTER = Family(
+    ("Counter", "Tally", "Meter"),
+    {
+        "f": ("total", "count", "amount", "level", "volume", "weight"),
+        "add": ("add", "record", "accept", "include"),
+        "reset": ("reset", "clear", "restart"),
+    },
+    """
+private int $f;
+
+public int get$F() {
+    return $f;
+}
+
+public void $add(int value) {
+    if (value < 0) {
+        throw new IllegalArgumentException("negative $f");
+    }
+    $f += value;
+}
+
+public void $reset() {
+    $f = 0;
+}
+
+public boolean isEmpty() {
+    return $f == 0;
+}
+
+public boolean isAtLeast(int limit) {
+    return $f >= limit;
+}
+""",
+    """
+@ startsWithout$F
+$C $v = new $C();
+assertEquals(0, $v.get$F());
+assertTrue($v.isEmpty());
+@ ${add}Changes$F
+$C $v = new $C();
+$v.$add($a);
+assertEquals($a, $v.get$F());
+assertFalse($v.isEmpty());
+@ ${add}TwiceGivesSum
+$C $v = new $C();
+$v.$add($b);
+$v.$add($a);
+assertEquals($b + $a, $v.get$F());
+@ ${reset}Removes$F
+$C $v = new $C();
+$v.$add($c);
+$v.$reset();
+assertEquals(0, $v.get$F());
+assertTrue($v.isEmpty());
+@ isAtLeastComparesWithLimit
+int limit = $b;
+$C $v = new $C();
+$v.$add(limit);
+assertTrue($v.isAtLeast(limit));
+assertFalse($v.isAtLeast(limit + 1));
+@ ${add}RefusesNegative
+$C $v = new $C();
+try {
+    $v.$add(-$a);
+    fail();
+} catch (IllegalArgumentException e) {
+    assertEquals("negative $f", e.getMessage());
+}
+""",
+)
+
+STACK = Family(
+    ("Stack", "Pile", "Tray"),
+    {
+        "push": ("push", "place", "put", "load"),
+        "pop": ("pop", "take", "remove"),
+        "peek": ("peek", "top", "last"),
+    },
+    """
+private final Deque<String> items = new ArrayDeque<>();
+
+public void $push(String item) {
+    items.push(item);
+}
+
+public String $pop() {
+    if (items.isEmpty()) {
+        throw new IllegalStateException("nothing to $pop");
+    }
+    return items.pop();
+}
+
+public String $peek() {
+    return items.peek();
+}
+
+public int size() {
+    return items.size();
+}
+
+public boolean isEmpty() {
+    return items.isEmpty();
+}
+""",
+    """
+@ isEmptyAtFirst
+$C $v = new $C();
+assertTrue($v.isEmpty());
+assertNull($v.$peek());
+@ ${push}MakesNonEmpty
+$C $v = new $C();
+$v.$push("$s");
+assertFalse($v.isEmpty());
+assertEquals(1, $v.size());
+@ ${pop}ReturnsNewest
+$C $v = new $C();
+$v.$push("$s");
+$v.$push("$t");
+assertEquals("$t", $v.$pop());
+assertEquals("$s", $v.$pop());
+@ ${peek}KeepsItem
+$C $v = new $C();
+$v.$push("$u");
+assertEquals("$u", $v.$peek());
+assertEquals(1, $v.size());
+@ sizeCountsItems
+$C $v = new $C();
+$v.$push("$u");
+$v.$push("$s");
+assertEquals(2, $v.size());
+@ ${pop}FailsWhenEmpty
+try {
+    new $C().$pop();
+    fail();
+} catch (IllegalStateException e) {
+    assertEquals("nothing to $pop", e.getMessage());
+}
+""",
+)
+
+RANGE = Family(
+    ("Range", "Interval", "Span"),
+    {
+        "low": ("lower", "start", "first", "minimum"),
+        "high": ("upper", "end", "last", "maximum"),
+        "clamp": ("clamp", "limit", "restrict"),
+    },
+    """
+private final int $low;
+private final int $high;
+
+public $C(int $low, int $high) {
+    this.$low = $low;
+    this.$high = $high;
+}
+
+public int get$Low() {
+    return $low;
+}
+
+public int get$High() {
+    return $high;
+}
+
+public int length() {
+    return $high - $low;
+}
+
+public boolean contains(int value) {
+    return value >= $low && value <= $high;
+}
+
+public int $clamp(int value) {
+    return Math.max($low, Math.min($high, value));
+}
+""",
+    """
+@ keepsBounds
+$C $v = new $C($a, $b);
+assertEquals($a, $v.get$Low());
+assertEquals($b, $v.get$High());
+@ lengthIsDifference
+$C $v = new $C($a, $c);
+assertEquals($c - $a, $v.length());
+@ containsBounds
+int $low = $a;
+int $high = $b;
+$C $v = new $C($low, $high);
+assertTrue($v.contains($low));
+assertTrue($v.contains($high));
+@ containsNothingOutside
+int $low = $b;
+int $high = $c;
+$C $v = new $C($low, $high);
+assertFalse($v.contains($low - 1));
+assertFalse($v.contains($high + 1));
+@ ${clamp}Raises
+int value = $a;
+$C $v = new $C($b, $c);
+assertEquals($b, $v.$clamp(value));
+@ ${clamp}Lowers
+int value = $c;
+$C $v = new $C($a, $b);
+assertEquals($b, $v.$clamp(value));
+@ ${clamp}KeepsInside
+int value = $b;
+$C $v = new $C($a, $c);
+assertEquals(value, $v.$clamp(value));
+""",
+)
+
+MONEY = Family(
+    ("Price", "Money", "Fee"),
+    {"f": ("amount", "value", "cents", "sum"), "plus": ("plus", "add", "increase"), "times": ("times", "multiply")},
+    """
+private final long $f;
+private final String currency;
+
+public $C(long $f, String currency) {
+    this.$f = $f;
+    this.currency = currency;
+}
+
+public long get$F() {
+    return $f;
+}
+
+public String getCurrency() {
+    return currency;
+}
+
+public $C $plus($C other) {
+    if (!currency.equals(other.currency)) {
+        throw new IllegalArgumentException("different currency");
+    }
+    return new $C($f + other.$f, currency);
+}
+
+public $C $times(int factor) {
+    return new $C($f * factor, currency);
+}
+
+public boolean isFree() {
+    return $f == 0;
+}
+
+@Override
+public boolean equals(Object other) {
+    return other instanceof $C && (($C) other).$f == $f && (($C) other).currency.equals(currency);
+}
+
+@Override
+public int hashCode() {
+    return Objects.hash($f, currency);
+}
+""",
+    """
+@ keeps${F}AndCurrency
+$C $v = new $C($a, "$x");
+assertEquals($a, $v.get$F());
+assertEquals("$x", $v.getCurrency());
+@ ${plus}GivesSum
+$C $v = new $C($b, "$y").$plus(new $C($a, "$y"));
+assertEquals($b + $a, $v.get$F());
+assertEquals("$y", $v.getCurrency());
+@ ${times}Multiplies
+$C $v = new $C($c, "$x");
+assertEquals(new $C($c * $a, "$x"), $v.$times($a));
+@ ${plus}RefusesOtherCurrency
+$C $v = new $C($b, "$x");
+try {
+    $v.$plus(new $C($a, "$y"));
+    fail();
+} catch (IllegalArgumentException e) {
+    assertEquals("different currency", e.getMessage());
+}
+@ isFreeForZero
+assertTrue(new $C(0, "$y").isFree());
+assertFalse(new $C($b, "$y").isFree());
+@ equalsComparesCurrency
+$C $v = new $C($a, "$x");
+assertTrue($v.equals(new $C($a, "$x")));
+assertFalse($v.equals(new $C($a, "$y")));
+@ hashCodeIsTheSame
+$C $v = new $C($c, "$y");
+$C other = new $C($c, "$y");
+assertEquals($v.hashCode(), other.hashCode());
+""",
+)
+
+CONVERTER = Family(
+    ("Converter", "Scale", "Exchange"),
+    {
+        "n": ("2", "3", "4", "5", "7", "8", "9", "12", "16", "24"),
+        "small": ("grains", "drops", "inches", "minutes", "pieces", "points"),
+        "large": ("boxes", "buckets", "hours", "metres", "crates", "pallets"),
+    },
+    """
+public static final int FACTOR = $n;
+
+public int to$Small(int $large) {
+    return $large * $n;
+}
+
+public int to$Large(int $small) {
+    return $small / $n;
+}
+
+public int restOf(int $small) {
+    return $small % $n;
+}
+
+public boolean isWhole(int $small) {
+    return $small % $n == 0;
+}
+
+public static $C create() {
+    return new $C();
+}
+""",
+    """
+@ to${Small}Multiplies
+$C $v = new $C();
+assertEquals($a * $n, $v.to$Small($a));
+@ to${Small}OfZero
+$C $v = new $C();
+assertEquals(0, $v.to$Small(0));
+@ to${Large}Divides
+int $small = $b * $n;
+$C $v = new $C();
+assertEquals($b, $v.to$Large($small));
+@ restOfWholeIsZero
+int $small = $c * $n;
+$C $v = new $C();
+assertEquals(0, $v.restOf($small));
+assertTrue($v.isWhole($small));
+@ restOfOneMore
+int $small = $a * $n + 1;
+$C $v = $C.create();
+assertEquals(1, $v.restOf($small));
+assertFalse($v.isWhole($small));
+@ createGivesNewInstance
+$C $v = $C.create();
+assertNotNull($v);
+@ ${small}AndBack
+int $large = $b;
+$C $v = new $C();
+assertEquals($large, $v.to$Large($v.to$Small($large)));
+""",
+)
+
+TEXT = Family(
+    ("Strings", "Text", "Words"),
+    {
+        "o": ("[", "(", "<", "{"),
+        "sep": ("-", "/", ":", "+"),
+        "join": ("join", "combine", "connect"),
+        "wrap": ("wrap", "enclose", "quote"),
+        "none": ("none", "empty", "missing"),
+    },
+    """
+private $C() {
+}
+
+public static String $join(String left, String right) {
+    return left + "$sep" + right;
+}
+
+public static String $wrap(String text) {
+    return "$o" + text + "$o";
+}
+
+public static boolean isBlank(String text) {
+    return text == null || text.trim().isEmpty();
+}
+
+public static String orDefault(String text) {
+    return text == null ? "$none" : text;
+}
+
+public static String trimToNull(String text) {
+    return isBlank(text) ? null : text.trim();
+}
+
+public static int lengthOf(String text) {
+    return text == null ? 0 : text.length();
+}
+""",
+    """
+@ ${join}PutsSeparator
+String $v = $C.$join("$s", "$t");
+assertEquals("$s" + "$sep" + "$t", $v);
+@ ${wrap}AddsMarks
+String $v = "$u";
+assertEquals("$o" + $v + "$o", $C.$wrap($v));
+@ isBlankForSpaces
+assertTrue($C.isBlank("  "));
+assertTrue($C.isBlank(null));
+assertFalse($C.isBlank("$t"));
+@ orDefaultReplacesNull
+String $v = $C.orDefault(null);
+assertEquals("$none", $v);
+@ orDefaultKeepsText
+String $v = $C.orDefault("$s");
+assertEquals("$s", $v);
+@ trimToNullOfSpaces
+assertNull($C.trimToNull("   "));
+@ trimToNullOfText
+assertEquals("$u", $C.trimToNull(" $u "));
+@ lengthOfText
+String $v = "$t";
+assertEquals($v.length(), $C.lengthOf($v));
+assertEquals(0, $C.lengthOf(null));
+""",
+)
+
+VALIDATOR = Family(
+    ("Validator", "Checker", "Rule"),
+    {
+        "n": ("2", "3", "4"),
+        "accept": ("accepts", "isValid", "allows", "permits"),
+        "short": ("too short", "not enough", "too small"),
+        "check": ("check", "verdict", "explain"),
+        "failures": ("failures", "errors", "problems"),
+    },
+    """
+private int $failures;
+
+public boolean $accept(String text) {
+    return text != null && text.length() >= $n;
+}
+
+public String $check(String text) {
+    if ($accept(text)) {
+        return null;
+    }
+    $failures++;
+    return "$short";
+}
+
+public int get$Failures() {
+    return $failures;
+}
+""",
+    """
+@ ${accept}LongText
+$C $v = new $C();
+assertTrue($v.$accept("$s"));
+@ ${accept}NotNull
+$C $v = new $C();
+assertFalse($v.$accept(null));
+@ ${accept}NotEmptyText
+$C $v = new $C();
+assertFalse($v.$accept(""));
+@ ${check}OfLongTextIsNull
+$C $v = new $C();
+assertNull($v.$check("$t"));
+assertEquals(0, $v.get$Failures());
+@ ${check}OfEmptyTextTellsWhy
+$C $v = new $C();
+assertEquals("$short", $v.$check(""));
+assertEquals(1, $v.get$Failures());
+@ ${check}Counts$Failures
+$C $v = new $C();
+$v.$check(null);
+$v.$check("");
+assertEquals(2, $v.get$Failures());
+""",
+)
+
+BUILDER = Family(
+    ("Builder", "Form", "Draft"),
+    {
+        "name": ("name", "title", "label", "owner"),
+        "size": ("size", "height", "width", "depth"),
+        "with": ("with", "set", "use"),
+    },
+    """
+private String $name;
+private int $size;
+
+public $C $with$Name(String $name) {
+    this.$name = $name;
+    return this;
+}
+
+public $C $with$Size(int $size) {
+    this.$size = $size;
+    return this;
+}
+
+public String get$Name() {
+    return $name;
+}
+
+public int get$Size() {
+    return $size;
+}
+
+public boolean isComplete() {
+    return $name != null && $size > 0;
+}
+
+public String build() {
+    return $name + ":" + $size;
+}
+""",
+    """
+@ isEmptyAtFirst
+$C $v = new $C();
+assertNull($v.get$Name());
+assertEquals(0, $v.get$Size());
+@ $with${Name}Sets$Name
+$C $v = new $C();
+$v.$with$Name("$s");
+assertEquals("$s", $v.get$Name());
+@ $with${Size}Sets$Size
+$C $v = new $C();
+$v.$with$Size($b);
+assertEquals($b, $v.get$Size());
+@ $with${Name}ReturnsItself
+$C $v = new $C();
+assertSame($v, $v.$with$Name("$t"));
+@ $with${Size}ReturnsItself
+$C $v = new $C();
+assertSame($v, $v.$with$Size($a));
+@ isCompleteWithBoth
+$C $v = new $C().$with$Name("$u").$with$Size($c);
+assertTrue($v.isComplete());
+@ isCompleteNeeds$Size
+$C $v = new $C().$with$Name("$u");
+assertFalse($v.isComplete());
+@ buildJoinsBoth
+$C $v = new $C().$with$Name("$s").$with$Size($a);
+assertEquals("$s" + ":" + $a, $v.build());
+""",
+)
+
+REGISTRY = Family(
+    ("Registry", "Catalogue", "Index"),
+    {
+        "put": ("register", "store", "enter", "define"),
+        "find": ("find", "lookup", "get", "fetch"),
+        "has": ("contains", "has", "knows"),
+        "drop": ("remove", "delete", "drop"),
+    },
+    """
+private final Map<String, Integer> entries = new HashMap<>();
+
+public void $put(String key, int value) {
+    entries.put(key, value);
+}
+
+public Integer $find(String key) {
+    return entries.get(key);
+}
+
+public boolean $has(String key) {
+    return entries.containsKey(key);
+}
+
+public boolean $drop(String key) {
+    return entries.remove(key) != null;
+}
+
+public int size() {
+    return entries.size();
+}
+""",
+    """
+@ ${find}UnknownIsNull
+$C $v = new $C();
+assertNull($v.$find("$s"));
+assertFalse($v.$has("$s"));
+@ ${put}MakesKnown
+$C $v = new $C();
+$v.$put("$t", $a);
+assertTrue($v.$has("$t"));
+assertEquals(1, $v.size());
+@ ${find}ReturnsValue
+$C $v = new $C();
+$v.$put("$u", $b);
+assertEquals(Integer.valueOf($b), $v.$find("$u"));
+@ ${put}Overwrites
+$C $v = new $C();
+$v.$put("$s", $a);
+$v.$put("$s", $c);
+assertEquals(Integer.valueOf($c), $v.$find("$s"));
+@ ${drop}ForgetsKey
+$C $v = new $C();
+$v.$put("$t", $b);
+assertTrue($v.$drop("$t"));
+assertNull($v.$find("$t"));
+@ ${drop}UnknownIsFalse
+$C $v = new $C();
+assertFalse($v.$drop("$u"));
+@ sizeCountsKeys
+$C $v = new $C();
+$v.$put("$s", $a);
+$v.$put("$t", $b);
+assertEquals(2, $v.size());
+""",
+)
+
+SWITCH = Family(
+    ("Lever", "Valve", "Gate"),
+    {
+        "on": ("open", "active", "enabled", "running"),
+        "start": ("turnOn", "begin", "raise"),
+        "stop": ("turnOff", "finish", "lower"),
+        "toggle": ("toggle", "flip", "change"),
+    },
+    """
+private boolean $on;
+private int changes;
+
+public void $start() {
+    $on = true;
+    changes++;
+}
+
+public void $stop() {
+    $on = false;
+    changes++;
+}
+
+public boolean $toggle() {
+    $on = !$on;
+    changes++;
+    return $on;
+}
+
+public boolean is$On() {
+    return $on;
+}
+
+public int getChanges() {
+    return changes;
+}
+""",
+    """
+@ isNot${On}AtFirst
+$C $v = new $C();
+assertFalse($v.is$On());
+assertEquals(0, $v.getChanges());
+@ ${start}Makes$On
+$C $v = new $C();
+$v.$start();
+assertTrue($v.is$On());
+assertEquals(1, $v.getChanges());
+@ ${stop}MakesNot$On
+$C $v = new $C();
+$v.$start();
+$v.$stop();
+assertFalse($v.is$On());
+assertEquals(2, $v.getChanges());
+@ ${toggle}Makes$On
+$C $v = new $C();
+assertTrue($v.$toggle());
+@ ${toggle}TwiceRestores
+$C $v = new $C();
+$v.$toggle();
+assertFalse($v.$toggle());
+@ ${toggle}Counts
+$C $v = new $C();
+$v.$toggle();
+assertEquals(1, $v.getChanges());
+""",
+)
+
+PAIR = Family(
+    ("Pair", "Couple", "Link"),
+    {
+        "one": ("left", "source", "head", "parent"),
+        "two": ("right", "destination", "tail", "child"),
+        "swap": ("swap", "reverse", "mirror"),
+    },
+    """
+private final String $one;
+private final String $two;
+
+public $C(String $one, String $two) {
+    this.$one = $one;
+    this.$two = $two;
+}
+
+public String get$One() {
+    return $one;
+}
+
+public String get$Two() {
+    return $two;
+}
+
+public $C $swap() {
+    return new $C($two, $one);
+}
+
+public boolean isSame() {
+    return Objects.equals($one, $two);
+}
+
+public boolean has(String value) {
+    return value.equals($one) || value.equals($two);
+}
+""",
+    """
+@ keepsBoth
+$C $v = new $C("$s", "$t");
+assertEquals("$s", $v.get$One());
+assertEquals("$t", $v.get$Two());
+@ ${swap}Exchanges$One
+$C $v = new $C("$t", "$u").$swap();
+assertEquals("$u", $v.get$One());
+assertEquals("$t", $v.get$Two());
+@ ${swap}MakesNewInstance
+$C $v = new $C("$u", "$s");
+assertNotSame($v, $v.$swap());
+@ isSameForEqualValues
+$C $v = new $C("$s", "$s");
+assertTrue($v.isSame());
+@ isSameNotForOthers
+$C $v = new $C("$t", "$s");
+assertFalse($v.isSame());
+@ hasOnlyItsValues
+$C $v = new $C("$s", "$u");
+assertTrue($v.has("$s"));
+assertFalse($v.has("$t"));
+@ ${one}MayBeNull
+$C $v = new $C(null, "$u");
+assertNull($v.get$One());
+""",
+)
+
+ARRAYS = Family(
+    ("Arrays", "Numbers", "Vector"),
+    {
+        "reverse": ("reverse", "backwards", "invert"),
+        "sort": ("sort", "order", "arrange"),
+        "twice": ("twice", "repeat", "duplicate"),
+        "largest": ("largest", "maximum", "highest"),
+    },
+    """
+public int[] $reverse(int[] values) {
+    int[] result = new int[values.length];
+    for (int i = 0; i < values.length; i++) {
+        result[i] = values[values.length - 1 - i];
+    }
+    return result;
+}
+
+public int[] $sort(int[] values) {
+    int[] result = values.clone();
+    java.util.Arrays.sort(result);
+    return result;
+}
+
+public int[] $twice(int value) {
+    return new int[] {value, value};
+}
+
+public int $largest(int[] values) {
+    int[] sorted = $sort(values);
+    return sorted[sorted.length - 1];
+}
+
+public boolean isEmpty(int[] values) {
+    return values.length == 0;
+}
+""",
+    """
+@ ${reverse}TurnsAround
+$C $v = new $C();
+assertArrayEquals(new int[] {$c, $a}, $v.$reverse(new int[] {$a, $c}));
+@ ${reverse}OfThree
+$C $v = new $C();
+assertArrayEquals(new int[] {$a, $c, $b}, $v.$reverse(new int[] {$b, $c, $a}));
+@ ${sort}PutsInOrder
+$C $v = new $C();
+int[] values = {$b, $a};
+assertArrayEquals(new int[] {$a, $b}, $v.$sort(values));
+@ ${sort}MakesCopy
+int[] values = {$c, $b};
+$C $v = new $C();
+assertNotSame(values, $v.$sort(values));
+@ ${twice}Repeats
+$C $v = new $C();
+assertArrayEquals(new int[] {$b, $b}, $v.$twice($b));
+@ ${largest}FindsLast
+$C $v = new $C();
+assertEquals($c, $v.$largest(new int[] {$a, $c}));
+@ isEmptyWithoutValues
+$C $v = new $C();
+assertTrue($v.isEmpty(new int[0]));
+assertFalse($v.isEmpty(new int[] {$a}));
+@ ${reverse}OfNothing
+$C $v = new $C();
+assertArrayEquals(new int[0], $v.$reverse(new int[0]));
+""",
+)
+
+STATISTICS = Family(
+    ("Sensor", "Monitor", "Recorder"),
+    {
+        "add": ("measure", "observe", "note"),
+        "high": ("highest", "maximum", "peak"),
+        "low": ("lowest", "minimum", "floor"),
+        "latest": ("latest", "newest", "current"),
+    },
+    """
+private final List<Integer> values = new ArrayList<>();
+
+public boolean $add(int value) {
+    return values.add(value);
+}
+
+public int $high() {
+    return values.stream().mapToInt(Integer::intValue).max().getAsInt();
+}
+
+public int $low() {
+    return values.stream().mapToInt(Integer::intValue).min().getAsInt();
+}
+
+public Integer $latest() {
+    return values.isEmpty() ? null : values.get(values.size() - 1);
+}
+
+public List<Integer> getValues() {
+    return values;
+}
+
+public boolean hasValues() {
+    return !values.isEmpty();
+}
+""",
+    """
+@ hasNoValuesAtFirst
+$C $v = new $C();
+assertFalse($v.hasValues());
+assertNull($v.$latest());
+@ ${add}GivesTrue
+$C $v = new $C();
+assertTrue($v.$add($a));
+assertTrue($v.hasValues());
+@ ${high}OfTwo
+$C $v = new $C();
+$v.$add($a);
+$v.$add($b);
+assertEquals($b, $v.$high());
+@ ${low}OfTwo
+$C $v = new $C();
+$v.$add($b);
+$v.$add($c);
+assertEquals($b, $v.$low());
+@ ${latest}IsLast
+$C $v = new $C();
+$v.$add($c);
+$v.$add($a);
+assertEquals(Integer.valueOf($a), $v.$latest());
+@ getValuesKeepsAll
+$C $v = new $C();
+$v.$add($a);
+$v.$add($b);
+$v.$add($c);
+assertEquals(3, $v.getValues().size());
+@ getValuesIsNeverNull
+$C $v = new $C();
+assertNotNull($v.getValues());
+assertTrue($v.getValues().isEmpty());
+""",
+)
+
+CURSOR = Family(
+    ("Cursor", "Reader", "Walker"),
+    {
+        "next": ("next", "advance", "step"),
+        "position": ("position", "offset", "place"),
+        "more": ("hasMore", "hasNext", "canMove"),
+        "rewind": ("rewind", "goBack", "reset"),
+    },
+    """
+private final String[] items;
+private int $position;
+
+public $C(String... items) {
+    this.items = items;
+}
+
+public String $next() {
+    if (!$more()) {
+        throw new IllegalStateException("at the end");
+    }
+    return items[$position++];
+}
+
+public boolean $more() {
+    return $position < items.length;
+}
+
+public int get$Position() {
+    return $position;
+}
+
+public $C $rewind() {
+    $position = 0;
+    return this;
+}
+""",
+    """
+@ startsAtZero
+$C $v = new $C("$s");
+assertEquals(0, $v.get$Position());
+assertTrue($v.$more());
+@ ${next}GivesFirst
+$C $v = new $C("$t", "$u");
+assertEquals("$t", $v.$next());
+assertEquals(1, $v.get$Position());
+@ ${next}TwiceGivesSecond
+$C $v = new $C("$u", "$s");
+$v.$next();
+assertEquals("$s", $v.$next());
+assertFalse($v.$more());
+@ ${more}NotForEmpty
+$C $v = new $C();
+assertFalse($v.$more());
+@ ${next}AfterEndFails
+$C $v = new $C();
+try {
+    $v.$next();
+    fail();
+} catch (IllegalStateException e) {
+    assertEquals("at the end", e.getMessage());
+}
+@ ${rewind}ReturnsItself
+$C $v = new $C("$t");
+assertSame($v, $v.$rewind());
+@ ${rewind}StartsAgain
+$C $v = new $C("$s", "$t");
+$v.$next();
+$v.$rewind();
+assertEquals(0, $v.get$Position());
+assertEquals("$s", $v.$next());
+""",
+)
+
+FAMILIES = (
+    COUNTER, STACK, RANGE, MONEY, CONVERTER, TEXT, VALIDATOR,
+    BUILDER, REGISTRY, SWITCH, PAIR, ARRAYS, STATISTICS, CURSOR,
+)  # fmt: skip
+
+POM = """<?xml version="1.0" encoding="UTF-8"?>
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>org.example</groupId>
+  <artifactId>sample</artifactId>
+  <version>1.0</version>
+  <properties>
+    <maven.compiler.source>11</maven.compiler.source>
+    <maven.compiler.target>11</maven.compiler.target>
+    <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding>
+  </properties>
+  <dependencies>
+    <dependency>
+      <groupId>junit</groupId>
+      <artifactId>junit</artifactId>
+      <version>4.13.2</version>
+      <scope>test</scope>
+    </dependency>
+    <dependency>
+      <groupId>org.junit.jupiter</groupId>
+      <artifactId>junit-jupiter</artifactId>
+      <version>5.9.2</version>
+      <scope>test</scope>
+    </dependency>
+    <dependency>
+      <groupId>org.junit.vintage</groupId>
+      <artifactId>junit-vintage-engine</artifactId>
+      <version>5.9.2</version>
+      <scope>test</scope>
+    </dependency>
+  </dependencies>
+</project>
+"""
