@@ -1,0 +1,268 @@
+"""What a run leaves behind while it runs: CSV files, the log, TensorBoard, sample predictions, a bar or plain lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.csv_log import AppendFile, CsvLog, read_csv
+from utils.html_page import format_seconds
+from utils.tensorboard_log import TensorBoardLog
+
+STEP_FILE = "step_metrics.csv"
+TRAINING_FILE = "training_metrics.csv"
+SAMPLES_FILE = "sample_predictions.jsonl"
+LOG_FILE = "distillation_log.txt"
+
+METRICS = (
+    "exact_match", "exact_match_strict", "f1", "precision", "recall", "bleu", "codebleu", "pans", "ast_validity",
+    "semantic_similarity", "token_similarity", "token_accuracy", "critical_token_accuracy", "code_quality_score",
+    "knowledge_retention_score",
+)
+TRAINING_COLUMNS = (
+    "kind", "epoch", "step", "train_loss", "val_loss", *METRICS, "learning_rate", "samples_per_second", "seconds",
+    "memory_mb", "coverage",
+)
+# Columns whose values differ between two runs of the same seed on the same machine.
+UNSTABLE_COLUMNS = ("seconds", "samples_per_second", "memory_mb")
+
+
+def step_columns(components: Iterable[str]) -> list[str]:
+    """The columns of step_metrics.csv for these loss components."""
+    names = list(components)
+    return [
+        "epoch", "step",
+        *(f"{name}_{what}" for name in names for what in ("loss_raw", "loss_weighted", "weight")),
+        "grad_norm_total", "grad_norm_encoder", "grad_norm_decoder", *(f"grad_norm_{name}" for name in names),
+        "learning_rate", "temperature", "alpha", "loss_total", "target_tokens", "samples", "memory_mb", "seconds",
+    ]
+
+
+def components_of(columns: Iterable[str]) -> list[str]:
+    """The loss components that a list of columns of step_metrics.csv is about."""
+    return [column.removesuffix("_loss_raw") for column in columns if column.endswith("_loss_raw")]
+
+
+class DistillationLogger:
+    """Everything that a run says and records, in ``output_dir``; only the main process writes.
+
+    Nothing here raises into training: a full disk, a lost permission or a failing TensorBoard is warned about once.
+    Without ``load_state_dict`` the CSV and JSONL files start anew at their first row; with it they continue exactly
+    behind the rows that the checkpoint knows. distillation_log.txt is never cut: it tells of every attempt.
+    """
+
+    def __init__(self, output_dir: str | Path, *, tensorboard: bool = True, console: bool = True,
+                 main_process: bool = True) -> None:
+        self.folder = Path(output_dir)
+        self._main = main_process
+        self._console = console and main_process
+        self._bar: Any = None
+        self._total = 0
+        self._last_step: dict[str, Any] = {}
+        self._progress_from = (0, 0.0)
+        self._use_tensorboard = tensorboard and main_process
+        self._tensorboard: TensorBoardLog | None = None
+        self._purge_step = 0
+        self._log = AppendFile(self.folder / LOG_FILE, self._warn_console, keep=True)
+        self._steps = CsvLog(self.folder / STEP_FILE, self.warning)
+        self._training = CsvLog(self.folder / TRAINING_FILE, self.warning, TRAINING_COLUMNS)
+        self._samples = AppendFile(self.folder / SAMPLES_FILE, self.warning)
+
+    # ---------------------------------------------------------------------------------------------------------- text
+
+    def info(self, text: str) -> None:
+        """Say ``text`` on standard output and in the log."""
+        self._say("INFO", text, sys.stdout)
+
+    def warning(self, text: str) -> None:
+        """Say ``text`` on standard error and in the log."""
+        self._say("WARNING", text, sys.stderr)
+
+    def _say(self, level: str, text: str, stream: Any) -> None:
+        if not self._main:
+            return
+        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {level} {text}\n".encode(), flush=True)
+        if self._console:
+            self._print(text if level == "INFO" else f"warning: {text}", stream)
+
+    def _warn_console(self, text: str) -> None:
+        if self._console:
+            self._print(f"warning: {text}", sys.stderr)
+
+    def _print(self, text: str, stream: Any) -> None:
+        try:
+            if self._bar is not None:
+                self._bar.clear()
+            print(text, file=stream, flush=True)
+            if self._bar is not None:
+                self._bar.refresh()
+        except (OSError, ValueError):  # the reader went away or the stream is closed: the log file has the text
+            self._console = False
+
+    # ------------------------------------------------------------------------------------------------------ progress
+
+    def start_progress(self, total: int, initial: int = 0, description: str = "train") -> None:
+        """Show the way to ``total`` optimiser steps: a bar where standard error is a terminal, else plain lines."""
+        self._end_progress()
+        self._total = total
+        self._progress_from = (initial, time.monotonic())
+        if self._console and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, initial=initial, desc=description, unit="step", dynamic_ncols=True)
+
+    def _end_progress(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _interval(self, row: Mapping[str, Any]) -> None:
+        """One logging interval: component losses on the bar, or one line of key=value."""
+        components = {name: self._last_step.get(f"{name}_loss_raw") for name in components_of(self._last_step)}
+        shown = {"loss": row.get("train_loss"), **components, "lr": row.get("learning_rate"),
+                 "samples_per_second": row.get("samples_per_second")}
+        texts = {key: f"{value:.4g}" for key, value in shown.items() if value is not None}
+        if self._bar is not None:
+            self._bar.set_postfix(texts, refresh=False)
+        step = row.get("step", 0)
+        first, since = self._progress_from
+        if self._total and step > first:
+            texts["eta"] = format_seconds((time.monotonic() - since) / (step - first) * (self._total - step))
+            texts["eta"] = texts["eta"].replace(" ", "")
+        epoch = row.get("epoch")
+        line = f"step={step}" + (f"/{self._total}" if self._total else "")
+        line += (f" epoch={epoch:.4g}" if epoch is not None else "") + "".join(f" {k}={v}" for k, v in texts.items())
+        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} INFO {line}\n".encode(), flush=True)
+        if self._console and self._bar is None:
+            self._print(line, sys.stdout)
+
+    # ------------------------------------------------------------------------------------------------------- numbers
+
+    def declare_step_columns(self, columns: Sequence[str]) -> None:
+        """Fix the columns of step_metrics.csv (see ``step_columns``); without it the first row's keys are taken."""
+        self._steps.declare(columns)
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        """One optimiser step: a row of step_metrics.csv."""
+        if not self._main:
+            return
+        self._steps.row(row)
+        self._last_step = dict(row)
+        if self._bar is not None:
+            self._bar.update(row.get("step", self._bar.n + 1) - self._bar.n)
+
+    def training(self, row: Mapping[str, Any]) -> None:
+        """A row of training_metrics.csv, of ``kind`` "step" (a logging interval), "epoch" or "validation"."""
+        if not self._main:
+            return
+        self._training.row(row)
+        self._steps.flush()
+        self._training.flush()
+        if row.get("kind") == "step":
+            self._interval(row)
+
+    def scalars(self, group: str, values: Mapping[str, float | None], step: int) -> None:
+        """TensorBoard scalars ``group/name``; ``group`` is one of tensorboard_log.GROUPS."""
+        if self._use_tensorboard:
+            self._board().scalars(group, values, step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """A Markdown text for TensorBoard."""
+        if self._use_tensorboard:
+            self._board().text(tag, text, step)
+
+    def _board(self) -> TensorBoardLog:
+        if self._tensorboard is None:
+            self._tensorboard = TensorBoardLog(self.folder / "tensorboard", self.warning, self._purge_step)
+        return self._tensorboard
+
+    def sample_predictions(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Predictions for the same few samples at each validation.
+
+        Each row: "id", "reference", "prediction", optionally "teacher_prediction" and "exact_match". Goes to
+        sample_predictions.jsonl and, as text, to TensorBoard.
+        """
+        if not self._main:
+            return
+        rows = list(rows)
+        for row in rows:
+            self._samples.write((json.dumps({"step": step, **row}, ensure_ascii=False) + "\n").encode())
+        self._samples.flush()
+        fence = "```"
+        blocks = (f"reference\n{fence}java\n{row.get('reference')}\n{fence}\nprediction\n{fence}java\n"
+                  f"{row.get('prediction')}\n{fence}\n" for row in rows)
+        self.text("Validation/sample_predictions", "\n---\n".join(blocks), step)
+
+    # -------------------------------------------------------------------------------------------------- state, export
+
+    def _files(self) -> dict[str, AppendFile]:
+        return {STEP_FILE: self._steps, TRAINING_FILE: self._training, SAMPLES_FILE: self._samples}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where each file stands, once everything so far is safely on disk. Goes into the checkpoint."""
+        if not self._main:
+            return {}
+        for file in self._files().values():
+            file.flush(sync=True)
+        if self._tensorboard is not None:
+            self._tensorboard.flush()
+        last = self._tensorboard.last_step if self._tensorboard else self._purge_step - 1
+        return {"lengths": {name: file.length for name, file in self._files().items()}, "tensorboard_step": last}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Cut the files back to the checkpoint, so that the steps that are done again appear once."""
+        if not self._main or not state:
+            return
+        for name, file in self._files().items():
+            file.truncate_to(state["lengths"][name])
+        self._purge_step = state["tensorboard_step"] + 1
+
+    def export_json(self, path: str | Path | None = None) -> None:
+        """Both CSV files as one JSON document: {"step_metrics": [row, ...], "training_metrics": [row, ...]}."""
+        if not self._main:
+            return
+        for file in self._files().values():
+            file.flush()
+        from utils.atomic_io import write_json
+
+        try:
+            tables = {name.removesuffix(".csv"): _typed(self.folder / name) for name in (STEP_FILE, TRAINING_FILE)}
+            write_json(path or self.folder / "metrics.json", tables)
+        except OSError as error:
+            self.warning(f"metrics.json was not written ({error.strerror or error})")
+
+    def close(self) -> None:
+        """Flush and close everything; safe to call twice."""
+        self._end_progress()
+        if not self._main:
+            return
+        for file in (*self._files().values(), self._log):
+            file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def _typed(path: Path) -> list[dict[str, Any]]:
+    """Rows with numbers as numbers; an empty cell or a number that JSON cannot hold (nan, inf) is None."""
+
+    def typed(text: str) -> Any:
+        if text == "":
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            pass
+        try:
+            number = float(text)
+        except ValueError:
+            return text
+        return number if math.isfinite(number) else None
+
+    if not path.exists():
+        return []
+    return [{key: typed(value) for key, value in row.items()} for row in read_csv(path)]
