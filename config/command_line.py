@@ -1,0 +1,204 @@
+"""From the dataclasses of config/defaults.py to a checked configuration: presets, --config FILE, flags."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import difflib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+from transformers import HfArgumentParser
+
+from config.defaults import LOSS_COMPONENTS, parameters
+from config.presets import PRESETS
+from utils.errors import UserError
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """``; did you mean X?`` where something known is close, else an empty string."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+class Parser(HfArgumentParser):
+    """Grouped flags with their defaults; errors are UserErrors that name the nearest right flag."""
+
+    @staticmethod
+    def _parse_dataclass_field(parser: Any, field: Any) -> None:
+        field = copy.copy(field)
+        field.metadata = {k: v for k, v in field.metadata.items() if k not in ("low", "high", "above")}
+        HfArgumentParser._parse_dataclass_field(parser, field)
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: "):
+            flag = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
+            flags = [option for action in self._actions for option in action.option_strings]
+            raise UserError(f"unknown argument {flag}{nearest(flag, flags)} (see --help)")
+        raise UserError(message.removeprefix("argument "))
+
+
+@dataclass
+class Config:
+    """One object per category (``config.loss.focal_gamma``), and which parameters the user named."""
+
+    categories: dict[str, Any]
+    given: frozenset[str] = field(default_factory=frozenset)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["categories"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def flat(self) -> dict[str, Any]:
+        """Every parameter under its own name, ready for JSON."""
+        return {name: value for part in self.categories.values() for name, value in asdict(part).items()}
+
+
+def _read_config_file(path: str, known: dict[str, Any]) -> dict[str, Any]:
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--config {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"--config {path}: not valid JSON ({error})") from None
+    if isinstance(values, dict) and isinstance(values.get("config"), dict):
+        values = values["config"]  # a run_config.json
+    if not isinstance(values, dict):
+        raise UserError(f"--config {path}: expected one JSON object of parameter: value")
+    for name in values:
+        if name not in known:
+            raise UserError(f"--config {path}: unknown parameter {name}{nearest(name, list(known))}")
+    # What belongs to one invocation is not taken over from the run that is repeated.
+    return {k: v for k, v in values.items() if k not in ("config", "resume", "overwrite", "dry_run", "print_config")}
+
+
+def _check_value(name: str, value: Any, default: Any, metadata: Any, where: str) -> None:
+    """Type and range of one value, for flags and files alike."""
+    if value is None:
+        if default is not None and not metadata.get("optional"):
+            raise UserError(f"{where}: --{name} needs a value")
+        return
+    low, high, above, choices = (metadata.get(key) for key in ("low", "high", "above", "choices"))
+    numeric = [bound for bound in (low, high, above) if bound is not None]
+    if numeric:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+            raise UserError(f"{where}: --{name} {value!r} is not a number")
+        if low is not None and value < low:
+            raise UserError(f"{where}: --{name} {value} is too small; allowed: at least {low}")
+        if above is not None and value <= above:
+            raise UserError(f"{where}: --{name} {value} is too small; allowed: more than {above}")
+        if high is not None and value > high:
+            raise UserError(f"{where}: --{name} {value} is too large; allowed: at most {high}")
+    elif isinstance(default, bool) and not isinstance(value, bool):
+        raise UserError(f"{where}: --{name} {value!r} is not true or false")
+    elif isinstance(default, str) and not isinstance(value, str):
+        raise UserError(f"{where}: --{name} {value!r} is not a text")
+    if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float):
+        raise UserError(f"{where}: --{name} {value} is not a whole number")
+    if choices and value not in choices:
+        hint = nearest(str(value), [str(choice) for choice in choices])
+        raise UserError(f"{where}: --{name} {value} is unknown{hint}; allowed: {', '.join(map(str, choices))}")
+
+
+def _check_together(config: Config) -> None:
+    """What one value alone cannot tell."""
+    parts = config.categories
+    if "loss" in parts:
+        loss = config.loss
+        for name in loss.loss_components:
+            if name not in LOSS_COMPONENTS:
+                hint = nearest(name, LOSS_COMPONENTS)
+                raise UserError(f"--loss_components {name} is unknown{hint}; allowed: {', '.join(LOSS_COMPONENTS)}")
+        if len(set(loss.loss_components)) != len(loss.loss_components):
+            raise UserError(f"--loss_components {' '.join(loss.loss_components)}: a component is named twice")
+        if not loss.loss_components:
+            raise UserError("--loss_components: name at least one component")
+        if loss.loss_weights is not None:
+            if loss.loss_function != "multi_component":
+                raise UserError(f"--loss_weights belongs to --loss_function multi_component, not {loss.loss_function}")
+            if len(loss.loss_weights) != len(loss.loss_components):
+                raise UserError(
+                    f"--loss_weights has {len(loss.loss_weights)} values for {len(loss.loss_components)} components"
+                    f" ({' '.join(loss.loss_components)})"
+                )
+            if any(not weight >= 0 for weight in loss.loss_weights) or not any(loss.loss_weights):
+                raise UserError(f"--loss_weights {loss.loss_weights}: weights are >= 0 and not all 0")
+        if config.token_weighting.critical_token_categories:
+            from config.critical_tokens import CRITICAL_TOKENS
+
+            for name in config.token_weighting.critical_token_categories:
+                if name not in CRITICAL_TOKENS:
+                    raise UserError(
+                        f"--critical_token_categories {name} is unknown{nearest(name, list(CRITICAL_TOKENS))};"
+                        f" allowed: {', '.join(CRITICAL_TOKENS)}"
+                    )
+    if config.loading.enable_epoch_sampling and config.data.max_train_samples is None:
+        raise UserError("--enable_epoch_sampling needs --max_train_samples: how many rows to draw each epoch")
+    if config.hardware.fp16 and config.hardware.bf16:
+        raise UserError("--fp16 and --bf16 exclude each other")
+    if config.output.overwrite and config.output.resume:
+        raise UserError("--overwrite and --resume exclude each other")
+    if "teacher_data" in parts:
+        teacher = config.teacher_data
+        if teacher.data_path and (config.data.train_data_path or config.data.val_data_path):
+            raise UserError("--data_path excludes --train_data_path and --val_data_path")
+        if not teacher.data_path and not (config.data.train_data_path and config.data.val_data_path):
+            raise UserError("give --train_data_path and --val_data_path, or --data_path with --validation_split")
+        if teacher.teacher_encoding == "hidden" and teacher.compression_bits not in (8, 16):
+            raise UserError(f"--compression_bits {teacher.compression_bits}: hidden is stored with 8 or 16 bits")
+
+
+def parse_config(
+    categories: dict[str, type],
+    argv: Sequence[str] | None = None,
+    *,
+    description: str,
+    defaults: dict[str, Any] | None = None,
+) -> Config:
+    """Defaults < preset < --config FILE < flags, checked before anything is loaded.
+
+    Raises UserError naming the flag, the value and what is allowed. ``--print_config`` prints and exits 0.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    known = {name: f for name, (_, f) in parameters(categories).items()}
+    parser = Parser(list(categories.values()), description=description, allow_abbrev=False)
+    parser.set_defaults(**(defaults or {}))
+    base = vars(parser.parse_args([]))
+
+    given_parser = copy.deepcopy(parser)
+    for action in given_parser._actions:
+        action.default = argparse.SUPPRESS
+    given_parser._defaults.clear()
+    flags = vars(given_parser.parse_args(argv))
+
+    overlay: dict[str, Any] = {}
+    preset = flags.get("preset")
+    from_file = _read_config_file(flags["config"], known) if flags.get("config") else {}
+    preset = preset or from_file.get("preset")
+    if preset is not None:
+        if preset not in PRESETS:
+            raise UserError(f"--preset {preset} is unknown{nearest(preset, list(PRESETS))}; allowed: {', '.join(PRESETS)}")
+        overlay |= {k: v for k, v in PRESETS[preset].items() if k in known}
+    overlay |= from_file
+    values = base | overlay | flags
+    for name, parameter in known.items():
+        where = "command line" if name in flags else f"--config {flags.get('config')}" if name in from_file else "default"
+        _check_value(name, values[name], base[name], parameter.metadata, where)
+    built = {
+        name: kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
+        for name, kind in categories.items()
+    }
+    config = Config(built, frozenset(flags) | frozenset(from_file))
+    _check_together(config)
+    if config.output.print_config:
+        print(json.dumps(config.flat(), indent=2))
+        raise SystemExit(0)
+    return config

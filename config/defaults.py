@@ -1,0 +1,297 @@
+"""Every parameter of the product, once: default, type, allowed range and help. 13 categories.
+
+`config/command_line.py` turns these dataclasses into flags; nothing else repeats a default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+# Linear moves of the loss weights over training: component -> (start, end).
+WEIGHT_SCHEDULING = {
+    "ce": (0.35, 0.25),
+    "kl": (0.6, 0.35),
+    "pans": (0.05, 0.25),
+    "ast": (0.0, 0.15),
+    "contrastive": (0.1, 0.15),
+}
+TRIDENT_WEIGHT_SCHEDULING = {"focal": (0.3, 0.3), "jsd": (0.7, 0.35), "semantic": (0.0, 0.35)}
+
+LOSS_COMPONENTS = ("ce", "focal", "kl", "jsd", "semantic", "contrastive", "pans", "ast")
+LOSS_FUNCTIONS = ("traditional", "enhanced", "ast_enhanced", "multi_component")
+TEACHER_DEFAULT_MODEL = "Salesforce/codet5p-770m"
+
+
+def arg(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    aliases: tuple[str, ...] = (),
+) -> Any:
+    """A parameter: ``low <= value <= high``, ``value > above``; None is always allowed where it is the default."""
+    metadata: dict[str, Any] = {"help": help.replace("%", "%%"), "low": low, "high": high, "above": above}
+    if choices:
+        metadata["choices"] = choices
+    if aliases:
+        metadata["aliases"] = list(aliases)
+    if isinstance(default, tuple):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class ModelConfig:
+    _argument_group_name = "model"
+    model_name: str = arg(
+        "Salesforce/codet5p-220m",
+        "seq2seq model to train: a hub name, a local folder, or scratch:tiny|small|base (built here, random weights)",
+    )
+    tokenizer_name: str | None = arg(
+        None, "tokenizer of a scratch: model; default: the teacher's (student), trained on the training data (teacher)"
+    )
+    scratch_vocab_size: int | None = arg(
+        None, "vocabulary of a tokenizer trained here; default 2048 for tiny and small, 32100 for base", low=300
+    )
+    dropout_rate: float = arg(0.1, "dropout of the trained model", low=0.0, high=0.9)
+    attention: str = arg("sdpa", "attention kernel", choices=("sdpa", "eager"))
+    gradient_checkpointing: bool = arg(False, "recompute activations in the backward pass: less memory, more time")
+
+
+@dataclass
+class StudentConfig:
+    _argument_group_name = "student"
+    student_encoder_layers: int | None = arg(
+        None, "keep this many encoder layers of --model_name, evenly spaced, first and last kept", low=1
+    )
+    student_decoder_layers: int | None = arg(
+        None, "keep this many decoder layers of --model_name, evenly spaced, first and last kept", low=1
+    )
+
+
+@dataclass
+class DataConfig:
+    _argument_group_name = "data"
+    train_data_path: str | None = arg(
+        "data/codet5p-focal-methods/distillation_data_training.jsonl", "training data, JSONL"
+    )
+    val_data_path: str | None = arg(
+        "data/codet5p-focal-methods/distillation_data_validation.jsonl", "validation data, JSONL"
+    )
+    max_train_samples: int | None = arg(None, "use at most this many training rows; default: all", low=1)
+    max_val_samples: int | None = arg(None, "use at most this many validation rows; default: all", low=1)
+    max_input_len: int = arg(
+        512, "input tokens; a longer input loses its far ends", low=16, high=16384, aliases=("--max_src_length",)
+    )
+    max_output_len: int = arg(
+        128, "target tokens; a longer target is cut", low=4, high=4096, aliases=("--max_tgt_length",)
+    )
+    strict: bool = arg(False, "a bad row ends the run instead of being skipped and counted")
+    max_reject_rate: float = arg(0.1, "share of bad rows above which the run stops", low=0.0, high=1.0)
+
+
+@dataclass
+class LoadingConfig:
+    _argument_group_name = "loading"
+    enable_epoch_sampling: bool = arg(False, "draw another --max_train_samples rows each epoch")
+    sampling_seed: int = arg(42, "seed of the rows drawn each epoch", low=0)
+    length_grouping: bool = arg(True, "batch inputs of similar length together: less padding")
+    length_group_window: int = arg(64, "batches among which rows are sorted by length", low=1)
+    num_workers: int | None = arg(None, "loader processes; default min(8, cores); 0: in the main process", low=0)
+    pin_memory: bool = arg(True, "page-locked host memory for faster copies to a GPU")
+    prefetch_factor: int = arg(4, "batches that each worker keeps ready", low=1)
+
+
+@dataclass
+class OptimizationConfig:
+    _argument_group_name = "optimization"
+    batch_size: int = arg(4, "samples of a micro-batch, per process", low=1)
+    gradient_accumulation_steps: int = arg(4, "micro-batches of an optimiser step, per process", low=1)
+    epochs: int = arg(5, "passes over the training rows", low=1)
+    max_steps: int | None = arg(None, "stop after this many optimiser steps (schedules still span --epochs)", low=1)
+    lr: float = arg(5e-5, "peak learning rate", above=0.0, high=10.0, aliases=("--learning_rate",))
+    lr_floor_ratio: float = arg(0.2, "the learning rate falls linearly to this share of its peak", low=0.0, high=1.0)
+    warmup_ratio: float = arg(0.15, "share of all optimiser steps used to warm up", low=0.0, high=1.0)
+    warmup_steps: int | None = arg(None, "optimiser steps to warm up; wins over --warmup_ratio", low=0)
+    weight_decay: float = arg(0.01, "AdamW weight decay (not on norms and biases)", low=0.0, high=10.0)
+    max_grad_norm: float = arg(1.0, "gradient clipping by global norm; 0: off", low=0.0)
+    adam_beta1: float = arg(0.9, "AdamW beta 1", low=0.0, high=0.99999)
+    adam_beta2: float = arg(0.999, "AdamW beta 2", low=0.0, high=0.999999)
+    adam_epsilon: float = arg(1e-8, "AdamW epsilon", above=0.0)
+    max_nonfinite_steps: int = arg(5, "stop after this many steps in a row with a non-finite loss", low=1)
+
+
+@dataclass
+class DistillationConfig:
+    _argument_group_name = "distillation"
+    teacher_model: str | None = arg(
+        None, "a live teacher (folder or hub name) instead of the logits stored in the training data"
+    )
+    temperature: float = arg(4.0, "softening of teacher and student at the start", above=0.0, high=100.0)
+    temperature_final: float = arg(1.5, "softening at the end; falls geometrically", above=0.0, high=100.0)
+    alpha: float = arg(0.5, "share of the hard loss in the modes traditional, enhanced, ast_enhanced", low=0, high=1)
+    alpha_min: float = arg(0.3, "lower end of the adaptive alpha", low=0.0, high=1.0)
+    alpha_drop: float = arg(0.2, "how far adaptive alpha falls over the run", low=0.0, high=1.0)
+    alpha_convergence: float = arg(
+        0.01, "the hard loss has converged when its mean improves by less than this share in a window", low=0.0
+    )
+    topk_tail: str = arg(
+        "bucket", "tail of a top-k teacher: one bucket, or shaped by its mean logits", choices=("bucket", "shaped")
+    )
+
+
+@dataclass
+class LossConfig:
+    _argument_group_name = "loss"
+    loss_function: str = arg("multi_component", "how the components are combined", choices=LOSS_FUNCTIONS)
+    loss_components: list[str] = arg(
+        ("focal", "jsd", "semantic"), f"components of multi_component, any of: {', '.join(LOSS_COMPONENTS)}"
+    )
+    loss_weights: list[float] | None = arg(None, "fixed weight of each component, in their order; wins over schedules")
+    enable_dynamic_weighting: bool = arg(False, "move weights (and alpha) over training; else the end values hold")
+    pans_weight: float = arg(0.1, "weight of PANS in the modes enhanced and ast_enhanced", low=0.0)
+    ast_weight: float = arg(0.1, "weight of AST in the mode ast_enhanced", low=0.0)
+    focal_alpha: float = arg(0.25, "focal loss: scale", above=0.0, high=1.0)
+    focal_gamma: float = arg(2.0, "focal loss: how strongly easy tokens are discounted", low=0.0, high=10.0)
+    normalize_components: bool = arg(False, "divide each component by its running mean before weighting")
+    normalizer_momentum: float = arg(0.99, "memory of that running mean", low=0.0, high=0.99999)
+    pans_max_ngram: int = arg(4, "longest n-gram of PANS", low=1, high=8)
+    pans_decay: float = arg(0.1, "how fast PANS forgets a match that is out of place", low=0.0)
+
+
+@dataclass
+class SemanticConfig:
+    _argument_group_name = "semantic"
+    embedding_model: str = arg(
+        "embaas/codesearchnet-minilm-l6",
+        "text encoder of the semantic loss and metric: a sentence-transformers name or folder, or embedded:minilm",
+    )
+    semantic_loss_scale: float = arg(5.0, "beta of the semantic loss", above=0.0)
+    semantic_temperature: float = arg(1.0, "softmax temperature of the soft tokens", above=0.0)
+    bridge_fit_steps: int = arg(300, "optimiser steps that fit the vocabulary bridge", low=0)
+    bridge_batch_size: int = arg(32, "texts of a bridge step", low=1)
+    bridge_min_fidelity: float = arg(
+        0.85, "refuse a bridge whose held-out cosine with the encoder is lower", low=-1.0, high=1.0
+    )
+    contrastive_encoder: str = arg(
+        "microsoft/codebert-base", "frozen encoder of the contrastive loss: a model name or folder, or embedded:minilm"
+    )
+    contrastive_temperature: float = arg(0.1, "InfoNCE temperature", above=0.0, high=10.0)
+    contrastive_queue_size: int = arg(256, "past references kept as negatives; 0: the batch alone", low=0)
+    embedding_cache_size: int = arg(20000, "reference embeddings kept (least recently used go first)", low=1)
+    embedding_cache_ttl: float = arg(86400.0, "seconds that a cached embedding lives", above=0.0)
+
+
+@dataclass
+class TokenWeightingConfig:
+    _argument_group_name = "token weighting"
+    enable_token_weighting: bool = arg(False, "weigh critical assertion tokens more in ce and focal")
+    critical_token_weight: float = arg(2.5, "weight of a critical token; others weigh 1", above=0.0, high=1000.0)
+    critical_token_categories: list[str] | None = arg(None, "categories of config/critical_tokens.py; default: all")
+
+
+@dataclass
+class ValidationConfig:
+    _argument_group_name = "validation"
+    validation_frequency: int = arg(1, "validate each so many epochs; 0: off", low=0)
+    eval_steps: int = arg(0, "validate each so many optimiser steps as well; 0: off", low=0)
+    eval_batch_size: int | None = arg(None, "samples of a validation batch; default: 4 x --batch_size", low=1)
+    validation_metric: str = arg(
+        "auto",
+        "what chooses the best checkpoint; auto: the code quality score where it can be computed, else the loss",
+        choices=("auto", "code_quality_score", "loss", "exact_match"),
+    )
+    early_stopping_patience: int = arg(3, "validations without improvement before the run stops; 0: never", low=0)
+    early_stopping_min_delta: float = arg(0.0, "smallest change that counts as an improvement", low=0.0)
+    use_enhanced_metrics: bool = arg(
+        False, "the full metric set at each validation; else loss, exact match and F1 only"
+    )
+    num_beams: int = arg(1, "beams of generated predictions; 1: greedy", low=1, high=64)
+    final_evaluation: bool = arg(True, "evaluate the best model at the end and write predictions and metrics")
+    sample_predictions: int = arg(5, "validation predictions written to the log as text", low=0)
+
+
+@dataclass
+class OutputConfig:
+    _argument_group_name = "output"
+    output_dir: str | None = arg(None, "run folder; default results/YYYY-MM-DD_HH-MM-SS_model-name")
+    overwrite: bool = arg(False, "replace a run that --output_dir already holds")
+    resume: str | None = arg(None, "continue: a run folder, a checkpoint folder, or auto (the newest, else start)")
+    save_steps: int = arg(500, "checkpoint each so many optimiser steps; 0: off", low=0)
+    save_minutes: float = arg(0.0, "checkpoint each so many minutes as well; 0: off", low=0.0)
+    save_total_limit: int = arg(2, "checkpoints kept beside the best model", low=1)
+    logging_steps: int = arg(10, "optimiser steps of a log interval", low=1)
+    grad_norm_steps: int = arg(50, "steps between gradient norms per component; 0: off", low=0)
+    tensorboard: bool = arg(True, "write TensorBoard events")
+    run_report: bool = arg(True, "write run_report.html and training_curves.png at the end")
+    preset: str | None = arg(None, "a named overlay: quick_start, high_quality, memory_constrained")
+    config: str | None = arg(None, "JSON file of parameters (a run_config.json will do); flags win over it")
+    dry_run: bool = arg(False, "check everything, including one step, and stop")
+    print_config: bool = arg(False, "print every parameter as JSON and stop")
+
+
+@dataclass
+class HardwareConfig:
+    _argument_group_name = "hardware and reproducibility"
+    device: str = arg("auto", "auto, cpu, cuda, cuda:N or mps")
+    fp16: bool = arg(False, "half precision (CUDA)")
+    bf16: bool = arg(False, "bfloat16 (CUDA)")
+    tf32: bool = arg(True, "TF32 matrix products where the GPU has them")
+    compile: bool = arg(False, "torch.compile the model")
+    fsdp: bool = arg(False, "shard the model over the processes instead of copying it (FSDP)")
+    cpu_threads: int | None = arg(None, "torch threads per process; default: torch's choice", low=1)
+    seed: int = arg(42, "seed of Python, NumPy, torch and the workers", low=0)
+    deterministic: bool = arg(True, "deterministic kernels where they exist")
+
+
+@dataclass
+class TeacherDataConfig:
+    _argument_group_name = "teacher data"
+    data_path: str | None = arg(None, "one data file instead of two; split by --validation_split and --seed")
+    validation_split: float = arg(0.1, "share of --data_path that validates", above=0.0, high=0.9)
+    create_distillation_dataset: bool = arg(True, "write the distillation data after training")
+    distillation_dir: str | None = arg(None, "where the distillation data go; default: --output_dir")
+    max_distill_samples: int | None = arg(None, "distil at most this many rows of each file; default: all", low=1)
+    teacher_encoding: str = arg("topk", "how logits are stored", choices=("topk", "hidden", "dense"))
+    topk: int = arg(64, "logits stored a token with --teacher_encoding topk", low=1, high=65536)
+    compression_bits: int = arg(
+        16, "bits a value: dense 4, 8, 16 or 32; hidden 8 or 16", choices=(4, 8, 16, 32)
+    )
+    distill_batch_size: int | None = arg(None, "samples of a generation batch; default: 4 x --batch_size", low=1)
+    compression_workers: int = arg(1, "processes that compress; 0: the main process", low=0)
+
+
+STUDENT_CATEGORIES = {
+    "model": ModelConfig,
+    "student": StudentConfig,
+    "data": DataConfig,
+    "loading": LoadingConfig,
+    "optimization": OptimizationConfig,
+    "distillation": DistillationConfig,
+    "loss": LossConfig,
+    "semantic": SemanticConfig,
+    "token_weighting": TokenWeightingConfig,
+    "validation": ValidationConfig,
+    "output": OutputConfig,
+    "hardware": HardwareConfig,
+}
+TEACHER_CATEGORIES = {
+    name: STUDENT_CATEGORIES[name]
+    for name in ("model", "data", "loading", "optimization", "validation", "output", "hardware")
+} | {"teacher_data": TeacherDataConfig}
+TEACHER_DEFAULTS = {"model_name": TEACHER_DEFAULT_MODEL, "train_data_path": None, "val_data_path": None}
+CATEGORIES = STUDENT_CATEGORIES | TEACHER_CATEGORIES
+
+
+def default_of(parameter) -> Any:
+    """The default of a dataclass field."""
+    return parameter.default_factory() if parameter.default_factory is not MISSING else parameter.default
+
+
+def parameters(categories: dict[str, type]) -> dict[str, tuple[str, Any]]:
+    """Parameter name -> (category, dataclass field)."""
+    return {f.name: (name, f) for name, kind in categories.items() for f in fields(kind)}
