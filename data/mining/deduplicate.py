@@ -1,0 +1,61 @@
+"""Exact and near duplicates among tests: MinHash over token shingles, candidates verified by their true Jaccard."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+SHINGLE = 5
+BANDS, ROWS = 32, 4  # two documents of Jaccard 0.8 (0.6) meet in a band with probability 1 - 5e-8 (0.99)
+SEED = 20
+
+
+def shingles(tokens: Sequence[str]) -> frozenset[int]:
+    """Hashes of the runs of ``SHINGLE`` tokens; a shorter text is one shingle."""
+    runs = (tokens[i : i + SHINGLE] for i in range(max(1, len(tokens) - SHINGLE + 1)))
+    return frozenset(
+        int.from_bytes(hashlib.blake2b("\0".join(run).encode(), digest_size=8).digest(), "little") for run in runs
+    )
+
+
+def jaccard(left: frozenset[int], right: frozenset[int]) -> float:
+    common = len(left & right)
+    return common / (len(left) + len(right) - common)
+
+
+class NearDuplicates:
+    """Remembers the documents that were kept; the order of the questions decides which of two alike stays."""
+
+    def __init__(self, threshold: float = 0.8) -> None:
+        self.threshold = threshold
+        odd, shift = np.random.default_rng(SEED).integers(0, 1 << 63, size=(2, BANDS * ROWS, 1), dtype=np.uint64)
+        self._odd, self._shift = odd * np.uint64(2) + np.uint64(1), shift
+        self._kept: list[frozenset[int]] = []
+        self._bands: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(BANDS)]
+
+    def _signature(self, document: frozenset[int]) -> np.ndarray:
+        """[BANDS, ROWS] uint32: minima of multiply-shift hashes (arithmetic modulo 2^64 is meant)."""
+        values = np.fromiter(document, dtype=np.uint64, count=len(document))
+        hashed = (values[None, :] * self._odd + self._shift) >> np.uint64(32)
+        return hashed.min(axis=1).astype(np.uint32).reshape(BANDS, ROWS)
+
+    def is_new(self, tokens: Sequence[str]) -> bool:
+        """Whether no kept document is as alike as the threshold; if so, this one is kept."""
+        document = shingles(tokens)
+        keys = [row.tobytes() for row in self._signature(document)]
+        candidates = {index for band, key in zip(self._bands, keys, strict=True) for index in band.get(key, ())}
+        if any(jaccard(document, self._kept[index]) >= self.threshold for index in candidates):
+            return False
+        for band, key in zip(self._bands, keys, strict=True):
+            band[key].append(len(self._kept))
+        self._kept.append(document)
+        return True
+
+
+def unique(documents: Iterable[Sequence[str]], threshold: float) -> list[bool]:
+    """For each token sequence, in order, whether it is kept."""
+    memory = NearDuplicates(threshold)
+    return [memory.is_new(tokens) for tokens in documents]

@@ -1,0 +1,1 @@
+def import_tests(*a): raise NotImplementedError

@@ -1,0 +1,210 @@
+"""The flow: find projects, index them, mine their tests, drop duplicates, split, write."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from data.mining.deduplicate import NearDuplicates
+from data.mining.java_syntax import UnreadableFile, read_java
+from data.mining.projects import FileIndex, Project, index_file
+from data.mining.sources import ProjectSource
+from data.mining.split import Membership, assign, kin_groups
+from data.mining.tasks import FileResult, Limits, MinedTest, mine_file
+from utils.atomic_io import atomic_writer, write_json
+from utils.errors import UserError
+
+SPLIT_FILES = {"train": "training", "validation": "validation", "test": "test", "held_out": "held_out"}
+CHUNK = 8
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """``by``: class, project or empty; ``held_out``: projects whose rows are set aside as a split of their own."""
+
+    by: str = ""
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    seed: int = 42
+    held_out: tuple[str, ...] = ()
+
+
+@dataclass
+class Collected:
+    """Everything mined before duplicates are dropped, and the counts for the summary."""
+
+    tests: list[MinedTest] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def leave_out(self, unit: str, reasons: Counter[str]) -> None:
+        self.left_out.setdefault(unit, Counter()).update(reasons)
+
+
+# -- the two passes over the files ---------------------------------------------------------------------------------
+
+_project: Project  # of this worker process, set by _start_worker
+
+
+def _start_worker(project: Project) -> None:
+    global _project
+    _project = project
+
+
+def _index(file: str, *, root: Path, limits: Limits) -> FileIndex | str:
+    try:
+        return index_file(file, read_java(root / file, limits.max_file_bytes))
+    except UnreadableFile as reason:
+        return str(reason)
+    except OSError:
+        return "file cannot be read"
+
+
+def _mine(file: str, *, root: Path, limits: Limits) -> FileResult:
+    return mine_file(_project, root, file, limits)
+
+
+def _in_order(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, bar: tqdm, project: Project | None = None
+) -> Iterator[Result]:
+    """``function`` over ``items`` in their order, by worker processes where more than one is asked for."""
+    if workers <= 1 or len(items) <= CHUNK:
+        if project is not None:
+            _start_worker(project)
+        results: Iterable[Result] = map(function, items)
+        for result in results:
+            bar.update()
+            yield result
+        return
+    start = {"initializer": _start_worker, "initargs": (project,)} if project is not None else {}
+    with ProcessPoolExecutor(workers, **start) as pool:  # type: ignore[arg-type]
+        for result in pool.map(function, items, chunksize=CHUNK):
+            bar.update()
+            yield result
+
+
+def mine_projects(projects: Sequence[ProjectSource], limits: Limits, workers: int, progress: bool = True) -> Collected:
+    """All usable tasks of the projects, in the order of project, file and position, whatever the number of workers."""
+    collected = Collected()
+    total = sum(len(project.files) for project in projects)
+    with tqdm(total=total, desc="index and mine", unit="file", disable=not progress) as bar:
+        for source in projects:
+            bar.set_postfix_str(source.name)
+            index = partial(_index, root=source.root, limits=limits)
+            indexed: list[FileIndex] = []
+            for outcome in _in_order(index, source.files, workers, bar):
+                if isinstance(outcome, str):
+                    collected.leave_out("file", Counter([outcome]))
+                else:
+                    indexed.append(outcome)
+            project = Project(source.name, indexed)
+            files = [item.file for item in indexed if item.may_hold_tests]
+            collected.counts.update(files=len(source.files), test_files=len(files))
+            bar.total += len(files)
+            mine = partial(_mine, root=source.root, limits=limits)
+            for result in _in_order(mine, files, workers, bar, project):
+                collected.tests += result.tests
+                collected.counts.update(result.counts)
+                for unit, reasons in result.left_out.items():
+                    collected.leave_out(unit, reasons)
+    return collected
+
+
+# -- duplicates, split, files ----------------------------------------------------------------------------------------
+
+
+def drop_duplicates(collected: Collected, threshold: float, held_out: Sequence[str], progress: bool = True) -> None:
+    """Keep one of any two tests that are alike; of two, the one of a held-out project stays, else the first."""
+    memory = NearDuplicates(threshold)
+    exact: set[tuple[str, ...]] = set()
+    kept: list[int] = []
+    reasons: Counter[str] = Counter()
+    tests = collected.tests
+    order = sorted(range(len(tests)), key=lambda i: (tests[i].rows[0]["source"].get("project") not in held_out, i))
+    for position in tqdm(order, desc="drop duplicates", unit="test", disable=not progress):
+        test = tests[position]
+        if test.tokens in exact:
+            reasons["exact duplicate"] += 1
+        elif not memory.is_new(test.tokens):
+            reasons["near duplicate"] += 1
+        else:
+            kept.append(position)
+        exact.add(test.tokens)
+    collected.leave_out("test", reasons)
+    collected.tests = [tests[position] for position in sorted(kept)]
+
+
+def split_tests(tests: Sequence[MinedTest], options: SplitOptions) -> list[str]:
+    """The split of each test: train, validation, test or held_out; empty strings where no split was asked for."""
+    projects = [test.rows[0]["source"].get("project", "") for test in tests]
+    unknown = sorted(set(options.held_out) - set(projects))
+    if unknown:
+        raise UserError(f"--hold_out_projects {unknown[0]}: no such project; there are {', '.join(sorted(set(projects)))}")
+    rest = [i for i, project in enumerate(projects) if project not in options.held_out]
+    splits = ["held_out" if project in options.held_out else "" for project in projects]
+    if options.by:
+        if options.by == "class":
+            groups = kin_groups([Membership(projects[i], tests[i].links) for i in rest])
+        else:
+            groups = [projects[i] for i in rest]
+        sizes = [len(tests[i].rows) for i in rest]
+        chosen = assign(groups, sizes, options.validation_fraction, options.test_fraction, options.seed)
+        for i, name in zip(rest, chosen, strict=True):
+            splits[i] = name
+    elif options.held_out:
+        for i in rest:
+            splits[i] = "train"
+    return splits
+
+
+def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with atomic_writer(path) as handle:
+        for row in rows:
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def split_path(output: Path, split: str) -> Path:
+    """``raw.jsonl`` -> ``raw_training.jsonl`` and so on."""
+    return output.with_name(f"{output.stem}_{SPLIT_FILES[split]}{output.suffix}")
+
+
+def write(collected: Collected, splits: Sequence[str], output: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Write all rows to ``output``, each split beside it, and the summary, which is returned."""
+    rows = []
+    for test, split in zip(collected.tests, splits, strict=True):
+        for row in test.rows:
+            rows.append({**row, "source": {**row["source"], "split": split}} if split else row)
+    if not rows:
+        reasons = {unit: dict(counter.most_common(3)) for unit, counter in collected.left_out.items() if counter}
+        raise UserError(f"--source: no usable test was found ({dict(collected.counts)}, left out: {reasons})")
+    _write_rows(output, rows)
+    used = [name for name in SPLIT_FILES if name in splits]
+    for name in used:
+        _write_rows(split_path(output, name), (row for row in rows if row["source"]["split"] == name))
+    for name in SPLIT_FILES.keys() - set(used):
+        split_path(output, name).unlink(missing_ok=True)  # of an earlier run: it would look as if it belonged here
+
+    def by(key: str) -> dict[str, int]:
+        return dict(Counter(str(row["source"].get(key, "")) for row in rows).most_common())
+
+    summary = {
+        "settings": settings,
+        "seen": dict(collected.counts),
+        "left_out": {unit: dict(counter.most_common()) for unit, counter in collected.left_out.items() if counter},
+        "kept": {"tests": len(collected.tests), "tasks": len(rows)},
+        "tasks_by": {key: by(key) for key in ("split", "project", "framework", "assertion_kind", "focal_call", "focal_rule")},
+    }
+    if not used:
+        del summary["tasks_by"]["split"]  # type: ignore[attr-defined]
+    write_json(output.with_suffix(".summary.json"), summary)
+    return summary

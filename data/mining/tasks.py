@@ -1,0 +1,196 @@
+"""From a test file to raw rows: one task per assertion statement, or per run of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tree_sitter import Node
+
+from data.mining.assertions import Assertion, blocks, find_assertions
+from data.mining.focal import FocalFinder
+from data.mining.java_syntax import (
+    SUBSTITUTE,
+    field_text,
+    java_tokens,
+    lines_of,
+    one_line,
+    parse,
+    read_java,
+    text_of,
+    type_name,
+    walk,
+)
+from data.mining.projects import Imports, JavaClass, Project
+from data.mining.test_methods import TestMethod, find_test_methods
+from data.readers import PLACEHOLDER
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is kept, in bytes and in Java tokens, and the shape of a task (``single`` or ``block``)."""
+
+    assertions_per_task: str = "single"
+    max_test_tokens: int = 1000
+    max_focal_tokens: int = 1000
+    max_assertion_tokens: int = 100
+    max_file_bytes: int = 2_000_000
+
+
+@dataclass(frozen=True)
+class MinedTest:
+    """The rows of one test, the classes by which tests are kin, and the tokens by which duplicates are told."""
+
+    rows: tuple[dict[str, Any], ...]
+    links: tuple[str, ...]
+    tokens: tuple[str, ...]
+
+
+@dataclass
+class FileResult:
+    """The tests of a file; ``counts`` of what was seen, ``left_out`` by unit (test, assertion) and reason."""
+
+    tests: list[MinedTest] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, Counter[str]] = field(default_factory=lambda: {"test": Counter(), "assertion": Counter()})
+
+
+def problem_of(test: str, focal: str, assertions: Iterable[str], limits: Limits) -> str:
+    """Why a task is too long, or cannot be written down; the empty string where it can."""
+    for text, limit, what in (
+        *((item, limits.max_assertion_tokens, "assertion") for item in assertions),
+        (test, limits.max_test_tokens, "test"),
+        (focal, limits.max_focal_tokens, "focal method"),
+    ):
+        if SUBSTITUTE in text:
+            return f"{what} is not UTF-8"
+        if what == "assertion" and "\n" in text:
+            return "assertion holds a text block"
+        if len(java_tokens(text)) > limit:
+            return f"{what} too long"
+    return ""
+
+
+def duplicate_key(test: str) -> tuple[str, ...]:
+    """The tokens of a test from its parameters on: two tests that differ in name only are the same test."""
+    return tuple(java_tokens(test[test.find("(") :]))
+
+
+def needed_imports(imports: Imports, text: str) -> list[str]:
+    """The imports that a piece of code mentions, and all those with a star."""
+    words = set(re.findall(r"\w+", text))
+    return [line for line in imports.lines if line.endswith(".*") or line.rpartition(".")[2] in words]
+
+
+def _helper_names(project: Project, owner: JavaClass) -> set[str]:
+    """The methods that a test class has of its own, by itself, its ancestors in the project or its enclosing class."""
+    scopes = (item for scope in project.enclosing(owner) for item in project.ancestors(scope)[0])
+    names = {method.name for item in scopes for method in item.methods}
+    return names if any("BDD" in line for line in owner.imports.lines) else names | {"then"}
+
+
+def _in_order_variables(method: Node, source: bytes, owner: JavaClass) -> set[str]:
+    """Names of Mockito's ``InOrder`` variables, on which ``verify`` may be called."""
+    names = {name for name, declared in owner.fields.items() if declared == "InOrder"}
+    for node in walk(method):
+        if node.type == "local_variable_declaration":
+            if type_name(node.child_by_field_name("type"), source) == "InOrder":
+                names |= {field_text(item, "name", source) for item in node.children_by_field_name("declarator")}
+    return names
+
+
+def mine_file(project: Project, root: Path, file: str, limits: Limits) -> FileResult:
+    """Second pass over one file, relative to the project's ``root``."""
+    result = FileResult()
+    source = read_java(root / file, limits.max_file_bytes)
+    tree = parse(source)
+    package = next((text_of(n.named_children[-1], source) for n in tree.named_children if n.type == "package_declaration"), "")
+    for test in find_test_methods(tree, source, project, file, package):
+        result.counts["tests"] += 1
+        if test.problem:
+            result.left_out["test"][test.problem] += 1
+        else:
+            _mine_test(project, root, test, source, limits, result)
+    return result
+
+
+def _mine_test(
+    project: Project, root: Path, test: TestMethod, source: bytes, limits: Limits, result: FileResult
+) -> None:
+    in_order = _in_order_variables(test.node, source, test.owner)
+    assertions, left_out = find_assertions(test.node, source, _helper_names(project, test.owner), in_order)
+    result.counts["assertions"] += len(assertions) + len(left_out)
+    result.left_out["assertion"].update(left_out)
+    if not assertions:
+        result.left_out["test"]["no assertion"] += 1
+        return
+    result.counts[f"assertions of {test.framework}"] += len(assertions)
+    finder = FocalFinder(project, test.owner, test.node, source)
+    groups = list(blocks(assertions)) if limits.assertions_per_task == "block" else [[item] for item in assertions]
+    rows, links = [], {item.outermost for item in project.ancestors(test.owner)[0] if item.in_tests}
+    for group in groups:
+        found = _task(project, root, test, source, finder, assertions, group, limits)
+        if isinstance(found, str):
+            result.left_out["assertion"][found] += len(group)
+        else:
+            row, focal_class = found
+            rows.append(row)
+            links.add(focal_class)
+    if rows:
+        key = duplicate_key(one_line(text_of(test.node, source)))
+        result.tests.append(MinedTest(tuple(rows), (test.owner.outermost, *sorted(links - {test.owner.outermost})), key))
+    else:
+        result.left_out["test"]["no usable assertion"] += 1
+
+
+def _task(
+    project: Project,
+    root: Path,
+    test: TestMethod,
+    source: bytes,
+    finder: FocalFinder,
+    assertions: list[Assertion],
+    group: list[Assertion],
+    limits: Limits,
+) -> tuple[dict[str, Any], str] | str:
+    """A raw row and its focal class (the outermost type), or the reason why there is none."""
+    start, end = group[0].node.start_byte, group[-1].node.end_byte
+    mocked = all(item.kind.startswith("verify") for item in group)
+    focal = finder.find((start, end), [item.node for item in assertions], skip_inside=mocked)
+    if isinstance(focal, str):
+        return focal
+    method = focal.method
+    owner = project.find(method.owner, method.file)
+    assert owner is not None
+    focal_source = read_java(root / method.file, limits.max_file_bytes)
+    before, after = source[test.node.start_byte : start].decode(), source[end : test.node.end_byte].decode()
+    masked = one_line(before + PLACEHOLDER + after)
+    focal_text = one_line(focal_source[slice(*method.span)].decode())
+    targets = [one_line(text_of(item.node, source)) for item in group]
+    if problem := problem_of(masked, focal_text, targets, limits):
+        return problem
+    provenance = {
+        "project": project.name,
+        "test_file": test.owner.file,
+        "focal_file": method.file,
+        "test_class": test.owner.binary_name,
+        "test_class_abstract": test.owner.abstract,
+        "test_name": test.name,
+        "test_lines": lines_of(test.node),
+        "test_span": (test.node.start_byte, test.node.end_byte),
+        "assertion_span": (start, end),
+        "assertion_kind": group[0].kind,
+        "framework": test.framework,
+        "focal_class": owner.binary_name,
+        "focal_name": method.name,
+        "focal_lines": method.lines,
+        "focal_call": focal.position,
+        "focal_rule": focal.rule,
+        "imports": needed_imports(test.owner.imports, before + after + " ".join(targets)),
+    }
+    row = {"focal_method": focal_text, "test_method_masked": masked, "assertions": targets, "source": provenance}
+    return row, owner.outermost

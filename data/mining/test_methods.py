@@ -1,0 +1,92 @@
+"""Which methods are tests: JUnit 3, 4 and 5, and TestNG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tree_sitter import Node
+
+from data.mining.java_syntax import field_text, modifiers, type_name
+from data.mining.projects import Imports, JavaClass, Project, members, type_declarations
+
+JUPITER_ONLY = frozenset({"ParameterizedTest", "RepeatedTest", "TestFactory", "TestTemplate"})
+DISABLING = frozenset({"Ignore", "Disabled"})
+
+
+@dataclass(frozen=True)
+class TestMethod:
+    """A test and its class; ``problem`` is the reason why it cannot be used, or empty."""
+
+    node: Node
+    name: str
+    owner: JavaClass
+    framework: str
+    problem: str
+
+
+TestMethod.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test class
+
+
+def _annotation_framework(annotations: dict[str, str], imports: Imports) -> str:
+    """The framework of a method's (or a TestNG class's) test annotation, or the empty string."""
+    for written in annotations:
+        simple = written.rpartition(".")[2]
+        if simple in JUPITER_ONLY:
+            return "junit5"
+        if simple == "Theory":
+            return "junit4"
+        if simple != "Test":
+            continue
+        names = [written, imports.single.get(simple, "")] + [f"{package}.Test" for package in imports.star]
+        for name in names:
+            if name.startswith("org.junit.jupiter."):
+                return "junit5"
+            if name == "org.junit.Test":
+                return "junit4"
+            if name == "org.testng.annotations.Test":
+                return "testng"
+        return "unknown"
+    return ""
+
+
+def _is_junit3(project: Project, owner: JavaClass) -> bool:
+    """``junit.framework.TestCase`` is outside of the project; so may be the base class between, known by its name."""
+    return any(name.endswith("TestCase") for name in project.ancestors(owner)[1])
+
+
+def find_test_methods(root: Node, source: bytes, project: Project, file: str, package: str) -> Iterator[TestMethod]:
+    """The tests of a compilation unit in source order, nested classes (JUnit 5 ``@Nested``) included."""
+    for node, qualified, _ in type_declarations(root, source, package):
+        owner = project.find(qualified, file)
+        if owner is None or node.type != "class_declaration":
+            continue
+        _, class_annotations = modifiers(node, source)
+        class_framework = _annotation_framework(class_annotations, owner.imports)
+        disabled_class = not DISABLING.isdisjoint(name.rpartition(".")[2] for name in class_annotations)
+        junit3 = _is_junit3(project, owner)
+        for method in members(node):
+            if method.type != "method_declaration":
+                continue
+            words, annotations = modifiers(method, source)
+            name = field_text(method, "name", source)
+            framework = _annotation_framework(annotations, owner.imports)
+            public_void = "public" in words and type_name(method.child_by_field_name("type"), source) == "void"
+            if not framework and public_void and "static" not in words:
+                if class_framework == "testng" and not any("Before" in item or "After" in item for item in annotations):
+                    framework = "testng"
+                elif junit3 and name.startswith("test") and field_text(method, "parameters", source) == "()":
+                    framework = "junit3"
+            if not framework:
+                continue
+            disabled = disabled_class or not DISABLING.isdisjoint(item.rpartition(".")[2] for item in annotations)
+            problem = ""
+            if framework == "unknown":
+                problem = "@Test of an unknown framework"
+            elif disabled or "enabled = false" in annotations.get("Test", ""):
+                problem = "test is disabled"
+            elif method.child_by_field_name("body") is None:
+                problem = "test has no body"
+            elif method.has_error:
+                problem = "test does not parse"
+            yield TestMethod(method, name, owner, framework, problem)
