@@ -12,6 +12,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from utils.errors import UserError
+
+# The largest 1/T at which the tail's mass is stored; 0 is the other end, so every temperature from 0.5 up is covered.
+MAX_INVERSE_TEMPERATURE = 2.0
+
 SignalT = TypeVar("SignalT", bound="TeacherSignal")
 
 
@@ -56,8 +61,9 @@ class DenseSignal(TeacherSignal):
 class TopKSignal(TeacherSignal):
     """The k largest logits and the mass of the rest.
 
-    ids [N, k] int64; logits [N, k] float32, falling; tail_log_mass [N, G] float32: for each inverse temperature
-    b in ``inverse_temperatures`` [G] (rising) the exact log of the sum over the tail of exp(b * logit);
+    ids [N, k] int64; logits [N, k] float32, falling, relative to the row's maximum; tail_log_mass [N, G] float32:
+    for each inverse temperature b in ``inverse_temperatures`` [G] (rising) the exact log of the sum over the tail of
+    exp(b * logit);
     tail_shape [V] float32 or None: the file's mean logits, which give the tail a shape.
     """
 
@@ -75,6 +81,23 @@ class TopKSignal(TeacherSignal):
     @property
     def vocab_size(self) -> int:
         return self.full_vocab_size
+
+    def tail_log_mass_at(self, temperature: float) -> Tensor:
+        """[N]: log of the sum over the tail of exp(logit / temperature), on the scale of ``logits``; no host sync.
+
+        The log-mass is smooth in 1/T and known at Chebyshev nodes, so the polynomial through them is near-exact
+        (measured in docs/teacher_knowledge.md) and costs one product. A tail without any mass gives -inf.
+        """
+        beta = 1.0 / temperature
+        if not 0.0 < beta <= MAX_INVERSE_TEMPERATURE:
+            raise UserError(f"temperature {temperature:g}: top-k teacher data covers temperatures of 0.5 and more")
+        nodes = self.inverse_temperatures.double()
+        eye = torch.eye(len(nodes), dtype=torch.bool, device=nodes.device)
+        factors = (beta - nodes)[None, :] / (nodes[:, None] - nodes[None, :]).masked_fill(eye, 1.0)
+        weights = factors.masked_fill(eye, 1.0).prod(dim=1).to(self.tail_log_mass.dtype)
+        # 0 * -inf is NaN: rows of an empty tail are -inf at every node and stay so.
+        empty = self.tail_log_mass[:, -1] == -torch.inf
+        return (self.tail_log_mass.nan_to_num(neginf=0.0) @ weights).masked_fill(empty, -torch.inf)
 
 
 @dataclass
