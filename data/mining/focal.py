@@ -29,9 +29,12 @@ BOXES = {"Integer": "int", "Character": "char", **{name.capitalize(): name for n
 COMPARISONS = frozenset({"==", "!=", "<", ">", "<=", ">=", "&&", "||"})
 # What any object or collection has: a receiver of unknown type is not taken for the class under test by these.
 COMMON_NAMES = frozenset(
-    """equals hashCode toString getClass get size length add remove put contains isEmpty iterator next hasNext close
-    getName name getValue getKey value key apply accept test call run""".split()
-)
+    (
+        "equals", "hashCode", "toString", "getClass", "get", "size", "length", "add", "remove", "put",
+        "contains", "isEmpty", "iterator", "next", "hasNext", "close", "getName", "name", "getValue", "getKey",
+        "value", "key", "apply", "accept", "test", "call", "run",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,9 @@ class FocalFinder:
         if kind in ("cast_expression", "object_creation_expression"):
             return self._named(type_name(node.child_by_field_name("type"), self.source))
         if kind == "array_creation_expression":
+            dimensions = (item for item in node.named_children if item.type.startswith("dimensions"))
             element = type_name(node.child_by_field_name("type"), self.source)
-            return Type(element + "[]" * sum(text_of(item, self.source).count("[") for item in node.named_children[1:2]))
+            return Type(element + "[]" * sum(text_of(item, self.source).count("[") for item in dimensions))
         if kind.endswith("integer_literal"):
             return Type("long" if text_of(node, self.source)[-1] in "lL" else "int")
         if kind.endswith("floating_point_literal"):

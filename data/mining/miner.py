@@ -23,6 +23,7 @@ from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError
 
 SPLIT_FILES = {"train": "training", "validation": "validation", "test": "test", "held_out": "held_out"}
+SUMMARY_KEYS = ("split", "project", "framework", "assertion_kind", "focal_call", "focal_rule")
 CHUNK = 8
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -149,7 +150,8 @@ def split_tests(tests: Sequence[MinedTest], options: SplitOptions) -> list[str]:
     projects = [test.rows[0]["source"].get("project", "") for test in tests]
     unknown = sorted(set(options.held_out) - set(projects))
     if unknown:
-        raise UserError(f"--hold_out_projects {unknown[0]}: no such project; there are {', '.join(sorted(set(projects)))}")
+        known = ", ".join(sorted(set(projects)))
+        raise UserError(f"--hold_out_projects {unknown[0]}: no such project among the tasks; there are {known}")
     rest = [i for i, project in enumerate(projects) if project not in options.held_out]
     splits = ["held_out" if project in options.held_out else "" for project in projects]
     if options.by:
@@ -202,9 +204,7 @@ def write(collected: Collected, splits: Sequence[str], output: Path, settings: d
         "seen": dict(collected.counts),
         "left_out": {unit: dict(counter.most_common()) for unit, counter in collected.left_out.items() if counter},
         "kept": {"tests": len(collected.tests), "tasks": len(rows)},
-        "tasks_by": {key: by(key) for key in ("split", "project", "framework", "assertion_kind", "focal_call", "focal_rule")},
+        "tasks_by": {key: by(key) for key in SUMMARY_KEYS if key != "split" or used},
     }
-    if not used:
-        del summary["tasks_by"]["split"]  # type: ignore[attr-defined]
     write_json(output.with_suffix(".summary.json"), summary)
     return summary

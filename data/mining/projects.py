@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os.path
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from tree_sitter import Node
@@ -14,7 +14,9 @@ from tree_sitter import Node
 from data.mining.java_syntax import TYPE_DECLARATIONS, field_text, lines_of, modifiers, parse, text_of, type_name
 
 TEST_FOLDERS = frozenset({"test", "tests", "it", "testing", "androidTest", "testFixtures", "test-src"})
-TEST_ANNOTATIONS = re.compile(rb"@(?:[\w.]+\.)?(?:Test|ParameterizedTest|RepeatedTest|Theory|TestFactory|TestTemplate)\b")
+TEST_ANNOTATIONS = re.compile(
+    rb"@(?:[\w.]+\.)?(?:Test|ParameterizedTest|RepeatedTest|Theory|TestFactory|TestTemplate)\b"
+)
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,17 @@ class FileIndex:
     may_hold_tests: bool
 
 
+def package_of(root: Node, source: bytes) -> str:
+    """The package of a compilation unit, or the empty string."""
+    declared = (node for node in root.named_children if node.type == "package_declaration")
+    return next((text_of(node.named_children[-1], source) for node in declared), "")
+
+
 def _imports(root: Node, source: bytes) -> Imports:
-    package, single, star, static_star, lines = "", {}, [], [], []
+    single, star, static_star, lines = {}, [], [], []
     static_single: dict[str, tuple[str, ...]] = {}
     for node in root.named_children:
-        if node.type == "package_declaration":
-            package = text_of(node.named_children[-1], source)
-        elif node.type == "import_declaration":
+        if node.type == "import_declaration":
             names = [child for child in node.named_children if child.type in ("scoped_identifier", "identifier")]
             if not names:
                 continue
@@ -111,7 +117,7 @@ def _imports(root: Node, source: bytes) -> Imports:
                 star.append(name)
             else:
                 single[last] = name
-    return Imports(package, single, tuple(star), static_single, tuple(static_star), tuple(lines))
+    return Imports(package_of(root, source), single, tuple(star), static_single, tuple(static_star), tuple(lines))
 
 
 def _parameters(node: Node, source: bytes) -> tuple[tuple[str, ...], bool]:
@@ -135,6 +141,11 @@ def _supertypes(node: Node, source: bytes) -> tuple[str, ...]:
         elif child.type in ("super_interfaces", "extends_interfaces"):
             names += [type_name(item, source) for listed in child.named_children for item in listed.named_children]
     return tuple(names)
+
+
+def _shared_folders(left: str, right: str) -> int:
+    pairs = zip(left.split("/"), right.split("/"), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def members(node: Node) -> Iterator[Node]:
@@ -229,7 +240,7 @@ class Project:
     @staticmethod
     def _nearest(found: list[JavaClass], near: str) -> JavaClass:
         """Several source trees may hold a class of the same name: the one that shares most of the path."""
-        return max(found, key=lambda item: len(os.path.commonprefix([item.file, near]))) if len(found) > 1 else found[0]
+        return max(found, key=lambda item: _shared_folders(item.file, near))
 
     def find(self, qualified: str, near: str) -> JavaClass | None:
         """The class of that qualified name, the one closest to the file ``near`` where there are several."""

@@ -25,7 +25,7 @@ from data.mining.java_syntax import (
     type_name,
     walk,
 )
-from data.mining.projects import Imports, JavaClass, Project
+from data.mining.projects import Imports, JavaClass, Project, package_of
 from data.mining.test_methods import TestMethod, find_test_methods
 from data.readers import PLACEHOLDER
 
@@ -97,9 +97,9 @@ def _in_order_variables(method: Node, source: bytes, owner: JavaClass) -> set[st
     """Names of Mockito's ``InOrder`` variables, on which ``verify`` may be called."""
     names = {name for name, declared in owner.fields.items() if declared == "InOrder"}
     for node in walk(method):
-        if node.type == "local_variable_declaration":
-            if type_name(node.child_by_field_name("type"), source) == "InOrder":
-                names |= {field_text(item, "name", source) for item in node.children_by_field_name("declarator")}
+        declared = node.child_by_field_name("type") if node.type == "local_variable_declaration" else None
+        if type_name(declared, source) == "InOrder":
+            names |= {field_text(item, "name", source) for item in node.children_by_field_name("declarator")}
     return names
 
 
@@ -108,8 +108,7 @@ def mine_file(project: Project, root: Path, file: str, limits: Limits) -> FileRe
     result = FileResult()
     source = read_java(root / file, limits.max_file_bytes)
     tree = parse(source)
-    package = next((text_of(n.named_children[-1], source) for n in tree.named_children if n.type == "package_declaration"), "")
-    for test in find_test_methods(tree, source, project, file, package):
+    for test in find_test_methods(tree, source, project, file, package_of(tree, source)):
         result.counts["tests"] += 1
         if test.problem:
             result.left_out["test"][test.problem] += 1
@@ -142,7 +141,8 @@ def _mine_test(
             links.add(focal_class)
     if rows:
         key = duplicate_key(one_line(text_of(test.node, source)))
-        result.tests.append(MinedTest(tuple(rows), (test.owner.outermost, *sorted(links - {test.owner.outermost})), key))
+        own = test.owner.outermost
+        result.tests.append(MinedTest(tuple(rows), (own, *sorted(links - {own})), key))
     else:
         result.left_out["test"]["no usable assertion"] += 1
 

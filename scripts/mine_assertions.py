@@ -1,0 +1,95 @@
+"""Mine (method under test, masked test, assertion) tasks from Java projects, or import published data sets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.errors import UserError, run_main
+
+IMPORTERS = ("java", "atlas", "methods2test", "jsonl")
+
+
+def fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must lie in [0, 1)")
+    return value
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="docs/data.md tells the rules and the format.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--source", nargs="+", required=True, type=Path, metavar="PATH", help="folder, project or tar/zip archive")
+    add("--output", required=True, type=Path, help="raw.jsonl; splits and raw.summary.json are written beside it")
+    add("--importer", choices=IMPORTERS, default="java", help="what the sources are")
+    add("--split_by", choices=("class", "project"), default="", help="also write _training, _validation, _test")
+    add("--validation_fraction", type=fraction, default=0.1, help="of the tasks")
+    add("--test_fraction", type=fraction, default=0.1, help="of the tasks")
+    add("--seed", type=int, default=42, help="of the split")
+    add("--hold_out_projects", nargs="+", default=[], metavar="NAME", help="write these projects to _held_out alone")
+    add("--assertions_per_task", choices=("single", "block"), default="single", help="one assertion, or a run of them")
+    add("--near_duplicate_threshold", type=float, default=0.8, help="Jaccard of 5-token shingles; above 1: off")
+    add("--max_test_tokens", type=positive, default=1000, help="Java tokens of a test")
+    add("--max_focal_tokens", type=positive, default=1000, help="Java tokens of a focal method")
+    add("--max_assertion_tokens", type=positive, default=100, help="Java tokens of an assertion")
+    add("--max_file_bytes", type=positive, default=2_000_000, help="larger files are left out")
+    add("--workers", type=positive, default=None, help="processes (None: all cores); the result is the same")
+    args = parser.parse_args()
+    if args.validation_fraction + args.test_fraction >= 1:
+        raise UserError("--validation_fraction plus --test_fraction must be below 1, else nothing is left for training")
+    return args
+
+
+def main() -> int:
+    args = parse_arguments()
+    import os
+
+    from data.mining.importers import import_tests
+    from data.mining.miner import SplitOptions, drop_duplicates, mine_projects, split_tests, write
+    from data.mining.sources import find_projects
+    from data.mining.tasks import Limits
+
+    limits = Limits(
+        args.assertions_per_task,
+        args.max_test_tokens,
+        args.max_focal_tokens,
+        args.max_assertion_tokens,
+        args.max_file_bytes,
+    )
+    progress = sys.stderr.isatty()
+    with tempfile.TemporaryDirectory(prefix="mine-assertions-") as scratch:
+        if args.importer == "java":
+            projects = find_projects(args.source, Path(scratch))
+            collected = mine_projects(projects, limits, args.workers or os.cpu_count() or 1, progress)
+        else:
+            collected = import_tests(args.importer, args.source, limits, Path(scratch), progress)
+    drop_duplicates(collected, args.near_duplicate_threshold, args.hold_out_projects, progress)
+    options = SplitOptions(
+        args.split_by, args.validation_fraction, args.test_fraction, args.seed, tuple(args.hold_out_projects)
+    )
+    settings = {name: value for name, value in vars(args).items() if name not in ("output", "workers")}
+    settings["source"] = [str(path) for path in args.source]
+    summary = write(collected, split_tests(collected.tests, options), args.output, settings)
+    print(json.dumps(summary, indent=2, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
