@@ -41,8 +41,7 @@ def indent(text: str, depth: int) -> str:
 
 def class_names(family: Family, index: int, rng: random.Random) -> dict[str, str]:
     """What is the same throughout one class and its test: the class name, its words and the variable's name."""
-    kind = family.kinds[index % len(family.kinds)]
-    names = {"v": rng.choice((kind[0].lower() + kind[1:], "subject", "target", "sample")), "kind": kind}
+    names = {"v": rng.choice(("subject", "target", "sample")), "kind": family.kinds[index % len(family.kinds)]}
     for key, choices in family.words.items():
         names[key] = rng.choice(choices)
         names[capitalise(key)] = capitalise(names[key])
@@ -51,7 +50,7 @@ def class_names(family: Family, index: int, rng: random.Random) -> dict[str, str
 
 def test_values(rng: random.Random) -> dict[str, str]:
     """What differs from test to test: three rising numbers, three words, two currencies."""
-    numbers = sorted(rng.sample(range(2, 60), 3))
+    numbers = sorted(rng.sample(range(2, 20), 3))
     words = rng.sample(WORDS, 3)
     currencies = rng.sample(CURRENCIES, 2)
     return {

@@ -1,1 +1,278 @@
-def import_tests(*a): raise NotImplementedError
+"""Data sets that others have published, in the shapes in which they come."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data.mining.assertions import blocks, find_assertions
+from data.mining.java_syntax import one_line, parse, text_of, walk
+from data.mining.miner import Collected
+from data.mining.projects import index_file
+from data.mining.sources import unpack
+from data.mining.tasks import Limits, MinedTest, duplicate_key, focal_link, needed_imports, problem_of
+from data.readers import PLACEHOLDER, TARGET_KEYS, RowError, parse_json_line, parse_sample, read_rows
+from utils.errors import UserError
+
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("eval", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+ATLAS_TESTS, ATLAS_ASSERTIONS = "testMethods.txt", "assertLines.txt"
+ATLAS_MASK = re.compile(r'"\s*<AssertPlaceHolder>\s*"\s*;?')
+ATLAS_FOCAL = re.compile(r'^"\s*<FocalMethod>\s*"\s*')
+KEYWORDS_BEFORE_PARENTHESIS = frozenset(
+    {"if", "for", "while", "switch", "return", "catch", "synchronized", "throw", "case", "else", "do"}
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A test and its focal method; ``assertions`` is None where they still stand in the test."""
+
+    test: str
+    focal: str
+    assertions: tuple[str, ...] | None = None
+    source: dict[str, Any] = field(default_factory=dict)
+    links: tuple[str, ...] = ()
+    split: str = ""
+
+
+def _given_split(path: Path, root: Path) -> str:
+    """The split that a folder (or file) name tells, nearest to the file first."""
+    for part in reversed(path.relative_to(root).with_suffix("").parts):
+        if part.lower() in SPLIT_NAMES:
+            return SPLIT_NAMES[part.lower()]
+    return ""
+
+
+# -- ATLAS: one test a line, blanks between tokens ----------------------------------------------------------------
+
+
+def untokenise(text: str) -> str:
+    """``a . b ( 1 , "x<sp>y" )`` -> ``a.b(1, "x y")``."""
+    result, last = "", ""
+    for token in text.split():
+        word = last[-1:].isalnum() or last[-1:] in ("_", "$")
+        glued = (
+            token in (")", "]", ",", ";", ".")
+            or last in ("(", "[", ".", "!")
+            or (token == "(" and word and last not in KEYWORDS_BEFORE_PARENTHESIS)
+            or (token == "[" and (word or last == "]"))
+            or not result
+        )
+        result += ("" if glued else " ") + (token.replace("<sp>", " ") if token[0] in "\"'" else token)
+        last = token
+    return result
+
+
+def _end_of_method(tokens: Sequence[str]) -> int:
+    depth = 0
+    for position, token in enumerate(tokens):
+        depth += (token == "{") - (token == "}")
+        if token == "}" and depth == 0:
+            return position + 1
+    return len(tokens)
+
+
+def _atlas_record(test_line: str, assertion: str, split: str) -> Record | str:
+    masked, masks = ATLAS_MASK.subn(f" {PLACEHOLDER} ", test_line)
+    if masks != 1:
+        return "placeholder missing or doubled"
+    tokens = masked.split()
+    end = _end_of_method(tokens)
+    focal = ATLAS_FOCAL.sub("", " ".join(tokens[end:]))
+    if not focal:
+        return "missing focal method"
+    if not assertion.strip():
+        return "missing assertion"
+    target = untokenise(assertion).rstrip(";") + ";"
+    source = {"project": "atlas", "test_name": tokens[0], "focal_name": focal.split()[0]}
+    return Record(untokenise(" ".join(tokens[:end])), untokenise(focal), (target,), source, (), split)
+
+
+def _read_atlas(root: Path) -> Iterator[Record | str]:
+    folders = [path.parent for path in sorted(root.rglob(ATLAS_TESTS))] if root.is_dir() else []
+    if not folders:
+        raise UserError(f"--source {root}: holds no {ATLAS_TESTS}; give the folder of the ATLAS files")
+    for folder in folders:
+        paths = folder / ATLAS_TESTS, folder / ATLAS_ASSERTIONS
+        if not paths[1].is_file():
+            raise UserError(f"--source {folder}: {ATLAS_ASSERTIONS} is missing beside {ATLAS_TESTS}")
+        tests, assertions = (path.read_text(encoding="utf-8", errors="replace").split("\n") for path in paths)
+        tests, assertions = (lines[:-1] if lines[-1] == "" else lines for lines in (tests, assertions))
+        if len(tests) != len(assertions):
+            raise UserError(f"--source {folder}: {len(tests)} lines in {ATLAS_TESTS}, {len(assertions)} assertions")
+        split = _given_split(paths[0], root)
+        for test, assertion in zip(tests, assertions, strict=True):
+            yield _atlas_record(test, assertion, split)
+
+
+# -- Methods2Test: one JSON object a file (or a line) ----------------------------------------------------------------
+
+
+def _objects(root: Path, endings: tuple[str, ...]) -> Iterator[tuple[Path, dict[str, Any] | str]]:
+    """(file, object or reason) of every JSON file and every line of every JSONL file."""
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.suffix in endings)
+    if not files:
+        raise UserError(f"--source {root}: holds no {' or '.join(endings)} files")
+    for path in files:
+        whole = path.suffix == ".json"
+        for _, content in [(1, path.read_bytes())] if whole else read_rows(path):
+            try:
+                yield path, parse_json_line(content)
+            except RowError as reason:
+                yield path, str(reason)
+
+
+def _part(row: dict[str, Any], key: str) -> dict[str, Any]:
+    value = row.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _read_methods2test(root: Path) -> Iterator[Record | str]:
+    for path, row in _objects(root, (".json", ".jsonl")):
+        if isinstance(row, str):
+            yield row
+            continue
+        test, focal = _part(row, "test_case").get("body"), _part(row, "focal_method").get("body")
+        if not (isinstance(test, str) and test.strip()):
+            yield "missing test"
+        elif not (isinstance(focal, str) and focal.strip()):
+            yield "missing focal method"
+        else:
+            repository = _part(row, "repository")
+            project = str(repository.get("url") or repository.get("repo_id") or "methods2test")
+            source = {"project": project}
+            for key, part, name in (
+                ("test_file", "test_class", "file"),
+                ("focal_file", "focal_class", "file"),
+                ("test_class", "test_class", "identifier"),
+                ("focal_class", "focal_class", "identifier"),
+                ("test_name", "test_case", "identifier"),
+                ("focal_name", "focal_method", "identifier"),
+            ):
+                source[key] = str(_part(row, part).get(name, ""))
+            links = tuple(f"{project}: {source[key]}" for key in ("test_file", "focal_file") if source[key])
+            yield Record(test, focal, None, source, links, _given_split(path, root) if root.is_dir() else "")
+
+
+# -- JSONL of {test_method, focal_method, test_file, focal_file} -----------------------------------------------------
+
+
+def _file_facts(value: Any, part: str, method: str) -> dict[str, Any]:
+    """``test_file`` and ``focal_file`` are paths or the files' text; of a text the class and the imports are kept."""
+    if not isinstance(value, str) or not value.strip():
+        return {}
+    if "{" not in value:
+        return {f"{part}_file": value}
+    classes = index_file("", value.encode()).classes
+    if not classes:
+        return {}
+    facts: dict[str, Any] = {f"{part}_class": classes[0].binary_name}
+    return {**facts, "imports": needed_imports(classes[0].imports, method)} if part == "test" else facts
+
+
+def _read_jsonl(root: Path) -> Iterator[Record | str]:
+    for path, row in _objects(root, (".jsonl",)):
+        if isinstance(row, str):
+            yield row
+            continue
+        test, focal = row.get("test_method"), row.get("focal_method")
+        if not (isinstance(test, str) and test.strip()):
+            yield "missing test"
+        elif not (isinstance(focal, str) and focal.strip()):
+            yield "missing focal method"
+        else:
+            given = row["source"] if isinstance(row.get("source"), dict) else {}
+            facts = {
+                **_file_facts(row.get("test_file"), "test", test),
+                **_file_facts(row.get("focal_file"), "focal", focal),
+            }
+            source = {"project": str(row.get("project") or path.stem), **facts, **given}
+            keys = ("test_file", "test_class", "focal_file", "focal_class")
+            links = tuple(f"{source['project']}: {source[key]}" for key in keys if source.get(key))
+            split = _given_split(path, root) if root.is_dir() else ""
+            if not any(row.get(key) for key in TARGET_KEYS):
+                yield Record(test, focal, None, source, links, split)
+                continue
+            try:
+                sample = parse_sample(row)
+            except RowError as reason:
+                yield str(reason)
+            else:
+                yield Record(sample.test, focal, sample.assertions, source, links, split)
+
+
+# -- records to rows ---------------------------------------------------------------------------------------------
+
+
+def _masked(test: str, per_task: str) -> list[tuple[str, list[str], str]] | str:
+    """(masked test, assertions, kind) for each task in the text of one test method."""
+    head = b"class Holder {\n"
+    source = head + test.encode("utf-8", "replace") + b"\n}"
+    declarations = ("method_declaration", "constructor_declaration")
+    method = next((node for node in walk(parse(source)) if node.type in declarations), None)
+    if method is None or method.has_error:
+        return "test does not parse"
+    found, _ = find_assertions(method, source, helpers=(), in_order=())
+    tasks = []
+    for group in blocks(found) if per_task == "block" else ([item] for item in found):
+        start, end = group[0].node.start_byte, group[-1].node.end_byte
+        masked = source[method.start_byte : start].decode() + PLACEHOLDER + source[end : method.end_byte].decode()
+        tasks.append((one_line(masked), [one_line(text_of(item.node, source)) for item in group], group[0].kind))
+    return tasks or "no assertion"
+
+
+def _rows(record: Record, limits: Limits, left_out: Counter[str]) -> list[dict[str, Any]]:
+    focal = one_line(record.focal)
+    if record.assertions is not None:
+        kind = re.search(r"(\w+)\s*\(", record.assertions[0])
+        tasks = [(one_line(record.test), list(record.assertions), kind.group(1) if kind else "")]
+    else:
+        found = _masked(record.test, limits.assertions_per_task)
+        if isinstance(found, str):
+            left_out[found] += 1
+            return []
+        tasks = found
+    rows = []
+    for test, targets, kind_name in tasks:
+        if problem := problem_of(test, focal, targets, limits):
+            left_out[problem] += 1
+            continue
+        source = {**record.source, "assertion_kind": kind_name}
+        rows.append({"focal_method": focal, "test_method_masked": test, "assertions": targets, "source": source})
+    return rows
+
+
+READERS = {"atlas": _read_atlas, "methods2test": _read_methods2test, "jsonl": _read_jsonl}
+
+
+def import_tests(kind: str, paths: Sequence[Path], limits: Limits, scratch: Path, progress: bool = True) -> Collected:
+    """The tasks of published data sets of one ``kind``; archives are unpacked into ``scratch``."""
+    collected = Collected()
+    left_out: Counter[str] = Counter()
+    for number, path in enumerate(paths):
+        if not path.exists():
+            raise UserError(f"--source {path}: does not exist")
+        plain = path.is_dir() or path.suffix in (".json", ".jsonl")
+        root = path if plain else unpack(path, scratch / str(number))
+        for record in tqdm(READERS[kind](root), desc=f"import {path.name}", unit="test", disable=not progress):
+            collected.counts["tests"] += 1
+            if isinstance(record, str):
+                left_out[record] += 1
+                continue
+            rows = _rows(record, limits, left_out)
+            if rows:
+                links = (*record.links, *focal_link(rows[0]["focal_method"])) or (f"test {collected.counts['tests']}",)
+                whole = rows[0]["test_method_masked"].replace(PLACEHOLDER, " ".join(rows[0]["assertions"]))
+                collected.tests.append(MinedTest(tuple(rows), tuple(sorted(links)), duplicate_key(whole), record.split))
+    collected.leave_out("record", left_out)
+    return collected

@@ -124,11 +124,13 @@ def _tidy(match: re.Match[str]) -> str:
     before = match.string[match.start() - 1 : match.start()]
     after = match.string[match.end() : match.end() + 1]
     broken = "\n" in match.group()
-    return "" if broken and (before in ("(", ".") or after in (")", ".", ";", ",")) else " "
+    return "" if before == "(" or after == ")" or (broken and (before == "." or after in (".", ";", ","))) else " "
 
 
 def one_line(text: str) -> str:
-    """Java on one line: comments dropped, blanks collapsed, literals untouched (a text block keeps its lines)."""
+    """Java on one line: comments dropped, blanks collapsed (none inside parentheses' ends), literals untouched.
+
+    A text block keeps its lines."""
     return _PIECE.sub(_tidy, text).strip()
 
 

@@ -17,7 +17,7 @@ from data.mining.deduplicate import NearDuplicates
 from data.mining.java_syntax import UnreadableFile, read_java
 from data.mining.projects import FileIndex, Project, index_file
 from data.mining.sources import ProjectSource
-from data.mining.split import Membership, assign, kin_groups
+from data.mining.split import assign, kin_groups
 from data.mining.tasks import FileResult, Limits, MinedTest, mine_file
 from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError
@@ -146,26 +146,26 @@ def drop_duplicates(collected: Collected, threshold: float, held_out: Sequence[s
 
 
 def split_tests(tests: Sequence[MinedTest], options: SplitOptions) -> list[str]:
-    """The split of each test: train, validation, test or held_out; empty strings where no split was asked for."""
+    """The split of each test: train, validation, test or held_out; without options the one that an imported data set
+    came with, or the empty string."""
     projects = [test.rows[0]["source"].get("project", "") for test in tests]
     unknown = sorted(set(options.held_out) - set(projects))
     if unknown:
         known = ", ".join(sorted(set(projects)))
         raise UserError(f"--hold_out_projects {unknown[0]}: no such project among the tasks; there are {known}")
     rest = [i for i, project in enumerate(projects) if project not in options.held_out]
-    splits = ["held_out" if project in options.held_out else "" for project in projects]
+    splits = [test.given_split for test in tests]
+    for i in set(range(len(tests))).difference(rest):
+        splits[i] = "held_out"
     if options.by:
-        if options.by == "class":
-            groups = kin_groups([Membership(projects[i], tests[i].links) for i in rest])
-        else:
-            groups = [projects[i] for i in rest]
+        by_class = options.by == "class"
+        groups = kin_groups([tests[i].links for i in rest]) if by_class else [projects[i] for i in rest]
         sizes = [len(tests[i].rows) for i in rest]
         chosen = assign(groups, sizes, options.validation_fraction, options.test_fraction, options.seed)
         for i, name in zip(rest, chosen, strict=True):
             splits[i] = name
     elif options.held_out:
-        for i in rest:
-            splits[i] = "train"
+        splits = [split or "train" for split in splits]
     return splits
 
 

@@ -5,19 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
-class Membership:
-    """Where a task belongs; tasks that share any of ``links`` (test class, its superclasses, focal class) are kin."""
-
-    project: str
-    links: tuple[str, ...]
-
-
-def kin_groups(members: Sequence[Membership]) -> list[str]:
-    """For each task the name of its group: the smallest link among all that are connected with it."""
+def kin_groups(links: Sequence[Sequence[str]]) -> list[str]:
+    """For each test the name of its group: tests that share a link (a test class, one of its superclasses, a focal
+    class, a copied method) are kin, and so are the kin of kin. The name is the group's smallest link."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -27,13 +19,11 @@ def kin_groups(members: Sequence[Membership]) -> list[str]:
             name = parent[name]
         return name
 
-    for member in members:
-        first = root(f"{member.project}:{member.links[0]}")
-        for link in member.links[1:]:
-            other = root(f"{member.project}:{link}")
-            first, second = min(first, other), max(first, other)
+    for shared in links:
+        for link in shared[1:]:
+            first, second = sorted((root(shared[0]), root(link)))
             parent[second] = first
-    return [root(f"{member.project}:{member.links[0]}") for member in members]
+    return [root(shared[0]) for shared in links]
 
 
 def assign(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -29,6 +30,8 @@ from data.mining.projects import Imports, JavaClass, Project, package_of
 from data.mining.test_methods import TestMethod, find_test_methods
 from data.readers import PLACEHOLDER
 
+COPIED_TOKENS = 40
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -43,11 +46,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class MinedTest:
-    """The rows of one test, the classes by which tests are kin, and the tokens by which duplicates are told."""
+    """The rows of one test, what makes tests kin, and the tokens by which duplicates are told."""
 
     rows: tuple[dict[str, Any], ...]
     links: tuple[str, ...]
     tokens: tuple[str, ...]
+    given_split: str = ""  # of an imported data set that comes split
 
 
 @dataclass
@@ -78,6 +82,12 @@ def problem_of(test: str, focal: str, assertions: Iterable[str], limits: Limits)
 def duplicate_key(test: str) -> tuple[str, ...]:
     """The tokens of a test from its parameters on: two tests that differ in name only are the same test."""
     return tuple(java_tokens(test[test.find("(") :]))
+
+
+def focal_link(focal: str) -> tuple[str, ...]:
+    """A copied method makes its tests kin, be it in a fork of the project; short ones are alike everywhere."""
+    tokens = java_tokens(focal)
+    return (f"method {hashlib.sha256(' '.join(tokens).encode()).hexdigest()}",) if len(tokens) >= COPIED_TOKENS else ()
 
 
 def needed_imports(imports: Imports, text: str) -> list[str]:
@@ -130,7 +140,8 @@ def _mine_test(
     result.counts[f"assertions of {test.framework}"] += len(assertions)
     finder = FocalFinder(project, test.owner, test.node, source)
     groups = list(blocks(assertions)) if limits.assertions_per_task == "block" else [[item] for item in assertions]
-    rows, links = [], {item.outermost for item in project.ancestors(test.owner)[0] if item.in_tests}
+    ancestors = project.ancestors(test.owner)[0]
+    rows, links = [], {f"{project.name}: {item.outermost}" for item in ancestors if item.in_tests}
     for group in groups:
         found = _task(project, root, test, source, finder, assertions, group, limits)
         if isinstance(found, str):
@@ -138,11 +149,10 @@ def _mine_test(
         else:
             row, focal_class = found
             rows.append(row)
-            links.add(focal_class)
+            links.update((f"{project.name}: {focal_class}", *focal_link(row["focal_method"])))
     if rows:
         key = duplicate_key(one_line(text_of(test.node, source)))
-        own = test.owner.outermost
-        result.tests.append(MinedTest(tuple(rows), (own, *sorted(links - {own})), key))
+        result.tests.append(MinedTest(tuple(rows), tuple(sorted(links)), key))
     else:
         result.left_out["test"]["no usable assertion"] += 1
 
