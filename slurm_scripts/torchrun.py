@@ -1,0 +1,28 @@
+"""torchrun for jobs that are requeued: outlives SIGUSR1, and ends with its workers' exit code.
+
+Slurm signals every process of a job step, so the workers get SIGUSR1 themselves and write their checkpoint. Plain
+torchrun would die of it, and turn the workers' "start me again" into exit code 1. Arguments are torchrun's.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+# A handler, unlike SIG_IGN, is not inherited: a worker that has none yet dies of the signal instead of missing it.
+signal.signal(signal.SIGUSR1, lambda *_: None)
+
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main
+
+from utils.training_utils import REQUEUE_EXIT_CODE
+
+try:
+    main()
+except ChildFailedError as error:
+    codes = {failure.exitcode for failure in error.failures.values()}
+    print(f"workers ended with {sorted(codes)}", file=sys.stderr)
+    sys.exit(REQUEUE_EXIT_CODE if codes & {REQUEUE_EXIT_CODE, -signal.SIGUSR1} else 1)
