@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,24 +57,24 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mib} Gres=gpu:
 """
 
 
-def missing_reason() -> str | None:
-    """Why Slurm cannot be used here, after trying to install it; None when it can."""
+def missing_reason(programs: Sequence[str] = PROGRAMS, packages: Sequence[str] = PACKAGES) -> str | None:
+    """Why these programs cannot be used here, after trying to install them; None when they can."""
     search_path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
     def missing() -> list[str]:
-        return [program for program in PROGRAMS if not shutil.which(program, path=search_path)]
+        return [program for program in programs if not shutil.which(program, path=search_path)]
 
     if missing() and os.geteuid() == 0 and shutil.which("apt-get"):
         # RUNLEVEL=1: the packages' own daemons are not to be started.
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        install = ["apt-get", "install", "-qy", "--no-install-recommends", *PACKAGES]
+        install = ["apt-get", "install", "-qy", "--no-install-recommends", *packages]
         for command in (["apt-get", "update", "-q"], install):
             try:
                 subprocess.run(command, env=environment, capture_output=True, timeout=INSTALL_TIMEOUT, check=True)
             except (subprocess.SubprocessError, OSError) as error:
-                return f"Slurm cannot be installed: {' '.join(command)}: {error}"
+                return f"{', '.join(missing())} cannot be installed: {error}"
     os.environ["PATH"] = search_path
-    return f"no {', '.join(missing())}; install Debian's {' and '.join(PACKAGES[:2])}" if missing() else None
+    return f"no {', '.join(missing())}; install Debian's {', '.join(packages)}" if missing() else None
 
 
 def free_ports(count: int) -> list[int]:
