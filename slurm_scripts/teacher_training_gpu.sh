@@ -24,7 +24,6 @@ TRAIN_DATA=${TRAIN_DATA:-data/training.jsonl}
 VAL_DATA=${VAL_DATA:-data/validation.jsonl}
 OUTPUT_DIR=${OUTPUT_DIR:-teacher_models/${SLURM_JOB_NAME:-teacher}-${SLURM_JOB_ID:-local}}
 DEVICE=${DEVICE:-cuda}
-MODEL_NAME=${MODEL_NAME:-${TEACHER_MODEL:-}}
 
 require_data TRAIN_DATA
 require_data VAL_DATA
