@@ -12,8 +12,8 @@ from itertools import pairwise
 from utils.html_page import format_number, paragraph
 
 COLOURS = 8
-WIDTH, HEIGHT = 460, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 36
+WIDTH, HEIGHT = 420, 250
+LEFT, RIGHT, TOP, BOTTOM = 50, 14, 10, 38
 
 
 @dataclass
@@ -29,14 +29,17 @@ class Series:
     marks: bool = False
 
 
-def _finite(values: Iterable[float]) -> list[float]:
+def _finite(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def _shown(*values: float | None) -> bool:
+    return all(value is not None and math.isfinite(value) for value in values)
 
 
 def downsample(series: Series, buckets: int = 160) -> Series:
     """At most ``buckets`` points: the mean of each bucket, with its smallest and largest value as the band."""
-    kept = [(float(x), float(y)) for x, y in zip(series.x, series.y, strict=True)
-            if y is not None and math.isfinite(y) and math.isfinite(x)]
+    kept = [(float(x), float(y)) for x, y in zip(series.x, series.y, strict=True) if _shown(x, y)]
     if len(kept) <= buckets or series.low is not None:
         return series
     edges = [round(i * len(kept) / buckets) for i in range(buckets + 1)]
@@ -146,22 +149,21 @@ def line_chart(caption: str, series: Sequence[Series], *, note: str = "", x_labe
     parts = [axes.frame(x_label)]
     for one in series:
         colour = f"var(--c{(one.colour or 0) % COLOURS})"
-        low_band, high_band = one.low or [None] * len(one.y), one.high or [None] * len(one.y)
-        points = [(axes.x(x), axes.y(y), lo, hi) for x, y, lo, hi in zip(one.x, one.y, low_band, high_band, strict=True)
-                  if y is not None and math.isfinite(y) and math.isfinite(x)]
-        banded = [(x, axes.y(lo), axes.y(hi)) for x, _, lo, hi in points if lo is not None and hi is not None]
+        points = [(axes.x(x), axes.y(y)) for x, y in zip(one.x, one.y, strict=True) if _shown(x, y)]
+        bands = zip(one.x, one.low or (), one.high or (), strict=False)  # without a band, none
+        banded = [(axes.x(x), axes.y(lo), axes.y(hi)) for x, lo, hi in bands if _shown(x, lo, hi)]
         if len(banded) > 1:
             outline = [f"{x:.1f},{hi:.1f}" for x, _, hi in banded] + [f"{x:.1f},{lo:.1f}" for x, lo, _ in banded[::-1]]
             parts.append(f'<polygon points="{" ".join(outline)}" fill="{colour}" opacity=".16"/>')
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in points)
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         if one.marks or len(points) < 2:
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y, _, _ in points]
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
     data = json.dumps({
         "width": WIDTH, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM,
         "x0": axes.x0, "x1": axes.x1, "label": x_label,
         "series": [{"name": s.name, "c": (s.colour or 0) % COLOURS,
-                    "x": [round(float(x)) for x, y in zip(s.x, s.y, strict=True) if y is not None and math.isfinite(y)],
+                    "x": [round(float(x)) for x, y in zip(s.x, s.y, strict=True) if _shown(x, y)],
                     "y": [format_number(float(y)) for y in _finite(s.y)]} for s in series],
     }, separators=(",", ":"))
     notes = [note, "logarithmic scale" if use_log else "", f"{lost} values not finite" if lost else ""]

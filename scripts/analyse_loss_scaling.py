@@ -1,0 +1,103 @@
+#!/usr/bin/env python
+"""Which loss component moved the student, and which weights or which semantic scale would balance them.
+
+    python scripts/analyse_loss_scaling.py --training_dir results/run/
+    python scripts/analyse_loss_scaling.py --log_file results/run/training_metrics.csv
+
+Writes loss_scaling.json and loss_scaling.png beside the run, and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.atomic_io import write_json
+from utils.errors import UserError, run_main
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--training_dir", type=Path, help="folder of a run")
+    source.add_argument("--log_file", type=Path, help="step_metrics.csv, or training_metrics.csv with it in its folder")
+    parser.add_argument("--output_dir", type=Path, help="where to write (default: the folder of the run)")
+    parser.add_argument("--no_plot", action="store_true", help="write no figure")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+
+    from utils.logging_utils import STEP_FILE, components_of
+    from utils.loss_scaling import analyse
+    from utils.run_data import read_columns, read_json
+
+    file = args.log_file or args.training_dir / STEP_FILE
+    if not file.is_file():
+        raise UserError(f"{file} does not exist; give the folder of a run that was trained with this program")
+    steps = read_columns(file)
+    if not components_of(steps) and file.name != STEP_FILE and file.with_name(STEP_FILE).is_file():
+        file = file.with_name(STEP_FILE)
+        print(f"the components of the loss are in {file}")
+        steps = read_columns(file)
+    if not steps:
+        raise UserError(f"{file} has no rows yet")
+    config = read_json(file.with_name("run_config.json")).get("config", {})
+    scaling = analyse(steps, config.get("semantic_loss_scale"))
+
+    print(table(scaling))
+    folder = args.output_dir or file.parent
+    write_json(folder / "loss_scaling.json", {"source": str(file), **scaling.as_dict()})
+    if not args.no_plot:
+        plot(scaling, steps, folder / "loss_scaling.png")
+    print(f"written: {folder / 'loss_scaling.json'}" + ("" if args.no_plot else f", {folder / 'loss_scaling.png'}"))
+    return 0
+
+
+def table(scaling) -> str:
+    """The result as aligned text."""
+    lines = [f"share of the {scaling.basis} per component, {len(scaling.steps)} measurements "
+             f"from step {scaling.steps[0]} to {scaling.steps[-1]}",
+             f"{'component':<12} {'first third':>11} {'last third':>10} {'weight':>8} {'balancing':>9}  verdict"]
+    for name, one in scaling.components.items():
+        balanced = "–" if one.balanced_weight is None else f"{one.balanced_weight:.3g}"
+        lines.append(f"{name:<12} {one.share_first:>11.1%} {one.share_last:>10.1%} {one.weight_last:>8.3g} "
+                     f"{balanced:>9}  {one.verdict}: {one.reason}")
+    weights = {name: one.balanced_weight for name, one in scaling.components.items() if one.balanced_weight}
+    if len(weights) > 1:
+        lines.append(f"these would pull equally hard with: --loss_components {' '.join(weights)} "
+                     f"--loss_weights {' '.join(f'{weight:.3g}' for weight in weights.values())}")
+    if scaling.balanced_semantic_loss_scale is not None:
+        lines.append(f"or, for semantic alone: --semantic_loss_scale {scaling.balanced_semantic_loss_scale:.3g} "
+                     f"(now {scaling.semantic_loss_scale:.3g}) lets it pull as hard as the others on average")
+    return "\n".join([*lines, *(f"note: {note}" for note in scaling.notes)])
+
+
+def plot(scaling, steps, path: Path) -> None:
+    """Shares over time, and the gradient norm of each component."""
+    import numpy as np
+
+    from utils.plots import figure, save
+
+    drawing, axes = figure(2, 1, width=8)
+    axes[0, 0].stackplot(scaling.steps, list(scaling.shares.values()), labels=list(scaling.shares), alpha=0.85)
+    axes[0, 0].set(title=f"share of the {scaling.basis}", ylim=(0, 1), xlabel="step")
+    axes[0, 0].margins(x=0)
+    drawing.legend(loc="outside right upper")
+    for name in scaling.components:
+        column = f"grad_norm_{name}" if scaling.basis == "gradient" else f"{name}_loss_weighted"
+        shown = np.isfinite(steps[column]) & (steps[column] > 0)
+        axes[1, 0].plot(steps["step"][shown], steps[column][shown], marker=".", markersize=3, linewidth=1)
+    title = "gradient norm of the weighted component" if scaling.basis == "gradient" else "weighted loss"
+    axes[1, 0].set(title=title, xlabel="step")
+    if axes[1, 0].lines and any(len(line.get_xdata()) for line in axes[1, 0].lines):
+        axes[1, 0].set_yscale("log")
+    save(drawing, path)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,104 @@
+"""The files of one run, read back: CSV columns as arrays, configuration, evaluation, sample predictions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.csv_log import read_csv
+from utils.errors import UserError
+from utils.logging_utils import SAMPLES_FILE, STEP_FILE, TRAINING_FILE, components_of
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass
+class RunData:
+    """One run folder. Columns are float arrays with NaN for empty cells (``kind`` is text); a missing file is empty."""
+
+    folder: Path
+    steps: Columns = field(default_factory=dict)
+    training: Columns = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)  # the whole run_config.json
+    summary: dict[str, Any] = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def components(self) -> list[str]:
+        return components_of(self.steps)
+
+    def rows(self, kind: str) -> Columns:
+        """The rows of training_metrics.csv of one kind."""
+        if not self.training:
+            return {}
+        chosen = self.training["kind"] == kind
+        return {name: values[chosen] for name, values in self.training.items()}
+
+
+def read_columns(path: Path) -> Columns:
+    """A CSV file as columns; raise UserError where a cell that should be a number is none."""
+    try:
+        rows = read_csv(path)
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file") from None
+    columns: Columns = {}
+    for name in rows[0] if rows else ():
+        cells = [row[name] for row in rows]
+        if name == "kind":
+            columns[name] = np.array(cells)
+            continue
+        try:
+            columns[name] = np.array([float(cell) if cell else np.nan for cell in cells])
+        except (ValueError, TypeError):
+            wrong = next(i for i, cell in enumerate(cells, 2) if not _is_number(cell))
+            raise UserError(f"{path}, line {wrong}: {name} is {cells[wrong - 2]!r}, not a number") from None
+    return columns
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell or 0)
+    except (ValueError, TypeError):
+        return False
+    return isinstance(cell, str)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is no file."""
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} does not hold a JSON object")
+    return value
+
+
+def load_run(folder: str | Path) -> RunData:
+    """Read a run folder; raise UserError where it holds nothing that a run writes."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give the folder of a run, such as results/run_name")
+    run = read_json(folder / "run_config.json")
+    data = RunData(folder, run=run, config=run.get("config", {}),
+                   summary=read_json(folder / "metrics_summary_final.json"))
+    for name in (STEP_FILE, TRAINING_FILE):
+        if (folder / name).exists():
+            setattr(data, name.removesuffix("_metrics.csv").replace("step", "steps"), read_columns(folder / name))
+    if (folder / SAMPLES_FILE).exists():
+        text = (folder / SAMPLES_FILE).read_text(encoding="utf-8")
+        data.samples = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    if not (data.steps or data.training or run or data.summary):
+        raise UserError(f"{folder} is not the folder of a run: neither {STEP_FILE} nor run_config.json is in it")
+    return data
