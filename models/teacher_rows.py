@@ -1,0 +1,53 @@
+"""Rows of a teacher's logits over the whole vocabulary, made a few at a time from any of its encodings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.teacher_signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
+from utils.errors import UserError
+
+# Rows of hidden states that go through the output head at a time: few enough for memory, enough for the product.
+HEAD_ROWS = 128
+
+
+class TeacherRows:
+    """``rows(start, stop)`` -> logits [stop - start, V] whose softmax at ``temperature`` is the teacher.
+
+    Asked for in rising order. A bucketed top-k signal has no dense form; the shaped one is built for one temperature.
+    """
+
+    def __init__(self, signal: TeacherSignal, temperature: float) -> None:
+        self.signal = signal
+        self.temperature = temperature
+        self._block: Tensor | None = None
+        self._start = self._stop = 0
+        if isinstance(signal, TopKSignal):
+            if signal.tail_shape is None:
+                raise UserError("--topk_tail shaped: the teacher's data hold no mean logits; use --topk_tail bucket")
+            self._tail_log_mass = signal.tail_log_mass_at(temperature)
+
+    def _shaped(self, signal: TopKSignal, start: int, stop: int) -> Tensor:
+        """The k stored logits, and a tail of the exact mass at this temperature in the shape of the mean logits."""
+        assert signal.tail_shape is not None
+        ids = signal.ids[start:stop]
+        rows = signal.tail_shape.to(signal.logits.dtype).expand(len(ids), -1).scatter(1, ids, -torch.inf)
+        log_sum = torch.logsumexp(rows / self.temperature, dim=1)
+        shift = self._tail_log_mass[start:stop] - log_sum
+        # k = V leaves no tail: -inf - -inf.
+        shift = shift.masked_fill(log_sum == -torch.inf, 0.0)
+        return rows.add_(shift.unsqueeze(1), alpha=self.temperature).scatter_(1, ids, signal.logits[start:stop])
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        signal = self.signal
+        if isinstance(signal, DenseSignal):
+            return signal.logits[start:stop]
+        if isinstance(signal, TopKSignal):
+            return self._shaped(signal, start, stop)
+        assert isinstance(signal, HiddenSignal)
+        if self._block is None or start < self._start or stop > self._stop:
+            self._start, self._stop = start, min(max(stop, start + HEAD_ROWS), signal.num_positions)
+            hidden = signal.hidden[self._start : self._stop].to(signal.head.dtype)
+            self._block = hidden @ signal.head.T
+        return self._block[start - self._start : stop - self._start]

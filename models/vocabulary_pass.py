@@ -1,0 +1,172 @@
+"""The one place where a loss touches [positions, vocabulary]: row chunks that stay in the cache, one gradient buffer.
+
+The losses need few numbers of each row of logits: some logits, a logsumexp or two, a divergence from a dense teacher,
+the soft token's embedding. ``vocabulary_pass`` gives them as small tensors, on which the losses are plain autograd, and
+turns the gradients on these small tensors into the gradient on the logits, recomputing the exponentials instead of
+storing them (chunking after Liger Kernel, Hsu et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.divergences import divergence_rows
+
+# Elements of a work buffer: in the cache of a CPU; on other devices few launches count more.
+CPU_CHUNK = 1 << 19
+# A product with a matrix that does not fit the cache wants more rows at a time.
+CPU_PRODUCT_CHUNK = 1 << 21
+DEVICE_CHUNK = 1 << 25
+
+
+@dataclass(frozen=True)
+class PassRequest:
+    """What to compute of each row.
+
+    rows [N] row numbers of ``logits`` (None: all); gather_ids [N, K] tokens whose logits are wanted;
+    temperatures: of the logsumexps; excluded_ids [N, k] distinct tokens that these leave out (None: none);
+    divergences: kinds (``models.divergences``) against ``teacher(start, stop)`` [rows, V] at the last of
+    ``temperatures``; soft_tokens [V, d] and soft_temperature tau: ``softmax(row / tau) @ soft_tokens``.
+    """
+
+    gather_ids: Tensor
+    temperatures: tuple[float, ...] = (1.0,)
+    rows: Tensor | None = None
+    excluded_ids: Tensor | None = None
+    divergences: tuple[str, ...] = ()
+    teacher: Callable[[int, int], Tensor] | None = None
+    soft_tokens: Tensor | None = None
+    soft_temperature: float = 1.0
+
+
+class PassResult(NamedTuple):
+    """gathered [N, K]; log_sum [N, temperatures] of the tokens not excluded; divergences [N, kinds]; soft [N, d]."""
+
+    gathered: Tensor
+    log_sum: Tensor
+    divergences: Tensor
+    soft: Tensor
+
+
+def compute_dtype(logits: Tensor) -> torch.dtype:
+    """float64 stays, everything else is computed in float32."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def _rows_per_chunk(logits: Tensor, request: PassRequest) -> int:
+    if logits.device.type != "cpu":
+        size = DEVICE_CHUNK
+    else:
+        size = CPU_PRODUCT_CHUNK if request.soft_tokens is not None else CPU_CHUNK
+    return max(1, size // logits.shape[1])
+
+
+def _chunk(logits: Tensor, rows: Tensor | None, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    part = logits[start:stop] if rows is None else logits.index_select(0, rows[start:stop])
+    return part.to(dtype)
+
+
+class _VocabularyPass(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, request: PassRequest) -> PassResult:
+        dtype = compute_dtype(logits)
+        count, vocab = request.gather_ids.shape[0], logits.shape[1]
+        excluded, soft_tokens = request.excluded_ids, request.soft_tokens
+        need_grad = ctx.needs_input_grad[0]
+        gathered = logits.new_empty(request.gather_ids.shape, dtype=dtype)
+        log_sum = logits.new_empty((count, len(request.temperatures)), dtype=dtype)
+        divergences = logits.new_empty((count, len(request.divergences)), dtype=dtype)
+        if soft_tokens is not None:
+            soft_tokens = soft_tokens.to(dtype)
+        soft = logits.new_empty((count, soft_tokens.shape[1] if soft_tokens is not None else 0), dtype=dtype)
+        # float16 has no room for the tail of a gradient that is not scaled yet.
+        kept_dtype = dtype if logits.dtype == dtype else torch.bfloat16
+        kept = [logits.new_empty((count, vocab), dtype=kept_dtype) for _ in request.divergences if need_grad]
+        step = _rows_per_chunk(logits, request)
+        work = logits.new_empty((min(step, count), vocab), dtype=dtype)
+        scratch = torch.empty_like(work)
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            source = _chunk(logits, request.rows, start, stop, dtype)
+            torch.gather(source, 1, request.gather_ids[start:stop], out=gathered[start:stop])
+            if soft_tokens is not None:
+                torch.matmul(torch.softmax(source / request.soft_temperature, 1), soft_tokens, out=soft[start:stop])
+            if request.divergences:
+                assert request.teacher is not None
+                teacher = request.teacher(start, stop).to(dtype)
+                for index, kind in enumerate(request.divergences):
+                    value, gradient = divergence_rows(kind, source, teacher, request.temperatures[-1])
+                    divergences[start:stop, index] = value
+                    if need_grad:
+                        kept[index][start:stop] = gradient
+            part, exponentials = work[: stop - start], scratch[: stop - start]
+            part.copy_(source)
+            if excluded is not None:
+                part.scatter_(1, excluded[start:stop], -torch.inf)
+            peak = part.amax(1, keepdim=True)
+            # A row with nothing left has -inf for a peak, and -inf - -inf is NaN.
+            peak.masked_fill_(peak == -torch.inf, 0.0)
+            part.sub_(peak)
+            for index, temperature in enumerate(request.temperatures):
+                scaled = part if temperature == 1.0 else torch.mul(part, 1.0 / temperature, out=exponentials)
+                total = torch.exp(scaled, out=exponentials).sum(1)
+                log_sum[start:stop, index] = total.log_().add_(peak.squeeze(1), alpha=1.0 / temperature)
+        ctx.request = replace(request, teacher=None)  # a teacher holds memory, and backward does not ask it
+        ctx.save_for_backward(logits, log_sum, soft, *kept)
+        return PassResult(gathered, log_sum, divergences, soft)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        logits, log_sum, soft, *kept = ctx.saved_tensors
+        request: PassRequest = ctx.request
+        grad_gathered, grad_log_sum, grad_divergences, grad_soft = grads
+        dtype = compute_dtype(logits)
+        count, vocab = request.gather_ids.shape[0], logits.shape[1]
+        # Where everything was excluded the log-sum is -inf, and exp(x - inf) = 0 is the share of each token.
+        soft_tokens = request.soft_tokens
+        log_sum = log_sum.masked_fill(log_sum == -torch.inf, torch.inf)
+        gradient = torch.zeros_like(logits) if request.rows is not None else torch.empty_like(logits)
+        in_place = request.rows is None and logits.dtype == dtype
+        step = _rows_per_chunk(logits, request)
+        scratch = logits.new_empty((min(step, count), vocab), dtype=dtype)
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            source = _chunk(logits, request.rows, start, stop, dtype)
+            share = scratch[: stop - start]
+            result = gradient[start:stop] if in_place else torch.empty_like(share)
+            for index, temperature in enumerate(request.temperatures):
+                # softmax over the tokens not excluded, times the gradient on its log-sum
+                out = share if index else result
+                torch.add(log_sum[start:stop, index : index + 1].neg(), source, alpha=1.0 / temperature, out=out)
+                factor = grad_log_sum[start:stop, index : index + 1] / temperature
+                if index:
+                    result.addcmul_(share.exp_(), factor)
+                else:
+                    result.exp_().mul_(factor)
+            if request.excluded_ids is not None:
+                result.scatter_(1, request.excluded_ids[start:stop], 0.0)
+            for index, rows_gradient in enumerate(kept):
+                result.addcmul_(rows_gradient[start:stop].to(dtype), grad_divergences[start:stop, index : index + 1])
+            if soft_tokens is not None:
+                tau = request.soft_temperature
+                flow = grad_soft[start:stop] / tau
+                inner = (flow * soft[start:stop]).sum(1, keepdim=True)
+                product = torch.matmul(flow, soft_tokens.to(dtype).T, out=share).sub_(inner)
+                result.addcmul_(torch.softmax(source / tau, 1), product)
+            result.scatter_add_(1, request.gather_ids[start:stop], grad_gathered[start:stop])
+            if request.rows is not None:
+                gradient.index_copy_(0, request.rows[start:stop], result.to(gradient.dtype))
+            elif not in_place:
+                gradient[start:stop] = result
+        return gradient, None
+
+
+def vocabulary_pass(logits: Tensor, request: PassRequest) -> PassResult:
+    """See ``PassRequest`` and ``PassResult``. logits [M, V]; results are float32, or float64 for float64 logits."""
+    return PassResult(*_VocabularyPass.apply(logits, request))
