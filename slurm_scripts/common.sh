@@ -64,6 +64,8 @@ common_options() {
     option MODEL_NAME --model_name
     option EPOCHS --epochs
     option BATCH_SIZE --batch_size
+    option GRADIENT_ACCUMULATION_STEPS --gradient_accumulation_steps
+    option LR --learning_rate
     option NUM_WORKERS --num_workers
     option SEED --seed
 }

@@ -52,8 +52,6 @@ fi
 [[ -z ${SLURM_JOB_ID:-} ]] || LAUNCH=(srun --kill-on-bad-exit=1 --cpus-per-task="$CPUS" "${LAUNCH[@]}")
 
 common_options
-option LR --lr
-option GRADIENT_ACCUMULATION_STEPS --gradient_accumulation_steps
 option TEACHER_MODEL --teacher_model
 # shellcheck disable=SC2086 # both hold several words
 run_and_requeue "${LAUNCH[@]}" "$SCRIPT" "${OPTIONS[@]}" $RECIPE ${EXTRA_ARGS:-}

@@ -31,8 +31,6 @@ require_gpus 1
 prepare_environment
 
 common_options
-option LR --lr
-option GRADIENT_ACCUMULATION_STEPS --gradient_accumulation_steps
 option TEACHER_MODEL --teacher_model
 # shellcheck disable=SC2086 # both hold several words
 run_and_requeue python knowledge_distillation.py "${OPTIONS[@]}" $RECIPE ${EXTRA_ARGS:-}

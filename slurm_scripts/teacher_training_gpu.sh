@@ -31,7 +31,6 @@ require_gpus 1
 prepare_environment
 
 common_options
-option LEARNING_RATE --learning_rate
 option MAX_DISTILL_SAMPLES --max_distill_samples
 # shellcheck disable=SC2086 # holds several words
 run_and_requeue python train_codet5_assertions.py "${OPTIONS[@]}" ${EXTRA_ARGS:-}

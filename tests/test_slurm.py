@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from slurm_cluster import missing_reason
+from slurm_cluster import FINISHED, SlurmCluster, missing_reason
 
 from utils.training_utils import REQUEUE_EXIT_CODE
 
@@ -218,3 +222,193 @@ def test_shellcheck() -> None:
     require(missing_reason(["shellcheck"], ["shellcheck"]))
     done = subprocess.run(["shellcheck", "-x", *FOLDER.glob("*.sh")], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+# --- On a real Slurm ------------------------------------------------------------------------------------------------
+
+PARTITIONS = {"gpu-a100": "2-00:00:00", "gpu-v100": "2-00:00:00"}  # DelftBlue's names, its limit for GPU jobs
+TABLE = {  # script: time limit, GPUs
+    "test_cuda": ("00:30:00", 1),
+    "student_training_gpu": ("08:00:00", 1),
+    "teacher_training_gpu": ("12:00:00", 1),
+    "multi_gpu_training": ("16:00:00", 2),
+}
+PATIENCE = 200  # seconds for one job, on a machine that does other things too
+
+
+def write_rows(path: Path, first: int, count: int) -> None:
+    """Raw rows: a small method, its test without the assertion, the assertion."""
+    with path.open("w") as file:
+        for i in range(first, first + count):
+            name, number = f"scale{i % 7}", i % 10
+            row = {
+                "focal_method": f"public int {name}(int x) {{ return x * {number}; }}",
+                "test_method_masked": f"@Test public void test{i}() {{ int y = box.{name}({i}); <AssertPlaceHolder> }}",
+                "assertions": [f"assertEquals({i * number}, y);"],
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository to submit from, so that its logs and results stay out of the real one."""
+    folder = tmp_path_factory.mktemp("checkout") / "repository"
+    unwanted = (".*", "__pycache__", "results", "teacher_models", "corpus", "build", "slurm-*", "*.jsonl", "*.idx")
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*unwanted))
+    write_rows(folder / "data/training.jsonl", 0, 48)
+    write_rows(folder / "data/validation.jsonl", 48, 8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SlurmCluster]:
+    require(missing_reason())
+    with SlurmCluster(PARTITIONS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def environment(checkout: Path) -> dict[str, str]:
+    """What a user would put in front of sbatch, for a run that takes a minute on a CPU."""
+    return {
+        "DEVICE": "cpu",
+        "MODULES": "",
+        "VENV": virtual_environment(),
+        "OMP_NUM_THREADS": "1",
+        "NUM_WORKERS": "0",
+        "MODEL_NAME": "scratch:tiny",
+        "DISTIL_CACHE": str(checkout / "cache"),
+        "HF_HOME": str(checkout / "cache"),
+    }
+
+
+@pytest.fixture(scope="module")
+def teacher(cluster: SlurmCluster, checkout: Path, environment: dict[str, str]) -> Path:
+    """The output folder of a teacher's job that has run to its end."""
+    tiny = environment | {"EPOCHS": "1", "OUTPUT_DIR": "teacher_models/tiny"}
+    job = cluster.submit("slurm_scripts/teacher_training_gpu.sh", cwd=checkout, **tiny)
+    assert cluster.wait(job, PATIENCE) == "COMPLETED", log(checkout, job)
+    return checkout / "teacher_models/tiny"
+
+
+def log(checkout: Path, job: int) -> str:
+    return (checkout / f"logs/slurm-{job}.out").read_text()
+
+
+def steps(run: Path) -> list[str]:
+    """The lines of a run's step_metrics.csv, without its header."""
+    file = run / "step_metrics.csv"
+    return file.read_text().splitlines()[1:] if file.exists() else []
+
+
+def assert_same_run(run: Path, reference: Path) -> None:
+    """Metrics (time and memory columns aside), predictions and evaluation are those of the reference."""
+    for name in ("step_metrics.csv", "training_metrics.csv"):
+        got, expected = (
+            [
+                {key: value for key, value in row.items() if not re.search("time|second|memory|per_sec", key)}
+                for row in csv.DictReader((folder / name).open())
+            ]
+            for folder in (run, reference)
+        )
+        assert expected and got == expected, name
+    assert (run / "predictions_final.jsonl").read_bytes() == (reference / "predictions_final.jsonl").read_bytes()
+    got, expected = (json.loads((folder / "metrics_summary_final.json").read_text()) for folder in (run, reference))
+    assert got["student"] and got["student"] == expected["student"]
+
+
+def assert_went_on(run: Path, before: list[str]) -> None:
+    """Seconds are in these lines: were the steps run again, they would differ."""
+    assert before and steps(run)[: len(before)] == before
+
+
+@pytest.fixture(scope="module")
+def student(environment: dict[str, str], teacher: Path) -> dict[str, str]:
+    return environment | {
+        "TRAIN_DATA": str(teacher / "distillation_data_training.jsonl"),
+        "VAL_DATA": str(teacher / "distillation_data_validation.jsonl"),
+        "GRADIENT_ACCUMULATION_STEPS": "1",
+        "RECIPE": "--loss_function multi_component --loss_components focal jsd --enable_dynamic_weighting",
+        "EXTRA_ARGS": "--embedding_model embedded:minilm --validation_frequency 0",
+    }
+
+
+def submit_pair(cluster: SlurmCluster, checkout: Path, script: str, **student: str) -> dict[str, tuple[int, Path]]:
+    """Two jobs of one configuration: job number and run folder of the one to be left alone and of the other."""
+    pair = {}
+    for name in ("alone", "interrupted"):
+        output_dir = f"results/{script}-{name}"
+        job = cluster.submit(f"slurm_scripts/{script}.sh", cwd=checkout, **student, OUTPUT_DIR=output_dir)
+        pair[name] = job, checkout / output_dir
+    return pair
+
+
+def wait_for_training(cluster: SlurmCluster, job: int, run: Path) -> None:
+    cluster.wait_for(lambda: len(steps(run)) > 3 or cluster.state(job) in FINISHED, PATIENCE, f"steps of job {job}")
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("script", TABLE)
+def test_scripts_ask_for_what_the_table_says(cluster: SlurmCluster, checkout: Path, script: str) -> None:
+    job = cluster.submit(f"slurm_scripts/{script}.sh", "--hold", cwd=checkout)
+    asked = cluster.job(job)
+    cluster.run("scancel", str(job))
+    time_limit, gpus = TABLE[script]
+    assert asked["Partition"] in PARTITIONS
+    assert asked["TimeLimit"] == time_limit
+    assert asked["TresPerNode"].split(":")[-1] == str(gpus)
+    assert asked["CPUs/Task"] == "8"
+    assert asked["StdOut"] == f"{checkout}/logs/slurm-{job}.out"
+
+
+@pytest.mark.slurm
+def test_cuda_check_runs_as_a_job(cluster: SlurmCluster, checkout: Path, environment: dict[str, str]) -> None:
+    job = cluster.submit("slurm_scripts/test_cuda.sh", cwd=checkout, **environment)
+    assert cluster.wait(job, PATIENCE) == "COMPLETED", log(checkout, job)
+    assert "CPU check passed" in log(checkout, job)
+
+
+@pytest.mark.slurm
+def test_teacher_writes_the_distillation_data(teacher: Path) -> None:
+    for name, rows in (("training", 48), ("validation", 8)):
+        lines = (teacher / f"distillation_data_{name}.jsonl").read_text().splitlines()
+        assert sum("teacher_logits_compressed" in json.loads(line) for line in lines) == rows
+
+
+@pytest.mark.slurm
+def test_preempted_student_ends_as_one_left_alone(
+    cluster: SlurmCluster, checkout: Path, student: dict[str, str]
+) -> None:
+    pair = submit_pair(cluster, checkout, "student_training_gpu", **student, EPOCHS="20")
+    job, run = pair["interrupted"]
+    wait_for_training(cluster, job, run)
+    cluster.run("scontrol", "requeue", str(job))
+    cluster.wait_for(lambda: cluster.state(job) == "PENDING", 90, "the preempted job to be pending")
+    before = steps(run)
+    cluster.start_now(job)
+    for number, _ in pair.values():
+        assert cluster.wait(number, PATIENCE) == "COMPLETED", log(checkout, number)
+    assert cluster.job(job)["Restarts"] == "1"
+    assert_went_on(run, before)
+    assert_same_run(run, pair["alone"][1])
+
+
+@pytest.mark.slurm
+def test_two_processes_at_their_time_limit_end_as_if_left_alone(
+    cluster: SlurmCluster, checkout: Path, student: dict[str, str]
+) -> None:
+    pair = submit_pair(cluster, checkout, "multi_gpu_training", **student, EPOCHS="60")
+    job, run = pair["interrupted"]
+    wait_for_training(cluster, job, run)
+    hours, minutes, _ = map(int, cluster.job(job)["RunTime"].split(":"))
+    cluster.run("scontrol", "update", f"jobid={job}", f"TimeLimit={60 * hours + minutes + 2}")
+    cluster.wait_for(lambda: cluster.state(job) == "PENDING", 120, "the requeue at the time limit")
+    before = steps(run)
+    assert "checkpoint written; requeueing" in log(checkout, job)
+    cluster.run("scontrol", "update", f"jobid={job}", "TimeLimit=60")
+    cluster.start_now(job)
+    for number, _ in pair.values():
+        assert cluster.wait(number, PATIENCE) == "COMPLETED", log(checkout, number)
+    assert cluster.job(job)["Restarts"] == "1"
+    assert_went_on(run, before)
+    assert_same_run(run, pair["alone"][1])
