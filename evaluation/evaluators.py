@@ -1,0 +1,360 @@
+"""Every metric of a set of predictions, with intervals. Teacher, student and baselines all go through here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from data.readers import Sample
+from evaluation.significance import (
+    REPLICATES,
+    Difference,
+    Statistic,
+    bootstrap_sums,
+    cluster_sums,
+    corpus_bleu,
+    mean_columns,
+    mean_statistic,
+    paired_difference,
+    percentile_interval,
+)
+from evaluation.text_metrics import TextScores, score_task
+
+
+class Metric(NamedTuple):
+    """What a number means: shown in the report and explained in docs/evaluation.md."""
+
+    title: str
+    formula: str
+    traps: str
+
+
+# Each is between 0 and 1, higher is better, the mean over tasks unless the formula says otherwise.
+METRICS: dict[str, Metric] = {
+    "code_quality_score": Metric(
+        "Code Quality Score",
+        "0.25 codebleu + 0.25 semantic_similarity + 0.20 ast_validity + 0.20 token_similarity + 0.10 token_accuracy",
+        "Missing when a part is missing. A wrong but well-formed assertion of the right kind still earns about 0.6.",
+    ),
+    "semantic_similarity": Metric(
+        "Semantic similarity",
+        "cosine of the text encoder's embeddings of prediction and reference, below 0 counted as 0",
+        "Its zero is not 0: unrelated assertions reach 0.3 to 0.6. assertTrue against assertFalse costs little.",
+    ),
+    "exact_match": Metric(
+        "Exact match",
+        "the same set of assertions; white space, Assert. and the like, and failure messages do not count",
+        "Says nothing of another assertion that is also right.",
+    ),
+    "exact_match_strict": Metric(
+        "Exact match, strict", "the same set of assertions as text, white space aside", "A failure message counts."
+    ),
+    "f1": Metric(
+        "Token F1",
+        "2 · common / (predicted + wanted) Java tokens, as multisets, assertion by assertion",
+        "Order is ignored: assertEquals(a, b) and assertEquals(b, a) are the same; brackets and commas earn points.",
+    ),
+    "precision": Metric("Token precision", "common / predicted tokens", "A single right token scores 1."),
+    "recall": Metric("Token recall", "common / wanted tokens", "Long predictions gain."),
+    "bleu": Metric(
+        "BLEU",
+        "sacrebleu BLEU-4 over Java tokens, of the corpus (counts summed over tasks), exponential smoothing",
+        "Not the mean of the per-task values. On short statements the 4-grams decide.",
+    ),
+    "codebleu": Metric(
+        "CodeBLEU",
+        "mean of n-gram, keyword-weighted n-gram, syntax and data-flow match, counted inside the assertion as it "
+        "stands in its test; without data flow the mean of the other three",
+        "Lower than codebleu 0.7.0, which adds 0.25 where there is no data flow. Syntax ignores names and values.",
+    ),
+    "pans": Metric(
+        "PANS",
+        "n-grams (1 to 4) found, weighted exp(-0.1 · distance of places), each clipped at its own self-match; 1 - loss",
+        "A recall: what follows a perfect start costs nothing.",
+    ),
+    "ast_validity": Metric(
+        "AST validity",
+        "share of predictions that parse as Java statements (tree-sitter), empty ones do not",
+        "Parsing is not compiling: unknown names and wrong types pass.",
+    ),
+    "token_similarity": Metric(
+        "Token similarity",
+        "1 - token edit distance / longer length, over the paired assertions",
+        "The frame that all assertions share gives about 0.4 for nothing.",
+    ),
+    "token_accuracy": Metric(
+        "Token accuracy",
+        "share of the reference's model tokens that are the model's first choice, given the reference so far",
+        "Teacher-forced: a model that starts wrong is put right at each step, so it is above what generation reaches.",
+    ),
+    "critical_token_accuracy": Metric(
+        "Critical-token accuracy",
+        "the same over the critical tokens (config/critical_tokens.py), tasks without one left out",
+        "Few tokens a task: wide interval.",
+    ),
+    "compile_rate": Metric(
+        "Compiles", "share of tasks whose test compiles with the prediction in place", "All tasks are the denominator."
+    ),
+    "pass_rate": Metric(
+        "Passes", "share of tasks whose test then passes on the unchanged code", "assertTrue(true) passes."
+    ),
+    "nontrivial_rate": Metric(
+        "Non-trivial",
+        "share of tasks whose test passes, and fails because of the prediction once the focal method is broken",
+        "Depends on the mutants; a right assertion about something else counts as trivial.",
+    ),
+    "knowledge_retention_score": Metric(
+        "Knowledge Retention Score",
+        "0.6 · mean token F1 against the teacher's text + 0.4 · min(1, Code Quality Score / the teacher's)",
+        "Copying a bad teacher scores 1.",
+    ),
+}
+QUALITY_WEIGHTS = {
+    "codebleu": 0.25,
+    "semantic_similarity": 0.25,
+    "ast_validity": 0.20,
+    "token_similarity": 0.20,
+    "token_accuracy": 0.10,
+}
+EXECUTION_METRICS = ("compile_rate", "pass_rate", "nontrivial_rate")
+FORCED_METRICS = ("token_accuracy", "critical_token_accuracy")
+LENGTHS = ((8, "up to 8 tokens"), (12, "9 to 12 tokens"), (20, "13 to 20 tokens"), (math.inf, "over 20 tokens"))
+NOT_MEASURED = {
+    "semantic_similarity": "no text encoder",
+    "token_accuracy": "text only: no model's logits",
+    "critical_token_accuracy": "text only: no model's logits",
+    "compile_rate": "not run: no project and class path given",
+    "pass_rate": "not run: no project and class path given",
+    "nontrivial_rate": "not run: no project and class path given",
+    "knowledge_retention_score": "it compares a student with its teacher",
+}
+
+Json = dict[str, Any]
+
+
+class TextEncoder(Protocol):
+    """A frozen text encoder; rows of the result have length 1."""
+
+    def encode(self, texts: list[str]) -> np.ndarray: ...
+
+
+@dataclass
+class Evaluation:
+    """Scores of one system, task by task.
+
+    ``per_sample``: metric -> [n] float64, NaN where a task has no value; BLEU there is the sentence's.
+    ``reasons``: metric -> why it could not be computed. ``clusters`` [n]: tasks that belong together (None: none do).
+    """
+
+    per_sample: dict[str, np.ndarray]
+    bleu_counts: np.ndarray  # [n, 10]
+    kinds: list[str]
+    lengths: np.ndarray  # [n] reference tokens
+    reasons: dict[str, str] = field(default_factory=dict)
+    clusters: Sequence[Hashable] | None = None
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def columns(self, metric: str) -> tuple[np.ndarray, Statistic]:
+        """The rows [n, k] whose sums make the metric, and how."""
+        if metric == "bleu":
+            return self.bleu_counts, corpus_bleu
+        return mean_columns(self.per_sample[metric]), mean_statistic
+
+    def measure(
+        self, metrics: Sequence[str], rows: np.ndarray | None = None, replicates: int = REPLICATES
+    ) -> dict[str, Json]:
+        """Each metric's ``{"value", "low", "high", "n"}`` of the tasks ``rows`` (all), or its ``value`` None, reason.
+
+        The bootstrap draws are the same for all metrics.
+        """
+        rows = np.ones(len(self), dtype=bool) if rows is None else rows
+        parts: dict[str, tuple[np.ndarray, Statistic]] = {}
+        result: dict[str, Json] = {}
+        for metric in metrics:
+            if metric not in self.per_sample:
+                result[metric] = {"value": None, "reason": self.reasons.get(metric, "not computed")}
+            elif np.isnan(self.per_sample[metric][rows]).all():
+                result[metric] = {"value": None, "reason": "no task has a value"}
+            else:
+                columns, statistic = self.columns(metric)
+                parts[metric] = columns[rows], statistic
+                result[metric] = {}
+        if not parts:
+            return result
+        clusters = None if self.clusters is None else [c for c, kept in zip(self.clusters, rows, strict=True) if kept]
+        sums = cluster_sums(np.concatenate([columns for columns, _ in parts.values()], axis=1), clusters)
+        draws = bootstrap_sums(sums, replicates)
+        start = 0
+        for metric, (columns, statistic) in parts.items():
+            part = slice(start, start := start + columns.shape[1])
+            interval = percentile_interval(statistic(sums[:, part].sum(axis=0)), statistic(draws[:, part]))
+            known = int((~np.isnan(self.per_sample[metric][rows])).sum())
+            result[metric] = {**asdict(interval), "n": known}
+        return result
+
+    def value(self, metric: str) -> float | None:
+        """The number alone, without its interval; None where it could not be computed."""
+        if metric not in self.per_sample:
+            return None
+        columns, statistic = self.columns(metric)
+        value = float(statistic(columns.sum(axis=0)))
+        return None if math.isnan(value) else value
+
+    def summary(self, replicates: int = REPLICATES) -> dict[str, Json]:
+        """Every metric of METRICS with its 95 % bootstrap interval."""
+        return self.measure(list(METRICS), replicates=replicates)
+
+    def breakdown(self, replicates: int = REPLICATES) -> dict[str, dict[str, dict[str, Json]]]:
+        """The same per kind of assertion and per length of the reference, most frequent kind first."""
+        kinds = np.array(self.kinds)
+        names, counts = np.unique(kinds, return_counts=True)
+        by_kind = {str(names[i]): kinds == names[i] for i in np.lexsort((names, -counts))}
+        bounds = [0, *(bound for bound, _ in LENGTHS)]
+        by_length = {
+            label: (self.lengths > low) & (self.lengths <= high)
+            for low, (high, label) in zip(bounds, LENGTHS, strict=False)
+        }
+        return {
+            group: {
+                label: self.measure([metric for metric in METRICS if metric in self.per_sample], rows, replicates)
+                for label, rows in masks.items()
+                if rows.any()
+            }
+            for group, masks in (("kind", by_kind), ("length", by_length))
+        }
+
+    def difference(self, other: Evaluation, metric: str, replicates: int = REPLICATES) -> Difference | None:
+        """This minus ``other`` on the tasks both have a value for; None where there are none."""
+        if metric not in self.per_sample or metric not in other.per_sample:
+            return None
+        known = ~np.isnan(self.per_sample[metric]) & ~np.isnan(other.per_sample[metric])
+        if not known.any():
+            return None
+        clusters = None if self.clusters is None else [c for c, k in zip(self.clusters, known, strict=True) if k]
+        mine, statistic = self.columns(metric)
+        theirs, _ = other.columns(metric)
+        return paired_difference(
+            cluster_sums(mine[known], clusters), cluster_sums(theirs[known], clusters), statistic, replicates
+        )
+
+
+def _score_chunk(jobs: list[tuple[Any, ...]]) -> list[TextScores]:
+    return [score_task(*job) for job in jobs]
+
+
+def score_texts(jobs: list[tuple[Any, ...]], workers: int) -> list[TextScores]:
+    """``score_task`` of every job, in ``workers`` processes (0: in this one)."""
+    if workers <= 1:
+        return _score_chunk(jobs)
+    size = max(1, math.ceil(len(jobs) / (4 * workers)))
+    chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+    # Not forked: the caller may hold a model whose threads and locks would not survive it.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return [scores for chunk in pool.map(_score_chunk, chunks) for scores in chunk]
+
+
+def semantic_similarity(predictions: Sequence[str], references: Sequence[str], encoder: TextEncoder) -> np.ndarray:
+    """[n] cosine of the two texts' embeddings, at least 0; 0 for an empty prediction. Equal texts are embedded once."""
+    texts = sorted({*predictions, *references} - {""})
+    place = {text: index for index, text in enumerate(texts)}
+    vectors = np.asarray(encoder.encode(texts), dtype=np.float64) if texts else np.zeros((0, 1))
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return np.array(
+        [
+            min(1.0, max(0.0, float(vectors[place[p]] @ vectors[place[r]]))) if p and r else 0.0
+            for p, r in zip(predictions, references, strict=True)
+        ]
+    )
+
+
+def code_quality(per_sample: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[n] Code Quality Score: the weighted sum of QUALITY_WEIGHTS."""
+    return np.sum([weight * per_sample[name] for name, weight in QUALITY_WEIGHTS.items()], axis=0)
+
+
+def evaluate_predictions(
+    predictions: Sequence[str],
+    references: Sequence[tuple[str, ...]],
+    *,
+    samples: Sequence[Sample] | None = None,
+    encoder: TextEncoder | None = None,
+    workers: int = 0,
+    measured: Mapping[str, np.ndarray] | None = None,
+    reasons: Mapping[str, str] | None = None,
+    clusters: Sequence[Hashable] | None = None,
+) -> Evaluation:
+    """Score ``predictions`` against ``references`` (of each task all assertions that are wanted).
+
+    ``samples`` give the surrounding tests (CodeBLEU's context), framework and kind; ``encoder`` the semantic
+    similarity; ``measured`` per-task values [n] that are not text metrics (``token_accuracy`` of
+    ``generation.teacher_forced``, ``compile_rate``...), NaN where a task has none; ``reasons`` why others are
+    missing. A metric without its source is reported as null, and so is a score built on it.
+    """
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
+    jobs: list[tuple[Any, ...]] = []
+    for index, (prediction, wanted) in enumerate(zip(predictions, references, strict=True)):
+        if samples is None:
+            jobs.append((prediction, wanted))
+        else:
+            source = samples[index].source
+            jobs.append(
+                (prediction, wanted, samples[index].test, source.get("framework"), source.get("assertion_kind"))
+            )
+    scores = score_texts(jobs, workers)
+
+    names = list(scores[0].values) if scores else []
+    per_sample = {name: np.array([score.values[name] for score in scores]) for name in names}
+    missing = {**NOT_MEASURED, **(reasons or {})}
+    if encoder is not None:
+        per_sample["semantic_similarity"] = semantic_similarity(
+            [score.aligned_prediction for score in scores], [score.aligned_reference for score in scores], encoder
+        )
+    for name, values in (measured or {}).items():
+        per_sample[name] = np.asarray(values, dtype=np.float64)
+    absent = [name for name in QUALITY_WEIGHTS if name not in per_sample]
+    if absent:
+        missing["code_quality_score"] = "; ".join(f"{name}: {missing.get(name, 'no tasks')}" for name in absent)
+    else:
+        per_sample["code_quality_score"] = code_quality(per_sample)
+    return Evaluation(
+        per_sample=per_sample,
+        bleu_counts=np.array([score.bleu_counts for score in scores], dtype=np.float64).reshape(len(scores), 10),
+        kinds=[score.kind for score in scores],
+        lengths=np.array([score.length for score in scores]),
+        reasons={name: reason for name, reason in missing.items() if name not in per_sample},
+        clusters=clusters,
+    )
+
+
+def knowledge_retention(
+    student: Evaluation, teacher: Evaluation, agreement: np.ndarray, replicates: int = REPLICATES
+) -> Json:
+    """Knowledge Retention Score, ``0.6 · mean(agreement) + 0.4 · min(1, CQS student / CQS teacher)``, with interval.
+
+    ``agreement`` [n]: token F1 of the student's text against the teacher's. Range 0 to 1. Trap: it rewards copying
+    the teacher's mistakes; a student better than its teacher cannot score above one that copies it.
+    """
+    for who, evaluation in (("student", student), ("teacher", teacher)):
+        if "code_quality_score" not in evaluation.per_sample:
+            return {"value": None, "reason": f"{who}'s code_quality_score: {evaluation.reasons['code_quality_score']}"}
+    parts = (agreement, student.per_sample["code_quality_score"], teacher.per_sample["code_quality_score"])
+    columns = np.stack([*parts, np.ones(len(agreement))], axis=1)
+    if np.isnan(columns).any() or not len(columns):
+        return {"value": None, "reason": "a task without a value"}
+
+    def statistic(sums: np.ndarray) -> np.ndarray:
+        ratio = np.divide(sums[..., 1], sums[..., 2], out=np.ones_like(sums[..., 1]), where=sums[..., 2] > 0)
+        return 0.6 * sums[..., 0] / sums[..., 3] + 0.4 * np.minimum(1.0, ratio)
+
+    sums = cluster_sums(columns, student.clusters)
+    interval = percentile_interval(statistic(sums.sum(axis=0)), statistic(bootstrap_sums(sums, replicates)))
+    return {**asdict(interval), "n": len(columns)}

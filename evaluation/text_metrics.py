@@ -1,0 +1,208 @@
+"""What the text of one prediction says about it: pure functions of tokens, and all of them for one task."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import zip_longest
+from math import exp
+from typing import Any
+
+import numpy as np
+
+from data.readers import PLACEHOLDER
+from evaluation.codebleu import codebleu
+from evaluation.java_syntax import is_valid_java
+from evaluation.java_tokens import assertion_kind, normalise, split_assertions, tokenize
+
+Tokens = Sequence[str]
+PANS_MAX_ORDER = 4
+PANS_DECAY = 0.1
+
+
+def edit_distance(a: Tokens, b: Tokens) -> int:
+    """Levenshtein distance in tokens (insert, delete, replace cost 1).
+
+    Bit-parallel (Myers 1999, in Hyyrö's 2003 form): a column of the usual table is two integers, the places where it
+    rises and where it falls.
+    """
+    if not a or not b:
+        return len(a) + len(b)
+    places: dict[str, int] = {}
+    for index, token in enumerate(a):
+        places[token] = places.get(token, 0) | 1 << index
+    last, mask = 1 << len(a) - 1, (1 << len(a)) - 1
+    rises, falls, distance = mask, 0, len(a)
+    for token in b:
+        equal = places.get(token, 0)
+        vertical = equal | falls
+        horizontal = (((equal & rises) + rises) ^ rises) | equal
+        up, down = falls | ~(horizontal | rises) & mask, rises & horizontal
+        distance += bool(up & last) - bool(down & last)
+        up, down = up << 1 | 1, down << 1
+        rises, falls = (down | ~(vertical | up)) & mask, up & vertical & mask
+    return distance
+
+
+def token_similarity(prediction: Tokens, reference: Tokens) -> float:
+    """1 - edit distance / longer length, in tokens; 0 to 1, two empty texts give 1.
+
+    Trap: it rewards the frame that all assertions share; ``assertTrue(x)`` against ``assertTrue(!y)`` is 0.6.
+    """
+    longer = max(len(prediction), len(reference))
+    return 1 - edit_distance(prediction, reference) / longer if longer else 1.0
+
+
+def pans(prediction: Tokens, reference: Tokens) -> float:
+    """Position-aware n-gram similarity, 0 to 1 (1: the same tokens in the same places).
+
+    ``sum over n = 1..4 and reference n-grams j of min(c_j, s_j) / sum of s_j`` with
+    ``c_j = sum_i exp(-0.1 |i-j|) [prediction n-gram i == reference n-gram j]`` and s_j the same for the reference
+    against itself: what an n-gram collects is clipped, so repetition gains nothing. The loss of this name is
+    1 - this. Trap: it is recall; text after a perfect start costs nothing.
+    """
+    collected = possible = 0.0
+    for n in range(1, PANS_MAX_ORDER + 1):
+        wanted, given = _places(reference, n), _places(prediction, n)
+        for gram, places in wanted.items():
+            own = _nearness(places, places)
+            possible += sum(own)
+            if others := given.get(gram):
+                collected += sum(map(min, own, _nearness(others, places)))
+    return collected / possible if possible else 0.0
+
+
+def _places(tokens: Tokens, n: int) -> dict[tuple[str, ...], list[int]]:
+    places: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for index in range(len(tokens) - n + 1):
+        places[tuple(tokens[index : index + n])].append(index)
+    return places
+
+
+def _nearness(places: list[int], at: list[int]) -> list[float]:
+    """For each j of ``at`` the sum of exp(-0.1 |i-j|) over ``places``."""
+    if len(places) * len(at) > 64:
+        return np.exp(-PANS_DECAY * np.abs(np.subtract.outer(at, places))).sum(1).tolist()
+    return [sum([exp(-PANS_DECAY * abs(i - j)) for i in places]) for j in at]
+
+
+def align(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> list[tuple[int | None, int | None]]:
+    """Pairs (prediction, reference): equal ones first, the others so that their token similarity is greatest.
+
+    Every index occurs once, in the references' order, what is left over paired with None: a set matched against a
+    set, in any order.
+    """
+    if min(len(predictions), len(references)) == 0 or len(predictions) == len(references) == 1:
+        return list(zip_longest(range(len(predictions)), range(len(references))))
+    equal: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for p, tokens in enumerate(predictions):
+        equal[tuple(tokens)].append(p)
+    partner: dict[int, int] = {}
+    for r, tokens in enumerate(references):
+        if same := equal.get(tuple(tokens)):
+            partner[r] = same.pop(0)
+    used = set(partner.values())
+    open_p = [p for p in range(len(predictions)) if p not in used]
+    open_r = [r for r in range(len(references)) if r not in partner]
+    if open_p and open_r:
+        from scipy.optimize import linear_sum_assignment
+
+        similarity = [[token_similarity(predictions[p], references[r]) for r in open_r] for p in open_p]
+        rows, columns = linear_sum_assignment(similarity, maximize=True)
+        partner |= {open_r[c]: open_p[r] for r, c in zip(rows, columns, strict=True)}
+        used = set(partner.values())
+    pairs: list[tuple[int | None, int | None]] = [(partner.get(r), r) for r in range(len(references))]
+    return pairs + [(p, None) for p in range(len(predictions)) if p not in used]
+
+
+@lru_cache(maxsize=1)
+def _sacrebleu() -> Any:
+    from sacrebleu.metrics import BLEU
+
+    return BLEU(tokenize="none", effective_order=True)
+
+
+@dataclass
+class TextScores:
+    """Scores of one task. ``bleu_counts``: matches and totals of orders 1 to 4, prediction and reference length."""
+
+    values: dict[str, float]
+    bleu_counts: list[int]
+    kind: str
+    length: int
+    aligned_prediction: str
+    aligned_reference: str
+
+
+def token_overlap(prediction: Tokens, reference: Tokens) -> int:
+    """Tokens in common, as multisets: a token counts as often as it stands in both."""
+    return sum((Counter(prediction) & Counter(reference)).values())
+
+
+def score_task(
+    prediction: str,
+    references: Sequence[str],
+    test: str | None = None,
+    framework: str | None = None,
+    kind: str | None = None,
+) -> TextScores:
+    """All text metrics of one task; the definitions stand in ``evaluators.METRICS``.
+
+    ``references`` are the task's assertions (all of them wanted), ``test`` the masked test, ``framework`` says where
+    a failure message stands. Empty prediction: 0 everywhere.
+    """
+    wanted_texts = [part for reference in references for part in split_assertions(reference)]
+    given_texts = split_assertions(prediction)
+    wanted_tokens = [tokenize(text) for text in wanted_texts]
+    given_tokens = [tokenize(text) for text in given_texts]
+    pairs = align(given_tokens, wanted_tokens)
+
+    distance = longer = common = 0
+    for given, wanted in pairs:
+        g = given_tokens[given] if given is not None else []
+        w = wanted_tokens[wanted] if wanted is not None else []
+        distance += edit_distance(g, w)
+        longer += max(len(g), len(w))
+        common += token_overlap(g, w)
+    total_given, total_wanted = sum(map(len, given_tokens)), sum(map(len, wanted_tokens))
+    precision = common / total_given if total_given else 0.0
+    recall = common / total_wanted if total_wanted else 0.0
+
+    ordered = [given_texts[given] for given, _ in pairs if given is not None]
+    hypothesis = "\n".join(text + ";" for text in ordered)
+    reference = "\n".join(text + ";" for text in wanted_texts)
+    hypothesis_tokens, reference_tokens = tokenize(hypothesis), tokenize(reference)
+    bleu = _sacrebleu().sentence_score(" ".join(hypothesis_tokens), [" ".join(reference_tokens)])
+    context = None
+    if test is not None and PLACEHOLDER in test:
+        before, _, after = test.partition(PLACEHOLDER)
+        context = before, after.lstrip().removeprefix(";")
+
+    def collapsed(texts: Sequence[str]) -> Counter:
+        return Counter(" ".join(text.split()) for text in texts)
+
+    def normalised(texts: Sequence[str]) -> Counter:
+        return Counter(normalise(text, framework) for text in texts)
+
+    values = {
+        "exact_match": float(bool(given_texts) and normalised(given_texts) == normalised(wanted_texts)),
+        "exact_match_strict": float(bool(given_texts) and collapsed(given_texts) == collapsed(wanted_texts)),
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * common / (total_given + total_wanted) if total_given + total_wanted else 0.0,
+        "bleu": bleu.score / 100 if hypothesis_tokens else 0.0,
+        "codebleu": codebleu(reference, hypothesis, context if context is not None else ("", "")),
+        "pans": pans(hypothesis_tokens, reference_tokens),
+        "ast_validity": float(is_valid_java(prediction)),
+        "token_similarity": 1 - distance / longer if longer and given_texts else 0.0,
+    }
+    return TextScores(
+        values={name: min(1.0, value) for name, value in values.items()},
+        bleu_counts=[*bleu.counts, *bleu.totals, bleu.sys_len, bleu.ref_len],
+        kind=kind or (assertion_kind(wanted_texts[0]) if wanted_texts else "other"),
+        length=total_wanted,
+        aligned_prediction="\n".join(ordered),
+        aligned_reference="\n".join(wanted_texts),
+    )
