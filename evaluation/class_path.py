@@ -1,0 +1,286 @@
+"""What a Java project's tests need to run: its classes, compiled outside of it, and the jars it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.java_service import Jdk
+from utils.atomic_io import atomic_directory
+from utils.cache import cache_dir
+from utils.errors import UserError
+
+NOT_SOURCES = frozenset({".git", ".svn", ".hg", ".gradle", ".idea", "target", "build", "out", "node_modules", ".venv"})
+# Folders that a build leaves: those of the main classes, those of the tests. Gradle keeps resources apart.
+BUILT = (
+    (("target/classes",), ("target/test-classes",)),
+    (("build/classes/java/main", "build/resources/main"), ("build/classes/java/test", "build/resources/test")),
+)
+MODULE_FILES = frozenset({"module-info.java"})
+MAX_ROUNDS = 10
+KEPT_BUILDS = 3
+MAVEN_SECONDS = 300
+DEBIAN_JARS = Path("/usr/share/java")
+JAVAC_ERROR = re.compile(r"^(.+?\.java):(\d+): error: (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ClassPath:
+    """``folders`` hold the project's compiled tests and classes (copies, never the project's own), ``jars`` the rest.
+
+    ``left_out``: test sources, relative to the project, that do not compile with these jars.
+    """
+
+    folders: tuple[Path, ...]
+    jars: tuple[Path, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str | Path] | None, jdk: Jdk) -> ClassPath:
+    """Compile a project, or copy what its build left, and find its jars.
+
+    ``class_path``: jars and folders, as a list or joined like $CLASSPATH (``lib/*`` for all jars of a folder). Without
+    it a Maven project asks ``mvn -o dependency:build-classpath``; any other one takes the jars in its own folders.
+
+    Raises UserError where the folder has no Java, a jar is missing, Maven cannot tell, or the project does not compile.
+    """
+    project = Path(project_dir).resolve()
+    if not project.is_dir():
+        raise UserError(f"project {project_dir}: no such folder")
+    sources = _files(project, ".java")
+    if not sources:
+        raise UserError(f"project {project_dir}: holds no Java files")
+    if class_path is not None:
+        entries = expand(class_path)
+    elif (project / "pom.xml").is_file():
+        entries = maven_jars(project, jdk)
+    else:
+        entries = tuple(_files(project, ".jar"))
+    jars = complete_junit5(path for path in entries if path.is_file())
+    given = tuple(path for path in entries if path.is_dir())
+    folder = _build(project, sources, (*given, *jars), jdk)
+    left_out = tuple(json.loads((folder / "left_out.json").read_text(encoding="utf-8")))
+    return ClassPath((folder / "test", folder / "main", *given), jars, left_out)
+
+
+# -- jars ------------------------------------------------------------------------------------------------------------
+
+
+def expand(class_path: str | Sequence[str | Path]) -> tuple[Path, ...]:
+    """The entries of a class path in order, absolute and once each."""
+    parts = class_path.split(os.pathsep) if isinstance(class_path, str) else class_path
+    found: dict[Path, None] = {}
+    for part in map(str, parts):
+        if not part:
+            continue
+        path = Path(part).expanduser().absolute()
+        if path.name == "*":
+            found.update(dict.fromkeys(sorted(path.parent.glob("*.jar"))))
+        elif path.exists():
+            found[path] = None
+        else:
+            raise UserError(f"--class_path: {part} does not exist")
+    return tuple(found)
+
+
+def maven_jars(project: Path, jdk: Jdk) -> tuple[Path, ...]:
+    """What Maven puts on the test class path, asked for without the network."""
+    maven = shutil.which("mvn")
+    advice = "give the jars with --class_path, or run `mvn dependency:go-offline` once where there is a network"
+    if maven is None:
+        raise UserError(f"project {project} is a Maven project and mvn is not on the PATH; {advice}")
+    command = [maven, "-o", "-B", "-f", str(project / "pom.xml"), "dependency:build-classpath", "-DincludeScope=test"]
+    environment = {**os.environ, "JAVA_HOME": str(jdk.home)}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=MAVEN_SECONDS, env=environment)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"project {project}: mvn gave no class path within {MAVEN_SECONDS} s; {advice}") from None
+    if done.returncode:
+        reason = next((line[8:] for line in done.stdout.splitlines() if line.startswith("[ERROR] ")), "no message")
+        raise UserError(f"project {project}: mvn -o gives no class path ({reason[:200]}); {advice}")
+    lines = done.stdout.splitlines()  # one class path for each module
+    found = [lines[i + 1] for i, line in enumerate(lines[:-1]) if line.endswith("Dependencies classpath:")]
+    entries = {Path(item): None for line in found for item in line.strip().split(os.pathsep) if item}
+    return tuple(path for path in entries if path.exists() and project not in path.parents)
+
+
+def complete_junit5(entries: Iterable[Path]) -> tuple[Path, ...]:
+    """The jars and, where they hold JUnit 5, its launcher and engine of the same release, which build tools add
+    unasked: looked for beside the others, in the Maven repository that these come from, and among Debian's jars."""
+    jars = list(entries)
+    names = [path.name for path in jars]
+
+    def have(artifact: str) -> bool:
+        return any(re.match(rf"{artifact}(-\d.*)?\.jar$", name) for name in names)
+
+    if have("junit-platform-console-standalone"):
+        return tuple(jars)
+    for known, artifact in (
+        ("junit-jupiter-api", "junit-jupiter-engine"),
+        ("junit-platform-commons", "junit-platform-engine"),
+        ("junit-platform-commons", "junit-platform-launcher"),
+    ):
+        anchor = next((path for path in jars if re.match(rf"{known}(-\d.*)?\.jar$", path.name)), None)
+        if anchor is None or have(artifact):
+            continue
+        version = anchor.name[len(known) : -len(".jar")]
+        repository = anchor.parents[2] if len(anchor.parents) > 2 else anchor.parent
+        for candidate in (
+            anchor.with_name(f"{artifact}{version}.jar"),
+            repository / artifact / version.lstrip("-") / f"{artifact}{version}.jar",
+            DEBIAN_JARS / f"{artifact}{version}.jar",
+        ):
+            if candidate.is_file():
+                jars.append(candidate)
+                break
+    return tuple(jars)
+
+
+# -- classes ---------------------------------------------------------------------------------------------------------
+
+
+def _files(project: Path, ending: str) -> list[Path]:
+    found = []
+    for folder, inner, names in os.walk(project):
+        inner[:] = sorted(name for name in inner if name not in NOT_SOURCES or _is_package(Path(folder, name)))
+        found += [Path(folder, name) for name in sorted(names) if name.endswith(ending)]
+    return found
+
+
+def _is_package(folder: Path) -> bool:
+    """``org/example/build`` is a package, ``build`` beside a build file is not."""
+    return "java" in folder.parts and any(folder.glob("*.java"))
+
+
+def _module_roots(project: Path, part: str) -> list[Path]:
+    """``src/main`` or ``src/test`` of the project and of its modules."""
+    found = []
+    for folder, inner, _ in os.walk(project):
+        inner[:] = sorted(name for name in inner if name not in NOT_SOURCES)
+        path = Path(folder, "src", part)
+        if path.is_dir():
+            found.append(path)
+            inner[:] = [name for name in inner if name != "src"]
+    return found
+
+
+def _built(project: Path, newest_source: float) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
+    """What Maven or Gradle left, if it is not older than the sources."""
+    for main, test in BUILT:
+        main_folders = tuple(project / name for name in main if (project / name).is_dir())
+        test_folders = tuple(project / name for name in test if (project / name).is_dir())
+        classes = [path for folder in (*main_folders, *test_folders) for path in folder.rglob("*.class")]
+        newest = max((path.stat().st_mtime for path in classes), default=0.0)
+        if main_folders and test_folders and newest >= newest_source:
+            return main_folders, test_folders
+    return None
+
+
+def _build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: Jdk) -> Path:
+    """The folder of ``main`` and ``test`` classes and ``left_out.json``, made anew when what it comes from changes."""
+    roots = {part: _module_roots(project, part) for part in ("main", "test")}
+    resources = [path for part in roots.values() for root in part for path in (root / "resources").rglob("*")]
+    digest = hashlib.sha256(f"{jdk.version}".encode())
+    for path in (*sources, *sorted(resources), *class_path):
+        status = path.stat()
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    built = _built(project, max(path.stat().st_mtime for path in sources))
+    digest.update(repr(built).encode())
+    home = cache_dir("java_projects") / f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}"
+    folder = home / digest.hexdigest()[:16]
+    if folder.is_dir():
+        os.utime(folder)
+        return folder
+    with atomic_directory(folder) as target:
+        left_out: list[str] = []
+        for part in ("main", "test"):
+            (target / part).mkdir()
+        if built is not None:
+            for part, origins in zip(("main", "test"), built, strict=True):
+                for origin in origins:
+                    shutil.copytree(origin, target / part, dirs_exist_ok=True)
+        else:
+            left_out = _compile(project, sources, roots, class_path, jdk, target)
+        (target / "left_out.json").write_text(json.dumps(left_out), encoding="utf-8")
+    for old in sorted(home.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_BUILDS]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _compile(
+    project: Path, sources: list[Path], roots: dict[str, list[Path]], class_path: Sequence[Path], jdk: Jdk, target: Path
+) -> list[str]:
+    """javac over the main and the test sources; returns the test sources that had to be left out."""
+    sources = [path for path in sources if path.name not in MODULE_FILES]
+    groups = {
+        part: [path for path in sources if any(root / "java" in path.parents for root in roots[part])]
+        for part in ("main", "test")
+    }
+    if not groups["main"]:  # no Maven layout: all in one, and where tests stand is not known
+        groups = {"main": [], "test": sources}
+    for part, folders in roots.items():
+        for root in folders:
+            if (root / "resources").is_dir():
+                shutil.copytree(root / "resources", target / part, dirs_exist_ok=True)
+    encoding = _encoding(project)
+    errors = _javac(groups["main"], target / "main", class_path, encoding, jdk)
+    if errors:
+        raise UserError(_does_not_compile(project, errors))
+    remaining, left_out = groups["test"], []
+    for _ in range(MAX_ROUNDS):  # what needs a file that does not compile does not compile either
+        errors = _javac(remaining, target / "test", (target / "main", *class_path), encoding, jdk)
+        bad = {path for path, _, _ in errors}
+        if not bad:
+            return sorted(left_out)
+        left_out += [Path(path).relative_to(project).as_posix() for path in bad]
+        remaining = [path for path in remaining if str(path) not in bad]
+        if not remaining:
+            break
+    raise UserError(_does_not_compile(project, errors))
+
+
+def _does_not_compile(project: Path, errors: list[tuple[str, str, str]]) -> str:
+    path, line, message = errors[0]
+    where = f"{Path(path).relative_to(project)}:{line}: " if line else ""
+    return (
+        f"project {project} does not compile ({where}{message[:200]}); "
+        "give the jars it needs with --class_path, or build it first (mvn test-compile)"
+    )
+
+
+def _encoding(project: Path) -> str:
+    pom = project / "pom.xml"
+    text = pom.read_text(encoding="utf-8", errors="replace") if pom.is_file() else ""
+    match = re.search(r"sourceEncoding>\s*([\w.-]+)\s*<", text)
+    return match.group(1) if match else "UTF-8"
+
+
+def _javac(
+    files: Sequence[Path], output: Path, class_path: Sequence[Path], encoding: str, jdk: Jdk
+) -> list[tuple[str, str, str]]:
+    """Compile; the errors as (file, line, message), with an empty file for one that javac places nowhere."""
+    if not files:
+        return []
+    options = ["-d", output, "-encoding", encoding, "-g", "-nowarn", "-Xlint:none", "-Xmaxerrs", "10000"]
+    options += ["-cp", os.pathsep.join(map(str, class_path)), *files]
+    with tempfile.TemporaryDirectory(prefix="javac-") as scratch:
+        arguments = Path(scratch, "arguments")
+        quoted = (str(item).replace("\\", "\\\\").replace('"', '\\"') for item in options)
+        arguments.write_text("\n".join(f'"{item}"' for item in quoted), encoding="utf-8")
+        command = [jdk.tool("javac"), "-J-Duser.language=en", "-J-Dfile.encoding=UTF-8", f"@{arguments}"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, errors="replace")
+    if done.returncode == 0:
+        return []
+    errors = JAVAC_ERROR.findall(done.stderr)
+    if not errors:
+        reason = next((line for line in done.stderr.splitlines() if line.strip()), "no message")
+        raise UserError(f"javac failed: {reason[:200]}")
+    return errors

@@ -1,0 +1,455 @@
+"""Judge assertions by compiling and running them in the tests that they belong to.
+
+A task passes three gates. It *compiles* in its test, *passes* on the code as it is, and is *non-trivial*: once the
+method under test is broken, it fails. docs/execution.md tells the rules and what is and is not contained.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import shutil
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from evaluation.class_path import NOT_SOURCES, ClassPath, resolve_class_path
+from evaluation.java_service import Classes, JavaService, Jdk, TestRun, find_jdk
+from evaluation.java_syntax import is_valid_java
+from evaluation.mutation import mutants
+from evaluation.splice import Spliced, as_utf8, missing_imports, span_problem, splice, without_other_verdicts
+
+ADAPTERS = {"junit3": "JUnit4Adapter", "junit4": "JUnit4Adapter", "junit5": "JUnit5Adapter"}
+DROPPED = "dropped"
+MAX_MUTANTS = 12
+MIN_MUTANT_SECONDS = 1.0
+MUTANT_SLOWNESS = 10
+MAX_COPIED_BYTES = 64 << 20
+
+Task = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one prediction.
+
+    ``status``: passed, failed, skipped (by an assumption), timeout, died (the JVM ended), compile error, or dropped:
+    the control shows that the test cannot tell, and ``compiled``, ``passed`` and ``nontrivial`` are None.
+    ``nontrivial`` is None, too, where mutants were not asked for or none of the focal method's compiles.
+    ``imports``: assertion methods of the framework that were imported for it. ``seconds``: the run on unchanged code.
+    """
+
+    status: str
+    reason: str = ""
+    compiled: bool | None = None
+    passed: bool | None = None
+    nontrivial: bool | None = None
+    seconds: float = 0.0
+    imports: tuple[str, ...] = ()
+    mutants_tried: int = 0
+    killed: str = ""
+
+
+@dataclass(frozen=True)
+class _TestFile:
+    """A test's file as UTF-8 and where in it the assertion and the whole test are."""
+
+    name: str
+    source: bytes
+    span: tuple[int, int]
+    test_span: tuple[int, int] | None
+
+
+@dataclass
+class _Worker:
+    """A JVM and its scratch folder: a copy of the project's other files, mended after each task."""
+
+    service: JavaService
+    folder: Path
+    origin: Path
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def restore(self) -> None:
+        """Undo what a test wrote, changed or deleted below the folder."""
+        present = _listing(self.folder)
+        if present == self.files:
+            return
+        for name in present.keys() - self.files.keys():
+            (self.folder / name).unlink(missing_ok=True)
+        for name, status in self.files.items():
+            if present.get(name) != status:
+                target = self.folder / name
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)
+                shutil.copy2(self.origin / name, target)
+        (self.folder / "tmp").mkdir(exist_ok=True)
+
+
+def _listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of each file below ``folder``, by relative path."""
+    found, pending = {}, [""]
+    while pending:
+        inner = pending.pop()
+        with os.scandir(folder / inner) as entries:
+            for entry in entries:
+                name = f"{inner}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(name + "/")
+                else:
+                    status = entry.stat(follow_symlinks=False)
+                    found[name] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _copy_other_files(project: Path, target: Path) -> None:
+    """Test data and the like: all that is neither Java, nor version control, nor a build's output, nor huge."""
+    for folder, inner, names in os.walk(project):
+        inner[:] = [name for name in inner if name not in NOT_SOURCES]
+        for name in names:
+            path = Path(folder, name)
+            if name.endswith((".java", ".class")) or path.is_symlink() or not path.is_file():
+                continue
+            if path.stat().st_size <= MAX_COPIED_BYTES:
+                copy = target / path.relative_to(project)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, copy)
+
+
+class ProjectExecutor:
+    """Runs the tests of one project; controls and mutants are kept, so several systems can be judged at little cost.
+
+    Use as a context manager. ``workers`` JVMs of ``memory_mb`` each; ``timeout_s`` bounds one run of one test.
+    Nothing is written into the project. Raises UserError where there is no JDK or the project does not compile.
+    """
+
+    def __init__(
+        self,
+        project_dir: str | Path,
+        class_path: ClassPath | str | Sequence[str | Path] | None = None,
+        *,
+        workers: int = 2,
+        timeout_s: float = 10.0,
+        jdk_home: str | Path | None = None,
+        nontrivial: bool = True,
+        max_mutants: int = MAX_MUTANTS,
+        memory_mb: int = 512,
+        jvm_args: Sequence[str] = (),
+    ) -> None:
+        self.jdk: Jdk = find_jdk(jdk_home)
+        self.project = Path(project_dir).resolve()
+        if not isinstance(class_path, ClassPath):
+            class_path = resolve_class_path(self.project, class_path, self.jdk)
+        self.class_path = class_path
+        self.workers, self.timeout_s = workers, timeout_s
+        self.nontrivial, self.max_mutants = nontrivial, max_mutants
+        self.memory_mb, self.jvm_args = memory_mb, tuple(jvm_args)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._all: list[_Worker] = []
+        self._free: queue.Queue[_Worker] = queue.Queue()
+        self._controls: dict[tuple[str, str, str], tuple[str, float]] = {}
+        self._mutants: dict[tuple[str, str, int, int], list[tuple[str, str]]] = {}
+        self._compiled_mutants: dict[tuple[str, str, int, int, int], Classes | None] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> ProjectExecutor:
+        self._scratch = tempfile.TemporaryDirectory(prefix="execution-", ignore_cleanup_errors=True)
+        root = Path(self._scratch.name)
+        pristine = root / "project"
+        pristine.mkdir()
+        _copy_other_files(self.project, pristine)
+        for number in range(self.workers):
+            folder = root / f"work{number}"
+            shutil.copytree(pristine, folder)
+            (folder / "tmp").mkdir(exist_ok=True)
+            service = JavaService(
+                self.jdk,
+                self.class_path.folders,
+                self.class_path.jars,
+                folder,
+                memory_mb=self.memory_mb,
+                jvm_args=self.jvm_args,
+            )
+            worker = _Worker(service, folder, pristine, _listing(folder))
+            self._all.append(worker)
+            self._free.put(worker)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._all:
+            worker.service.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    # -- what callers ask ----------------------------------------------------------------------------------------
+
+    def execute(
+        self, tasks: Sequence[Task], predictions: Sequence[str], progress: Callable[[], object] | None = None
+    ) -> list[Outcome]:
+        """Judge one prediction a task. ``progress`` is called after each, in the thread that finished it."""
+        if len(tasks) != len(predictions):
+            raise ValueError(f"{len(tasks)} tasks for {len(predictions)} predictions")
+        return self._map(lambda worker, i: self._judge(worker, tasks[i], predictions[i]), len(tasks), progress)
+
+    def execute_human(self, tasks: Sequence[Task], progress: Callable[[], object] | None = None) -> list[Outcome]:
+        """Judge the assertion that stands in the file, like a prediction: beyond the two runs of the control."""
+        return self._map(lambda worker, i: self._judge(worker, tasks[i], None), len(tasks), progress)
+
+    def execute_without(self, tasks: Sequence[Task], progress: Callable[[], object] | None = None) -> list[Outcome]:
+        """Judge the tests without their assertion."""
+        return self._map(lambda worker, i: self._judge(worker, tasks[i], "", empty=True), len(tasks), progress)
+
+    def _map(
+        self, job: Callable[[_Worker, int], Outcome], count: int, progress: Callable[[], object] | None
+    ) -> list[Outcome]:
+        if self._scratch is None:
+            raise RuntimeError("use ProjectExecutor as a context manager")
+
+        def one(index: int) -> Outcome:
+            worker = self._free.get()
+            try:
+                return job(worker, index)
+            finally:
+                worker.restore()
+                self._free.put(worker)
+                if progress is not None:
+                    progress()
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(one, range(count)))
+
+    # -- one task ------------------------------------------------------------------------------------------------
+
+    def _judge(self, worker: _Worker, task: Task, statement: str | None, empty: bool = False) -> Outcome:
+        file = self._test_file(task)
+        if isinstance(file, str):
+            return Outcome(DROPPED, file)
+        problem, usual_seconds = self._control(worker, task)
+        if problem:
+            return Outcome(DROPPED, problem)
+        if statement is None:
+            statement = file.source[slice(*file.span)].decode()
+        if not empty and not is_valid_java(statement):
+            return Outcome("compile error", "not a Java statement", False, False, False)
+        spliced, imports, classes, error = self._compile(worker, task, file, statement)
+        if classes is None:
+            return Outcome("compile error", error, False, False, False, imports=tuple(imports))
+        run = self._run(worker, task, classes)
+        if run.status != "passed":
+            return Outcome(run.status, run.reason, True, False, False, run.seconds, tuple(imports))
+        if not self.nontrivial:
+            return Outcome("passed", "", True, True, None, run.seconds, tuple(imports))
+        limit = max(MIN_MUTANT_SECONDS, MUTANT_SLOWNESS * max(usual_seconds, run.seconds))
+        tried, killed = self._kill(worker, task, file, statement, imports, spliced, classes, min(limit, self.timeout_s))
+        verdict = None if tried == 0 else bool(killed)
+        return Outcome("passed", "", True, True, verdict, run.seconds, tuple(imports), tried, killed)
+
+    def _test_file(self, task: Task) -> _TestFile | str:
+        """The test's file, or why the task cannot be judged."""
+        for key in ("test_file", "test_class", "test_name", "assertion_span", "framework", "focal_file", "focal_name"):
+            if key not in task:
+                return f"task has no {key}"
+        adapter = ADAPTERS.get(task["framework"])
+        if adapter is None:
+            return f"{task['framework']} is not supported"
+        if task.get("test_class_abstract"):
+            return "test class is abstract"
+        if task["test_file"] in self.class_path.left_out:
+            return "test file does not compile"
+        path = self._inside(task["test_file"])
+        if path is None or not path.is_file():
+            return "test file not found"
+        raw = path.read_bytes()
+        if problem := span_problem(raw, task):
+            return problem
+        span = task["assertion_span"]
+        test_span = task.get("test_span") or ()
+        source, (start, end, *test) = as_utf8(raw, *span, *test_span)
+        return _TestFile(path.name, source, (start, end), (test[0], test[1]) if test else None)
+
+    def _inside(self, name: str) -> Path | None:
+        relative = PurePosixPath(name)
+        return None if relative.is_absolute() or ".." in relative.parts else self.project / relative
+
+    def _control(self, worker: _Worker, task: Task) -> tuple[str, float]:
+        """Why the test as it stands in the project cannot tell right from wrong (empty: it can), and its seconds.
+
+        The file is compiled as predictions are, and the test must pass twice.
+        """
+        key = (task["test_file"], task["test_class"], task["test_name"])
+        with self._lock:
+            known = self._controls.get(key)
+        if known is not None:
+            return known
+        verdict = self._control_runs(worker, task)
+        with self._lock:
+            return self._controls.setdefault(key, verdict)
+
+    def _control_runs(self, worker: _Worker, task: Task) -> tuple[str, float]:
+        path = self.project / task["test_file"]
+        compiled = worker.service.compile({path.name: as_utf8(path.read_bytes())[0].decode()})
+        if ADAPTERS[task["framework"]] not in worker.service.adapters:
+            return f"no {task['framework']} on the class path", 0.0
+        if compiled.classes is None:
+            return "test file does not compile", 0.0
+        runs = [self._run(worker, task, compiled.classes)]
+        if runs[0].status == "passed":
+            worker.restore()
+            runs.append(self._run(worker, task, compiled.classes))
+        statuses = [run.status for run in runs]
+        if statuses == ["passed", "passed"]:
+            return "", max(run.seconds for run in runs)
+        if len(runs) == 2:
+            return "human assertion flaky", 0.0
+        return {
+            "failed": "human assertion fails",
+            "missing": "test not found by the framework",
+            "skipped": "test skips itself",
+            "timeout": "test exceeds the time limit",
+            "died": "test ends the JVM",
+        }[statuses[0]], 0.0
+
+    def _run(self, worker: _Worker, task: Task, classes: Classes, limit: float | None = None) -> TestRun:
+        adapter = ADAPTERS[task["framework"]]
+        return worker.service.run(adapter, task["test_class"], task["test_name"], classes, limit or self.timeout_s)
+
+    def _compile(
+        self, worker: _Worker, task: Task, file: _TestFile, statement: str
+    ) -> tuple[Spliced, list[str], Classes | None, str]:
+        """Compile as it is, else with the framework's own assertion methods imported."""
+        spliced = splice(file.source, file.span, statement)
+        compiled = worker.service.compile({file.name: spliced.text})
+        imports: list[str] = []
+        if compiled.classes is None:
+            imports = missing_imports(file.source, task["framework"], statement)
+            if imports:
+                with_imports = splice(file.source, file.span, statement, imports)
+                again = worker.service.compile({file.name: with_imports.text})
+                if again.classes is not None:
+                    return with_imports, imports, again.classes, ""
+                imports = []
+        return spliced, imports, compiled.classes, compiled.error
+
+    # -- mutants -------------------------------------------------------------------------------------------------
+
+    def _kill(
+        self,
+        worker: _Worker,
+        task: Task,
+        file: _TestFile,
+        statement: str,
+        imports: Sequence[str],
+        spliced: Spliced,
+        classes: Classes,
+        limit: float,
+    ) -> tuple[int, str]:
+        """How many mutants were tried, and the first on which the statement itself fails ("" where none is).
+
+        The other assertions of the test are made harmless first, else they would fail before this one is reached.
+        """
+        if file.test_span is not None:
+            alone = splice(*without_other_verdicts(file.source, file.span, file.test_span), statement, imports)
+            if alone.text != spliced.text:
+                compiled = worker.service.compile({file.name: alone.text})
+                if compiled.classes is not None and self._run(worker, task, compiled.classes).status == "passed":
+                    spliced, classes = alone, compiled.classes
+        tried = 0
+        for mutated, description in self._mutated(worker, task):
+            run = self._run(worker, task, {**mutated, **classes}, limit)
+            tried += 1
+            if run.status == "failed" and not run.lines.isdisjoint(spliced.lines):
+                return tried, description
+        return tried, ""
+
+    def _mutated(self, worker: _Worker, task: Task):
+        """The classes of each mutant of the focal method that compiles, and what was changed."""
+        key = (task["focal_file"], task["focal_name"], *map(int, task["focal_lines"]))
+        path = self._inside(task["focal_file"])
+        if path is None or not path.is_file():
+            return
+        with self._lock:
+            made = self._mutants.get(key)
+        if made is None:
+            source, _ = as_utf8(path.read_bytes())
+            found = mutants(source, task["focal_name"], (key[2], key[3]), self.max_mutants)
+            made = [(mutant.source.decode(), mutant.description) for mutant in found]
+            with self._lock:
+                self._mutants[key] = made
+        for number, (text, description) in enumerate(made):
+            with self._lock:
+                known = (*key, number) in self._compiled_mutants
+            if not known:
+                compiled = worker.service.compile({path.name: text})
+                with self._lock:
+                    self._compiled_mutants[(*key, number)] = compiled.classes
+            classes = self._compiled_mutants[(*key, number)]
+            if classes is not None:
+                yield classes, description
+
+
+def execute_predictions(
+    tasks: Sequence[Task],
+    predictions: Sequence[str],
+    project_dir: str | Path,
+    class_path: ClassPath | str | Sequence[str | Path] | None = None,
+    *,
+    workers: int = 2,
+    timeout_s: float = 10.0,
+    jdk_home: str | Path | None = None,
+    nontrivial: bool = True,
+    progress: Callable[[], object] | None = None,
+) -> list[Outcome]:
+    """Judge the predictions for tasks of one project (``source`` of mined rows); see ``ProjectExecutor``."""
+    with ProjectExecutor(
+        project_dir, class_path, workers=workers, timeout_s=timeout_s, jdk_home=jdk_home, nontrivial=nontrivial
+    ) as executor:
+        return executor.execute(tasks, predictions, progress)
+
+
+# -- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def rates(outcomes: Sequence[Outcome]) -> dict[str, np.ndarray]:
+    """Per task 1 or 0 for ``compile_rate``, ``pass_rate``, ``nontrivial_rate`` [n]; NaN where the control dropped it.
+
+    A task without a mutant that compiles counts as not shown to be non-trivial: 0.
+    """
+
+    def column(name: str) -> np.ndarray:
+        return np.array([math.nan if o.status == DROPPED else float(bool(getattr(o, name))) for o in outcomes])
+
+    return {"compile_rate": column("compiled"), "pass_rate": column("passed"), "nontrivial_rate": column("nontrivial")}
+
+
+def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share (Wilson 1927); it keeps its width at 0 and at 1."""
+    centre, spread = successes + z * z / 2, z * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    return max(0.0, (centre - spread) / (n + z * z)), min(1.0, (centre + spread) / (n + z * z))
+
+
+def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Rates over the control-stable tasks with Wilson intervals, and what was dropped, why, and how the rest went."""
+    stable = [outcome for outcome in outcomes if outcome.status != DROPPED]
+    summary: dict[str, Any] = {"tasks": len(outcomes), "control_stable": len(stable)}
+    for name, values in rates(stable).items():
+        if not stable:
+            summary[name] = {"value": None, "reason": "no control-stable task"}
+            continue
+        low, high = wilson(int(values.sum()), len(values))
+        summary[name] = {"value": float(values.mean()), "low": low, "high": high, "n": len(values)}
+    summary["status"] = dict(Counter(outcome.status for outcome in stable).most_common())
+    summary["dropped"] = dict(Counter(o.reason for o in outcomes if o.status == DROPPED).most_common())
+    summary["no_mutants"] = sum(outcome.passed is True and outcome.nontrivial is None for outcome in stable)
+    summary["imports_added"] = sum(bool(outcome.imports) for outcome in stable)
+    return summary
+
+

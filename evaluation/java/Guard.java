@@ -1,0 +1,81 @@
+import java.io.File;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.security.Permission;
+
+/**
+ * Turns the end of the JVM, new processes and writing outside of the scratch folder into an exception in the test.
+ *
+ * <p>Java 24 took security managers away: there {@link #install} answers false, a test that ends the JVM costs a
+ * restart, and only the working directory keeps writes out of the project.
+ */
+@SuppressWarnings({"deprecation", "removal"})
+final class Guard extends SecurityManager {
+    private static boolean active;
+
+    private final String scratch;
+    private final Thread service = Thread.currentThread();
+
+    private Guard(Path scratch) throws IOException {
+        this.scratch = scratch.toRealPath() + File.separator;
+    }
+
+    static boolean install(Path scratch) throws IOException {
+        try {
+            System.setSecurityManager(new Guard(scratch));
+            active = true;
+        } catch (UnsupportedOperationException tooNew) {
+            active = false;
+        }
+        return active;
+    }
+
+    static boolean active() {
+        return active;
+    }
+
+    @Override
+    public void checkExit(int status) {
+        if (Thread.currentThread() != service) {
+            throw new SecurityException("a test may not end the JVM (exit code " + status + ")");
+        }
+    }
+
+    @Override
+    public void checkExec(String command) {
+        throw new SecurityException("a test may not start a process (" + command + ")");
+    }
+
+    @Override
+    public void checkWrite(String file) {
+        checkInside(file);
+    }
+
+    @Override
+    public void checkDelete(String file) {
+        checkInside(file);
+    }
+
+    @Override
+    public void checkPermission(Permission permission) {
+        if (permission.getName().equals("setSecurityManager")) {
+            throw new SecurityException("a test may not replace the security manager");
+        }
+    }
+
+    @Override
+    public void checkPermission(Permission permission, Object context) {
+        checkPermission(permission);
+    }
+
+    private void checkInside(String file) {
+        try {
+            String path = new File(file).getCanonicalPath() + File.separator;
+            if (!path.startsWith(scratch) && !path.equals("/dev/null/")) {
+                throw new SecurityException("a test may not write outside of its scratch folder (" + file + ")");
+            }
+        } catch (IOException error) {
+            throw new SecurityException(error);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+"""Broken versions of one Java method, to see whether an assertion notices.
+
+Operators: the body gives a default value and does nothing else; a condition is negated (that of a loop: never true);
+a statement is dropped; an operator is replaced by its neighbour (``<`` by ``<=``, ``+`` by ``-``, ...).
+Some of the mutants do not compile, such as one that subtracts strings: the compiler sorts these out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+from tree_sitter import Node
+
+from data.mining.java_syntax import field_text, lines_of, parse, text_of, walk
+
+NUMERIC = frozenset({"byte", "short", "int", "long", "float", "double"})
+BOXES = {"Boolean": "boolean", "Character": "char", "Integer": "int"} | {
+    name.capitalize(): name for name in NUMERIC if name != "int"
+}
+OPERATORS = {
+    "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "&&": "||", "||": "&&",
+    "+": "-", "-": "+", "*": "/", "/": "*", "%": "*", "<<": ">>", ">>": "<<", ">>>": "<<", "&": "|", "|": "&", "^": "&",
+    "+=": "-=", "-=": "+=", "*=": "/=", "/=": "*=", "<<=": ">>=", ">>=": "<<=", "&=": "|=", "|=": "&=",
+    "++": "--", "--": "++",
+}  # fmt: skip
+DROPPED = frozenset({"expression_statement", "if_statement", "switch_expression", "try_statement"})
+LOOPS = frozenset({"while_statement", "do_statement", "for_statement"})
+NESTED = frozenset({"class_body", "class_declaration"})
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A whole source file with one change; ``operator``: default, condition, statement or operator."""
+
+    operator: str
+    description: str
+    source: bytes
+
+
+def find_method(source: bytes, name: str, lines: tuple[int, int]) -> Node | None:
+    """The method or constructor of that name on these lines (counted from 1)."""
+    for node in walk(parse(source)):
+        of_kind = node.type in ("method_declaration", "constructor_declaration")
+        if of_kind and lines_of(node) == tuple(lines) and field_text(node, "name", source) == name:
+            return node
+    return None
+
+
+def default_values(returned: str) -> list[str]:
+    """Expressions that a broken method of this return type might give."""
+    primitive = BOXES.get(returned, returned)
+    if primitive == "boolean":
+        return ["false", "true"]
+    if primitive == "char":
+        return ["'\\0'"]
+    if primitive in NUMERIC:
+        return [f"({primitive}) 0", f"({primitive}) 1"]
+    if returned.endswith("[]") and returned.count("[") == 1 and "<" not in returned:
+        return ["null", f"new {returned[:-2]}[0]"]
+    return ['""', "null"] if returned in ("String", "CharSequence", "Object") else ["null"]
+
+
+def _defaults(method: Node, body: Node, source: bytes) -> Iterator[tuple[Node, str]]:
+    if method.type == "constructor_declaration":
+        first = next((item for item in body.named_children if "comment" not in item.type), None)
+        explicit = first is not None and first.type == "explicit_constructor_invocation"
+        yield body, "{ " + (text_of(first, source) if explicit and first is not None else "") + " }"
+    elif field_text(method, "type", source) == "void":
+        yield body, "{ }"
+    else:
+        for value in default_values(field_text(method, "type", source)):
+            yield body, f"{{ return {value}; }}"
+
+
+def _conditions(body: Node, source: bytes) -> Iterator[tuple[Node, str]]:
+    for node in walk(body, skip=NESTED):
+        condition = node.child_by_field_name("condition")
+        if condition is None:
+            continue
+        inner = text_of(condition, source)
+        if node.type in LOOPS:  # negated, many a loop would not end
+            never = "Boolean.FALSE"  # unlike the literal it leaves what follows reachable
+            yield condition, f"({never})" if condition.type == "parenthesized_expression" else never
+        else:
+            yield condition, f"(!({inner}))"
+
+
+def _statements(body: Node, source: bytes) -> Iterator[tuple[Node, str]]:
+    for node in walk(body, skip=NESTED):
+        enhanced = node.type == "enhanced_for_statement"
+        if (node.type in DROPPED or enhanced) and node.parent is not None and "block" in node.parent.type:
+            yield node, ";"
+
+
+def _operators(body: Node, source: bytes) -> Iterator[tuple[Node, str]]:
+    for node in walk(body, skip=NESTED):
+        if node.type in ("binary_expression", "assignment_expression", "update_expression"):
+            for child in node.children:
+                if child.type in OPERATORS:
+                    yield child, OPERATORS[child.type]
+
+
+def mutants(source: bytes, name: str, lines: tuple[int, int], limit: int = 12) -> list[Mutant]:
+    """At most ``limit`` mutants of a method, the default values first, then the other operators in turn.
+
+    ``source`` is the whole file; none where it has no such method or the method has no body.
+    """
+    method = find_method(source, name, lines)
+    body = method.child_by_field_name("body") if method is not None else None
+    if method is None or body is None:
+        return []
+
+    def made(operator: str, changes: Iterator[tuple[Node, str]]) -> list[Mutant]:
+        return [
+            Mutant(
+                operator,
+                f"line {node.start_point[0] + 1}: {_brief(text_of(node, source))} -> {_brief(text)}",
+                source[: node.start_byte] + text.encode() + source[node.end_byte :],
+            )
+            for node, text in changes
+        ]
+
+    in_turn = zip_longest(
+        _spread(made("condition", _conditions(body, source)), limit),
+        _spread(made("statement", _statements(body, source)), limit),
+        _spread(made("operator", _operators(body, source)), limit),
+    )
+    rest = (item for item in chain.from_iterable(in_turn) if item is not None)
+    found: dict[bytes, Mutant] = {}
+    for mutant in (*made("default", _defaults(method, body, source)), *rest):
+        if mutant.source != source:
+            found.setdefault(mutant.source, mutant)
+    return list(found.values())[:limit]
+
+
+def _spread(items: list[Mutant], limit: int) -> list[Mutant]:
+    """``limit`` items from all over the method, where there are more."""
+    return items if len(items) <= limit else [items[i * len(items) // limit] for i in range(limit)]
+
+
+def _brief(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else line[:57] + "..."

@@ -1,0 +1,133 @@
+"""Put an assertion into its test file, and take the other assertions' verdict out of it."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tree_sitter import Node
+
+from data.mining.assertions import ROOT_NAMES, looks_like_helper, root_call
+from data.mining.java_syntax import parse, text_of, walk
+
+# Where the static methods of each framework live; JUnit 3 inherits them.
+ASSERTION_OWNERS = {"junit4": "org.junit.Assert", "junit5": "org.junit.jupiter.api.Assertions"}
+IN_BOTH = frozenset(
+    (
+        "assertEquals", "assertNotEquals", "assertTrue", "assertFalse", "assertNull", "assertNotNull", "assertSame",
+        "assertNotSame", "assertArrayEquals", "assertThrows", "fail",
+    )
+)  # fmt: skip
+IN_JUNIT5 = frozenset(
+    (
+        "assertThrowsExactly", "assertDoesNotThrow", "assertAll", "assertIterableEquals", "assertLinesMatch",
+        "assertTimeout", "assertTimeoutPreemptively", "assertInstanceOf",
+    )
+)  # fmt: skip
+OWN_ASSERTIONS = {"junit4": IN_BOTH | {"assertThat"}, "junit5": IN_BOTH | IN_JUNIT5}
+CALL = re.compile(r"(?:\b(Assert|Assertions)\s*\.\s*|(?<![\w.]))(assert\w+|fail)\s*\(")
+IMPORT = re.compile(rb"^[ \t]*(?:import|package)\b[^;]*;", re.MULTILINE)
+HARMLESS = (b"try { ", b" } catch (Throwable ignored$) { }")
+
+
+@dataclass(frozen=True)
+class Spliced:
+    """A test file as text; ``lines``: those of the statement, counted from 1."""
+
+    text: str
+    lines: range
+
+
+def as_utf8(source: bytes, *offsets: int) -> tuple[bytes, tuple[int, ...]]:
+    """A Java file (UTF-8, else ISO 8859-1, which takes any byte) as UTF-8, and where byte offsets are in it."""
+    if source.startswith(codecs.BOM_UTF8):
+        source = b"   " + source[3:]
+    try:
+        source.decode()
+    except UnicodeDecodeError:
+        moved = tuple(len(source[:offset].decode("latin-1").encode()) for offset in offsets)
+        return source.decode("latin-1").encode(), moved
+    return source, offsets
+
+
+def with_semicolon(statement: str) -> str:
+    """The statement with its last semicolon, which in some data stands behind the placeholder."""
+    stripped = statement.strip()
+    return stripped if not stripped or stripped[-1] in ";}" else stripped + ";"
+
+
+def splice(source: bytes, span: tuple[int, int], statement: str, imports: Iterable[str] = ()) -> Spliced:
+    """Replace the bytes ``span`` of a test file by a statement on lines of its own, and add ``imports`` to it."""
+    body = with_semicolon(statement).encode("utf-8", "replace")
+    head, tail = source[: span[0]], source[span[1] :]
+    added = "".join(f" import {line};" for line in imports).encode()
+    if added:  # on the line of the last import, so that no line moves
+        last = max((match.end() for match in IMPORT.finditer(head)), default=0)
+        head = head[:last] + added + head[last:]
+    first = head.count(b"\n") + 2
+    whole = head + b"\n" + body + b"\n" + tail
+    return Spliced(whole.decode(), range(first, first + body.count(b"\n") + 1))
+
+
+def missing_imports(source: bytes, framework: str, statement: str) -> list[str]:
+    """Imports of the framework's own assertion methods that a statement calls and the file does not import.
+
+    The model is shown the test, not the file's imports, and any editor adds these unasked; no others are guessed.
+    """
+    owner = ASSERTION_OWNERS.get(framework)
+    if owner is None:
+        return []
+    needed: dict[str, None] = {}
+    for qualifier, name in CALL.findall(statement):
+        if name not in OWN_ASSERTIONS[framework]:
+            continue
+        if not qualifier:
+            needed[f"static {owner}.{name}"] = None
+        elif owner.endswith(f".{qualifier}"):
+            needed[owner] = None
+    present = {b" ".join(m.group().split()[1:]).decode().rstrip(";").strip() for m in IMPORT.finditer(source)}
+    return [line for line in needed if line not in present and f"static {owner}.*" not in present]
+
+
+def without_other_verdicts(
+    source: bytes, span: tuple[int, int], test_span: tuple[int, int]
+) -> tuple[bytes, tuple[int, int]]:
+    """The file with each other assertion of the test made harmless, and where ``span`` is then.
+
+    An assertion becomes ``try { assertion } catch (Throwable ignored) { }``: its calls are still made, its verdict is
+    lost, so that what fails is the one at ``span``.
+    """
+    pieces, last, shift = [], 0, 0
+    for node in _verdicts(source, test_span):
+        start, end = node.start_byte, node.end_byte
+        if end > span[0] and start < span[1]:
+            continue
+        pieces += [source[last:start], HARMLESS[0], source[start:end], HARMLESS[1]]
+        last = end
+        if end <= span[0]:
+            shift += len(HARMLESS[0]) + len(HARMLESS[1])
+    return b"".join((*pieces, source[last:])), (span[0] + shift, span[1] + shift)
+
+
+def _verdicts(source: bytes, test_span: tuple[int, int]) -> Iterator[Node]:
+    """The outermost statements of a test that assert something, by themselves or through a helper."""
+    end, last = test_span
+    for node in walk(parse(source)):
+        call = root_call(node) if end <= node.start_byte and node.end_byte <= last else None
+        if call is None:
+            continue
+        if text_of(call.child_by_field_name("name"), source) in ROOT_NAMES or looks_like_helper(node, source):  # type: ignore[arg-type]
+            end = node.end_byte
+            yield node
+
+
+def span_problem(source: bytes, task: Mapping[str, Any]) -> str:
+    """Why the bytes that a task would replace are not the assertion that was mined; empty where they are."""
+    start, end = task["assertion_span"]
+    text = source[start:end].decode("utf-8", "replace")
+    if not text.rstrip().endswith((";", "}")) or task.get("assertion_kind", "") not in text:
+        return "test file changed since it was mined"
+    return ""
