@@ -7,6 +7,7 @@ returns a string of HTML and escapes the texts given to it; only parameters call
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -34,8 +35,9 @@ def section(title: str, body: str, anchor: str) -> str:
 
 
 def paragraph(text: str, soft: bool = False) -> str:
-    """One paragraph of plain text."""
-    return f"<p{' class=soft' if soft else ''}>{escape(text)}</p>\n"
+    """One paragraph of plain text; flags (--name) in it are set as code, so that they do not break in two."""
+    marked = re.sub(r"(?<!\S)(--[a-z_]+)", r"<code>\1</code>", escape(text))
+    return f"<p{' class=soft' if soft else ''}>{marked}</p>\n"
 
 
 def callout(text: str | Sequence[str], kind: str = "") -> str:
@@ -77,6 +79,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numeric: Ite
         column for column in range(len(headers))
         if rows and all(isinstance(row[column], (int, float)) or row[column] is None for row in rows)
     }
+    wide = {column for column in range(len(headers)) if any(len(str(row[column])) > 30 for row in rows)}
 
     def cell(value: object, column: int, tag: str) -> str:
         if value is None:
@@ -85,7 +88,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numeric: Ite
             text = format_number(value)
         else:
             text = str(value) if html and tag == "td" else escape(str(value))
-        return f"<{tag}{' class=n' if column in right else ''}>{text}</{tag}>"
+        kind = " class=n" if column in right else " class=wide" if column in wide else ""
+        return f"<{tag}{kind}>{text}</{tag}>"
 
     head = "".join(cell(name, column, "th") for column, name in enumerate(headers))
     body = "".join("<tr>" + "".join(cell(v, c, "td") for c, v in enumerate(row)) + "</tr>\n" for row in rows)

@@ -176,25 +176,25 @@ def bar_chart(caption: str, bars: Sequence[tuple[str, float | None]], *, interva
     """Horizontal bars from zero, each with its value; ``intervals`` draws (low, high) whiskers. None: not computed."""
     whiskers = list(intervals) or [None] * len(bars)
     top = maximum or max([*_finite(value for _, value in bars), *(w[1] for w in whiskers if w), 1e-12])
-    row, begin, end = 40, 0, WIDTH - 60
+    row, begin, end = 44, 0, WIDTH - 60
     parts = []
     for index, ((label, value), whisker) in enumerate(zip(bars, whiskers, strict=True)):
         y = index * row
         colour = f"var(--c{(colours[index] if colours else 0) % COLOURS})"
         shown = "not computed" if value is None else f"{value:.{digits}f}"
-        parts.append(f'<text class="value" x="0" y="{y + 13}">{escape(label)}</text>')
+        parts.append(f'<text class="value" x="0" y="{y + 15}">{escape(label)}</text>')
         if value is None:
-            parts.append(f'<text x="{begin}" y="{y + 29}">{shown}</text>')
+            parts.append(f'<text x="{begin}" y="{y + 32}">{shown}</text>')
             continue
         length = max(1.0, (end - begin) * min(max(value, 0.0), top) / top)
         after = begin + length
-        parts.append(f'<rect x="{begin}" y="{y + 19}" width="{length:.1f}" height="12" rx="2" fill="{colour}"/>')
+        parts.append(f'<rect x="{begin}" y="{y + 21}" width="{length:.1f}" height="12" rx="2" fill="{colour}"/>')
         if whisker:
             a, b = (begin + (end - begin) * min(max(w, 0.0), top) / top for w in whisker)
             after = max(after, b)
-            parts.append(f'<path d="M{a:.1f} {y + 25}H{b:.1f}M{a:.1f} {y + 20}v10M{b:.1f} {y + 20}v10" '
+            parts.append(f'<path d="M{a:.1f} {y + 27}H{b:.1f}M{a:.1f} {y + 22}v10M{b:.1f} {y + 22}v10" '
                          'stroke="var(--ink)" stroke-width="1.5" fill="none"/>')
-        parts.append(f'<text class="value" x="{after + 6:.1f}" y="{y + 29}">{shown}</text>')
+        parts.append(f'<text class="value" x="{after + 6:.1f}" y="{y + 32}">{shown}</text>')
     return _figure(caption, note, "", _svg(caption, len(bars) * row, parts))
 
 
@@ -202,16 +202,16 @@ def stacked_bars(caption: str, rows: Sequence[tuple[str, Sequence[float]]], name
                  colours: Sequence[int] = (), note: str = "") -> str:
     """Rows that each divide a whole (100 %) among ``names``: shares at several moments, below each other."""
     colours = list(colours) or list(range(len(names)))
-    row, parts = 40, []
+    row, parts = 44, []
     for index, (label, values) in enumerate(rows):
         y, x, total = index * row, 0.0, sum(values) or 1.0
-        parts.append(f'<text class="value" x="0" y="{y + 13}">{escape(label)}</text>')
+        parts.append(f'<text class="value" x="0" y="{y + 15}">{escape(label)}</text>')
         for value, colour in zip(values, colours, strict=True):
             width = WIDTH * value / total
             fill = f"var(--c{colour % COLOURS})"
-            parts.append(f'<rect x="{x:.1f}" y="{y + 18}" width="{width:.1f}" height="17" fill="{fill}"/>')
+            parts.append(f'<rect x="{x:.1f}" y="{y + 21}" width="{width:.1f}" height="17" fill="{fill}"/>')
             if width > 34:
-                parts.append(f'<text x="{x + width / 2:.1f}" y="{y + 31}" text-anchor="middle" '
+                parts.append(f'<text x="{x + width / 2:.1f}" y="{y + 34}" text-anchor="middle" '
                              f'style="fill:var(--ground);font-weight:600">{value / total:.0%}</text>')
             x += width
     key = legend(list(zip(names, colours, strict=True)))
