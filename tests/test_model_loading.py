@@ -1,0 +1,125 @@
+"""Models: built here, cut from another, loaded from folders; clear words where they are missing."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from data.readers import PLACEHOLDER
+from models.loading import (
+    build_scratch,
+    copy_layers,
+    evenly_spaced,
+    load_model,
+    load_tokenizer,
+    save_model,
+    train_tokenizer,
+)
+from utils.errors import UserError
+
+TEXTS = ["assertEquals(10, counter.getCount());", "public int getCount() { return count; }"] * 20
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS, 400)
+
+
+def make(tokenizer, size="small", seed=1):
+    return build_scratch(size, tokenizer, dropout_rate=0.1, attention="sdpa", seed=seed).eval()
+
+
+def forward(model, tokenizer):
+    ids = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
+    with torch.no_grad():
+        return model(input_ids=ids, labels=ids).logits
+
+
+def test_tokenizer_round_trips_java_and_knows_the_placeholder(tokenizer):
+    text = 'assertEquals("ü\\n\t", x[12].foo());'
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert len(tokenizer(PLACEHOLDER)["input_ids"]) == 1
+
+
+def test_saved_model_loads_with_plain_transformers(tokenizer, tmp_path):
+    model = make(tokenizer)
+    save_model(model, tokenizer, tmp_path / "m")
+    assert list((tmp_path / "m").glob("*.safetensors")) and not list((tmp_path / "m").glob("*.bin"))
+    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "m").eval()
+    assert torch.equal(forward(again, AutoTokenizer.from_pretrained(tmp_path / "m")), forward(model, tokenizer))
+
+
+def test_scratch_weights_depend_on_the_seed_alone(tokenizer):
+    torch.manual_seed(99)
+    one = make(tokenizer, seed=3)
+    two = make(tokenizer, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one.shared.weight, make(tokenizer, seed=4).shared.weight)
+
+
+@pytest.mark.parametrize(("kept", "total", "expected"), [(1, 6, [0]), (2, 6, [0, 5]), (3, 6, [0, 2, 5]), (4, 12, [0, 4, 7, 11]), (6, 6, list(range(6)))])
+def test_layers_are_evenly_spaced_with_first_and_last(kept, total, expected):
+    assert evenly_spaced(kept, total) == expected
+
+
+def test_copied_student_holds_the_teachers_layers(tokenizer, tmp_path):
+    teacher = make(tokenizer, "base")
+    student = copy_layers(teacher, 3, 2)
+    assert (len(student.encoder.block), len(student.decoder.block)) == (3, 2)
+    assert student.config.layer_mapping == {"encoder": [0, 2, 5], "decoder": [0, 5]}
+    for new, old in enumerate([0, 2, 5]):
+        for a, b in zip(student.encoder.block[new].parameters(), teacher.encoder.block[old].parameters(), strict=True):
+            assert torch.equal(a, b)
+    save_model(student, tokenizer, tmp_path / "s")
+    assert json.loads((tmp_path / "s" / "config.json").read_text())["layer_mapping"]["decoder"] == [0, 5]
+    assert torch.allclose(forward(load_model(str(tmp_path / "s")).eval(), tokenizer), forward(student.eval(), tokenizer))
+
+
+def test_all_layers_copied_is_the_same_function(tokenizer):
+    teacher = make(tokenizer)
+    assert torch.equal(forward(copy_layers(teacher, None, None).eval(), tokenizer), forward(teacher, tokenizer))
+
+
+def test_bin_weights_are_kept_as_safetensors(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    model = make(tokenizer)
+    save_model(model, tokenizer, tmp_path / "old")
+    (tmp_path / "old" / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "old" / "pytorch_model.bin")
+    assert torch.equal(forward(load_model(str(tmp_path / "old")).eval(), tokenizer), forward(model, tokenizer))
+    assert len(list((tmp_path / "cache").rglob("model.safetensors"))) == 1
+    assert load_tokenizer(str(tmp_path / "old")).get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_bin_that_would_run_code_is_refused(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    save_model(make(tokenizer), tokenizer, tmp_path / "bad")
+    (tmp_path / "bad" / "model.safetensors").unlink()
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"x": Evil()}, tmp_path / "bad" / "pytorch_model.bin")
+    with pytest.raises(UserError, match="not loadable as plain weights"):
+        load_model(str(tmp_path / "bad"))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("./nowhere", "no such folder"), ("a b", "not a hub name"), ("owner/model", "cannot be reached")],
+)
+def test_missing_models_say_what_to_do(name, message, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=message) as caught:
+        load_model(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_asking_for_more_layers_than_there_are(tokenizer):
+    with pytest.raises(UserError, match="--student_decoder_layers 9: the model has 2"):
+        copy_layers(make(tokenizer), 1, 9)
