@@ -140,7 +140,7 @@ def _without_message(name: str, arguments: list[list[str]], framework: str | Non
     elif framework in MESSAGE_LAST:
         first = False
         last = last or name not in WITH_DELTA or extra == 2
-    if first and not last:
+    if first and (not last or len(arguments) == 1):
         return arguments[1:]
     if last and not first:
         return arguments[:-1]
