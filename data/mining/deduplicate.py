@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 SHINGLE = 5
 BANDS, ROWS = 32, 4  # two documents of Jaccard 0.8 (0.6) meet in a band with probability 1 - 5e-8 (0.99)
 SEED = 20
+KIN = 0.5  # tests as alike as this are both kept, and stay on one side of a split
 
 
 def shingles(tokens: Sequence[str]) -> frozenset[int]:
@@ -42,20 +43,16 @@ class NearDuplicates:
         hashed = (values[None, :] * self._odd + self._shift) >> np.uint64(32)
         return hashed.min(axis=1).astype(np.uint32).reshape(BANDS, ROWS)
 
-    def is_new(self, tokens: Sequence[str]) -> bool:
-        """Whether no kept document is as alike as the threshold; if so, this one is kept."""
+    def add(self, tokens: Sequence[str]) -> list[int] | None:
+        """Keep a document unless a kept one is as alike as the threshold: then None. Else the numbers (in the order of
+        keeping) of those that are at least ``KIN`` alike; pairs far below 0.8 are found with a lower probability."""
         document = shingles(tokens)
         keys = [row.tobytes() for row in self._signature(document)]
         candidates = {index for band, key in zip(self._bands, keys, strict=True) for index in band.get(key, ())}
-        if any(jaccard(document, self._kept[index]) >= self.threshold for index in candidates):
-            return False
+        alike = {index: jaccard(document, self._kept[index]) for index in candidates}
+        if any(value >= self.threshold for value in alike.values()):
+            return None
         for band, key in zip(self._bands, keys, strict=True):
             band[key].append(len(self._kept))
         self._kept.append(document)
-        return True
-
-
-def unique(documents: Iterable[Sequence[str]], threshold: float) -> list[bool]:
-    """For each token sequence, in order, whether it is kept."""
-    memory = NearDuplicates(threshold)
-    return [memory.is_new(tokens) for tokens in documents]
+        return sorted(index for index, value in alike.items() if value >= KIN)

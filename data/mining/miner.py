@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,10 +125,12 @@ def mine_projects(projects: Sequence[ProjectSource], limits: Limits, workers: in
 
 
 def drop_duplicates(collected: Collected, threshold: float, held_out: Sequence[str], progress: bool = True) -> None:
-    """Keep one of any two tests that are alike; of two, the one of a held-out project stays, else the first."""
+    """Keep one of any two tests that are near duplicates: the one of a held-out project, else the first. Tests that
+    are kept but alike become kin."""
     memory = NearDuplicates(threshold)
     exact: set[tuple[str, ...]] = set()
     kept: list[int] = []
+    kin: dict[int, list[str]] = {}
     reasons: Counter[str] = Counter()
     tests = collected.tests
     order = sorted(range(len(tests)), key=lambda i: (tests[i].rows[0]["source"].get("project") not in held_out, i))
@@ -136,13 +138,14 @@ def drop_duplicates(collected: Collected, threshold: float, held_out: Sequence[s
         test = tests[position]
         if test.tokens in exact:
             reasons["exact duplicate"] += 1
-        elif not memory.is_new(test.tokens):
+        elif (similar := memory.add(test.tokens)) is None:
             reasons["near duplicate"] += 1
         else:
+            kin[position] = [f"test {kept[i]}" for i in similar] + [f"test {position}"]
             kept.append(position)
         exact.add(test.tokens)
     collected.leave_out("test", reasons)
-    collected.tests = [tests[position] for position in sorted(kept)]
+    collected.tests = [replace(tests[i], links=(*tests[i].links, *kin[i])) for i in sorted(kept)]
 
 
 def split_tests(tests: Sequence[MinedTest], options: SplitOptions) -> list[str]:

@@ -26,8 +26,9 @@ class ProjectSource:
 
 
 def _java_files(root: Path) -> tuple[str, ...]:
-    paths = (path for path in root.rglob("*.java") if path.is_file() and not path.is_symlink())
-    return tuple(sorted(path.relative_to(root).as_posix() for path in paths))
+    """Without links, and without hidden folders: these hold a tool's copies (patches, history), not the sources."""
+    found = (path.relative_to(root) for path in root.rglob("*.java") if path.is_file() and not path.is_symlink())
+    return tuple(sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)))
 
 
 def _safe_target(folder: Path, name: str, archive: Path) -> Path:
@@ -94,7 +95,7 @@ def _projects_in(root: Path, name: str) -> list[ProjectSource]:
     """One project where there is a build file or Java at the top, else one per sub-folder that holds Java."""
     if any((root / item).exists() for item in BUILD_FILES) or any(root.glob("*.java")):
         return [ProjectSource(name, root, _java_files(root))]
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = [ProjectSource(path.name, path, _java_files(path)) for path in folders]
     return [project for project in found if project.files]
 
