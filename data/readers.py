@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ PLACEHOLDER = "<AssertPlaceHolder>"
 FOCAL_KEYS = ("focal_method", "focal_file")
 TEST_KEYS = ("test_method_masked", "test_method")
 TARGET_KEYS = ("assertions", "assertion", "original_target")
+LITERAL_OR_BLANK = re.compile(r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|\s+""")
 
 
 class RowError(Exception):
@@ -65,6 +67,11 @@ def _text(row: dict[str, Any], keys: tuple[str, ...], what: str) -> str:
     raise RowError(f"missing {what}")
 
 
+def _on_one_line(text: str) -> str:
+    """Blanks collapsed, except in string and character literals: there they are part of what is asserted."""
+    return LITERAL_OR_BLANK.sub(lambda match: match.group(1) or " ", text).strip()
+
+
 def _assertions(row: dict[str, Any]) -> tuple[str, ...]:
     for key in TARGET_KEYS:
         value = row.get(key)
@@ -73,7 +80,7 @@ def _assertions(row: dict[str, Any]) -> tuple[str, ...]:
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(item, str) for item in values):
             raise RowError("assertion is not a string")
-        kept = tuple(" ".join(item.split()) for item in values if item.strip())
+        kept = tuple(_on_one_line(item) for item in values if item.strip())
         if kept:
             return kept
     raise RowError("missing assertion")

@@ -1,0 +1,124 @@
+"""Every spelling of a raw row that is in use, and the reason given for each that is not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from data.readers import (
+    PLACEHOLDER,
+    RowError,
+    is_header,
+    parse_json_line,
+    parse_sample,
+    read_rows,
+    require_file,
+)
+from utils.errors import UserError
+
+TEST = f"@Test public void t() {{ f(); {PLACEHOLDER} }}"
+FOCAL = "int f() { return 1; }"
+ASSERTION = "assertEquals(1, f());"
+
+
+@pytest.mark.parametrize("focal_key", ["focal_method", "focal_file"])
+@pytest.mark.parametrize("test_key", ["test_method_masked", "test_method"])
+@pytest.mark.parametrize(
+    ("target_key", "target"),
+    [("assertions", [ASSERTION]), ("assertion", ASSERTION), ("original_target", ASSERTION), ("assertions", ASSERTION)],
+)
+def test_all_spellings_mean_the_same(focal_key: str, test_key: str, target_key: str, target: object) -> None:
+    sample = parse_sample({focal_key: FOCAL, test_key: TEST, target_key: target})
+    assert (sample.focal, sample.test, sample.assertions) == (FOCAL, TEST, (ASSERTION,))
+    assert sample.source == {}
+    assert sample.teacher_prediction is None
+
+
+def test_the_first_spelling_wins_and_an_empty_one_is_passed_over() -> None:
+    row = {
+        "focal_method": " ",
+        "focal_file": FOCAL,
+        "test_method_masked": TEST,
+        "test_method": "other",
+        "assertions": [],
+        "assertion": ASSERTION,
+    }
+    sample = parse_sample(row)
+    assert (sample.focal, sample.test, sample.assertions) == (FOCAL, TEST, (ASSERTION,))
+
+
+def test_several_assertions_become_lines_of_the_target() -> None:
+    target = ["assertTrue(\n  a );", "", "fail();"]
+    sample = parse_sample({"focal_method": FOCAL, "test_method": TEST, "assertions": target})
+    assert sample.assertions == ("assertTrue( a );", "fail();")
+    assert sample.target == "assertTrue( a );\nfail();"
+
+
+def test_blanks_inside_a_string_literal_are_part_of_the_assertion() -> None:
+    assertion = 'assertEquals("a  b\\"  c", pad("a",\n   \'"\'),   x);'
+    sample = parse_sample({"focal_method": FOCAL, "test_method": TEST, "assertion": assertion})
+    assert sample.assertions == ('assertEquals("a  b\\"  c", pad("a", \'"\'), x);',)
+
+
+def test_a_test_without_placeholder_gets_one_before_its_end() -> None:
+    sample = parse_sample({"focal_method": FOCAL, "test_method": "void t() { f(); }", "assertion": ASSERTION})
+    assert sample.test == f"void t() {{ f(); {PLACEHOLDER} }}"
+
+
+def test_provenance_and_prediction_are_kept() -> None:
+    row = {"focal_method": FOCAL, "test_method": TEST, "assertion": ASSERTION}
+    sample = parse_sample({**row, "source": {"project": "p"}, "teacher_prediction": "fail();"})
+    assert sample.source == {"project": "p"}
+    assert sample.teacher_prediction == "fail();"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"focal_method": None}, "missing focal method"),
+        ({"focal_method": 3}, "focal method is not a string"),
+        ({"test_method": ""}, "missing masked test"),
+        ({"test_method": ["x"]}, "masked test is not a string"),
+        ({"assertion": " "}, "missing assertion"),
+        ({"assertion": {"a": 1}}, "assertion is not a string"),
+        ({"assertions": [ASSERTION, 1]}, "assertion is not a string"),
+    ],
+)
+def test_the_reason_for_a_row_that_cannot_be_used(change: dict[str, object], reason: str) -> None:
+    row = {"focal_method": FOCAL, "test_method": TEST, "assertion": ASSERTION, **change}
+    with pytest.raises(RowError, match=f"^{reason}$"):
+        parse_sample(row)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "not valid JSON"),
+        (b'{"a": "\xff"}', "not valid JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"3", "not a JSON object"),
+    ],
+)
+def test_lines_that_are_no_objects(line: bytes, reason: str) -> None:
+    with pytest.raises(RowError, match=f"^{reason}$"):
+        parse_json_line(line)
+
+
+def test_header_lines_have_no_sample_field() -> None:
+    assert is_header({"distillation_header": {"version": 1}})
+    assert not is_header({"assertion": ASSERTION})
+
+
+def test_rows_are_numbered_as_an_editor_does_and_blank_lines_passed_over(tmp_path) -> None:
+    path = tmp_path / "raw.jsonl"
+    path.write_bytes(b'{"a": 1}\n\n  \n' + json.dumps({"b": "\u2028"}, ensure_ascii=False).encode() + b"\n")
+    assert [number for number, _ in read_rows(path)] == [1, 4]
+
+
+def test_missing_and_empty_files_say_how_to_make_one(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"--data: .*none.jsonl does not exist; mine it"):
+        require_file(tmp_path / "none.jsonl", "--data", "mine it")
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(UserError, match=r"--data: .*empty.jsonl is empty; mine it"):
+        require_file(tmp_path / "empty.jsonl", "--data", "mine it")
