@@ -197,6 +197,12 @@ def test_a_falling_loss_is_an_improvement():
     assert view.verdict == "worth it" and view.gain == pytest.approx(0.25) and view.best_step == 500
 
 
+def test_the_metric_of_early_stopping_is_the_one_judged():
+    both = {**series([0.5, 0.4, 0.3, 0.2]), "val_loss": np.array([4.0, 3.0, 2.0, 1.0])}
+    assert outlook(both).verdict == "getting worse"
+    assert outlook(both, "loss").verdict == "worth it" and outlook(both, "loss").metric == "val_loss"
+
+
 def test_no_validation_is_said():
     assert "--validation_frequency" in outlook({}).advice
 

@@ -67,7 +67,7 @@ def try_write_report(folder: str | Path, warn: Callable[[str], None]) -> None:
 def report_page(data: RunData) -> str:
     """The whole document."""
     scaling, problem = _scaling(data)
-    view = outlook(data.rows("validation"))
+    view = outlook(data.rows("validation"), data.config.get("validation_metric", "auto"))
     parts = [
         ("glance", "At a glance", _glance(data, scaling, view)),
         ("drove", "What drove the student", _drove(data, scaling, problem)),

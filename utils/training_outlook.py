@@ -12,7 +12,8 @@ from utils.run_data import Columns
 LONGER = 0.25  # the question asked: what would a quarter more training bring?
 WORTH = 0.005  # a gain below half a point on a scale of 0 to 1 (or 0.5 % of a loss) is not worth it
 CONFIDENCE = 0.9
-LABELS = {"code_quality_score": "Code Quality Score", "val_loss": "validation loss"}
+LABELS = {"code_quality_score": "Code Quality Score", "val_loss": "validation loss",
+          "exact_match": "share of exact matches"}
 
 
 @dataclass
@@ -34,20 +35,18 @@ class Outlook:
     trend: tuple[list[float], list[float], list[float], list[float]] | None = None
 
 
-def chosen_metric(validations: Columns) -> str | None:
-    """The metric that early stopping looks at: the Code Quality Score where it was computed, else the loss."""
-    for name in ("code_quality_score", "val_loss"):
-        if name in validations and np.isfinite(validations[name]).any():
-            return name
-    return None
+def chosen_metric(validations: Columns, preferred: str = "auto") -> str | None:
+    """The metric that early stopping looks at (``--validation_metric``); auto: Code Quality Score, else the loss."""
+    wanted = {"auto": ("code_quality_score", "val_loss"), "loss": ("val_loss",)}.get(preferred, (preferred, "val_loss"))
+    return next((name for name in wanted if name in validations and np.isfinite(validations[name]).any()), None)
 
 
-def outlook(validations: Columns) -> Outlook:
+def outlook(validations: Columns, preferred: str = "auto") -> Outlook:
     """Fit a line through the later half of the validations (at least 4) and carry it on for a quarter more steps.
 
     The interval is the 90 % t-interval of the slope, from the scatter of the validations around the line.
     """
-    metric = chosen_metric(validations)
+    metric = chosen_metric(validations, preferred)
     if metric is None:
         return Outlook("unknown", "There was no validation, so nothing can be said; set --validation_frequency 1.")
     known = np.isfinite(validations[metric])

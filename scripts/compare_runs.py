@@ -1,0 +1,50 @@
+#!/usr/bin/env python
+"""Compare runs: scores with intervals over seeds, time, size, cost per point, and what differs in their configuration.
+
+    python scripts/compare_runs.py results/*
+
+Runs that differ only in their seed count as one configuration. Prints Markdown; writes comparison.md, comparison.csv
+and comparison.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.errors import UserError, run_main
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="+", type=Path, help="folder of a run")
+    parser.add_argument("--metric", help="rank by this metric (default: code_quality_score where it was computed)")
+    parser.add_argument("--output_dir", type=Path, default=Path("results/comparison"), help="(default: %(default)s)")
+    args = parser.parse_args()
+
+    from utils.atomic_io import atomic_writer
+    from utils.run_comparison import METRICS, compare, csv_rows, draw, markdown
+
+    if args.metric and args.metric not in METRICS:
+        raise UserError(f"--metric {args.metric} is not one of {', '.join(METRICS)}")
+    comparison = compare(args.run, args.metric)
+    text = markdown(comparison)
+    print(text)
+    with atomic_writer(args.output_dir / "comparison.md") as handle:
+        handle.write(text)
+    with atomic_writer(args.output_dir / "comparison.csv") as handle:
+        rows = csv_rows(comparison)
+        writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    draw(comparison, args.output_dir / "comparison.png")
+    print(f"written: {args.output_dir}/comparison.md, comparison.csv, comparison.png")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
