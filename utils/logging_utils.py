@@ -108,7 +108,7 @@ class DistillationLogger:
 
     def start_progress(self, total: int, initial: int = 0, description: str = "train") -> None:
         """Show the way to ``total`` optimiser steps: a bar where standard error is a terminal, else plain lines."""
-        self._end_progress()
+        self.end_progress()
         self._total = total
         self._progress_from = (initial, time.monotonic())
         if self._console and sys.stderr.isatty():
@@ -116,7 +116,8 @@ class DistillationLogger:
 
             self._bar = tqdm(total=total, initial=initial, desc=description, unit="step", dynamic_ncols=True)
 
-    def _end_progress(self) -> None:
+    def end_progress(self) -> None:
+        """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -241,7 +242,7 @@ class DistillationLogger:
 
     def close(self) -> None:
         """Flush and close everything; safe to call twice."""
-        self._end_progress()
+        self.end_progress()
         if not self._main:
             return
         for file in (*self._files().values(), self._log):

@@ -1,0 +1,132 @@
+"""The validation of a training run: the loss that is trained, and the quality of what the model writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from transformers import PreTrainedModel
+
+from data.readers import Sample
+from evaluation.evaluators import METRICS, evaluate_predictions
+from evaluation.generation import accuracy_per_sample, generate_predictions
+from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+from utils.engine import shift_right, to_device
+from utils.logging_utils import DistillationLogger
+
+BASIC_METRICS = ("exact_match", "exact_match_strict", "f1", "precision", "recall", "token_accuracy")
+
+
+class Validator:
+    """Call it with the model and the step; it returns metric -> value, the same in every process.
+
+    batches: this process's share of the validation rows, the same at every call; each batch holds ``samples``.
+    progress: the settings of the loss, fixed for the run, so that its values can be compared.
+    """
+
+    def __init__(
+        self,
+        batches: Callable[[], Iterable[dict[str, Any]]],
+        tokenizer: Any,
+        loss: MultiComponentLoss,
+        progress: LossProgress,
+        accelerator: Accelerator,
+        logger: DistillationLogger,
+        *,
+        enhanced: bool,
+        encoder: Any = None,
+        critical: torch.Tensor | None = None,
+        max_output_len: int,
+        batch_size: int,
+        num_beams: int = 1,
+        shown: int = 5,
+    ) -> None:
+        self.batches, self.tokenizer, self.loss, self.progress = batches, tokenizer, loss, progress
+        self.accelerator, self.logger, self.encoder, self.critical = accelerator, logger, encoder, critical
+        self.enhanced, self.max_output_len, self.batch_size = enhanced, max_output_len, batch_size
+        self.num_beams, self.shown = num_beams, shown
+
+    @torch.no_grad()
+    def __call__(self, model: PreTrainedModel, step: int) -> dict[str, float | None]:
+        model.eval()
+        device = self.accelerator.device
+        rows: list[dict[str, Any]] = []
+        weights: dict[str, float] = {}
+        totals = torch.zeros(2, dtype=torch.float64)
+        components = {name: 0.0 for name in self.loss.components}
+        sources: list[list[int]] = []
+        for batch in self.batches():
+            on_device = to_device(batch, device)
+            labels = on_device["labels"]
+            with self.accelerator.autocast():
+                logits = model(
+                    input_ids=on_device["input_ids"],
+                    attention_mask=on_device["attention_mask"],
+                    decoder_input_ids=shift_right(model, labels),
+                ).logits
+            # Sums first: the denominators are those of the whole validation set.
+            output = self.loss(logits, on_device, self.progress, Denominators(1.0, 1.0))
+            for name, value in output.raw.items():
+                components[name] += float(value)
+            weights = output.weights
+            totals += torch.tensor([int((labels != -100).sum()), len(labels)], dtype=torch.float64)
+            right, count, critical_right, critical = accuracy_per_sample(logits.argmax(-1), labels, self.critical)
+            for index, sample in enumerate(batch["samples"]):
+                length = int(batch["attention_mask"][index].sum())
+                sources.append(batch["input_ids"][index, :length].tolist())
+                rows.append(
+                    {
+                        "row": int(batch["row_ids"][index]),
+                        "sample": sample,
+                        "token_accuracy": float(right[index] / count[index]),
+                        "critical_token_accuracy": float(critical_right[index] / critical[index]),
+                    }
+                )
+        texts = generate_predictions(
+            model, self.tokenizer, sources, max_output_len=self.max_output_len, batch_size=self.batch_size,
+            num_beams=self.num_beams,
+        )  # fmt: skip
+        for row, text in zip(rows, texts, strict=True):
+            row["prediction"] = text
+        gathered = gather_object([(rows, components, totals.tolist())])
+        rows = sorted((row for part, _, _ in gathered for row in part), key=lambda row: row["row"])
+        tokens, sequences = (sum(part[2][i] for part in gathered) for i in range(2))
+        sums = {name: sum(part[1][name] for part in gathered) for name in components}
+        return self._measure(rows, sums, weights, tokens, sequences, step)
+
+    def _measure(
+        self, rows: list[dict[str, Any]], sums: dict[str, float], weights: dict[str, float], tokens: float,
+        sequences: float, step: int,
+    ) -> dict[str, float | None]:  # fmt: skip
+        from models.loss_functions import COMPONENTS
+
+        units = {"token": tokens, "sequence": sequences}
+        value = sum(weights[name] * sums[name] / units[COMPONENTS[name].unit] for name in sums)
+        samples: list[Sample] = [row["sample"] for row in rows]
+        predictions = [row["prediction"] for row in rows]
+        measured = {"token_accuracy": np.array([row["token_accuracy"] for row in rows])}
+        if self.critical is not None:
+            measured["critical_token_accuracy"] = np.array([row["critical_token_accuracy"] for row in rows])
+        evaluation = evaluate_predictions(
+            predictions, [sample.assertions for sample in samples], samples=samples,
+            encoder=self.encoder if self.enhanced else None, measured=measured,
+        )  # fmt: skip
+        names = [name for name in METRICS if name in evaluation.per_sample] if self.enhanced else list(BASIC_METRICS)
+        if self.critical is not None and "critical_token_accuracy" not in names:
+            names.append("critical_token_accuracy")
+        exact = evaluation.per_sample["exact_match"]
+        self.logger.sample_predictions(
+            step,
+            (
+                {
+                    "id": rows[i]["row"], "reference": samples[i].target, "prediction": predictions[i],
+                    "teacher_prediction": samples[i].teacher_prediction, "exact_match": bool(exact[i] == 1.0),
+                }
+                for i in range(min(self.shown, len(rows)))
+            ),
+        )  # fmt: skip
+        return {"val_loss": value, **{name: evaluation.value(name) for name in names}}

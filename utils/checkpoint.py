@@ -1,0 +1,77 @@
+"""Checkpoints: a folder that exists whole or not at all, and how to find the newest."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from utils.atomic_io import atomic_directory, fsync_directory
+from utils.errors import UserError
+
+NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first."""
+    found = [path for path in run.glob("checkpoint-*") if NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def save_checkpoint(
+    run: Path, step: int, model: PreTrainedModel, tensors: dict[str, Any], state: dict[str, Any], limit: int
+) -> Path:
+    """Write ``checkpoint-<step>`` and drop the oldest beyond ``limit``.
+
+    model: as safetensors in a Hugging Face folder; tensors: what torch.load(weights_only=True) can read; state: JSON.
+    """
+    path = run / f"checkpoint-{step:07d}"
+    with atomic_directory(path) as folder:
+        model.save_pretrained(folder, safe_serialization=True)
+        torch.save(tensors, folder / "training_state.pt")
+        (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+    for old in checkpoints(run)[:-limit]:
+        # Renamed first: a folder that is half deleted must not look like a checkpoint.
+        doomed = old.with_name(f".{old.name}.old")
+        old.rename(doomed)
+        fsync_directory(run)
+        shutil.rmtree(doomed)
+    return path
+
+
+def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Put the weights into ``model``; return the tensors and the state. Raises UserError where something is missing."""
+    try:
+        weights = load_file(path / "model.safetensors")
+        tensors = torch.load(path / "training_state.pt", map_location="cpu", weights_only=True)
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except Exception as error:
+        raise UserError(f"--resume {path}: not a usable checkpoint ({type(error).__name__}: {error})".split("\n")[0]) from None
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    names = dict(model.named_parameters())
+    if unexpected or any(name in names for name in missing):
+        raise UserError(f"--resume {path}: its weights are of another model")
+    return tensors, state
+
+
+def find_resume(resume: str | None, run: Path) -> Path | None:
+    """The checkpoint that ``--resume`` means: a checkpoint folder, a run folder, or auto (None where there is none)."""
+    if resume is None:
+        return None
+    if resume == "auto":
+        found = checkpoints(run)
+        return found[-1] if found else None
+    path = Path(resume)
+    if NAME.fullmatch(path.name) and path.is_dir():
+        return path
+    found = checkpoints(path)
+    if not found:
+        raise UserError(f"--resume {resume}: no checkpoint there; --resume auto starts anew where there is none")
+    return found[-1]

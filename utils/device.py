@@ -1,0 +1,52 @@
+"""Where to compute and in which precision."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from utils.errors import UserError
+
+
+def resolve_device(name: str) -> str:
+    """``auto`` becomes cuda or cpu; UserError where the wanted device is unknown or not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise UserError(f"--device {name}: unknown; allowed: auto, cpu, cuda, cuda:N, mps")
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(f"--device {name}: no usable CUDA device here; use --device cpu or auto")
+        index = int(name.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise UserError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: no Apple GPU that torch can use; use --device cpu or auto")
+    return name
+
+
+def build_accelerator(
+    device: str, *, fp16: bool, bf16: bool, tf32: bool = True, cpu_threads: int | None = None
+) -> tuple[Accelerator, list[str]]:
+    """The accelerator for this process, and what the user should know of choices that differ from the wish."""
+    notes = []
+    device = resolve_device(device)
+    wanted = "fp16" if fp16 else "bf16" if bf16 else "no"
+    if wanted != "no" and not device.startswith("cuda"):
+        notes.append(f"--{wanted} needs CUDA; on {device} the run uses fp32")
+        wanted = "no"
+    if cpu_threads:
+        torch.set_num_threads(cpu_threads)
+    if device.startswith("cuda"):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        if ":" in device:
+            torch.cuda.set_device(device)
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=wanted,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    return accelerator, notes

@@ -1,0 +1,470 @@
+"""The one training engine, for teacher and student alike: they differ in the loss that they are given.
+
+An optimiser step is a window of micro-batches: ``gradient_accumulation_steps`` of each process, fewer at the end of an
+epoch. All of them are fetched first, so every term is divided by the tokens or sequences of the whole window.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from config.command_line import Config
+from config.schedules import AlphaController, lr_lambda, temperature_at, warmup_step_count
+from models.loading import save_model
+from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.errors import UserError
+from utils.logging_utils import DistillationLogger, step_columns
+from utils.seeding import seed_step
+from utils.training_utils import (
+    REQUEUE_EXIT_CODE,
+    StopSignal,
+    clip_gradients,
+    decay_groups,
+    gradient_norms,
+    memory_mb,
+)
+
+Batch = dict[str, Any]
+
+
+class TrainingData(Protocol):
+    """Where micro-batches come from. All processes see the same numbering; each is given every W-th."""
+
+    def micro_batches(self, epoch: int) -> int:
+        """Micro-batches of the epoch over all processes."""
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """This process's batches of the epoch from its ``start``-th on; as many in each process, the last repeated."""
+
+    def end_epoch(self, epoch: int) -> dict[str, float]:
+        """What is known of the data after an epoch (coverage, ...)."""
+
+
+@dataclass
+class Progress:
+    """Where training stands; goes into the checkpoint as JSON."""
+
+    step: int = 0
+    epoch: int = 0
+    window: int = 0  # optimiser steps done in this epoch
+    samples: int = 0
+    seconds: float = 0.0
+    best_value: float | None = None
+    best_step: int = 0
+    bad_validations: int = 0
+    nonfinite_in_row: int = 0
+    nonfinite_total: int = 0
+    finished: bool = False
+    stopped_early: bool = False
+    epoch_loss_sum: float = 0.0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class TrainingEngine:
+    """Runs the optimiser steps; ``run`` returns 0 when done, 85 when a signal asked for a checkpoint and an end."""
+
+    def __init__(
+        self,
+        config: Config,
+        accelerator: Accelerator,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        loss: MultiComponentLoss,
+        data: TrainingData,
+        folder: Path,
+        logger: DistillationLogger,
+        validate: Callable[[PreTrainedModel, int], dict[str, float | None]] | None = None,
+        alpha: AlphaController | None = None,
+    ) -> None:
+        self.config, self.accelerator, self.tokenizer = config, accelerator, tokenizer
+        self.loss, self.data, self.folder, self.logger, self.validate = loss, data, folder, logger, validate
+        self.alpha = alpha
+        optim = config.optimization
+        optimizer = torch.optim.AdamW(
+            decay_groups(model, optim.weight_decay),
+            lr=optim.lr,
+            betas=(optim.adam_beta1, optim.adam_beta2),
+            eps=optim.adam_epsilon,
+            fused=accelerator.device.type in ("cuda", "cpu"),
+        )
+        self.bare_model = model
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.progress = Progress()
+        self.signal = StopSignal()
+        world = accelerator.num_processes
+        self.steps_per_epoch = [
+            math.ceil(data.micro_batches(epoch) / (optim.gradient_accumulation_steps * world))
+            for epoch in range(optim.epochs)
+        ]
+        self.total_steps = sum(self.steps_per_epoch)
+        self.last_step = min(self.total_steps, optim.max_steps or self.total_steps)
+        self.warmup_steps = warmup_step_count(self.total_steps, optim.warmup_steps, optim.warmup_ratio)
+        self.lr_factor = lr_lambda(self.total_steps, self.warmup_steps, optim.lr_floor_ratio)
+        self._saved_at = time.monotonic()
+        self._interval: list[float] = []
+        self._interval_started = time.monotonic()
+        self._interval_samples = 0
+        logger.declare_step_columns(step_columns(loss.components))
+
+    # -- schedules ----------------------------------------------------------------------------------------------------
+
+    def loss_progress(self) -> LossProgress:
+        """Temperature, alpha and share of the steps done, before the step that comes."""
+        fraction = self.progress.step / max(1, self.total_steps)
+        alpha = self.alpha.value(fraction) if self.alpha else 0.5
+        return LossProgress(fraction, self._temperature(fraction), alpha)
+
+    def _temperature(self, fraction: float) -> float:
+        if "distillation" not in self.config.categories:
+            return 1.0
+        distillation = self.config.distillation
+        return temperature_at(distillation.temperature, distillation.temperature_final, fraction)
+
+    def final_progress(self) -> LossProgress:
+        """What validation uses all along, so that its loss can be compared over the run."""
+        return LossProgress(1.0, self._temperature(1.0), self.alpha.alpha if self.alpha else 0.5)
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Train to the last step, or until a signal, early stopping or too many non-finite steps."""
+        self.signal.install()
+        self._interval_started = time.monotonic()
+        self.logger.start_progress(self.last_step, self.progress.step)
+        try:
+            while not self.progress.finished and self.progress.epoch < len(self.steps_per_epoch):
+                for window, real in self._windows():
+                    self._train_step(window, real)
+                    self._maybe_validate()
+                    self._maybe_finish()
+                    if self._must_stop():
+                        self.save()
+                        name = self.signal.received or "signal"
+                        self.logger.info(f"{name}: checkpoint written; continue with --resume")
+                        return REQUEUE_EXIT_CODE
+                    self._maybe_save()
+                    if self.progress.finished:
+                        break
+        finally:
+            self.logger.end_progress()
+        return 0
+
+    def _windows(self) -> Iterator[tuple[list[Batch], int]]:
+        """The optimiser steps of the current epoch that are still to do: their batches, and how many of them count."""
+        accumulation = self.config.optimization.gradient_accumulation_steps
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        epoch = self.progress.epoch
+        total = self.data.micro_batches(epoch)
+        first = self.progress.window * accumulation
+        batches = self.data.batches(epoch, first)
+        for start in range(first, math.ceil(total / world), accumulation):
+            window = list(islice(batches, accumulation))
+            real = sum(1 for j in range(start, start + len(window)) if j * world + rank < total)
+            if not window:
+                raise UserError("the training data ended before the epoch did: was the file changed during the run?")
+            yield window, real
+
+    def _train_step(self, window: list[Batch], real: int) -> None:
+        """Forward, backward, clip, step: one window."""
+        started = time.monotonic()
+        progress, config, device = self.progress, self.config.optimization, self.accelerator.device
+        world = self.accelerator.num_processes
+        seed_step(self.config.hardware.seed, progress.step, self.accelerator.process_index)
+        counts = torch.tensor(
+            [
+                sum(int((batch["labels"] != -100).sum()) for batch in window[:real]),
+                sum(len(batch["labels"]) for batch in window[:real]),
+            ],
+            dtype=torch.float64,
+        )
+        if world > 1:
+            counts = self.accelerator.reduce(counts.float().to(device), "sum").cpu().double()
+        tokens, sequences = counts.tolist()
+        where = self.loss_progress()
+        lr = config.lr * self.lr_factor(progress.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        denominators = Denominators(max(1.0, tokens), max(1.0, sequences))
+        every = self.config.output.grad_norm_steps
+        wants_norms = every > 0 and progress.step % every == 0
+        component_norms: dict[str, Tensor] = {}
+        raw = {name: torch.zeros((), device=device) for name in self.loss.components}
+        weighted = {name: torch.zeros((), device=device) for name in self.loss.components}
+        weights: dict[str, float] = {}
+        self.model.train()
+        for index, batch in enumerate(window):
+            batch = to_device(batch, device)
+            is_last = index == len(window) - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    logits = self.model(
+                        input_ids=batch["input_ids"],
+                        attention_mask=batch["attention_mask"],
+                        decoder_input_ids=shift_right(self.bare_model, batch["labels"]),
+                    ).logits
+                if wants_norms and not component_norms:
+                    component_norms = self.loss.gradient_norms(logits, batch, where, denominators)
+                output = self.loss(logits, batch, where, denominators)
+                counts_here = index < real
+                # DDP averages over the processes; the denominators already span them.
+                self.accelerator.backward(output.total * (world if counts_here else 0.0))
+            weights = output.weights
+            if counts_here:
+                for name in raw:
+                    raw[name] += output.raw[name]
+                    weighted[name] += output.weighted[name]
+        values = torch.stack([*raw.values(), *weighted.values()])
+        if world > 1:
+            values = self.accelerator.reduce(values, "sum")
+        raw_values = dict(zip(raw, values[: len(raw)], strict=True))
+        if self.accelerator.scaler is not None:
+            self.accelerator.unscale_gradients(self.optimizer)
+        norms = gradient_norms(self.model)
+        finite = self._apply(window, norms["total"], values)
+        if finite:
+            self.loss.end_step(raw_values)
+            if self.alpha and "ce" in raw_values:
+                self.alpha.observe(raw_values["ce"].detach())
+        progress.step += 1
+        progress.window += 1
+        progress.samples += int(sequences)
+        total_loss = float(values[len(raw) :].sum())
+        progress.seconds += time.monotonic() - started
+        row = {
+            "epoch": progress.epoch + progress.window / self.steps_per_epoch[progress.epoch],
+            "step": progress.step,
+            "learning_rate": lr,
+            "temperature": where.temperature,
+            "alpha": where.alpha if self.alpha else None,
+            "loss_total": total_loss,
+            "target_tokens": int(tokens),
+            "samples": int(sequences),
+            "memory_mb": memory_mb(device),
+            "seconds": time.monotonic() - started,
+        }
+        host = values.tolist()
+        for position, name in enumerate(raw):
+            row[f"{name}_loss_raw"] = host[position]
+            row[f"{name}_loss_weighted"] = host[len(raw) + position]
+            row[f"{name}_weight"] = weights[name]
+            row[f"grad_norm_{name}"] = float(component_norms[name]) if name in component_norms else None
+        row |= {f"grad_norm_{part}": float(norm) for part, norm in norms.items()}
+        self.logger.step(row)
+        self._maybe_log(row, finite)
+        if progress.window == self.steps_per_epoch[progress.epoch]:
+            self._end_epoch(row)
+
+    def _apply(self, window: list[Batch], norm: Tensor, values: Tensor) -> bool:
+        """Clip and step where loss and gradient are finite; else skip, and stop after too many in a row."""
+        progress = self.progress
+        finite_norm, finite_loss = bool(norm.isfinite()), bool(values.isfinite().all())
+        if finite_norm and finite_loss:
+            clip_gradients(self.model, norm, self.config.optimization.max_grad_norm)
+            self.optimizer.step()
+            progress.nonfinite_in_row = 0
+        elif self.accelerator.scaler is not None and finite_loss:
+            self.optimizer.step()  # the scaler skips the step and lowers its scale
+        else:
+            progress.nonfinite_in_row += 1
+            progress.nonfinite_total += 1
+            self.logger.warning(f"step {progress.step + 1}: non-finite loss or gradient, step skipped")
+            if progress.nonfinite_in_row >= self.config.optimization.max_nonfinite_steps:
+                path = self.folder / f"nonfinite_step_{progress.step + 1}.pt"
+                if self.accelerator.is_main_process:
+                    torch.save([{k: batch[k] for k in ("input_ids", "labels", "row_ids")} for batch in window], path)
+                raise UserError(
+                    f"{progress.nonfinite_in_row} steps in a row had a non-finite loss; the last batch is in {path};"
+                    " lower --lr, or look at the rows it names"
+                )
+        self.optimizer.zero_grad()
+        return finite_norm and finite_loss
+
+    # -- now and then -------------------------------------------------------------------------------------------------
+
+    def _maybe_log(self, row: dict[str, Any], finite: bool) -> None:
+        progress = self.progress
+        self._interval.append(row["loss_total"])
+        self._interval_samples += row["samples"]
+        progress.epoch_loss_sum += row["loss_total"] if finite else 0.0
+        if progress.step % self.config.output.logging_steps and progress.step != self.last_step:
+            return
+        seconds = time.monotonic() - self._interval_started
+        rate = self._interval_samples / max(seconds, 1e-9)
+        self.logger.training(
+            {
+                "kind": "step", "epoch": row["epoch"], "step": progress.step,
+                "train_loss": sum(self._interval) / len(self._interval), "learning_rate": row["learning_rate"],
+                "samples_per_second": rate, "seconds": progress.seconds, "memory_mb": row["memory_mb"],
+            }
+        )  # fmt: skip
+        names = self.loss.components
+        step = progress.step
+        self.logger.scalars("Loss", {"train": row["loss_total"]}, step)
+        self.logger.scalars("Loss_Raw", {name: row[f"{name}_loss_raw"] for name in names}, step)
+        self.logger.scalars("Loss_Weighted", {name: row[f"{name}_loss_weighted"] for name in names}, step)
+        self.logger.scalars("Weights", {name: row[f"{name}_weight"] for name in names}, step)
+        self.logger.scalars("Gradients", {k: v for k, v in row.items() if k.startswith("grad_norm_")}, step)
+        hyper = {key: row[key] for key in ("learning_rate", "temperature", "alpha")}
+        self.logger.scalars("Hyperparams", hyper, step)
+        self.logger.scalars("Training", {"samples_per_second": rate, "memory_mb": row["memory_mb"]}, step)
+        self._interval, self._interval_samples, self._interval_started = [], 0, time.monotonic()
+
+    def _end_epoch(self, row: dict[str, Any]) -> None:
+        progress = self.progress
+        steps = self.steps_per_epoch[progress.epoch]
+        facts = self.data.end_epoch(progress.epoch)
+        self.logger.training(
+            {
+                "kind": "epoch", "epoch": progress.epoch + 1, "step": progress.step,
+                "train_loss": progress.epoch_loss_sum / steps, "learning_rate": row["learning_rate"],
+                "seconds": progress.seconds, "memory_mb": row["memory_mb"], "coverage": facts.get("coverage"),
+            }
+        )  # fmt: skip
+        progress.epoch += 1
+        progress.window = 0
+        progress.epoch_loss_sum = 0.0
+
+    def _maybe_validate(self) -> None:
+        settings, progress = self.config.validation, self.progress
+        ended = progress.window == 0
+        due = ended and settings.validation_frequency and progress.epoch % settings.validation_frequency == 0
+        due = due or (settings.eval_steps and progress.step % settings.eval_steps == 0)
+        if self.validate is None or not due:
+            return
+        if self.alpha:
+            self.alpha.close_window()
+        self.model.eval()
+        metrics = self.validate(self.bare_model, progress.step)
+        steps = self.steps_per_epoch[min(progress.epoch, len(self.steps_per_epoch) - 1)]
+        epoch = progress.epoch + progress.window / steps
+        self.logger.training({"kind": "validation", "epoch": epoch, "step": progress.step, **metrics})
+        self.logger.scalars("Validation", metrics, progress.step)
+        self._keep_best(metrics)
+
+    def _keep_best(self, metrics: dict[str, float | None]) -> None:
+        settings, progress = self.config.validation, self.progress
+        name = self.metric_name()
+        value = metrics.get(name)
+        shown = " ".join(f"{k}={v:.4f}" for k, v in metrics.items() if v is not None)
+        self.logger.info(f"validation step={progress.step} {shown}")
+        if value is None or not math.isfinite(value):
+            self.logger.warning(f"validation: {name} could not be computed; this validation chooses nothing")
+            return
+        sign = -1.0 if name == "val_loss" else 1.0
+        best = progress.best_value
+        if best is None or sign * (value - best) > settings.early_stopping_min_delta:
+            progress.best_value, progress.best_step, progress.bad_validations = value, progress.step, 0
+            if self.accelerator.is_main_process:
+                save_model(self.bare_model, self.tokenizer, self.folder / "best_model")
+        else:
+            progress.bad_validations += 1
+            if settings.early_stopping_patience and progress.bad_validations >= settings.early_stopping_patience:
+                self.logger.info(f"early stopping: {name} has not improved since step {progress.best_step}")
+                progress.stopped_early = True
+
+    def metric_name(self) -> str:
+        """The column of training_metrics.csv that chooses the best model; fixed for the run."""
+        wanted = self.config.validation.validation_metric
+        if wanted == "auto":
+            return "code_quality_score" if self.config.validation.use_enhanced_metrics else "val_loss"
+        return "val_loss" if wanted == "loss" else wanted
+
+    def _maybe_finish(self) -> None:
+        progress = self.progress
+        if progress.step >= self.last_step or progress.stopped_early:
+            progress.finished = True
+
+    def _must_stop(self) -> bool:
+        """Whether any process was told to stop; all agree."""
+        received = self.signal.received is not None
+        if self.accelerator.num_processes > 1:
+            flag = torch.tensor([float(received)], device=self.accelerator.device)
+            received = bool(self.accelerator.reduce(flag, "sum").item() > 0)
+        return received and not self.progress.finished
+
+    def _maybe_save(self) -> None:
+        output = self.config.output
+        due = bool(output.save_steps) and self.progress.step % output.save_steps == 0
+        if output.save_minutes and self.accelerator.num_processes == 1:
+            due = due or time.monotonic() - self._saved_at >= 60 * output.save_minutes
+        if due or self.progress.finished:
+            self.save()
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint; all processes call it."""
+        from accelerate.utils import gather_object
+
+        loss_states = gather_object([self.loss.state_dict()])
+        if self.accelerator.is_main_process:
+            state = {
+                "progress": asdict(self.progress),
+                "alpha": self.alpha.state_dict() if self.alpha else None,
+                "logger": self.logger.state_dict(),
+                "processes": self.accelerator.num_processes,
+                "config": self.config.flat(),
+                "interval": [self._interval, self._interval_samples],
+            }
+            scaler = self.accelerator.scaler
+            tensors = {
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "loss": loss_states,
+            }
+            try:
+                save_checkpoint(
+                    self.folder, self.progress.step, self.bare_model, tensors, state, self.config.output.save_total_limit
+                )
+            except (OSError, RuntimeError) as error:
+                # torch and safetensors report a full disk as RuntimeError or SafetensorError.
+                self.logger.warning(
+                    f"checkpoint at step {self.progress.step} was not written ({error}); the last good one stands"
+                )
+        self._saved_at = time.monotonic()
+        self.accelerator.wait_for_everyone()
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint folder."""
+        tensors, state = load_checkpoint(path, self.bare_model)
+        self.optimizer.load_state_dict(tensors["optimizer"])
+        if self.accelerator.scaler is not None and tensors["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(tensors["scaler"])
+        states = tensors["loss"]
+        self.loss.load_state_dict(states[min(self.accelerator.process_index, len(states) - 1)])
+        self.progress = Progress(**state["progress"])
+        if self.alpha and state["alpha"]:
+            self.alpha.load_state_dict(state["alpha"])
+        self.logger.load_state_dict(state["logger"])
+        self._interval, self._interval_samples = state["interval"]
+        self.logger.info(f"resumed from {path} at step {self.progress.step}")
+
+
+def shift_right(model: PreTrainedModel, labels: Tensor) -> Tensor:
+    """Decoder input: the labels one place to the right, padding for -100."""
+    start = model.config.decoder_start_token_id
+    shifted = labels.new_full(labels.shape, start)
+    shifted[:, 1:] = labels[:, :-1]
+    return shifted.masked_fill(shifted == -100, model.config.pad_token_id)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors and its teacher signal on ``device``."""
+    if device.type == "cpu":
+        return batch
+    return {
+        key: value.to(device, non_blocking=True) if hasattr(value, "to") else value for key, value in batch.items()
+    }

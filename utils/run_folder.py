@@ -1,0 +1,118 @@
+"""The folder of a run: which one, whether it may be used, and the record that makes the run repeatable."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from config.command_line import Config
+from utils.atomic_io import write_json
+from utils.errors import UserError
+
+RUN_CONFIG = "run_config.json"
+# What may differ between a run and its continuation.
+FREE_ON_RESUME = {
+    "output_dir", "overwrite", "resume", "config", "preset", "dry_run", "print_config", "num_workers", "pin_memory",
+    "prefetch_factor", "device", "cpu_threads", "save_steps", "save_minutes", "save_total_limit", "tensorboard",
+    "run_report", "logging_steps", "eval_batch_size", "sample_predictions", "strict", "max_reject_rate", "max_steps",
+    "distillation_dir", "create_distillation_dataset", "max_distill_samples", "distill_batch_size",
+    "compression_workers", "gradient_accumulation_steps", "final_evaluation", "max_nonfinite_steps",
+}  # fmt: skip
+
+
+def choose_folder(config: Config, model_name: str) -> Path:
+    """``--output_dir``, the run that ``--resume`` names, or results/<time>_<model>. UserError where it holds a run."""
+    output = config.output
+    if output.output_dir:
+        folder = Path(output.output_dir)
+    elif output.resume and output.resume != "auto":
+        path = Path(output.resume)
+        folder = path.parent if path.name.startswith("checkpoint-") else path
+    elif output.resume == "auto":
+        raise UserError("--resume auto needs --output_dir: the run folder to look in")
+    else:
+        slug = model_name.rstrip("/").rpartition("/")[2].replace(":", "-")
+        folder = Path("results") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{slug}"
+    if (folder / RUN_CONFIG).exists() and not output.resume and not output.overwrite and not output.dry_run:
+        raise UserError(f"--output_dir {folder}: holds a run already; give --resume auto, --overwrite or another folder")
+    return folder
+
+
+def prepare_folder(folder: Path, overwrite: bool) -> None:
+    """Create the folder; with ``overwrite`` remove what a run wrote into it before."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            for path in folder.iterdir():
+                if path.name.startswith(("checkpoint-", "distillation_data", ".")) or path.name in RUN_FILES:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--output_dir {folder}: cannot be written ({error.strerror})") from None
+
+
+RUN_FILES = {
+    RUN_CONFIG, "final_model", "best_model", "training_metrics.csv", "step_metrics.csv", "tensorboard", "metrics.json",
+    "distillation_log.txt", "sample_predictions.jsonl", "predictions_final.jsonl", "metrics_summary_final.json",
+    "metrics_final.csv", "run_report.html", "training_curves.png", "report.md", "report.html", "rejected.jsonl",
+}  # fmt: skip
+
+
+def _git_state() -> dict[str, Any]:
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        return {"commit": git("rev-parse", "HEAD") or None, "modified": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.TimeoutExpired):
+        return {"commit": None, "modified": None}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("torch", "transformers", "accelerate", "tokenizers", "sentence-transformers", "numpy", "lz4"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_run_config(folder: Path, config: Config, script: str) -> None:
+    """Every parameter, the versions and the state of the code: enough to run it again with ``--config``."""
+    write_json(
+        folder / RUN_CONFIG,
+        {
+            "script": script,
+            "command": sys.argv,
+            "config": config.flat(),
+            "versions": _versions(),
+            "git": _git_state(),
+            "machine": {"platform": platform.platform(), "processor": platform.machine()},
+        },
+    )
+
+
+def check_same_run(stored: dict[str, Any], config: Config, processes: int) -> None:
+    """Refuse to continue a run under parameters that would make it another one."""
+    now = config.flat()
+    for name, old in stored["config"].items():
+        if name not in FREE_ON_RESUME and name in now and now[name] != old:
+            raise UserError(f"--resume: the run was started with --{name} {old}, now it is {now[name]}; use the same")
+    step = stored["config"]["gradient_accumulation_steps"] * stored["processes"]
+    if step != now["gradient_accumulation_steps"] * processes:
+        raise UserError(
+            f"--resume: the run used {step} micro-batches a step (accumulation x processes), now it would be"
+            f" {now['gradient_accumulation_steps'] * processes}; keep their product"
+        )

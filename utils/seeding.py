@@ -1,0 +1,63 @@
+"""Seeds, set in time to matter. Only the standard library is imported before it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from pathlib import Path
+
+
+def _seed_of(argv: list[str]) -> str:
+    """The seed that the command line (or its --config file) will give; 42 without one."""
+    config: str | None = None
+    for position, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        following = argv[position + 1] if position + 1 < len(argv) else ""
+        if name == "--seed":
+            return value if equals else following
+        if name == "--config":
+            config = value if equals else following
+    if config:
+        try:
+            values = json.loads(Path(config).read_text(encoding="utf-8"))
+            return str(values.get("config", values).get("seed", 42))
+        except (OSError, ValueError, AttributeError):
+            return "42"  # the configuration's own reader will say what is wrong with the file
+    return "42"
+
+
+def fix_hash_seed() -> None:
+    """Start the interpreter again with PYTHONHASHSEED and CUBLAS_WORKSPACE_CONFIG, which only count at its start."""
+    seed = _seed_of(sys.argv[1:])
+    if os.environ.get("PYTHONHASHSEED") is None and seed.isdigit():
+        os.environ["PYTHONHASHSEED"] = str(int(seed) % 2**32)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def seed_everything(seed: int, deterministic: bool) -> None:
+    """Python, NumPy and torch (CPU and CUDA); deterministic kernels where they exist."""
+    import numpy as np
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    if deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch for one optimiser step of one rank.
+
+    Dropout then depends on (seed, step, rank) alone: neither a validation in between nor an interruption moves it,
+    and a checkpoint needs no generator state.
+    """
+    import numpy as np
+    import torch
+
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1))
