@@ -18,6 +18,7 @@ from evaluation.significance import (
     Statistic,
     bootstrap_sums,
     cluster_sums,
+    constant_interval,
     corpus_bleu,
     mean_columns,
     mean_statistic,
@@ -156,11 +157,24 @@ class Evaluation:
     bleu_counts: np.ndarray  # [n, 10]
     kinds: list[str]
     lengths: np.ndarray  # [n] reference tokens
+    aligned: list[tuple[str, str]]  # prediction and reference, the assertions of both in the same order
     reasons: dict[str, str] = field(default_factory=dict)
     clusters: Sequence[Hashable] | None = None
 
     def __len__(self) -> int:
         return len(self.kinds)
+
+    def take(self, n: int) -> Evaluation:
+        """The first ``n`` tasks."""
+        return Evaluation(
+            {name: values[:n] for name, values in self.per_sample.items()},
+            self.bleu_counts[:n],
+            self.kinds[:n],
+            self.lengths[:n],
+            self.aligned[:n],
+            self.reasons,
+            None if self.clusters is None else self.clusters[:n],
+        )
 
     def columns(self, metric: str) -> tuple[np.ndarray, Statistic]:
         """The rows [n, k] whose sums make the metric, and how."""
@@ -196,6 +210,8 @@ class Evaluation:
         for metric, (columns, statistic) in parts.items():
             part = slice(start, start := start + columns.shape[1])
             interval = percentile_interval(statistic(sums[:, part].sum(axis=0)), statistic(draws[:, part]))
+            if interval.low == interval.high:
+                interval = constant_interval(interval.value, len(sums))
             known = int((~np.isnan(self.per_sample[metric][rows])).sum())
             result[metric] = {**asdict(interval), "n": known}
         return result
@@ -330,6 +346,7 @@ def evaluate_predictions(
         bleu_counts=np.array([score.bleu_counts for score in scores], dtype=np.float64).reshape(len(scores), 10),
         kinds=[score.kind for score in scores],
         lengths=np.array([score.length for score in scores]),
+        aligned=[(score.aligned_prediction, score.aligned_reference) for score in scores],
         reasons={name: reason for name, reason in missing.items() if name not in per_sample},
         clusters=clusters,
     )

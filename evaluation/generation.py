@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,12 @@ def generate_candidates(
     batch_size: int = 32,
     num_beams: int = 1,
     num_return_sequences: int = 1,
-    progress: Any = None,
+    on_batch: Callable[[list[int], list[list[str]]], None] | None = None,
 ) -> list[list[str]]:
     """For each row of input ids its ``num_return_sequences`` texts, best first, in the order of ``rows``.
 
     Greedy with ``num_beams`` 1, else beam search; never sampled, so the result is a function of model and input.
-    ``progress`` is called with the number of rows that are done.
+    ``on_batch`` is called after each batch with the places in ``rows`` and their texts.
     """
     was_training = model.training
     model.eval()
@@ -71,8 +71,8 @@ def generate_candidates(
             for place, index in enumerate(indices):
                 start = place * num_return_sequences
                 texts[index] = [text.strip() for text in decoded[start : start + num_return_sequences]]
-            if progress is not None:
-                progress(len(indices))
+            if on_batch is not None:
+                on_batch(indices, [texts[index] for index in indices])
     finally:
         model.train(was_training)
     return texts

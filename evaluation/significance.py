@@ -65,11 +65,20 @@ def bootstrap_sums(sums: Array, replicates: int = REPLICATES, seed: int = 0) -> 
 def percentile_interval(value: Array, draws: Array, level: float = 0.95) -> Interval:
     """Percentile bootstrap (Efron 1979): ``value`` with the middle ``level`` of its ``draws`` [replicates].
 
-    Trap: with few rows the interval is too narrow, and where all values agree it has no width: 0 of 20 right says
-    less than [0, 0]. ``n`` stands beside each value for that reason.
+    Trap: with few rows the interval is too narrow; ``n`` stands beside each value for that reason.
     """
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value), float(low), float(high))
+
+
+def constant_interval(value: float, n: int, z: float = 1.959964) -> Interval:
+    """The interval of a rate where all ``n`` rows agree, so that resampling shows no spread.
+
+    0 of 20 does not say "never": at 0 and 1 this is Wilson's score interval (1927), [0, 0.16] for 0 of 20. Another
+    constant value stands as it is.
+    """
+    unseen = z * z / (n + z * z)
+    return Interval(value, value - unseen if value == 1 else value, value + unseen if value == 0 else value)
 
 
 @dataclass(frozen=True)

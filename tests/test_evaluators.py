@@ -219,7 +219,7 @@ def test_missing_part_is_null_with_reason_and_so_is_what_is_built_on_it():
     assert summary["semantic_similarity"] == {"value": None, "reason": "no encoder on this machine"}
     assert summary["code_quality_score"]["value"] is None
     assert "no encoder on this machine" in summary["code_quality_score"]["reason"]
-    assert summary["f1"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1}
+    assert summary["f1"] == {"value": 1.0, "low": pytest.approx(0.2065, abs=1e-4), "high": 1.0, "n": 1}
     retained = knowledge_retention(evaluation, evaluation, np.ones(1))
     assert retained["value"] is None
     assert "no encoder on this machine" in retained["reason"]
@@ -292,6 +292,13 @@ def test_interval_covers_the_mean_about_95_times_in_100():
         low, high = np.quantile(draws, [0.025, 0.975])
         covered += low <= 0.3 <= high
     assert 180 <= covered <= 199
+
+
+def test_none_of_n_is_not_never():
+    """Wilson's interval where every task agrees: 0 of 20 is 0 to 0.161, 20 of 20 is 0.839 to 1."""
+    for prediction, value, low, high in (("g(y);", 0, 0, 0.1611), ("f(x);", 1, 0.8389, 1)):
+        metric = evaluate_predictions([prediction] * 20, [("f(x);",)] * 20).summary()["exact_match"]
+        assert [metric[key] for key in ("value", "low", "high")] == pytest.approx([value, low, high], abs=1e-4)
 
 
 def test_clusters_widen_the_interval():

@@ -87,10 +87,13 @@ def test_beams_are_distinct_and_best_first(model, rows):
     assert best == [texts[0] for texts in candidates]
 
 
-def test_progress_counts_rows(model, rows):
-    done = []
-    generate_predictions(model, NumberTokenizer(), rows, max_output_len=2, batch_size=3, progress=done.append)
-    assert done == [3, 3, 1]
+def test_each_batch_is_handed_out(model, rows):
+    seen = {}
+    texts = generate_candidates(
+        model, NumberTokenizer(), rows, max_output_len=2, batch_size=3,
+        on_batch=lambda places, found: seen.update(zip(places, found, strict=True)),
+    )  # fmt: skip
+    assert [seen[index] for index in range(len(rows))] == texts
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])

@@ -1,0 +1,60 @@
+"""What needs no model: the nearest training test's assertion, and one that is always true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.readers import PLACEHOLDER, Sample
+from evaluation.java_tokens import tokenize
+
+TRIVIAL = "assertTrue(true);"
+CHUNK_CELLS = 20_000_000  # similarities held at a time: 80 MB
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """For each task the assertion of the nearest training task, how near it is (0 to 1), and which it is."""
+
+    predictions: list[str]
+    similarity: np.ndarray
+    indices: np.ndarray
+
+
+def _tokens(sample: Sample) -> list[str]:
+    return tokenize(sample.test.replace(PLACEHOLDER, " ") + "\n" + sample.focal)
+
+
+def retrieve(training: Sequence[Sample], tasks: Sequence[Sample]) -> Retrieved:
+    """Copy the assertion of the training task with the most similar input.
+
+    Similarity: Jaccard index of the sets of Java tokens of test and focal method, as in Yu et al., Automated Assertion
+    Generation via Information Retrieval (ICSE 2022); of equals the first. It knows nothing of the assertion itself,
+    so it is what copying alone can reach.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    counter = CountVectorizer(analyzer=_tokens, binary=True, dtype=np.float32)
+    known = counter.fit_transform(training)
+    # Tokens that no training task has cannot match, but they count in the union.
+    asked = counter.transform(tasks)
+    asked_sizes = np.array([len(set(_tokens(task))) for task in tasks], dtype=np.float32)
+    known_sizes = np.asarray(known.sum(axis=1)).ravel()
+    indices = np.empty(len(tasks), dtype=np.int64)
+    similarity = np.empty(len(tasks))
+    step = max(1, CHUNK_CELLS // max(1, len(training)))
+    for start in range(0, len(tasks), step):
+        rows = slice(start, start + step)
+        common = (asked[rows] @ known.T).toarray()
+        jaccard = common / np.maximum(asked_sizes[rows, None] + known_sizes[None, :] - common, 1.0)
+        indices[rows] = jaccard.argmax(axis=1)
+        similarity[rows] = jaccard.max(axis=1)
+    return Retrieved([training[index].target for index in indices], similarity, indices)
+
+
+def leaked(training: Sequence[Sample], tasks: Sequence[Sample]) -> int:
+    """How many tasks have the input of a training task, token for token: the student has seen them."""
+    seen = {tuple(_tokens(sample)) for sample in training}
+    return sum(tuple(_tokens(task)) in seen for task in tasks)
