@@ -89,10 +89,10 @@ def plot(scaling, steps, path: Path) -> None:
     axes[0, 0].margins(x=0)
     drawing.legend(loc="outside right upper")
     for name in scaling.components:
-        column = f"grad_norm_{name}" if scaling.basis == "gradient" else f"{name}_loss_weighted"
+        column = f"grad_norm_{name}" if scaling.basis == "gradient" else f"{name}_loss_raw"
         shown = np.isfinite(steps[column]) & (steps[column] > 0)
         axes[1, 0].plot(steps["step"][shown], steps[column][shown], marker=".", markersize=3, linewidth=1)
-    title = "gradient norm of the weighted component" if scaling.basis == "gradient" else "weighted loss"
+    title = "gradient norm on the logits, unweighted" if scaling.basis == "gradient" else "raw loss"
     axes[1, 0].set(title=title, xlabel="step")
     if axes[1, 0].lines and any(len(line.get_xdata()) for line in axes[1, 0].lines):
         axes[1, 0].set_yscale("log")

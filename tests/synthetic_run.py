@@ -32,7 +32,7 @@ def write_run(
     seed: int = 0,
     noise: float = 0.05,
 ) -> Path:
-    """Write a run whose gradient per unit of weight follows ``gradients`` and whose score follows ``validation``."""
+    """Write a run whose raw gradients follow ``gradients`` and whose score follows ``validation``."""
     chance = random.Random(seed)
     weights = weights or dict.fromkeys(gradients, (0.5, 0.5))
 
@@ -50,10 +50,11 @@ def write_run(
             start, end = weights[name]
             weight = start + progress * (end - start)
             raw = (0.3 + 2 * math.exp(-3 * progress)) * jitter()
-            norms[name] = weight * curve(progress) * jitter()
+            gradient = curve(progress) * jitter()
+            norms[name] = weight * gradient
             row |= {f"{name}_loss_raw": raw, f"{name}_loss_weighted": raw * weight, f"{name}_weight": weight}
             if grad_norm_steps and step % grad_norm_steps == 0:
-                row[f"grad_norm_{name}"] = norms[name]
+                row[f"grad_norm_{name}"] = gradient
         total = math.sqrt(sum(norm * norm for norm in norms.values() if math.isfinite(norm)))
         row |= {
             "grad_norm_total": total, "grad_norm_encoder": 0.6 * total, "grad_norm_decoder": 0.8 * total,
@@ -83,7 +84,7 @@ def write_run(
                 "output_dir": str(folder)}
     (folder / "run_config.json").write_text(json.dumps({
         "config": {**defaults, **(config or {})}, "versions": {"torch": "2.0", "transformers": "4.40"},
-        "git": {"commit": "0123456789abcdef", "dirty": False},
+        "git": {"commit": "0123456789abcdef", "modified": False},
     }))
     (folder / "metrics_summary_final.json").write_text(json.dumps(summary or default_summary(validation(1.0))))
     return folder

@@ -76,7 +76,7 @@ def test_too_few_measurements_give_no_verdict(tmp_path):
 
 
 def test_balancing_weights_and_scale_by_hand(tmp_path):
-    """Gradients 1, 2, 6 per unit of weight at weights 0.5, 0.25, 0.1: pulls 0.5, 0.5, 0.6."""
+    """Gradients 1, 2, 6 at weights 0.5, 0.25, 0.1: pulls 0.5, 0.5, 0.6."""
     scaling = analysed(
         tmp_path, gradients={"focal": lambda p: 1.0, "jsd": lambda p: 2.0, "semantic": lambda p: 6.0},
         weights={"focal": (0.5, 0.5), "jsd": (0.25, 0.25), "semantic": (0.1, 0.1)}, noise=0.0,
@@ -88,6 +88,20 @@ def test_balancing_weights_and_scale_by_hand(tmp_path):
     assert scaling.components["semantic"].share_mean == pytest.approx(0.6 / 1.6)
     assert scaling.driver()[0] == "semantic"
     assert np.sum([scaling.shares[name] for name in scaling.shares], axis=0) == pytest.approx(1.0)
+
+
+def test_a_component_that_acts_now_and_then_is_not_silent(tmp_path):
+    """As ast does: no gradient where all predictions of a batch parse."""
+    acts = iter(range(10**6))
+    scaling = analysed(tmp_path, gradients={**BALANCED, "ast": lambda p: 6.0 if next(acts) % 15 == 4 else 0.0})
+    assert scaling.components["ast"].verdict == "balanced" and scaling.components["ast"].balanced_weight > 0
+
+
+def test_the_normaliser_counts_as_part_of_the_weight(tmp_path):
+    data = load_run(write_run(tmp_path, noise=0.0))
+    data.steps["jsd_loss_weighted"] = data.steps["jsd_loss_weighted"] * 3
+    plain = analyse(load_run(tmp_path).steps).components["jsd"]
+    assert analyse(data.steps).components["jsd"].pull_last == pytest.approx(3 * plain.pull_last)
 
 
 def test_without_gradient_norms_the_weighted_loss_is_shown_and_named(tmp_path):
@@ -130,4 +144,4 @@ def test_a_wrong_file_is_told_in_one_line(tmp_path, name, content, words):
 
 def test_columns_without_values_are_refused():
     with pytest.raises(UserError, match="are empty"):
-        analyse({"step": np.array([1.0]), "focal_loss_raw": np.array([1.0])})
+        analyse({"step": np.array([1.0]), "focal_loss_raw": np.array([np.nan])})

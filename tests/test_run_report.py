@@ -67,7 +67,8 @@ def test_report_is_complete_and_loads_nothing(tmp_path):
     document = (tmp_path / "run_report.html").read_text(encoding="utf-8")
     shown = Checker(document)
     for caption in ("Components, raw", "Components, weighted", "Weights", "Temperature", "Learning rate",
-                    "Gradient norm", "Gradient norm per component", "Memory", "code quality score", "exact match"):
+                    "Gradient norm", "Gradient norm per component, unweighted", "Memory", "code quality score",
+                    "exact match"):
         assert caption in shown.figures, caption
     assert "Alpha" not in shown.figures  # the mode without alpha has none to show
     for name in weights:

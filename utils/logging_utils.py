@@ -118,6 +118,7 @@ class DistillationLogger:
 
     def end_progress(self) -> None:
         """Take the bar away."""
+        """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -1,8 +1,8 @@
 """Which loss component moves the student: shares of the gradient over time, and what would balance them.
 
-The share of a component is its gradient norm over the sum of the components' gradient norms. Norms add up to more than
-the norm of the sum where components pull in different directions, so a share says how hard a component pulls, not how
-far the student went its way.
+A component pulls with the norm of its gradient on the logits times its weight (and its normaliser, where there is one);
+its share is its pull over the sum of all pulls. Norms add up to more than the norm of the sum where components pull in
+different directions, so a share says how hard a component pulls, not how far the student went its way.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from utils.logging_utils import components_of
 
 LOW_SHARE = 0.05  # below it a component hardly steers
 HIGH_SHARE = 0.8  # above it a component steers alone
-GROWTH = 10.0  # of the gradient per unit of weight, from the first to the last third: exploding
+GROWTH = 10.0  # of the raw gradient, from the first to the last third: exploding
 DECAY = 1e-3  # of the same: vanishing, whatever the others do
 FEWEST = 6  # measurements below which no verdict is given
 
 
 @dataclass
 class ComponentScaling:
-    """What one component did. Gradients are medians of norms over the first and the last third of the measurements."""
+    """What one component did in the first and in the last third of the measurements: mean shares, median norms.
+
+    ``gradient_*``: norm of the raw component's gradient; ``pull_*``: the same times the weight in force.
+    """
 
     verdict: str  # balanced | dominant | dominated | vanishing | exploding | silent | scheduled out | too short
     reason: str
@@ -33,6 +36,7 @@ class ComponentScaling:
     share_mean: float
     gradient_first: float
     gradient_last: float
+    pull_last: float
     weight_last: float
     balanced_weight: float | None
 
@@ -66,89 +70,92 @@ def analyse(steps: dict[str, np.ndarray], semantic_loss_scale: float | None = No
     if not names:
         raise UserError("no loss component in this file: it has no column <component>_loss_raw")
     missing = np.full(len(steps["step"]), np.nan)
-    pulls = {name: steps.get(f"grad_norm_{name}", missing) for name in names}
-    measured = np.any([~np.isnan(values) for values in pulls.values()], axis=0)
     basis, notes = "gradient", []
+    gradients = {name: steps.get(f"grad_norm_{name}", missing) for name in names}
+    measured = np.any([~np.isnan(values) for values in gradients.values()], axis=0)
     if not measured.any():
         basis = "weighted loss"
         notes.append("no gradient norms per component were recorded (see --grad_norm_steps): shares of the weighted "
                      "loss are shown instead; they say what the loss consists of, not what moves the student")
-        pulls = {name: np.abs(steps.get(f"{name}_loss_weighted", missing)) for name in names}
-        measured = np.any([~np.isnan(values) for values in pulls.values()], axis=0)
+        gradients = {name: np.abs(steps[f"{name}_loss_raw"]) for name in names}
+        measured = np.any([~np.isnan(values) for values in gradients.values()], axis=0)
         if not measured.any():
             raise UserError("the columns of the loss components are empty")
-    pulls = {name: values[measured] for name, values in pulls.items()}
+    factors = {name: _factor(steps, name, missing)[measured] for name in names}
     weights = {name: steps.get(f"{name}_weight", missing)[measured] for name in names}
+    gradients = {name: values[measured] for name, values in gradients.items()}
     at = steps["step"][measured]
-    finite = {name: np.where(np.isfinite(values), values, 0.0) for name, values in pulls.items()}
-    total = np.sum(list(finite.values()), axis=0)
+    pulls = {name: np.nan_to_num(values * factors[name], nan=0.0, posinf=0.0) for name, values in gradients.items()}
+    total = np.sum(list(pulls.values()), axis=0)
     shares = {name: np.divide(values, total, out=np.zeros_like(values), where=total > 0)
-              for name, values in finite.items()}
+              for name, values in pulls.items()}
 
     third = max(1, len(at) // 3)
     first, last = slice(0, third), slice(len(at) - third, len(at))
-    leader = max(names, key=lambda name: float(np.median(shares[name][last])))
-    mean_pull = float(np.mean([np.median(values[last]) for values in finite.values()]))
+    leader = max(names, key=lambda name: float(np.mean(shares[name][last])))
+    mean_pull = float(np.mean([_middle(values[last]) for values in pulls.values()]))
     components = {}
     for name in names:
         broken = int(np.sum(~np.isfinite(steps[f"{name}_loss_raw"])))
-        verdict, reason = _verdict(name, leader, broken, pulls[name], weights[name], shares, first, last)
-        pull, weight = float(np.median(finite[name][last])), float(np.nanmedian(_known(weights[name][last])))
+        verdict, reason = _verdict(name, leader, broken, gradients[name], weights[name], shares, first, last)
+        pull, weight = _middle(pulls[name][last]), _middle(weights[name][last])
         components[name] = ComponentScaling(
-            verdict, reason, float(np.median(shares[name][first])), float(np.median(shares[name][last])),
-            float(np.mean(shares[name])), float(np.median(finite[name][first])), pull, weight,
+            verdict, reason, float(np.mean(shares[name][first])), float(np.mean(shares[name][last])),
+            float(np.mean(shares[name])), _middle(gradients[name][first]), _middle(gradients[name][last]), pull, weight,
             weight * mean_pull / pull if pull > 0 and weight > 0 else None,
         )
     result = LossScaling(basis, [int(step) for step in at], {name: values.tolist() for name, values in shares.items()},
                          components, notes=notes)
     semantic = components.get("semantic")
-    if semantic is not None and len(names) > 1 and semantic.gradient_last > 0:
-        others = np.mean([one.gradient_last for name, one in components.items() if name != "semantic"])
+    if semantic is not None and len(names) > 1 and semantic.pull_last > 0:
+        others = np.mean([one.pull_last for name, one in components.items() if name != "semantic"])
         if semantic_loss_scale is None:
             notes.append("the semantic scale β of this run is not known (no run_config.json beside it): a balancing "
-                         f"scale is {others / semantic.gradient_last:.3g} times the present one")
+                         f"scale is {others / semantic.pull_last:.3g} times the present one")
         else:
             result.semantic_loss_scale = semantic_loss_scale
-            result.balanced_semantic_loss_scale = float(semantic_loss_scale * others / semantic.gradient_last)
+            result.balanced_semantic_loss_scale = float(semantic_loss_scale * others / semantic.pull_last)
     return result
 
 
-def _known(values: np.ndarray) -> np.ndarray:
-    return values if np.isfinite(values).any() else np.zeros(1)
+def _factor(steps: dict[str, np.ndarray], name: str, missing: np.ndarray) -> np.ndarray:
+    """What the raw value is multiplied by in the total: the weight, and the normaliser where there is one."""
+    raw, weighted = steps[f"{name}_loss_raw"], steps.get(f"{name}_loss_weighted", missing)
+    ratio = np.divide(weighted, raw, out=np.full_like(raw, np.nan), where=np.isfinite(raw) & (raw != 0))
+    return np.where(np.isfinite(ratio), np.abs(ratio), steps.get(f"{name}_weight", missing))
 
 
-def _per_weight(pulls: np.ndarray, weights: np.ndarray, window: slice) -> float | None:
-    """Median gradient per unit of weight: what the component does by itself, schedule aside."""
-    pull, weight = pulls[window], weights[window]
-    usable = np.isfinite(pull) & (weight > 0)
-    return float(np.median(pull[usable] / weight[usable])) if usable.any() else None
+def _middle(values: np.ndarray) -> float:
+    """Median of the finite values; their mean where most are 0 (as of ast, once predictions parse); 0 for none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite) or np.mean(finite)) if len(finite) else 0.0
 
 
-def _verdict(name: str, leader: str, broken: int, pulls: np.ndarray, weights: np.ndarray,
+def _verdict(name: str, leader: str, broken: int, gradients: np.ndarray, weights: np.ndarray,
              shares: dict[str, np.ndarray], first: slice, last: slice) -> tuple[str, str]:
-    count, broken_pulls = len(shares), int(np.sum(~np.isfinite(pulls)))
-    if broken or broken_pulls:
-        return "exploding", f"not finite: its value in {broken} steps, its gradient in {broken_pulls} measurements"
-    if len(pulls) < FEWEST:
-        return "too short", f"only {len(pulls)} measurements; {FEWEST} are needed for a verdict"
-    weight_first, weight_last = (float(np.nanmedian(_known(weights[window]))) for window in (first, last))
+    count, not_finite = len(shares), int(np.sum(~np.isfinite(gradients)))
+    if broken or not_finite:
+        return "exploding", f"not finite: its value in {broken} steps, its gradient in {not_finite} measurements"
+    if len(gradients) < FEWEST:
+        return "too short", f"only {len(gradients)} measurements; {FEWEST} are needed for a verdict"
+    if not gradients.any():
+        return "silent", "its gradient is exactly 0: it teaches nothing"
+    weight_first, weight_last = _middle(weights[first]), _middle(weights[last])
     if np.isfinite(weights).any() and weight_last == 0:
         return "scheduled out", "its weight is 0 in the last third"
-    if not pulls.any():
-        return "silent", "its gradient is exactly 0: it teaches nothing"
-    before, after = _per_weight(pulls, weights, first), _per_weight(pulls, weights, last)
-    change = after / before if before and after is not None else None
-    share_first, share = float(np.median(shares[name][first])), float(np.median(shares[name][last]))
+    before, after = _middle(gradients[first]), _middle(gradients[last])
+    change = after / before if before else None
+    share_first, share = float(np.mean(shares[name][first])), float(np.mean(shares[name][last]))
     if change is not None and change > GROWTH:
-        return "exploding", f"per unit of weight it grew {change:.3g} times from the first to the last third"
+        return "exploding", f"its gradient grew {change:.3g} times from the first to the last third"
     if change is not None and change < DECAY:
-        return "vanishing", f"per unit of weight it fell to {change:.1g} of what it was"
+        return "vanishing", f"its gradient fell to {change:.1g} of what it was"
     if count > 1 and share < LOW_SHARE:
         if weight_last < weight_first / 3:
             return "scheduled out", f"its weight went from {weight_first:.3g} to {weight_last:.3g}"
         if share_first >= LOW_SHARE and share < share_first / 3:
             return "vanishing", f"its share fell from {share_first:.0%} to {share:.1%}"
-        return "dominated", f"it has {share:.1%} of the pull, {leader} has {np.median(shares[leader][last]):.0%}"
+        return "dominated", f"it has {share:.1%} of the pull, {leader} has {np.mean(shares[leader][last]):.0%}"
     if count > 1 and share > HIGH_SHARE:
         return "dominant", f"it has {share:.0%} of the pull"
     return "balanced", f"it has {share:.0%} of the pull"

@@ -284,6 +284,6 @@ def draw(comparison: Comparison, path: Path) -> None:
     name = comparison.metric.replace("_", " ")
     scores.set(yticks=range(len(shown)), yticklabels=labels, ylim=(len(shown) - 0.5, -0.5), xlabel=name, title="score")
     cost.set(xlabel="training time, minutes × processes", ylabel=name, title="score and cost")
-    cost.set_xlim(left=0)
+    cost.set_xlim(0, 1.05 * cost.get_xlim()[1])
     curves.set(xlabel="step", title=", ".join(sorted(set(validated))).replace("_", " ") or "no validations")
     save(drawing, path)

@@ -96,7 +96,7 @@ def _scaling(data: RunData) -> tuple[LossScaling | None, str]:
 def _when(data: RunData) -> str:
     git = data.run.get("git") or {}
     commit = str(git.get("commit") or "")[:10]
-    return f"code {commit}{' with uncommitted changes' if git.get('dirty') else ''}" if commit else ""
+    return f"code {commit}{' with uncommitted changes' if git.get('modified') else ''}" if commit else ""
 
 
 def _last(columns: Columns, name: str) -> float | None:
@@ -126,7 +126,7 @@ def _glance(data: RunData, scaling: LossScaling | None, view: Outlook) -> str:
     body = chips(facts)
     if scaling:
         name, share = scaling.driver()
-        basis = "pull on the weights" if scaling.basis == "gradient" else "weighted loss (gradients were not recorded)"
+        basis = "pull" if scaling.basis == "gradient" else "weighted loss (gradients were not recorded)"
         text = f"{name} drove the student: {share:.0%} of the {basis}, on average over the run."
         latest = max(scaling.components, key=lambda one: scaling.components[one].share_last)
         if latest != name:
@@ -183,7 +183,7 @@ def _drove(data: RunData, scaling: LossScaling | None, problem: str) -> str:
     leader_first, leader_last = (
         max(names, key=lambda n: getattr(scaling.components[n], f"share_{when}")) for when in ("first", "last"))
     first, last = scaling.components[leader_first].share_first, scaling.components[leader_last].share_last
-    what = "pull (gradient norm of the weighted component)" if scaling.basis == "gradient" else "weighted loss"
+    what = "pull (weight × gradient norm on the logits)" if scaling.basis == "gradient" else "weighted loss"
     if len(names) == 1:
         body = paragraph(f"{names[0]} is the only component.")
     elif leader_first == leader_last:
@@ -202,7 +202,8 @@ def _drove(data: RunData, scaling: LossScaling | None, problem: str) -> str:
             for w in windows]
     figures = [stacked_bars(f"Share of the {scaling.basis}", rows, names)]
     if scaling.basis == "gradient":
-        figures.append(_chart("Gradient norm per component", data.steps, {n: f"grad_norm_{n}" for n in names}))
+        norms = {n: f"grad_norm_{n}" for n in names}
+        figures.append(_chart("Gradient norm per component, unweighted", data.steps, norms))
     body += grid(*figures)
     headers = ["component", "first third", "last third", "weight", "balancing weight", "verdict"]
     body += table(headers, [

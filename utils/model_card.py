@@ -1,0 +1,156 @@
+"""The model card: README.md of a model folder, with its data, losses, metrics with intervals and how to load it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from utils.atomic_io import atomic_writer
+from utils.html_page import format_number, interval
+from utils.logging_utils import METRICS
+from utils.run_data import RunData, load_run
+
+MEANING = {
+    "ce": "cross-entropy on the reference",
+    "focal": "focal cross-entropy on the reference: −α (1−p)^γ log p",
+    "kl": "forward KL divergence from the teacher at temperature T, times T²",
+    "jsd": "Jensen-Shannon divergence to the teacher at temperature T, times T²",
+    "semantic": "β · (1 − cosine) between the embeddings of prediction and reference",
+    "contrastive": "InfoNCE: the prediction close to its reference, far from other references",
+    "pans": "position-aware n-gram similarity, one minus",
+    "ast": "unlikelihood of the tokens that keep the prediction from parsing as Java",
+}
+
+USAGE = '''```python
+# run in the root of the repository that trained the model
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from data.tokenization import encode_source
+
+folder = "{folder}"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+
+test = """@Test public void add() {{
+    List<String> list = new ArrayList<>();
+    list.add("a");
+    <AssertPlaceHolder>
+}}"""
+focal = "public boolean add(E e) {{ modCount++; add(e, elementData, size); return true; }}"
+
+ids = torch.tensor([encode_source(tokenizer, test, focal, max_len={max_input_len})])
+output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens={max_output_len})
+print(tokenizer.decode(output[0], skip_special_tokens=True))
+```'''
+
+
+def write_model_card(run_folder: str | Path, model_folder: str | Path | None = None, role: str = "student") -> Path:
+    """Write README.md into ``model_folder`` (default: final_model of the run) from the files of the run.
+
+    ``role``: "student", or "teacher" for a fine-tuned teacher. Call it again when the evaluation is there.
+    """
+    data = load_run(run_folder)
+    folder = Path(model_folder) if model_folder else data.folder / "final_model"
+    with atomic_writer(folder / "README.md") as handle:
+        handle.write(card(data, folder, role))
+    return folder / "README.md"
+
+
+def card(data: RunData, folder: Path, role: str) -> str:
+    """The text of the card."""
+    config = data.config
+    base = str(config.get("model_name", "unknown"))
+    # A path on somebody's disk is nobody else's base model.
+    hub = base.count("/") == 1 and not base.startswith((".", "/")) and not Path(base).exists()
+    front = ["library_name: transformers", f"base_model: {base}" if hub else "", "language: code",
+             "tags: [java, unit-tests, test-oracle, assertion-generation, knowledge-distillation]"]
+    how = "distilled from a larger teacher" if role == "student" else "fine-tuned as a teacher"
+    parts = [
+        "---\n" + "\n".join(filter(None, front)) + "\n---",
+        f"# {data.name}",
+        f"Writes the assertion that a Java unit test lacks, given the test and the method under test. A sequence-to-"
+        f"sequence model {how}, starting from `{_name(base)}`.",
+        "## How to load it",
+        USAGE.format(folder=os.path.relpath(folder), max_input_len=config.get("max_input_len", 512),
+                     max_output_len=config.get("max_output_len", 128)),
+        "## Training data", _data(data),
+        "## Losses", _losses(data),
+        "## Scores", _scores(data, role),
+        "## What it cannot do",
+        "The scores compare text with text, unless `compile_rate` and `pass_rate` are given. An assertion from the "
+        "model may not compile, may fail on correct code, or may pass on wrong code: read it before you keep it. It "
+        "was trained on Java tests like those of its training data and knows no other language.",
+        "## How it was made", _origin(data),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _name(model: str) -> str:
+    return Path(model).name if Path(model).is_absolute() else model
+
+
+def _table(headers: list[str], rows: list[list[str]]) -> str:
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _data(data: RunData) -> str:
+    config = data.config
+    samples = config.get("max_train_samples")
+    drawn = f"{samples:,} samples" if samples else "all samples"
+    if config.get("enable_epoch_sampling"):
+        drawn += ", drawn anew each epoch"
+    rows = [["training", f"`{Path(str(config.get('train_data_path'))).name}`, {drawn}"],
+            ["validation", f"`{Path(str(config.get('val_data_path'))).name}`"],
+            ["longest input, output", f"{config.get('max_input_len')}, {config.get('max_output_len')} tokens"]]
+    if len(data.steps.get("samples", [])):
+        rows.append(["samples seen", f"{int(data.steps['samples'].sum()):,} in {len(data.steps['step']):,} steps"])
+    coverage = data.training.get("coverage")
+    if coverage is not None and (known := coverage[coverage == coverage]).size:
+        rows.append(["share of the training file seen", f"{known[-1]:.1%}"])
+    return _table(["", ""], rows)
+
+
+def _losses(data: RunData) -> str:
+    rows = []
+    for name in data.components:
+        weights = data.steps[f"{name}_weight"]
+        first, last = format_number(float(weights[0])), format_number(float(weights[-1]))
+        rows.append([name, MEANING.get(name, ""), first if first == last else f"{first} → {last}"])
+    text = _table(["component", "what it is", "weight"], rows) if rows else "Cross-entropy."
+    temperature = data.steps.get("temperature")
+    if temperature is not None and len(temperature) and temperature[0] == temperature[0]:
+        first, last = format_number(float(temperature[0])), format_number(float(temperature[-1]))
+        text += f"\n\nTemperature {first} → {last} over training."
+    return text
+
+
+def _scores(data: RunData, role: str) -> str:
+    systems: dict[str, dict[str, Any]] = {role: data.summary.get(role) or {}}
+    if role == "student":
+        systems |= {"teacher": data.summary.get("teacher") or {}, **(data.summary.get("baselines") or {})}
+    systems = {who: metrics for who, metrics in systems.items() if metrics}
+    if not systems:
+        return "Not evaluated yet."
+    names = [n for n in (*METRICS, "compile_rate", "pass_rate", "nontrivial_rate")
+             if any(n in metrics for metrics in systems.values())]
+    rows = [[f"`{name}`", *(interval(metrics.get(name)) for metrics in systems.values())] for name in names]
+    counts = {metric["n"] for metrics in systems.values() for metric in metrics.values()
+              if isinstance(metric, dict) and metric.get("n")}
+    on = f" on {max(counts):,} samples" if counts else ""
+    return _table(["metric", *(who.replace("_", " ") for who in systems)], rows) + (
+        f"\n\nIn brackets: 95 % intervals{on}.")
+
+
+def _origin(data: RunData) -> str:
+    config, git = data.config, data.run.get("git") or {}
+    settings = ", ".join(f"{name} {config[name]}" for name in (
+        "batch_size", "gradient_accumulation_steps", "epochs", "lr", "weight_decay", "seed") if name in config)
+    versions = ", ".join(f"{name} {version}" for name, version in (data.run.get("versions") or {}).items())
+    changed = " with uncommitted changes" if git.get("modified") else ""
+    lines = [f"Settings: {settings}." if settings else "", f"Libraries: {versions}." if versions else "",
+             f"Code: {git['commit']}{changed}." if git.get("commit") else "",
+             "`run_config.json` in the folder of the run holds every parameter: pass it to `--config` to train again."]
+    return "\n".join(filter(None, lines))
