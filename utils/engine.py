@@ -114,6 +114,7 @@ class TrainingEngine:
         self.warmup_steps = warmup_step_count(self.total_steps, optim.warmup_steps, optim.warmup_ratio)
         self.lr_factor = lr_lambda(self.total_steps, self.warmup_steps, optim.lr_floor_ratio)
         self._saved_at = time.monotonic()
+        self._spare: Batch | None = None
         self._interval: list[float] = []
         self._interval_started = time.monotonic()
         self._interval_samples = 0
@@ -146,8 +147,8 @@ class TrainingEngine:
         self.logger.start_progress(self.last_step, self.progress.step)
         try:
             while not self.progress.finished and self.progress.epoch < len(self.steps_per_epoch):
-                for window, real in self._windows():
-                    self._train_step(window, real)
+                for window in self._windows():
+                    self._train_step(window)
                     self._maybe_validate()
                     self._maybe_finish()
                     if self._must_stop():
@@ -162,8 +163,11 @@ class TrainingEngine:
             self.logger.end_progress()
         return 0
 
-    def _windows(self) -> Iterator[tuple[list[Batch], int]]:
-        """The optimiser steps of the current epoch that are still to do: their batches, and how many of them count."""
+    def _windows(self) -> Iterator[list[tuple[Batch, bool]]]:
+        """The optimiser steps of the current epoch that are still to do: their batches, and whether each counts.
+
+        One that does not count (a repeated one, or a stand-in for a batch of bad rows only) keeps the processes in step.
+        """
         accumulation = self.config.optimization.gradient_accumulation_steps
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         epoch = self.progress.epoch
@@ -171,28 +175,33 @@ class TrainingEngine:
         first = self.progress.window * accumulation
         batches = self.data.batches(epoch, first)
         for start in range(first, math.ceil(total / world), accumulation):
-            window = list(islice(batches, accumulation))
-            real = sum(1 for j in range(start, start + len(window)) if j * world + rank < total)
-            if not window:
-                raise UserError("the training data ended before the epoch did: was the file changed during the run?")
-            yield window, real
+            window: list[tuple[Batch, bool]] = []
+            for j, batch in enumerate(islice(batches, accumulation), start):
+                counts = "input_ids" in batch and j * world + rank < total
+                if "input_ids" in batch:
+                    self._spare = batch
+                if self._spare is not None:
+                    window.append((batch if "input_ids" in batch else self._spare, counts))
+            if not window and world > 1:
+                raise UserError("a process found no usable row to begin with; see rejected.jsonl")
+            yield window
 
-    def _train_step(self, window: list[Batch], real: int) -> None:
+    def _train_step(self, window: list[tuple[Batch, bool]]) -> None:
         """Forward, backward, clip, step: one window."""
         started = time.monotonic()
         progress, config, device = self.progress, self.config.optimization, self.accelerator.device
         world = self.accelerator.num_processes
         seed_step(self.config.hardware.seed, progress.step, self.accelerator.process_index)
-        counts = torch.tensor(
+        totals = torch.tensor(
             [
-                sum(int((batch["labels"] != -100).sum()) for batch in window[:real]),
-                sum(len(batch["labels"]) for batch in window[:real]),
+                sum(int((batch["labels"] != -100).sum()) for batch, counts in window if counts),
+                sum(len(batch["labels"]) for batch, counts in window if counts),
             ],
             dtype=torch.float64,
         )
         if world > 1:
-            counts = self.accelerator.reduce(counts.float().to(device), "sum").cpu().double()
-        tokens, sequences = counts.tolist()
+            totals = self.accelerator.reduce(totals.float().to(device), "sum").cpu().double()
+        tokens, sequences = totals.tolist()
         where = self.loss_progress()
         lr = config.lr * self.lr_factor(progress.step)
         for group in self.optimizer.param_groups:
@@ -203,9 +212,9 @@ class TrainingEngine:
         component_norms: dict[str, Tensor] = {}
         raw = {name: torch.zeros((), device=device) for name in self.loss.components}
         weighted = {name: torch.zeros((), device=device) for name in self.loss.components}
-        weights: dict[str, float] = {}
+        weights = dict(self.loss.weights(where))
         self.model.train()
-        for index, batch in enumerate(window):
+        for index, (batch, counts_here) in enumerate(window):
             batch = to_device(batch, device)
             is_last = index == len(window) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
@@ -218,10 +227,8 @@ class TrainingEngine:
                 if wants_norms and not component_norms:
                     component_norms = self.loss.gradient_norms(logits, batch, where, denominators)
                 output = self.loss(logits, batch, where, denominators)
-                counts_here = index < real
                 # DDP averages over the processes; the denominators already span them.
                 self.accelerator.backward(output.total * (world if counts_here else 0.0))
-            weights = output.weights
             if counts_here:
                 for name in raw:
                     raw[name] += output.raw[name]
@@ -233,7 +240,7 @@ class TrainingEngine:
         if self.accelerator.scaler is not None:
             self.accelerator.unscale_gradients(self.optimizer)
         norms = gradient_norms(self.model)
-        finite = self._apply(window, norms["total"], values)
+        finite = bool(tokens) and self._apply([batch for batch, _ in window], norms["total"], values)
         if finite:
             self.loss.end_step(raw_values)
             if self.alpha and "ce" in raw_values:

@@ -66,3 +66,8 @@ def memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return psutil.Process(os.getpid()).memory_info().rss / 2**20
+
+
+def default_workers() -> int:
+    """Loader processes: min(8, cores this process may use)."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

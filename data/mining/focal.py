@@ -277,7 +277,9 @@ class FocalFinder:
         """
         start, end = target
         other_spans = [(item.start_byte, item.end_byte) for item in assertions if item.start_byte < start]
-        inside, before, earlier = [], [], []
+        inside: list[Node] = []
+        before: list[Node] = []
+        earlier: list[Node] = []
         for call in self._calls:
             if start <= call.start_byte and call.end_byte <= end:
                 inside.append(call)

@@ -54,10 +54,10 @@ class Collected:
 
 # -- the two passes over the files ---------------------------------------------------------------------------------
 
-_project: Project  # of this worker process, set by _start_worker
+_project: Project | None = None  # of this worker process, set by _start_worker
 
 
-def _start_worker(project: Project) -> None:
+def _start_worker(project: Project | None) -> None:
     global _project
     _project = project
 
@@ -72,6 +72,7 @@ def _index(file: str, *, root: Path, limits: Limits) -> FileIndex | str:
 
 
 def _mine(file: str, *, root: Path, limits: Limits) -> FileResult:
+    assert _project is not None
     return mine_file(_project, root, file, limits)
 
 
@@ -80,15 +81,13 @@ def _in_order(
 ) -> Iterator[Result]:
     """``function`` over ``items`` in their order, by worker processes where more than one is asked for."""
     if workers <= 1 or len(items) <= CHUNK:
-        if project is not None:
-            _start_worker(project)
+        _start_worker(project)
         results: Iterable[Result] = map(function, items)
         for result in results:
             bar.update()
             yield result
         return
-    start = {"initializer": _start_worker, "initargs": (project,)} if project is not None else {}
-    with ProcessPoolExecutor(workers, **start) as pool:  # type: ignore[arg-type]
+    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(project,)) as pool:
         for result in pool.map(function, items, chunksize=CHUNK):
             bar.update()
             yield result

@@ -81,7 +81,8 @@ def unpack(archive: Path, folder: Path) -> Path:
         else:
             _unpack_tar(archive, folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"--source {archive}: not a readable tar or zip archive ({error})") from None
+        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+        raise UserError(f"--source {archive}: not a readable tar or zip archive ({reason})") from None
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     return inside[0] if len(inside) == 1 and inside[0].is_dir() and inside[0].name not in BUILD_FILES else folder
 

@@ -1,0 +1,50 @@
+"""Items to a batch: padding at the right, labels ignored at -100, the teacher's rows one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.dataset import Item, Rejected
+from data.distillation_file import build_signal
+
+IGNORED = -100
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    out = torch.full((len(rows), max(map(len, rows))), value, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        out[index, : len(row)] = torch.tensor(row)
+    return out
+
+
+class Collator:
+    """Builds the batch dict: input_ids, attention_mask [B, S], labels [B, T], row_ids [B], references, samples,
+    teacher (a TeacherSignal over the target positions, or None) and rejected ([(row, reason)]).
+
+    A batch whose rows are all bad has no input_ids; the engine counts it as empty.
+    """
+
+    def __init__(self, pad_token_id: int, shared: dict[str, Tensor]) -> None:
+        self.pad_token_id, self.shared = pad_token_id, shared
+
+    def __call__(self, entries: Sequence[Item | Rejected]) -> dict[str, Any]:
+        items = [entry for entry in entries if isinstance(entry, Item)]
+        rejected = [(entry.row_id, entry.reason) for entry in entries if isinstance(entry, Rejected)]
+        if not items:
+            return {"rejected": rejected, "labels": torch.zeros((0, 0), dtype=torch.int64)}
+        teachers = [item.teacher for item in items]
+        return {
+            "input_ids": _padded([item.input_ids for item in items], self.pad_token_id),
+            "attention_mask": _padded([[1] * len(item.input_ids) for item in items], 0),
+            "labels": _padded([item.labels for item in items], IGNORED),
+            "row_ids": torch.tensor([item.row_id for item in items]),
+            "references": [item.sample.target for item in items],
+            "teacher_predictions": [item.sample.teacher_prediction for item in items],
+            "samples": [item.sample for item in items],
+            "teacher": build_signal(teachers, self.shared) if teachers[0] is not None else None,  # type: ignore[arg-type]
+            "rejected": rejected,
+        }

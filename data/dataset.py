@@ -1,0 +1,156 @@
+"""Rows of a JSONL file as tokenised items, read by seek: memory does not grow with the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.distillation_file import check_header, decode_teacher, load_shared, read_header
+from data.jsonl_index import RowReader, open_index
+from data.readers import RowError, Sample, is_header, parse_json_line, parse_sample, require_file
+from data.tokenization import encode_source, encode_target, labels_hash, tokenizer_fingerprint
+from utils.compress import Rows
+from utils.errors import UserError
+
+HOW_TO_MAKE = (
+    "make one with scripts/mine_assertions.py and train_codet5_assertions.py (README, 'The data'), or try make demo"
+)
+
+
+@dataclass
+class Item:
+    """One usable row: input ids, label ids, the sample, and the teacher's rows where the file holds them."""
+
+    row_id: int
+    input_ids: list[int]
+    labels: list[int]
+    sample: Sample
+    teacher: Rows | None
+
+
+@dataclass
+class Rejected:
+    """A row that cannot be used, and why."""
+
+    row_id: int
+    reason: str
+
+
+class AssertionDataset(Dataset):
+    """Rows of a raw or distillation file; ``dataset[i]`` is an Item, or a Rejected where the row is bad.
+
+    teacher: whether stored logits are decoded. Raises UserError where the file is missing or empty, or was made with
+    another tokenizer or vocabulary.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        tokenizer: Any,
+        *,
+        max_input_len: int = 512,
+        max_output_len: int = 128,
+        max_samples: int | None = None,
+        vocab_size: int | None = None,
+        teacher: bool = True,
+        flag: str = "--train_data_path",
+    ) -> None:
+        self.path = require_file(path, flag, HOW_TO_MAKE)
+        self.tokenizer = tokenizer
+        self.max_input_len, self.max_output_len = max_input_len, max_output_len
+        self.vocab_size = vocab_size if vocab_size is not None else len(tokenizer)
+        self.teacher = teacher
+        self.index = open_index(self.path)
+        self._read = RowReader(self.index)
+        self.header = read_header(self.path)
+        self.shared: dict[str, Tensor] = {}
+        if self.header is not None and teacher:
+            check_header(self.header, self.path, tokenizer_fingerprint(tokenizer), self.vocab_size)
+            self.shared = load_shared(self.path, self.header)
+        self.first_row = self._first_sample_row()
+        available = len(self.index) - self.first_row
+        if available <= 0:
+            raise UserError(f"{flag}: {self.path} holds no rows; {HOW_TO_MAKE}")
+        self.size = min(available, max_samples or available)
+        self.has_teacher = teacher and self._row_has_teacher()
+
+    def _first_sample_row(self) -> int:
+        for row in range(len(self.index)):
+            try:
+                if not is_header(parse_json_line(self._read(row))):
+                    return row
+            except RowError:
+                return row
+        return len(self.index)
+
+    def _row_has_teacher(self) -> bool:
+        """Whether the file holds logits: the first readable row tells."""
+        for row in range(self.first_row, min(len(self.index), self.first_row + 1000)):
+            try:
+                value = parse_json_line(self._read(row))
+            except RowError:
+                continue
+            return any(value.get(key) is not None for key in ("teacher_logits_compressed", "compressed_logits"))
+        return False
+
+    def __len__(self) -> int:
+        return self.size
+
+    def byte_lengths(self) -> np.ndarray:
+        """[n] bytes of each row without its stored logits, as a stand-in for its length in tokens; nothing is read."""
+        return self.index.lengths[self.first_row : self.first_row + self.size]
+
+    def raw(self, index: int) -> bytes:
+        """The bytes of row ``index``."""
+        return self._read(self.first_row + index)
+
+    def sample(self, index: int) -> Sample:
+        """The parsed row. Raises RowError."""
+        return parse_sample(parse_json_line(self.raw(index)))
+
+    def __getitem__(self, index: int) -> Item | Rejected:
+        try:
+            row = parse_json_line(self.raw(index))
+            sample = parse_sample(row)
+            labels = encode_target(self.tokenizer, sample.target, self.max_output_len)
+            if len(labels) < 2:
+                raise RowError("target has no tokens")
+            rows = decode_teacher(row, labels, labels_hash(labels), self.vocab_size) if self.has_teacher else None
+            if self.has_teacher and rows is None:
+                raise RowError("missing teacher logits")
+        except RowError as error:
+            return Rejected(int(index), str(error))
+        input_ids = encode_source(self.tokenizer, sample.test, sample.focal, self.max_input_len)
+        return Item(int(index), input_ids, labels, sample, rows)
+
+    def rows_of_epoch(self, epoch: int) -> np.ndarray:
+        """Row numbers that the epoch uses."""
+        return np.arange(self.size)
+
+
+class EpochSamplingDataset(AssertionDataset):
+    """Another random ``samples_per_epoch`` rows each epoch, drawn from ``sampling_seed`` and the epoch number.
+
+    Only the rows that are drawn are read, and nothing of them is kept.
+    """
+
+    def __init__(self, path: str | Path, tokenizer: Any, *, samples_per_epoch: int, sampling_seed: int, **options: Any):
+        super().__init__(path, tokenizer, max_samples=None, **options)
+        self.samples_per_epoch = min(samples_per_epoch, self.size)
+        self.sampling_seed = sampling_seed
+
+    def rows_of_epoch(self, epoch: int) -> np.ndarray:
+        generator = np.random.default_rng((self.sampling_seed, epoch))
+        return np.sort(generator.choice(self.size, size=self.samples_per_epoch, replace=False))
+
+    def coverage(self, epochs: int) -> float:
+        """Share of the file's rows that the first ``epochs`` epochs have used."""
+        seen = np.zeros(self.size, dtype=bool)
+        for epoch in range(epochs):
+            seen[self.rows_of_epoch(epoch)] = True
+        return float(seen.mean())

@@ -1,0 +1,143 @@
+"""What the engine asks for: the micro-batches of an epoch, from any of them on, and what became of bad rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from config.command_line import Config
+from data.collate import Collator
+from data.dataset import AssertionDataset, EpochSamplingDataset
+from data.sampling import micro_batches, share_of_rank
+from models.teacher_signal import TeacherSignal
+from utils.errors import UserError
+from utils.training_utils import default_workers
+
+
+class RejectedRows:
+    """Counts bad rows by reason, lists each once in rejected.jsonl, and stops the run where there are too many."""
+
+    def __init__(self, path: Path, rows: int, max_rate: float, strict: bool, source: Path, write: bool = True) -> None:
+        self.path, self.rows, self.max_rate, self.strict, self.source = path, rows, max_rate, strict, source
+        self.write = write
+        self.reasons: dict[int, str] = {}
+        if write and path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                    if entry["file"] == str(source):
+                        self.reasons[entry["row"]] = entry["reason"]
+                except (ValueError, KeyError):
+                    continue  # a line that a killed run left half written
+            lines = [json.dumps({"file": str(source), "row": r, "reason": why}) for r, why in self.reasons.items()]
+            others = [x for x in path.read_text(encoding="utf-8").splitlines() if x.startswith("{") and x.endswith("}")]
+            kept = [x for x in others if json.loads(x).get("file") != str(source)]
+            path.write_text("".join(x + "\n" for x in kept + lines), encoding="utf-8")
+
+    def add(self, rejected: list[tuple[int, str]], seen_rows: int) -> None:
+        """Take in what a batch reports; ``seen_rows`` rows were read so far. Raises UserError when that is too much."""
+        new = [(row, reason) for row, reason in rejected if row not in self.reasons]
+        if not new:
+            return
+        self.reasons.update(new)
+        if self.write:
+            with open(self.path, "a", encoding="utf-8") as handle:
+                for row, reason in new:
+                    handle.write(json.dumps({"file": str(self.source), "row": row, "reason": reason}) + "\n")
+        if self.strict:
+            raise UserError(f"{self.source} row {new[0][0]}: {new[0][1]} (--strict ends the run at the first bad row)")
+        if len(self.reasons) > self.max_rate * max(seen_rows, 200, 0 if seen_rows < self.rows else self.rows):
+            raise UserError(
+                f"{self.source}: {len(self.reasons)} bad rows among the first {seen_rows} ({self.summary()}), more than"
+                f" --max_reject_rate {self.max_rate:g}; mend the file or raise the rate"
+            )
+
+    def summary(self) -> str:
+        """Reasons with their counts, most frequent first."""
+        return ", ".join(f"{count} x {reason}" for reason, count in Counter(self.reasons.values()).most_common(3))
+
+
+class JsonlTrainingData:
+    """Micro-batches of a dataset for one process of several. See ``utils.engine.TrainingData``."""
+
+    def __init__(
+        self,
+        dataset: AssertionDataset,
+        config: Config,
+        rejected: RejectedRows,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        live_teacher: Callable[[dict[str, Any]], TeacherSignal] | None = None,
+    ) -> None:
+        self.dataset, self.config, self.rejected = dataset, config, rejected
+        self.rank, self.world, self.live_teacher = rank, world, live_teacher
+        self.collator = Collator(dataset.tokenizer.pad_token_id, dataset.shared)
+        self._lengths = dataset.byte_lengths()
+        self._plan: tuple[int, list[np.ndarray]] = (-1, [])
+        self._seen = 0
+
+    def _batches_of(self, epoch: int) -> list[np.ndarray]:
+        if self._plan[0] != epoch:
+            loading = self.config.loading
+            batches = micro_batches(
+                self.dataset.rows_of_epoch(epoch), self._lengths, self.config.optimization.batch_size,
+                seed=self.config.hardware.seed, epoch=epoch, window=loading.length_group_window,
+                group=loading.length_grouping,
+            )  # fmt: skip
+            self._plan = (epoch, batches)
+        return self._plan[1]
+
+    def micro_batches(self, epoch: int) -> int:
+        return -(-len(self.dataset.rows_of_epoch(epoch)) // self.config.optimization.batch_size)
+
+    def batches(self, epoch: int, start: int) -> Iterator[dict[str, Any]]:
+        everything = self._batches_of(epoch)
+        mine = share_of_rank(len(everything), self.rank, self.world)[start:]
+        loading = self.config.loading
+        workers = loading.num_workers if loading.num_workers is not None else default_workers()
+        workers = min(workers, len(mine))
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=[everything[number].tolist() for number in mine],
+            collate_fn=self.collator,
+            num_workers=workers,
+            prefetch_factor=loading.prefetch_factor if workers else None,
+            pin_memory=loading.pin_memory and torch.cuda.is_available(),
+        )
+        for batch in loader:
+            self._seen += len(batch["labels"]) + len(batch["rejected"])
+            self.rejected.add(batch["rejected"], self._seen)
+            if self.live_teacher is not None and "input_ids" in batch:
+                batch["teacher"] = self.live_teacher(batch)
+            yield batch
+
+    def end_epoch(self, epoch: int) -> dict[str, float]:
+        if isinstance(self.dataset, EpochSamplingDataset):
+            return {"coverage": self.dataset.coverage(epoch + 1)}
+        return {}
+
+
+def validation_batches(
+    dataset: AssertionDataset, batch_size: int, rejected: RejectedRows, *, rank: int = 0, world: int = 1
+) -> Callable[[], Iterator[dict[str, Any]]]:
+    """A function that yields this process's share of all rows, longest first, the same at every call."""
+    order = np.argsort(-dataset.byte_lengths(), kind="stable")
+    chunks = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)][rank::world]
+    collator = Collator(dataset.tokenizer.pad_token_id, dataset.shared)
+
+    def batches() -> Iterator[dict[str, Any]]:
+        for chunk in chunks:
+            batch = collator([dataset[row] for row in chunk])
+            rejected.add(batch["rejected"], len(dataset))
+            if "input_ids" in batch:
+                yield batch
+
+    return batches

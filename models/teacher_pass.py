@@ -1,0 +1,96 @@
+"""The teacher-forced pass: what a model says at every target position, encoded on its own device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from models.teacher_signal import DenseSignal, TeacherSignal
+from utils.compress import TAIL_GRID, DenseRows, HiddenRows, Rows, TopKRows
+from utils.engine import shift_right, to_device
+from utils.errors import UserError
+
+
+class TeacherPass:
+    """Runs the model's own forward on batches and gives its logits at the target positions.
+
+    The logits come from the forward itself, never from a head applied by hand, so T5's scaling of tied embeddings is
+    in them; the hidden state is caught at the head's own input.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model.eval()
+        head = model.get_output_embeddings()
+        if head is None:
+            raise UserError("--teacher_encoding hidden: the model has no output head; use topk")
+        self.head = head
+        self._hidden: Tensor | None = None
+        head.register_forward_pre_hook(self._catch)
+        self.checked = False
+
+    def _catch(self, module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._hidden = inputs[0]
+
+    @torch.inference_mode()
+    def __call__(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """logits [N, V] and hidden [N, d] at the N target positions, row-major."""
+        device = next(self.model.parameters()).device
+        batch = to_device({k: batch[k] for k in ("input_ids", "attention_mask", "labels")}, device)
+        logits = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            decoder_input_ids=shift_right(self.model, batch["labels"]),
+        ).logits
+        target = batch["labels"] != -100
+        assert self._hidden is not None
+        return logits[target].float(), self._hidden[target].float()
+
+    def check_head(self, logits: Tensor, hidden: Tensor) -> None:
+        """Refuse a model whose logits are more than head times hidden state: its encoding would not be exact."""
+        product = hidden @ self.head.weight.float().T
+        if getattr(self.head, "bias", None) is not None:
+            product = product + self.head.bias.float()
+        if not torch.allclose(product, logits, rtol=1e-3, atol=1e-2 * float(logits.abs().max())):
+            raise UserError("--teacher_encoding hidden: this model's logits are not head x hidden state; use topk")
+        if getattr(self.head, "bias", None) is not None and bool(self.head.bias.any()):
+            raise UserError("--teacher_encoding hidden: this model's output head has a bias; use topk")
+
+
+@torch.inference_mode()
+def encode_topk(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """ids [N, k], logits [N, k] relative to the largest, tail log-mass [N, G] at TAIL_GRID; on the logits' device."""
+    k = min(k, logits.shape[1])
+    values, ids = logits.topk(k, dim=1)
+    top = values[:, :1]
+    tail = (logits - top).scatter(1, ids, -torch.inf)
+    mass = torch.stack([torch.logsumexp(tail * float(b), dim=1) for b in TAIL_GRID], dim=1)
+    return ids, values - top, mass
+
+
+def split_rows(encoding: str, logits: Tensor, hidden: Tensor, counts: list[int], k: int) -> list[Rows]:
+    """The teacher's rows of each sample: ``counts`` target positions each, in order."""
+    rows: list[Rows] = []
+    if encoding == "topk":
+        ids, values, mass = (part.cpu().split(counts) for part in encode_topk(logits, k))
+        for i, v, m in zip(ids, values, mass, strict=True):
+            rows.append(TopKRows(i.numpy(), v.numpy(), m.numpy(), logits.shape[1]))
+    elif encoding == "hidden":
+        rows.extend(HiddenRows(part.numpy()) for part in hidden.cpu().split(counts))
+    else:
+        rows.extend(DenseRows(part.numpy()) for part in logits.cpu().split(counts))
+    return rows
+
+
+class LiveTeacher:
+    """A teacher that is asked during training instead of beforehand."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.forward = TeacherPass(model)
+
+    def __call__(self, batch: dict[str, Any]) -> TeacherSignal:
+        """The dense signal of a batch, on the teacher's device."""
+        logits, _ = self.forward(batch)
+        return DenseSignal(logits.clone())
