@@ -107,6 +107,7 @@ def default_summary(score: float) -> dict[str, Any]:
         "teacher": {"exact_match": metric(0.75), "code_quality_score": metric(0.82)},
         "student": {"exact_match": metric(0.8 * score), "code_quality_score": metric(score), "pass_rate": metric(None),
                     "knowledge_retention_score": metric(0.9 * score)},
-        "baselines": {"no_teacher": {"exact_match": metric(0.4), "code_quality_score": metric(0.55)}},
-        "comparison": {}, "run": {"train_seconds": 60.0},
+        "baselines": {"no_teacher": {"exact_match": metric(0.4), "code_quality_score": metric(0.55)},
+                      "retrieval": {"exact_match": metric(None), "code_quality_score": metric(None)}},
+        "comparison": {}, "run": {"systems": {"no_teacher": {"title": "student without a teacher"}}},
     }

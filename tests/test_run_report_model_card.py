@@ -27,10 +27,10 @@ def test_card_names_data_losses_scores_and_origin(card):
     assert card.startswith("---\nlibrary_name: transformers\nbase_model: Salesforce/codet5p-220m\n")
     for fact in ("1,000 samples, drawn anew each epoch", "`train.jsonl`", "800 in 50 steps", "Jensen-Shannon",
                  "0.6", "0.532 (0.502 to 0.562)", "| `pass_rate` | not computed: no JDK |", "on 200 samples",
-                 "0123456789abcdef", "torch 2.0", "seed 0", "no teacher"):
+                 "0123456789abcdef", "torch 2.0", "seed 0", "student without a teacher"):
         assert fact in card, fact
     assert re.search(r"\| jsd \| .* \| 0\.69\d* → 0\.35 \|", card)
-    assert "/home/somebody" not in card
+    assert "/home/somebody" not in card and "retrieval" not in card  # that baseline was not judged
 
 
 def test_a_folder_is_not_published_as_base_model(tmp_path):

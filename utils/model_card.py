@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from utils.atomic_io import atomic_writer
 from utils.html_page import format_number, interval
@@ -128,10 +127,8 @@ def _losses(data: RunData) -> str:
 
 
 def _scores(data: RunData, role: str) -> str:
-    systems: dict[str, dict[str, Any]] = {role: data.summary.get(role) or {}}
-    if role == "student":
-        systems |= {"teacher": data.summary.get("teacher") or {}, **(data.summary.get("baselines") or {})}
-    systems = {who: metrics for who, metrics in systems.items() if metrics}
+    systems = {who: metrics for who, metrics in data.systems().items() if role == "student" or who == role}
+    systems = dict(sorted(systems.items(), key=lambda pair: pair[0] != role))
     if not systems:
         return "Not evaluated yet."
     names = [n for n in (*METRICS, "compile_rate", "pass_rate", "nontrivial_rate")
@@ -140,7 +137,7 @@ def _scores(data: RunData, role: str) -> str:
     counts = {metric["n"] for metrics in systems.values() for metric in metrics.values()
               if isinstance(metric, dict) and metric.get("n")}
     on = f" on {max(counts):,} samples" if counts else ""
-    return _table(["metric", *(who.replace("_", " ") for who in systems)], rows) + (
+    return _table(["metric", *systems], rows) + (
         f"\n\nIn brackets: 95 % intervals{on}.")
 
 

@@ -117,7 +117,7 @@ def compare(folders: Iterable[str | Path], metric: str | None = None) -> Compari
             for group in same:
                 group.label = f"{label} [{group.runs[0].name}]"
     notes += _version_notes(runs)
-    notes += [f"{run.name} has no final evaluation" for run in runs if not run.summary.get("student")]
+    notes += [f"{run.name} has no final evaluation" for run in runs if "student" not in run.systems()]
     found.sort(key=lambda g: -g.scores[metric].value if metric in g.scores else math.inf)
     return Comparison(found, metric, known, differing, notes)
 

@@ -36,6 +36,16 @@ class RunData:
     def components(self) -> list[str]:
         return components_of(self.steps)
 
+    def systems(self) -> dict[str, dict[str, Any]]:
+        """Title -> metrics of every system that was judged: teacher, student, baselines."""
+        facts = self.summary.get("run", {}).get("systems", {})
+        named = {who: self.summary.get(who) for who in ("teacher", "student")} | (self.summary.get("baselines") or {})
+        return {
+            facts.get(who, {}).get("title") or who.replace("_", " "): metrics
+            for who, metrics in named.items()
+            if metrics and any((metric or {}).get("value") is not None for metric in metrics.values())
+        }
+
     def rows(self, kind: str) -> Columns:
         """The rows of training_metrics.csv of one kind."""
         if not self.training:

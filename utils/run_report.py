@@ -202,8 +202,8 @@ def _drove(data: RunData, scaling: LossScaling | None, problem: str) -> str:
             for w in windows]
     figures = [stacked_bars(f"Share of the {scaling.basis}", rows, names)]
     if scaling.basis == "gradient":
-        norms = {n: f"grad_norm_{n}" for n in names}
-        figures.append(_chart("Gradient norm per component, unweighted", data.steps, norms))
+        columns = {n: f"grad_norm_{n}" for n in names}
+        figures.append(_chart("Gradient norm per component, unweighted", data.steps, columns))
     body += grid(*figures)
     headers = ["component", "first third", "last third", "weight", "balancing weight", "verdict"]
     body += table(headers, [
@@ -240,9 +240,7 @@ def _longer(data: RunData, view: Outlook) -> str:
 
 
 def _scores(data: RunData) -> str:
-    scored = {"teacher": data.summary.get("teacher"), "student": data.summary.get("student"),
-              **(data.summary.get("baselines") or {})}
-    scored = {who.replace("_", " "): metrics for who, metrics in scored.items() if metrics}
+    scored = data.systems()
     if not scored:
         return paragraph("This run has not been evaluated yet (evaluation/evaluate_assertions.py).")
     names = [n for n in (*METRICS, "compile_rate", "pass_rate", "nontrivial_rate")
