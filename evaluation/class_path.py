@@ -234,7 +234,8 @@ def _compile(
     errors = _javac(groups["main"], target / "main", class_path, encoding, jdk)
     if errors:
         raise UserError(_does_not_compile(project, errors))
-    remaining, left_out = groups["test"], []
+    remaining = groups["test"]
+    left_out: list[str] = []
     for _ in range(MAX_ROUNDS):  # what needs a file that does not compile does not compile either
         errors = _javac(remaining, target / "test", (target / "main", *class_path), encoding, jdk)
         bad = {path for path, _, _ in errors}

@@ -43,7 +43,8 @@ class Outcome:
 
     ``status``: passed, failed, skipped (by an assumption), timeout, died (the JVM ended), compile error, or dropped:
     the control shows that the test cannot tell, and ``compiled``, ``passed`` and ``nontrivial`` are None.
-    ``nontrivial`` is None, too, where mutants were not asked for or none of the focal method's compiles.
+    ``nontrivial`` is None, too, where mutants were not asked for or none of the focal method's compiles; it is False
+    where the prediction does not pass.
     ``imports``: assertion methods of the framework that were imported for it. ``seconds``: the run on unchanged code.
     """
 
@@ -238,14 +239,15 @@ class ProjectExecutor:
             return Outcome(DROPPED, problem)
         if statement is None:
             statement = file.source[slice(*file.span)].decode()
+        no = False if self.nontrivial else None
         if not empty and not is_valid_java(statement):
-            return Outcome("compile error", "not a Java statement", False, False, False)
+            return Outcome("compile error", "not a Java statement", False, False, no)
         spliced, imports, classes, error = self._compile(worker, task, file, statement)
         if classes is None:
-            return Outcome("compile error", error, False, False, False, imports=tuple(imports))
+            return Outcome("compile error", error, False, False, no, imports=tuple(imports))
         run = self._run(worker, task, classes)
         if run.status != "passed":
-            return Outcome(run.status, run.reason, True, False, False, run.seconds, tuple(imports))
+            return Outcome(run.status, run.reason, True, False, no, run.seconds, tuple(imports))
         if not self.nontrivial:
             return Outcome("passed", "", True, True, None, run.seconds, tuple(imports))
         limit = max(MIN_MUTANT_SECONDS, MUTANT_SLOWNESS * max(usual_seconds, run.seconds))
@@ -295,10 +297,10 @@ class ProjectExecutor:
             return self._controls.setdefault(key, verdict)
 
     def _control_runs(self, worker: _Worker, task: Task) -> tuple[str, float]:
+        if not worker.service.can_run(ADAPTERS[task["framework"]]):
+            return f"no {task['framework']} on the class path", 0.0
         path = self.project / task["test_file"]
         compiled = worker.service.compile({path.name: as_utf8(path.read_bytes())[0].decode()})
-        if ADAPTERS[task["framework"]] not in worker.service.adapters:
-            return f"no {task['framework']} on the class path", 0.0
         if compiled.classes is None:
             return "test file does not compile", 0.0
         runs = [self._run(worker, task, compiled.classes)]
@@ -451,5 +453,3 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     summary["no_mutants"] = sum(outcome.passed is True and outcome.nontrivial is None for outcome in stable)
     summary["imports_added"] = sum(bool(outcome.imports) for outcome in stable)
     return summary
-
-

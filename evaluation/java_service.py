@@ -143,7 +143,7 @@ class JavaService:
         self.memory_mb, self.jvm_args = memory_mb, tuple(jvm_args)
         self.starts = 0
         self.guarded = False
-        self.adapters: frozenset[str] = frozenset()
+        self._adapters: dict[str, list[bytes] | None] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._stderr: deque[str] = deque(maxlen=20)
@@ -186,6 +186,11 @@ class JavaService:
         if dirty == b"true":
             self.close()
         return TestRun(status.decode(), reason.decode(), frozenset(map(int, lines.split())), int(nanos) / 1e9)
+
+    def can_run(self, adapter: str) -> bool:
+        """Whether the class path holds the JUnit that an adapter is for."""
+        self.start()
+        return self._adapters.get(adapter) is not None
 
     def start(self) -> None:
         """Start the JVM if it does not run."""
@@ -251,14 +256,22 @@ class JavaService:
             if self._read(length) != token.encode():
                 raise UserError("something else than the JVM connected to the execution port; run again")
             setup = ["\n".join(map(str, self.folders)), "\n".join(map(str, self.jars))]
+            (guarded,) = self._exchange([item.encode() for item in setup])
+            self.guarded = guarded == b"true"
             for path in sorted((SOURCES / "adapters").glob("*.java")):
-                setup += [path.name, path.read_text(encoding="utf-8")]
-            guarded, *adapters = self._exchange([item.encode() for item in setup])
+                self._send_adapter(path)
         except (OSError, struct.error):
             self.close()
             raise UserError(f"the JVM of {self.jdk.home} does not start: {self._last_words()}") from None
-        self.guarded = guarded == b"true"
-        self.adapters = frozenset(item.decode() for item in adapters)
+
+    def _send_adapter(self, path: Path) -> None:
+        """Compile what runs one kind of JUnit; where that is not on the class path, it does not compile."""
+        if path.stem not in self._adapters:
+            status, *reply = self._exchange([b"compile", path.name.encode(), path.read_bytes()])
+            self._adapters[path.stem] = reply if status == b"ok" else None
+        classes = self._adapters[path.stem]
+        if classes is not None:
+            self._exchange([b"adapter", path.stem.encode(), *classes])
 
     def _drain(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None

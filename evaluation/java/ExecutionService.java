@@ -23,8 +23,9 @@ import java.util.TimeZone;
  *
  * <p>A message is an int (how many fields) and then, for each field, an int (its length) and its bytes; text is UTF-8.
  * {@code compile, (file, source)*} is answered by {@code ok, (class, bytes)*} or {@code error, message};
+ * {@code adapter, class, (class, bytes)*} by nothing;
  * {@code run, adapter, class, method, milliseconds, (class, bytes)*} by {@code status, reason, lines, dirty, nanos}.
- * Nothing is kept from one message to the next, so a JVM that was killed can be replaced by a new one at any time.
+ * Nothing but the adapters is kept from one message to the next, so a JVM that was killed can be replaced by a new one at any time.
  */
 public final class ExecutionService {
     private static final int MAX_TEXT = 500;
@@ -42,7 +43,7 @@ public final class ExecutionService {
         this.runner = runner;
     }
 
-    /** Arguments: port, token, scratch folder; the first message names folders, jars and the adapters' sources. */
+    /** Arguments: port, token, scratch folder; the first message names folders and jars. */
     public static void main(String[] args) throws Exception {
         Socket socket = new Socket(InetAddress.getLoopbackAddress(), Integer.parseInt(args[0]));
         socket.setTcpNoDelay(true);
@@ -55,17 +56,7 @@ public final class ExecutionService {
             List<Path> jars = paths(setup.get(1));
             MemoryCompiler compiler = new MemoryCompiler(folders, jars);
             TestRunner runner = new TestRunner(folders, jars);
-            List<byte[]> ready = new ArrayList<>();
-            for (int i = 2; i + 1 < setup.size(); i += 2) {
-                MemoryCompiler.Result adapter = compiler.compile(Map.of(text(setup.get(i)), text(setup.get(i + 1))));
-                if (adapter.error == null) { // else this JUnit is not on the class path
-                    String name = text(setup.get(i)).replace(".java", "");
-                    runner.addAdapter(name, adapter.classes);
-                    ready.add(bytes(name));
-                }
-            }
-            ready.add(0, bytes(String.valueOf(Guard.install(Path.of(args[2])))));
-            write(reply, ready);
+            write(reply, List.of(bytes(String.valueOf(Guard.install(Path.of(args[2]))))));
             new ExecutionService(socket, compiler, runner).serve();
         } catch (Throwable error) {
             error.printStackTrace();
@@ -73,7 +64,7 @@ public final class ExecutionService {
         }
     }
 
-    private void serve() throws IOException {
+    private void serve() throws IOException, ReflectiveOperationException {
         PrintStream nowhere = new PrintStream(OutputStream.nullOutputStream());
         Properties properties = (Properties) System.getProperties().clone();
         Locale locale = Locale.getDefault();
@@ -87,7 +78,17 @@ public final class ExecutionService {
             Locale.setDefault(locale);
             TimeZone.setDefault(zone);
             List<byte[]> request = read(in);
-            write(out, text(request.get(0)).equals("compile") ? compile(request) : run(request));
+            switch (text(request.get(0))) {
+                case "compile":
+                    write(out, compile(request));
+                    break;
+                case "adapter":
+                    runner.addAdapter(text(request.get(1)), classes(request, 2));
+                    write(out, List.of());
+                    break;
+                default:
+                    write(out, run(request));
+            }
         }
     }
 
@@ -112,17 +113,21 @@ public final class ExecutionService {
     }
 
     private List<byte[]> run(List<byte[]> request) {
-        Map<String, byte[]> classes = new LinkedHashMap<>();
-        for (int i = 5; i + 1 < request.size(); i += 2) {
-            classes.put(text(request.get(i)), request.get(i + 1));
-        }
         long start = System.nanoTime();
         TestRunner.Result result = runner.run(
                 text(request.get(1)), text(request.get(2)), text(request.get(3)),
-                Long.parseLong(text(request.get(4))), classes);
+                Long.parseLong(text(request.get(4))), classes(request, 5));
         return List.of(
                 bytes(result.status), bytes(result.reason), bytes(result.lines), bytes(String.valueOf(result.dirty)),
                 bytes(String.valueOf(System.nanoTime() - start)));
+    }
+
+    private static Map<String, byte[]> classes(List<byte[]> request, int first) {
+        Map<String, byte[]> classes = new LinkedHashMap<>();
+        for (int i = first; i + 1 < request.size(); i += 2) {
+            classes.put(text(request.get(i)), request.get(i + 1));
+        }
+        return classes;
     }
 
     /** One line for a person: the error, its message and what caused it. */
