@@ -65,7 +65,7 @@ def untokenise(text: str) -> str:
             token in (")", "]", ",", ";", ".")
             or last in ("(", "[", ".", "!")
             or (token == "(" and word and last not in KEYWORDS_BEFORE_PARENTHESIS)
-            or (token == "[" and (word or last == "]"))
+            or (token == "[" and (word or last in ("]", ")")))
             or not result
         )
         result += ("" if glued else " ") + (token.replace("<sp>", " ") if token[0] in "\"'" else token)
