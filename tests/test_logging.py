@@ -300,6 +300,27 @@ def test_plain_lines_are_greppable_and_the_log_has_timestamps(tmp_path, capsys):
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING) ", line) for line in lines)
 
 
+def test_time_and_memory_are_estimated_after_a_few_steps(tmp_path, capsys):
+    logger = quiet(tmp_path, console=True)
+    logger.start_progress(105, initial=100)
+    for step, seconds in enumerate((9.0, 0.5, 0.5, 0.5, 0.5, 0.5), 1):
+        logger.step({"step": step, "seconds": seconds, "memory_mb": 2048})
+    logger.close()
+    assert capsys.readouterr().out == "0.5 s a step: about 50 s to go, 2.0 GiB in use\n"
+
+
+def test_a_dry_run_says_everything_and_writes_nothing(tmp_path, capsys):
+    logger = quiet(tmp_path / "run", console=True, tensorboard=True, files=False)
+    logger.info("hello")
+    logger.warning("careful")
+    logger.step({"step": 1, "loss_total": 1.0})
+    logger.training({"kind": "step", "step": 1})
+    logger.scalars("Loss", {"total": 1.0}, 1)
+    logger.export_json()
+    logger.close()
+    assert capsys.readouterr() == ("hello\n", "warning: careful\n") and not (tmp_path / "run").exists()
+
+
 def test_a_terminal_gets_a_bar_and_a_file_does_not(tmp_path):
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"

@@ -50,7 +50,7 @@ def test_a_healthy_run_is_not_warned_about():
     ({"weights": {"jsd": (1.0, 1.0), "semantic": (0.0, 0.0)}}, ["semantic", "--loss_weights"]),
     ({"warmup_steps": 900}, ["900", "790", "--warmup_steps"]),
     ({"total_steps": 12, "warmup_steps": 1}, ["only 12"]),
-    ({"rejected": {"missing focal method": 7, "not valid JSON": 2}}, ["9 of 20009", "missing focal method"]),
+    ({"rejected": {"missing focal method": 7, "not valid JSON": 2}}, ["9 of the rows", "missing focal method"]),
 ])
 def test_each_fault_is_named_with_what_to_do(changes, words):
     warnings = warnings_that_matter({**HEALTHY, **changes})

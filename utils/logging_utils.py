@@ -8,16 +8,20 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from utils.csv_log import AppendFile, CsvLog, read_csv
 from utils.html_page import format_seconds
+from utils.start_screen import estimate
 from utils.tensorboard_log import TensorBoardLog
 
 STEP_FILE = "step_metrics.csv"
 TRAINING_FILE = "training_metrics.csv"
 SAMPLES_FILE = "sample_predictions.jsonl"
 LOG_FILE = "distillation_log.txt"
+
+ESTIMATE_AFTER = 5  # steps: the first ones are slower than the rest, their median is not
 
 METRICS = (
     "exact_match", "exact_match_strict", "f1", "precision", "recall", "bleu", "codebleu", "pans", "ast_validity",
@@ -57,15 +61,17 @@ class DistillationLogger:
     """
 
     def __init__(self, output_dir: str | Path, *, tensorboard: bool = True, console: bool = True,
-                 main_process: bool = True) -> None:
+                 main_process: bool = True, files: bool = True) -> None:
+        """``files=False``: say everything, write nothing (a dry run)."""
         self.folder = Path(output_dir)
-        self._main = main_process
+        self._main = main_process and files
         self._console = console and main_process
         self._bar: Any = None
         self._total = 0
         self._last_step: dict[str, Any] = {}
         self._progress_from = (0, 0.0)
-        self._use_tensorboard = tensorboard and main_process
+        self._first_seconds: list[float] = []
+        self._use_tensorboard = tensorboard and self._main
         self._tensorboard: TensorBoardLog | None = None
         self._purge_step = 0
         self._log = AppendFile(self.folder / LOG_FILE, self._warn_console, keep=True)
@@ -84,9 +90,8 @@ class DistillationLogger:
         self._say("WARNING", text, sys.stderr)
 
     def _say(self, level: str, text: str, stream: Any) -> None:
-        if not self._main:
-            return
-        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {level} {text}\n".encode(), flush=True)
+        if self._main:
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {level} {text}\n".encode(), flush=True)
         if self._console:
             self._print(text if level == "INFO" else f"warning: {text}", stream)
 
@@ -111,6 +116,7 @@ class DistillationLogger:
         self.end_progress()
         self._total = total
         self._progress_from = (initial, time.monotonic())
+        self._first_seconds = []
         if self._console and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -157,6 +163,11 @@ class DistillationLogger:
         self._last_step = dict(row)
         if self._bar is not None:
             self._bar.update(row.get("step", self._bar.n + 1) - self._bar.n)
+        if self._total and len(self._first_seconds) < ESTIMATE_AFTER and row.get("seconds") is not None:
+            self._first_seconds.append(row["seconds"])
+            if len(self._first_seconds) == ESTIMATE_AFTER:
+                left = self._total - row.get("step", 0)
+                self.info(estimate(median(self._first_seconds), left, row.get("memory_mb")))
 
     def training(self, row: Mapping[str, Any]) -> None:
         """A row of training_metrics.csv, of ``kind`` "step" (a logging interval), "epoch" or "validation"."""

@@ -20,7 +20,7 @@ class RunFacts(TypedDict, total=False):
     train_rows: int
     val_rows: int
     samples_per_epoch: int
-    rejected: dict[str, int]  # reason -> rows
+    rejected: dict[str, int]  # reason -> rows, of those looked at before the start
     input_lengths: tuple[float, float, float]
     target_lengths: tuple[float, float, float]
     max_input_len: int
@@ -103,10 +103,11 @@ def warnings_that_matter(facts: RunFacts) -> list[str]:
     elif 0 < steps < 100:
         found.append(f"only {steps} optimiser steps: too few to learn much; more data, more --epochs, "
                      "or a smaller --gradient_accumulation_steps")
-    rejected, rows = sum(facts.get("rejected", {}).values()), facts.get("train_rows", 0)
+    rejected = facts.get("rejected", {})
     if rejected:
-        worst = max(facts["rejected"], key=lambda reason: facts["rejected"][reason])
-        found.append(f"{rejected} of {rejected + rows} rows cannot be used, most often: {worst}; see rejected.jsonl")
+        worst = max(rejected, key=lambda reason: rejected[reason])
+        found.append(f"{sum(rejected.values())} of the rows looked at cannot be used, most often: {worst}; they are "
+                     "skipped and counted in rejected.jsonl (--strict: an error)")
     return found
 
 
