@@ -166,10 +166,6 @@ class LossConfig:
 @dataclass
 class SemanticConfig:
     _argument_group_name = "semantic"
-    embedding_model: str = arg(
-        "embaas/codesearchnet-minilm-l6",
-        "text encoder of the semantic loss and metric: a sentence-transformers name or folder, or embedded:minilm",
-    )
     semantic_loss_scale: float = arg(5.0, "beta of the semantic loss", above=0.0)
     semantic_temperature: float = arg(1.0, "softmax temperature of the soft tokens", above=0.0)
     bridge_fit_steps: int = arg(300, "optimiser steps that fit the vocabulary bridge", low=0)
@@ -209,6 +205,10 @@ class ValidationConfig:
     early_stopping_min_delta: float = arg(0.0, "smallest change that counts as an improvement", low=0.0)
     use_enhanced_metrics: bool = arg(
         False, "the full metric set at each validation; else loss, exact match and F1 only"
+    )
+    embedding_model: str = arg(
+        "embaas/codesearchnet-minilm-l6",
+        "text encoder of the semantic metric and loss: a sentence-transformers name or folder, or embedded:minilm",
     )
     num_beams: int = arg(1, "beams of generated predictions; 1: greedy", low=1, high=64)
     final_evaluation: bool = arg(True, "evaluate the best model at the end and write predictions and metrics")

@@ -30,7 +30,7 @@ from data.tokenization import labels_hash, tokenizer_fingerprint
 from evaluation.generation import generate_predictions
 from models.teacher_pass import TeacherPass, split_rows
 from utils.atomic_io import atomic_writer, fsync_directory, write_json
-from utils.compress import CompressionError, Rows, pack
+from utils.compress import try_pack
 from utils.errors import UserError
 
 CHUNK = 256
@@ -166,7 +166,7 @@ class DistillationWriter:
                 logit_sum += logits.double().sum(0).cpu().numpy()
                 note.tokens += len(logits)
             for item, row in zip(batch_items, rows, strict=True):
-                packed[item.row_id] = pool.submit(_pack, row, self.settings.bits)
+                packed[item.row_id] = pool.submit(try_pack, row, self.settings.bits)
         predictions = generate_predictions(
             self.model, self.tokenizer, [item.input_ids for item in items], batch_size=self.settings.batch_size,
             max_output_len=self.dataset.max_output_len, num_beams=self.settings.num_beams,
@@ -276,13 +276,6 @@ def _merged_lines(parts: list[Path]) -> Iterator[bytes]:
     finally:
         for handle in handles:
             handle.close()
-
-
-def _pack(rows: Rows, bits: int) -> tuple[str, str]:
-    try:
-        return pack(rows, bits), ""
-    except CompressionError as error:
-        return "", str(error)
 
 
 class _Done:

@@ -22,10 +22,15 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from transformers.utils import logging as transformers_logging
+
 from data.readers import PLACEHOLDER
 from utils.atomic_io import atomic_directory
 from utils.cache import cache_dir
 from utils.errors import UserError
+
+# Their bars for millisecond reads and writes would break the training's own.
+transformers_logging.disable_progress_bar()
 
 SCRATCH_PREFIX = "scratch:"
 # d_model, d_ff, heads, encoder layers, decoder layers, vocabulary. base has the shape of t5-small.

@@ -220,6 +220,14 @@ def pack(rows: Rows, bits: int = 16) -> str:
     return base64.b64encode(lz4.frame.compress(raw, store_size=True)).decode("ascii")
 
 
+def try_pack(rows: Rows, bits: int) -> tuple[str, str]:
+    """``pack``'s text and an empty string, or an empty string and why the rows cannot be stored; for workers."""
+    try:
+        return pack(rows, bits), ""
+    except CompressionError as error:
+        return "", str(error)
+
+
 class _Reader:
     """Arrays one after the other from a buffer whose size was checked."""
 

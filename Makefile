@@ -1,0 +1,36 @@
+# Everything a newcomer needs: install, demo, test, lint, bench, soak.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: install demo test lint bench soak system-packages clean-demo
+
+install: $(STAMP)
+
+$(STAMP): requirements.txt requirements-dev.txt constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-dev.txt -c constraints.txt
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python scripts/demo.py
+
+# A JDK, JUnit and Slurm: what the tests of execution and of the job scripts need beside Python.
+system-packages:
+	bash scripts/install_test_packages.sh
+
+test: $(STAMP) system-packages
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy knowledge_distillation.py train_codet5_assertions.py config data models evaluation utils
+
+bench: $(STAMP)
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+soak: $(STAMP) system-packages
+	$(BIN)/python -m pytest -q

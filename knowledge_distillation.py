@@ -1,0 +1,181 @@
+#!/usr/bin/env python
+"""Train a student on the knowledge of a teacher: parse, build, run, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError, run_main
+from utils.seeding import fix_hash_seed
+
+DESCRIPTION = "Train a small model to write the assertion that a Java test lacks, from a teacher's knowledge."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The whole road of a student; returns the exit code (85: stopped by a signal, continue with --resume)."""
+    from config.command_line import parse_config
+    from config.defaults import STUDENT_CATEGORIES
+
+    config = parse_config(STUDENT_CATEGORIES, argv, description=DESCRIPTION)
+    train, validation = data_files(config)
+
+    from utils.training_run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
+
+    run = open_run(config, "knowledge_distillation.py")
+    tokenizer, model = student(config, train)
+    live = live_teacher(config, run, tokenizer, model)
+    train_set, validation_set = open_datasets(
+        run, tokenizer, model.config.vocab_size, teacher=live is None, train=train, validation=validation
+    )
+    has_teacher = live is not None or (train_set.has_teacher and validation_set.has_teacher)
+    loss, alpha, encoder, critical = student_loss(config, run, tokenizer, model, train_set, has_teacher)
+    engine = build_engine(
+        run, model, tokenizer, loss, train_set, validation_set,
+        alpha=alpha, encoder=encoder, critical=critical, live_teacher=live,
+    )  # fmt: skip
+    header = train_set.header
+    announce(
+        run, engine, train_set, validation_set,
+        teacher=config.distillation.teacher_model or (header.teacher if header else None),
+        teacher_parameters=header.teacher_parameters if header else None,
+        **schedule_facts(config, loss),
+    )  # fmt: skip
+    if config.output.dry_run:
+        return dry_run(run, engine)
+    code = engine.run()
+    if code:
+        run.logger.close()
+        return code
+    finish_model(run, engine, tokenizer)
+    return finish(config, run, validation)
+
+
+def data_files(config: Any) -> tuple[Path, Path]:
+    """The two data files; UserError where one is missing or both are the same."""
+    from data.dataset import HOW_TO_MAKE
+    from data.readers import require_file
+
+    train = require_file(config.data.train_data_path, "--train_data_path", HOW_TO_MAKE)
+    validation = require_file(config.data.val_data_path, "--val_data_path", HOW_TO_MAKE)
+    if train.resolve() == validation.resolve():
+        raise UserError(f"--val_data_path: {validation} is the training data too; validate on other rows")
+    return train, validation
+
+
+def student(config: Any, train: Path) -> tuple[Any, Any]:
+    """Tokenizer and model of the student: loaded, cut to fewer layers, or built here for the teacher's vocabulary."""
+    from data.distillation_file import read_header
+    from models.loading import build_scratch, copy_layers, is_scratch, load_model, load_tokenizer, scratch_size
+
+    settings, cut = config.model, config.student
+    if not is_scratch(settings.model_name):
+        model = load_model(settings.model_name, dropout_rate=settings.dropout_rate, attention=settings.attention)
+        if cut.student_encoder_layers or cut.student_decoder_layers:
+            model = copy_layers(model, cut.student_encoder_layers, cut.student_decoder_layers)
+        return load_tokenizer(settings.tokenizer_name or settings.model_name), model
+    if cut.student_encoder_layers or cut.student_decoder_layers:
+        raise UserError(f"--model_name {settings.model_name}: has no trained layers to copy; name a trained model")
+    size = scratch_size(settings.model_name)
+    header = read_header(train)
+    name = settings.tokenizer_name or config.distillation.teacher_model or (header.teacher if header else None)
+    if name is None:
+        raise UserError(f"--model_name {settings.model_name}: {train} names no teacher; give --tokenizer_name")
+    tokenizer = load_tokenizer(name, "--tokenizer_name")
+    model = build_scratch(
+        size, tokenizer, dropout_rate=settings.dropout_rate, attention=settings.attention, seed=config.hardware.seed
+    )
+    return tokenizer, model
+
+
+def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
+    """The teacher of --teacher_model, asked during training; None without the flag."""
+    name = config.distillation.teacher_model
+    if name is None:
+        return None
+    from data.tokenization import tokenizer_fingerprint
+    from models.loading import load_model, load_tokenizer
+    from models.teacher_pass import LiveTeacher
+
+    if tokenizer_fingerprint(load_tokenizer(name, "--teacher_model")) != tokenizer_fingerprint(tokenizer):
+        raise UserError(f"--teacher_model {name}: its tokenizer is another than the student's")
+    teacher = load_model(name, flag="--teacher_model", attention=config.model.attention)
+    if teacher.config.vocab_size != model.config.vocab_size:
+        raise UserError(
+            f"--teacher_model {name}: vocabulary of {teacher.config.vocab_size}, the student has {model.config.vocab_size}"
+        )
+    return LiveTeacher(teacher.to(run.accelerator.device))
+
+
+def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: Any, has_teacher: bool) -> tuple:
+    """The loss of --loss_function, alpha where the mode has one, the metric's encoder, and which ids are critical."""
+    from config.schedules import AlphaController
+    from models.encoders import resolve_encoder
+    from models.multi_component_loss import build_loss
+    from utils.token_weighting import map_critical_tokens
+
+    settings = config.loss
+    has_alpha = settings.loss_function != "multi_component"
+    if not has_alpha and "alpha" in config.given:
+        run.logger.warning("--alpha: the mode multi_component has no alpha; its weights come from --loss_weights")
+    alpha = None
+    if has_alpha:
+        d = config.distillation
+        alpha = AlphaController(
+            d.alpha, settings.enable_dynamic_weighting, minimum=d.alpha_min, drop=d.alpha_drop,
+            convergence=d.alpha_convergence,
+        )  # fmt: skip
+    loss = build_loss(config, tokenizer, model, train_set, has_teacher, run)
+    encoder = None
+    if config.validation.use_enhanced_metrics:
+        encoder = resolve_encoder(config.validation.embedding_model, run.accelerator.device)
+    mapped = map_critical_tokens(tokenizer)
+    return loss, alpha, encoder, mapped
+
+
+def schedule_facts(config: Any, loss: Any) -> dict[str, Any]:
+    """Weights and temperature at both ends, for the first screen."""
+    from models.multi_component_loss import LossProgress
+
+    start, end = (loss.weights(LossProgress(fraction, alpha=config.distillation.alpha)) for fraction in (0.0, 1.0))
+    return {
+        "weights": {name: (start[name], end[name]) for name in loss.components},
+        "temperature": (config.distillation.temperature, config.distillation.temperature_final),
+        "alpha": config.distillation.alpha if config.loss.loss_function != "multi_component" else None,
+    }
+
+
+def finish(config: Any, run: Any, validation: Path) -> int:
+    """Evaluation of the final model, report and model card; the main process alone."""
+    code = 0
+    if run.accelerator.is_main_process:
+        if config.validation.final_evaluation:
+            from evaluation.evaluate_assertions import main as evaluate
+
+            code = evaluate(
+                [
+                    "--teacher_data", str(validation), "--student_model_path", str(run.final_model),
+                    "--output_dir", str(run.folder), "--embedding_model", config.validation.embedding_model,
+                    "--device", str(run.accelerator.device), "--num_beams", str(config.validation.num_beams),
+                    "--max_input_len", str(config.data.max_input_len),
+                    "--max_output_len", str(config.data.max_output_len),
+                    *(["--student_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
+                    *(["--teacher_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
+                ]
+            ) or 0  # fmt: skip
+        run.logger.info(f"final model: {run.final_model}")
+        run.logger.close()
+        from utils.model_card import write_model_card
+        from utils.run_report import try_write_report
+
+        write_model_card(run.folder)
+        if config.output.run_report:
+            try_write_report(run.folder, run.logger.warning)
+            print(f"report: {run.folder / 'run_report.html'}")
+    run.accelerator.wait_for_everyone()
+    return code
+
+
+if __name__ == "__main__":
+    fix_hash_seed()
+    run_main(main)

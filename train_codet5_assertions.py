@@ -1,0 +1,178 @@
+#!/usr/bin/env python
+"""Fine-tune a teacher on assertions, then write what it knows: parse, build, train, distil."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError, run_main
+from utils.seeding import fix_hash_seed
+
+DESCRIPTION = "Fine-tune a CodeT5-family teacher to write assertions, and store its predictions and logits."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The whole road of a teacher; returns the exit code (85: stopped by a signal, continue with --resume)."""
+    from config.command_line import parse_config
+    from config.defaults import TEACHER_CATEGORIES, TEACHER_DEFAULTS
+
+    config = parse_config(TEACHER_CATEGORIES, argv, description=DESCRIPTION, defaults=TEACHER_DEFAULTS)
+
+    from models.multi_component_loss import MultiComponentLoss
+    from utils.training_run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
+
+    train, validation = data_files(config)
+    run = open_run(config, "train_codet5_assertions.py")
+    if config.teacher_data.data_path:
+        train, validation = split_file(config, run)
+    tokenizer, model = teacher(config, train)
+    train_set, validation_set = open_datasets(
+        run, tokenizer, model.config.vocab_size, teacher=False, train=train, validation=validation
+    )
+    loss = MultiComponentLoss(["ce"], lambda progress: {"ce": 1.0}, teacher_available=False)
+    engine = build_engine(run, model, tokenizer, loss, train_set, validation_set, encoder=encoder(config, run))
+    announce(run, engine, train_set, validation_set)
+    if config.output.dry_run:
+        return dry_run(run, engine)
+    code = engine.run()
+    if code:
+        run.logger.close()
+        return code
+    model = finish_model(run, engine, tokenizer)
+    if config.teacher_data.create_distillation_dataset:
+        code = distil(config, run, model, tokenizer, {"training": train, "validation": validation})
+    return code or finish(config, run)
+
+
+def data_files(config: Any) -> tuple[Path, Path]:
+    """The data files, which must exist; with --data_path both are that one file, which is split later."""
+    from data.readers import require_file
+
+    how = "make one with scripts/mine_assertions.py (README, 'The data')"
+    if config.teacher_data.data_path:
+        path = require_file(config.teacher_data.data_path, "--data_path", how)
+        return path, path
+    train = require_file(config.data.train_data_path, "--train_data_path", how)
+    validation = require_file(config.data.val_data_path, "--val_data_path", how)
+    if train.resolve() == validation.resolve():
+        raise UserError(f"--val_data_path: {validation} is the training data too; validate on other rows")
+    return train, validation
+
+
+def split_file(config: Any, run: Any) -> tuple[Path, Path]:
+    """Split --data_path by --validation_split and --seed, keeping each test class on one side."""
+    from data.file_split import split_rows
+
+    settings = config.teacher_data
+    train, validation = (run.folder / f"split_{part}.jsonl" for part in ("training", "validation"))
+    if run.accelerator.is_main_process and not (run.checkpoint and train.exists() and validation.exists()):
+        split_rows(settings.data_path, train, validation, settings.validation_split, config.hardware.seed)
+    run.accelerator.wait_for_everyone()
+    return train, validation
+
+
+def teacher(config: Any, train: Path) -> tuple[Any, Any]:
+    """Tokenizer and model of the teacher: loaded, or built here with a tokenizer trained on the training data."""
+    from data.readers import RowError, parse_json_line, parse_sample, read_rows
+    from models.loading import (
+        SCRATCH_SHAPES,
+        build_scratch,
+        is_scratch,
+        load_model,
+        load_tokenizer,
+        scratch_size,
+        train_tokenizer,
+    )
+
+    settings = config.model
+    if not is_scratch(settings.model_name):
+        model = load_model(settings.model_name, dropout_rate=settings.dropout_rate, attention=settings.attention)
+        return load_tokenizer(settings.tokenizer_name or settings.model_name), model
+    size = scratch_size(settings.model_name)
+
+    def texts():
+        for _, line in read_rows(train):
+            try:
+                sample = parse_sample(parse_json_line(line))
+            except RowError:
+                continue
+            yield from (sample.test, sample.focal, sample.target)
+
+    if settings.tokenizer_name:
+        tokenizer = load_tokenizer(settings.tokenizer_name, "--tokenizer_name")
+    else:
+        tokenizer = train_tokenizer(texts(), settings.scratch_vocab_size or SCRATCH_SHAPES[size][-1])
+    model = build_scratch(
+        size, tokenizer, dropout_rate=settings.dropout_rate, attention=settings.attention, seed=config.hardware.seed
+    )
+    return tokenizer, model
+
+
+def encoder(config: Any, run: Any) -> Any:
+    """The text encoder of the semantic metric, where validation reports it."""
+    if not config.validation.use_enhanced_metrics:
+        return None
+    from models.encoders import resolve_encoder
+
+    return resolve_encoder(config.validation.embedding_model, run.accelerator.device)
+
+
+def distil(config: Any, run: Any, model: Any, tokenizer: Any, files: dict[str, Path]) -> int:
+    """Write distillation_data_training.jsonl and ..._validation.jsonl; returns 85 where a signal asked for an end."""
+    from tqdm import tqdm
+
+    from data.dataset import AssertionDataset
+    from data.distillation_writer import DistillationWriter, WriterSettings
+    from utils.training_utils import REQUEUE_EXIT_CODE, StopSignal
+
+    settings, accelerator = config.teacher_data, run.accelerator
+    signal = StopSignal()
+    signal.install()
+    target = Path(settings.distillation_dir or run.folder)
+    for part, path in files.items():
+        dataset = AssertionDataset(
+            path, tokenizer, max_input_len=config.data.max_input_len, max_output_len=config.data.max_output_len,
+            max_samples=settings.max_distill_samples, vocab_size=model.config.vocab_size, teacher=False,
+        )  # fmt: skip
+        output = target / f"distillation_data_{part}.jsonl"
+        writer = DistillationWriter(
+            model, tokenizer, dataset, output,
+            WriterSettings(
+                teacher_name=str(run.final_model), encoding=settings.teacher_encoding, topk=settings.topk,
+                bits=settings.compression_bits, num_beams=config.validation.num_beams,
+                batch_size=settings.distill_batch_size or 4 * config.optimization.batch_size,
+                workers=settings.compression_workers, max_reject_rate=config.data.max_reject_rate,
+                strict=config.data.strict,
+            ),
+            rank=accelerator.process_index, world=accelerator.num_processes, wait=accelerator.wait_for_everyone,
+            stopped=lambda: signal.received is not None,
+        )  # fmt: skip
+        with tqdm(total=len(dataset), desc=output.name, unit="row", disable=not accelerator.is_main_process) as bar:
+            counts = writer.run(bar.update)
+        if counts is None:
+            run.logger.info(f"{signal.received}: stopped while writing {output}; continue with --resume auto")
+            return REQUEUE_EXIT_CODE
+        if accelerator.is_main_process:
+            run.logger.info(f"{output}: {counts['rows']} rows, {counts['bytes']:,} bytes, rejected {counts['rejected']}")
+    return 0
+
+
+def finish(config: Any, run: Any) -> int:
+    """Report and model card."""
+    if run.accelerator.is_main_process:
+        run.logger.info(f"final model: {run.final_model}")
+        run.logger.close()
+        from utils.model_card import write_model_card
+        from utils.run_report import try_write_report
+
+        write_model_card(run.folder, role="teacher")
+        if config.output.run_report:
+            try_write_report(run.folder, run.logger.warning)
+    run.accelerator.wait_for_everyone()
+    return 0
+
+
+if __name__ == "__main__":
+    fix_hash_seed()
+    run_main(main)

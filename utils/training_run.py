@@ -1,0 +1,253 @@
+"""What teacher and student runs have in common, from the parsed configuration to the finished folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from config.command_line import Config
+from data.dataset import AssertionDataset, EpochSamplingDataset, Rejected
+from data.training_data import JsonlTrainingData, RejectedRows, validation_batches
+from evaluation.validation import Validator
+from models.loading import load_model, parameter_count, save_model
+from models.multi_component_loss import MultiComponentLoss
+from utils.checkpoint import find_resume
+from utils.device import build_accelerator
+from utils.engine import TrainingEngine
+from utils.errors import UserError
+from utils.logging_utils import DistillationLogger
+from utils.run_folder import RUN_CONFIG, check_same_run, choose_folder, prepare_folder, write_run_config
+from utils.seeding import seed_everything
+from utils.start_screen import RunFacts, start_screen, warnings_that_matter
+
+LENGTH_PROBE = 200
+
+
+@dataclass
+class Run:
+    """An opened run: its folder, processes, log, and the checkpoint it continues from (None: a new one)."""
+
+    config: Config
+    folder: Path
+    accelerator: Accelerator
+    logger: DistillationLogger
+    checkpoint: Path | None
+
+    @property
+    def final_model(self) -> Path:
+        return self.folder / "final_model"
+
+
+def open_run(config: Config, script: str) -> Run:
+    """Choose device and folder, seed everything, find the checkpoint. Raises UserError in one line."""
+    hardware = config.hardware
+    if hardware.fsdp:
+        raise UserError("--fsdp: sharding the model over processes is not built yet; use DDP (torchrun without --fsdp)")
+    accelerator, notes = build_accelerator(
+        hardware.device, fp16=hardware.fp16, bf16=hardware.bf16, tf32=hardware.tf32, cpu_threads=hardware.cpu_threads
+    )
+    # The name holds the time: all processes take the main one's.
+    from accelerate.utils import broadcast_object_list
+
+    chosen: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            folder = choose_folder(config, config.model.model_name)
+            if not config.output.dry_run:
+                prepare_folder(folder, config.output.overwrite)
+            chosen = [str(folder)]
+        except UserError as error:
+            chosen = [error]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(chosen)
+    if isinstance(chosen[0], UserError):
+        raise chosen[0]
+    folder = Path(chosen[0])
+    seed_everything(hardware.seed, hardware.deterministic)
+    checkpoint = find_resume(config.output.resume, folder)
+    if checkpoint is not None:
+        stored = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        check_same_run(stored, config, accelerator.num_processes)
+    writes = accelerator.is_main_process and not config.output.dry_run
+    logger = DistillationLogger(
+        folder, tensorboard=config.output.tensorboard, console=True, main_process=writes
+    )
+    for note in notes:
+        logger.warning(note)
+    if writes and not (checkpoint and (folder / RUN_CONFIG).exists()):
+        write_run_config(folder, config, script)
+    return Run(config, folder, accelerator, logger, checkpoint)
+
+
+def open_datasets(
+    run: Run, tokenizer: Any, vocab_size: int, *, teacher: bool, train: str | Path, validation: str | Path
+) -> tuple[AssertionDataset, AssertionDataset]:
+    """Training and validation data, by the flags."""
+    config = run.config
+    common = {
+        "max_input_len": config.data.max_input_len,
+        "max_output_len": config.data.max_output_len,
+        "vocab_size": vocab_size,
+        "teacher": teacher,
+    }
+    if config.loading.enable_epoch_sampling:
+        train_set: AssertionDataset = EpochSamplingDataset(
+            train, tokenizer, samples_per_epoch=config.data.max_train_samples,
+            sampling_seed=config.loading.sampling_seed, **common,
+        )  # fmt: skip
+    else:
+        train_set = AssertionDataset(train, tokenizer, max_samples=config.data.max_train_samples, **common)
+    validation_set = AssertionDataset(
+        validation, tokenizer, max_samples=config.data.max_val_samples, flag="--val_data_path", **common
+    )
+    return train_set, validation_set
+
+
+def _lengths(dataset: AssertionDataset) -> tuple[dict[str, Any], dict[str, int]]:
+    """Lengths and truncation of a sample of rows, and why some of them are unusable."""
+    rows = np.linspace(0, len(dataset) - 1, min(LENGTH_PROBE, len(dataset))).astype(int)
+    items = [dataset[int(row)] for row in np.unique(rows)]
+    bad: dict[str, int] = {}
+    for item in items:
+        if isinstance(item, Rejected):
+            bad[item.reason] = bad.get(item.reason, 0) + 1
+    good = [item for item in items if not isinstance(item, Rejected)]
+    if not good:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in bad.items())
+        raise UserError(f"{dataset.path}: none of {len(items)} rows looked at can be used ({reasons})")
+    inputs = np.array([len(item.input_ids) for item in good])
+    targets = np.array([len(item.labels) for item in good])
+
+    def three(values: np.ndarray) -> tuple[float, float, float]:
+        return float(np.median(values)), float(np.percentile(values, 95)), float(values.max())
+
+    return {
+        "input_lengths": three(inputs),
+        "target_lengths": three(targets),
+        "truncated_inputs": float((inputs >= dataset.max_input_len).mean()),
+        "truncated_targets": float((targets >= dataset.max_output_len).mean()),
+    }, bad
+
+
+def announce(run: Run, engine: TrainingEngine, train_set: AssertionDataset, validation_set: AssertionDataset, **more: Any) -> None:
+    """The one screen at the start, and the warnings that matter."""
+    config = run.config
+    optim = config.optimization
+    lengths, bad = _lengths(train_set)
+    facts: RunFacts = {
+        "output_dir": str(run.folder),
+        "resumed_from": str(run.checkpoint) if run.checkpoint else None,
+        "train_rows": len(train_set),
+        "val_rows": len(validation_set),
+        "samples_per_epoch": len(train_set.rows_of_epoch(0)),
+        "max_input_len": config.data.max_input_len,
+        "max_output_len": config.data.max_output_len,
+        "student": config.model.model_name,
+        "student_parameters": parameter_count(engine.bare_model),
+        "batch_size": optim.batch_size,
+        "gradient_accumulation_steps": optim.gradient_accumulation_steps,
+        "processes": run.accelerator.num_processes,
+        "epochs": optim.epochs,
+        "total_steps": engine.total_steps,
+        "warmup_steps": engine.warmup_steps,
+        "lr": optim.lr,
+        "lr_end": optim.lr * optim.lr_floor_ratio,
+        "device": str(run.accelerator.device),
+        "precision": run.accelerator.mixed_precision.replace("no", "fp32"),
+        "seed": config.hardware.seed,
+        **lengths,
+        **more,
+    }
+    if bad:
+        facts["rejected"] = bad
+    run.logger.info(start_screen(facts))
+    for warning in warnings_that_matter(facts):
+        run.logger.warning(warning)
+
+
+def build_engine(
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: Any,
+    loss: MultiComponentLoss,
+    train_set: AssertionDataset,
+    validation_set: AssertionDataset,
+    *,
+    alpha: Any = None,
+    encoder: Any = None,
+    critical: torch.Tensor | None = None,
+    live_teacher: Callable | None = None,
+) -> TrainingEngine:
+    """The engine with its data and its validation, restored where the run continues."""
+    config, accelerator = run.config, run.accelerator
+    rank, world = accelerator.process_index, accelerator.num_processes
+    settings = config.validation
+
+    def rejects(dataset: AssertionDataset) -> RejectedRows:
+        data = config.data
+        return RejectedRows(
+            run.folder / "rejected.jsonl", len(dataset), data.max_reject_rate, data.strict, dataset.path,
+            write=accelerator.is_main_process and not config.output.dry_run,
+        )  # fmt: skip
+
+    if config.model.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.config.use_cache = False
+    model.to(accelerator.device)
+    if config.hardware.compile:
+        model.compile()
+    data = JsonlTrainingData(
+        train_set, config, rejects(train_set), rank=rank, world=world, live_teacher=live_teacher
+    )
+    engine = TrainingEngine(config, accelerator, model, tokenizer, loss, data, run.folder, run.logger, alpha=alpha)
+    batch_size = settings.eval_batch_size or 4 * config.optimization.batch_size
+    batches = validation_batches(validation_set, batch_size, rejects(validation_set), rank=rank, world=world)
+    if live_teacher is not None:
+        plain = batches
+
+        def batches():
+            for batch in plain():
+                yield batch | {"teacher": live_teacher(batch)}
+
+    if settings.validation_frequency or settings.eval_steps:
+        engine.validate = Validator(
+            batches, tokenizer, loss, engine.final_progress(), accelerator, run.logger,
+            enhanced=settings.use_enhanced_metrics, encoder=encoder, critical=critical,
+            max_output_len=config.data.max_output_len, batch_size=batch_size, num_beams=settings.num_beams,
+            shown=settings.sample_predictions,
+        )  # fmt: skip
+    if run.checkpoint is not None:
+        engine.restore(run.checkpoint)
+    return engine
+
+
+def dry_run(run: Run, engine: TrainingEngine) -> int:
+    """One step and one validation batch, nothing written."""
+    for window in engine._windows():
+        engine._train_step(window)
+        break
+    run.logger._main = run.accelerator.is_main_process
+    run.logger._console = True
+    print(f"dry run: everything fits together; one step took {engine.progress.seconds:.1f} s, "
+          f"{engine.total_steps} steps would follow. Nothing was written.")  # fmt: skip
+    return 0
+
+
+def finish_model(run: Run, engine: TrainingEngine, tokenizer: Any) -> PreTrainedModel:
+    """Write ``final_model``: the best one of the run where validation chose one, else the last."""
+    best = run.folder / "best_model"
+    model = engine.bare_model
+    if best.is_dir():
+        model = load_model(str(best), attention=run.config.model.attention).to(run.accelerator.device)
+    if run.accelerator.is_main_process:
+        save_model(model, tokenizer, run.final_model)
+    run.accelerator.wait_for_everyone()
+    return model
