@@ -141,6 +141,14 @@ def token_overlap(prediction: Tokens, reference: Tokens) -> int:
     return sum((Counter(prediction) & Counter(reference)).values())
 
 
+def agreement(text: str, other: str) -> float:
+    """Token F1 of two texts, their assertions paired as in ``align``; two empty texts agree."""
+    given, wanted = ([tokenize(part) for part in split_assertions(one)] for one in (text, other))
+    total = sum(map(len, given)) + sum(map(len, wanted))
+    pairs = [(given[p], wanted[r]) for p, r in align(given, wanted) if p is not None and r is not None]
+    return 2 * sum(token_overlap(p, r) for p, r in pairs) / total if total else 1.0
+
+
 def score_task(
     prediction: str,
     references: Sequence[str],

@@ -1,0 +1,425 @@
+"""The report of an evaluation, for people: a table for the terminal, Markdown, and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.evaluators import EXECUTION_METRICS, METRICS
+from evaluation.results import BASELINES, STUDENT, TEACHER, TITLES, marked
+from utils.html_page import callout, chips, details, format_number, grid, interval, page, paragraph, section, table
+from utils.svg_charts import bar_chart, legend
+
+SAMPLES_TEMPLATE = Path(__file__).with_name("report_samples.html")
+MAX_SAMPLES = 500
+FEW_CLASSES = 20
+ORDER = (STUDENT, TEACHER, *BASELINES)
+CHARTS = (
+    "code_quality_score", "semantic_similarity", "exact_match", "f1", "codebleu", "bleu", "pans", "token_similarity",
+    "ast_validity", "token_accuracy", "critical_token_accuracy", *EXECUTION_METRICS,
+)  # fmt: skip
+BREAKDOWN = ("code_quality_score", "exact_match", "codebleu", "token_similarity", "pass_rate")
+NUMERIC = ("differences", "teacher-logits", "by-kind", "by-length")
+TEACHER_LOGITS = {
+    "top1_agreement": "same first choice as the teacher",
+    "kl_t": "KL(teacher ‖ student), nats a token, T = ",
+}
+
+Json = dict[str, Any]
+
+
+def _title(metric: str) -> str:
+    return METRICS[metric].title
+
+
+def systems_of(summary: Json) -> dict[str, Json]:
+    """The systems that have any value, in the order in which they are shown."""
+    every = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
+    return {
+        name: every[name]
+        for name in ORDER
+        if name in every and any(metric.get("value") is not None for metric in every[name].values())
+    }
+
+
+def main_system(summary: Json) -> str:
+    """Whom the report is about: the student, else the teacher, else the first there is."""
+    return next(iter(systems_of(summary)), TEACHER)
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.4f}" if value >= 0.001 else "p < 0.001"
+
+
+def _signed(found: Json, p_value: str = "p_value") -> str:
+    return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f}, {_p(found[p_value])})"
+
+
+def _headline(summary: Json) -> str:
+    """The metric to judge by: the Code Quality Score where it could be computed."""
+    metrics = systems_of(summary).get(main_system(summary), {})
+    return next(
+        (name for name in ("code_quality_score", "codebleu") if metrics.get(name, {}).get("value") is not None), "f1"
+    )
+
+
+def verdicts(summary: Json) -> Iterator[tuple[str, str]]:
+    """(kind, sentence): what the numbers say, and what they cannot say. Kinds as of ``html_page.callout``."""
+    systems, main, headline = systems_of(summary), main_system(summary), _headline(summary)
+    title, run = _title(headline), summary["run"]
+    if main not in systems:
+        yield "bad", "Nothing could be judged."
+        return
+    against = {name: summary["comparison"].get(f"{main}_minus_{name}", {}).get(headline, {}) for name in systems}
+    yield (
+        "",
+        f"The {TITLES[main]}'s {title} is {interval(systems[main][headline])} on {systems[main][headline]['n']} tasks.",
+    )
+    if headline != "code_quality_score":
+        yield "warn", f"No Code Quality Score: {systems[main]['code_quality_score']['reason']}."
+    if (found := against.get(TEACHER, {})).get("value") is not None:
+        retained = systems[main]["knowledge_retention_score"]
+        kept = f" Knowledge Retention Score {interval(retained)}." if retained["value"] is not None else ""
+        yield "", f"Against the teacher: {_signed(found)}.{kept}"
+    if main == STUDENT:
+        found = against.get("no_teacher", {})
+        if found.get("value") is None:
+            yield (
+                "warn",
+                (
+                    "What the teacher added is not known: a model of the same size trained without one was not given"
+                    " (--baseline_model_path)."
+                ),
+            )
+        else:
+            better = found["low"] > 0 and found["p_value"] < 0.05
+            worse = found["high"] < 0 and found["p_value"] < 0.05
+            what = "It helped" if better else "It did harm" if worse else "That may be chance"
+            yield "good" if better else "bad" if worse else "warn", f"What the teacher added: {_signed(found)}. {what}."
+    if (found := summary["comparison"].get(f"{main}_minus_retrieval", {}).get("exact_match", {})).get(
+        "value"
+    ) is not None:
+        copied = systems["retrieval"]["exact_match"]
+        kind = "good" if found["low"] > 0 else "bad"
+        yield (
+            kind,
+            (
+                f"Copying the assertion of the nearest training test is exactly right in {interval(copied)};"
+                f" the {TITLES[main]} differs from that by {_signed(found)}."
+            ),
+        )
+    if (passed := systems[main]["pass_rate"])["value"] is not None:
+        useful = systems[main]["nontrivial_rate"]
+        yield (
+            "",
+            (
+                f"Run in their tests: {interval(systems[main]['compile_rate'])} compile, {interval(passed)} pass,"
+                f" {interval(useful)} pass and notice a broken focal method."
+            ),
+        )
+    if seen := run.get("inputs_seen_in_training"):
+        yield "bad", f"{seen} of the tasks have the very input of a training row: the numbers are too good. Split anew."
+    if 0 < run.get("test_classes", 0) < FEW_CLASSES:
+        yield "warn", f"The tasks come from {run['test_classes']} test classes only; the intervals are rough."
+    if left_out := sum(run.get("rows_left_out", {}).values()):
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in run["rows_left_out"].items())
+        yield "warn", f"{left_out} rows were left out ({reasons})."
+
+
+def metric_rows(summary: Json) -> list[list[str]]:
+    """One row a metric: its title, then value and interval of each system."""
+    systems = systems_of(summary)
+    return [
+        [
+            _title(name),
+            *(interval(metrics[name]) if metrics[name]["value"] is not None else "–" for metrics in systems.values()),
+        ]
+        for name in METRICS
+        if any(metrics[name]["value"] is not None for metrics in systems.values())
+    ]
+
+
+def missing_rows(summary: Json) -> list[list[str]]:
+    """What has no value, and why; metrics of one system with one reason share a row."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    every = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
+    for system, metrics in every.items():
+        for name, found in metrics.items():
+            if found["value"] is None:
+                grouped.setdefault((TITLES[system], found["reason"]), []).append(_title(name))
+    return [
+        [system, "all" if len(names) == len(METRICS) else ", ".join(names), reason]
+        for (system, reason), names in grouped.items()
+    ]
+
+
+def difference_rows(summary: Json) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: for each metric the main system minus each other one."""
+    main = main_system(summary)
+    others = [name for name in systems_of(summary) if f"{main}_minus_{name}" in summary["comparison"]]
+    columns = [summary["comparison"][f"{main}_minus_{name}"] for name in others]
+    rows = [
+        [
+            _title(metric),
+            *(_signed(c[metric], "p_value_holm") if c[metric]["value"] is not None else "–" for c in columns),
+        ]
+        for metric in METRICS
+        if columns and any(c.get(metric, {}).get("value") is not None for c in columns)
+    ]
+    return ["metric", *(f"minus {TITLES[name]}" for name in others)], rows
+
+
+def cost_rows(summary: Json) -> list[list[str]]:
+    """Parameters, size, time and memory of the systems that are models."""
+    rows = []
+    for facts in summary["run"]["systems"].values():
+        if "parameters" not in facts:
+            continue
+        times = [
+            f"{device}: {found['median_seconds'] * 1000:.0f} ms (p90 {found['p90_seconds'] * 1000:.0f} ms)"
+            for device, found in facts.get("latency", {}).items()
+        ]
+        memory = [f"{device}: {value / 2**20:,.0f} MiB" for device, value in facts.get("memory_bytes", {}).items()]
+        size = facts.get("size_bytes")
+        rows.append(
+            [
+                facts["title"],
+                f"{facts['parameters'] / 1e6:,.1f} M",
+                f"{size / 2**20:,.0f} MiB" if size else "–",
+                "; ".join(times) or "–",
+                "; ".join(memory) or "–",
+                format_number(facts["loss"]) if facts.get("loss") is not None else "–",
+            ]
+        )
+    return rows
+
+
+COST_HEADERS = ("model", "parameters", "weights", "time for one assertion", "memory", "loss a token")
+
+
+def logit_rows(summary: Json) -> list[list[str]]:
+    """Closeness to the teacher's stored logits."""
+    rows = []
+    for name, found in summary["comparison"].get("teacher_logits", {}).items():
+        title = TEACHER_LOGITS.get(name) or TEACHER_LOGITS["kl_t"] + name.removeprefix("kl_t")
+        rows.append([title, interval(found)])
+    return rows
+
+
+def breakdown_rows(summary: Json, group: str) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the main system by ``kind`` or ``length``."""
+    parts: Mapping[str, Json] = summary["run"]["breakdown"].get(main_system(summary), {}).get(group, {})
+    metrics = [m for m in BREAKDOWN if any(values.get(m, {}).get("value") is not None for values in parts.values())]
+    rows = []
+    for label, values in parts.items():
+        n = max(found.get("n", 0) for found in values.values())
+        shown = (interval(values[m]) if values.get(m, {}).get("value") is not None else "–" for m in metrics)
+        rows.append([label, f"{n}", *shown])
+    return [group, "tasks", *map(_title, metrics)], rows
+
+
+def execution_rows(summary: Json) -> list[list[str]]:
+    """The three gates for every system and for the controls, and what went wrong."""
+    rows = []
+    names = {"human": "human assertion (control)", "no_assertion": "no assertion (control)"}
+    for name, found in summary["run"].get("execution", {}).items():
+        status = ", ".join(f"{what} {count}" for what, count in found["status"].items())
+        rates = [interval(found[metric]) for metric in EXECUTION_METRICS]
+        rows.append([names.get(name) or TITLES[name], f"{found['control_stable']} of {found['tasks']}", *rates, status])
+    return rows
+
+
+EXECUTION_HEADERS = ("system", "tasks that can tell", "compile", "pass", "non-trivial", "outcomes")
+
+
+# -- terminal and Markdown
+
+
+def _aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (headers, *rows)
+    )
+
+
+def text_table(summary: Json) -> str:
+    """Metrics by systems, for the terminal."""
+    return _aligned(["metric", *(TITLES[name] for name in systems_of(summary))], metric_rows(summary))
+
+
+def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return "\n".join([line(headers), "|" + "---|" * len(headers), *map(line, rows)]) + "\n"
+
+
+def _tables(summary: Json) -> Iterator[tuple[str, str, str, Sequence[str], list[list[str]]]]:
+    """(anchor, title, note, headers, rows) of every table but the first."""
+    headers, rows = difference_rows(summary)
+    yield (
+        "differences", "Differences",
+        "In brackets: 95 % interval (paired bootstrap) and p-value of the paired permutation test, adjusted "
+        "for the number of metrics (Holm).", headers, rows,
+    )  # fmt: skip
+    yield (
+        "execution", "Run in their tests",
+        "Rates over the tasks that can tell: those whose own assertion compiles and passes, twice. Wilson intervals.",
+        EXECUTION_HEADERS, execution_rows(summary),
+    )  # fmt: skip
+    yield (
+        "teacher-logits",
+        "Closeness to the teacher's logits",
+        "At the reference's tokens.",
+        ("measure", "student"),
+        logit_rows(summary),
+    )
+    yield (
+        "cost",
+        "Cost",
+        "Time: greedy or beam search as in this evaluation, one at a time.",
+        COST_HEADERS,
+        cost_rows(summary),
+    )
+    for group, title in (("kind", "By kind of assertion"), ("length", "By length of the reference")):
+        headers, rows = breakdown_rows(summary, group)
+        yield f"by-{group}", title, f"The {TITLES[main_system(summary)]}.", headers, rows
+    yield "missing", "Not computed", "", ("system", "metrics", "why"), missing_rows(summary)
+
+
+def markdown_report(summary: Json) -> str:
+    """report.md."""
+    parts = [f"# Evaluation of {summary['run']['tasks']} tasks\n"]
+    parts += [f"- {sentence}" for _, sentence in verdicts(summary)]
+    parts += ["\n## Scores\n", "In brackets: 95 % bootstrap intervals.\n"]
+    parts.append(_markdown_table(["metric", *(TITLES[name] for name in systems_of(summary))], metric_rows(summary)))
+    for _, title, note, headers, rows in _tables(summary):
+        if rows:
+            parts += [f"## {title}\n", *([note + "\n"] if note else []), _markdown_table(headers, rows)]
+    parts += ["## What the numbers mean\n"]
+    parts.append(_markdown_table(["metric", "formula", "trap"], [list(metric) for metric in METRICS.values()]))
+    return "\n".join(parts)
+
+
+# -- HTML
+
+
+def _charts(summary: Json) -> str:
+    systems = systems_of(summary)
+    figures = []
+    for metric in CHARTS:
+        known = {name: values[metric] for name, values in systems.items() if values[metric]["value"] is not None}
+        if known:
+            figures.append(
+                bar_chart(
+                    _title(metric),
+                    [(TITLES[name], found["value"]) for name, found in known.items()],
+                    intervals=[(found["low"], found["high"]) for found in known.values()],
+                    colours=[ORDER.index(name) for name in known],
+                    maximum=1.0,
+                )
+            )
+    return grid(*figures)
+
+
+def _shown_rows(rows: Sequence[Json]) -> list[Json]:
+    """The rows of the page: evenly over the tasks where there are too many."""
+    if len(rows) <= MAX_SAMPLES:
+        return list(rows)
+    return [rows[index * len(rows) // MAX_SAMPLES] for index in range(MAX_SAMPLES)]
+
+
+def _samples(rows: Sequence[Json], main: str) -> str:
+    data = []
+    for row in _shown_rows(rows):
+        reference = "\n".join(row["reference"])
+        systems = []
+        for name in ORDER:
+            if name not in row["systems"] or name == "trivial":
+                continue
+            one = row["systems"][name]
+            systems.append(
+                {
+                    "name": TITLES[name],
+                    "text": marked(one["prediction"], reference),
+                    "failure": one["failure"],
+                    "run": (one.get("execution") or {}).get("status"),
+                    "why": (one.get("execution") or {}).get("reason"),
+                    "scores": {
+                        m: one["metrics"].get(m) for m in ("token_similarity", "codebleu", "code_quality_score")
+                    },
+                    "others": one.get("candidates", [])[1:],
+                }
+            )
+        data.append(
+            {
+                "index": row["index"],
+                "kind": row["kind"],
+                "reference": marked(reference, row["systems"][main]["prediction"]),
+                "systems": systems,
+                "test": row["input"]["test"],
+                "focal": row["input"]["focal"],
+                "where": " ".join(
+                    str(row["source"][key]) for key in ("test_class", "test_name") if key in row["source"]
+                ),
+            }
+        )
+    note = (
+        f"{len(data)} of {len(rows)} tasks; all of them are in predictions_final.jsonl."
+        if len(data) < len(rows)
+        else ""
+    )
+    # "</script>" inside a string would end the script; "<" is the same text to JSON.
+    payload = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return paragraph(note, soft=True) * bool(note) + SAMPLES_TEMPLATE.read_text(encoding="utf-8").replace(
+        "[/*ROWS*/]", payload
+    )
+
+
+def html_report(summary: Json, rows: Sequence[Json]) -> str:
+    """report.html: everything inside the one file."""
+    systems, main, run = systems_of(summary), main_system(summary), summary["run"]
+    facts = [("tasks", format_number(run["tasks"]))]
+    for metric in (
+        "code_quality_score",
+        "semantic_similarity",
+        "exact_match",
+        "pass_rate",
+        "knowledge_retention_score",
+    ):
+        found = systems.get(main, {}).get(metric, {})
+        if found.get("value") is not None:
+            facts.append((f"{TITLES[main]}'s {_title(metric)}", interval(found)))
+    body = chips(facts) + "".join(callout(sentence, kind) for kind, sentence in verdicts(summary))
+    navigation = [("scores", "Scores")]
+    colours = legend([(TITLES[name], ORDER.index(name)) for name in systems])
+    scores = (
+        colours
+        + _charts(summary)
+        + table(["metric", *(TITLES[name] for name in systems)], metric_rows(summary), numeric=range(1, 6))
+    )
+    body += section("Scores", scores + paragraph("In brackets: 95 % bootstrap intervals.", soft=True), "scores")
+    body += section("Tasks, one by one", _samples(rows, main), "tasks")
+    navigation.append(("tasks", "Tasks"))
+    for anchor, title, note, headers, found in _tables(summary):
+        if found:
+            body += section(
+                title,
+                (paragraph(note, soft=True) if note else "")
+                + table(headers, found, numeric=range(1, len(headers)) if anchor in NUMERIC else ()),
+                anchor,
+            )
+            navigation.append((anchor, title))
+    meanings = table(["metric", "formula", "trap"], [list(metric) for metric in METRICS.values()])
+    body += section("What the numbers mean", meanings, "meaning")
+    navigation.append(("meaning", "Meaning"))
+    arguments = [[name, str(value)] for name, value in run.get("arguments", {}).items() if value is not None]
+    body += details("How this was run", table(["argument", "value"], arguments))
+    title = (
+        {STUDENT: "Student and teacher", TEACHER: "The teacher"}.get(main, "Baselines")
+        if TEACHER in systems
+        else TITLES[main]
+    )
+    return page(f"Evaluation: {title}", body, str(run.get("teacher_data", "")), navigation)

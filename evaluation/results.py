@@ -1,0 +1,267 @@
+"""From judged systems to the files of an evaluation: summary, CSV, one row a task."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.readers import Sample
+from evaluation.evaluators import (
+    METRICS,
+    Evaluation,
+    TextEncoder,
+    evaluate_predictions,
+    knowledge_retention,
+)
+from evaluation.java_tokens import TOKEN, assertion_kind, split_assertions
+from evaluation.significance import REPLICATES, holm
+from evaluation.systems import System
+from evaluation.text_metrics import agreement
+from utils.atomic_io import atomic_writer, write_json
+
+TEACHER, STUDENT = "teacher", "student"
+BASELINES = ("no_teacher", "retrieval", "trivial")
+TITLES = {
+    TEACHER: "teacher",
+    STUDENT: "student",
+    "no_teacher": "student without a teacher",
+    "retrieval": "nearest training test",
+    "trivial": "assertTrue(true)",
+}
+CSV_VALUES = ("value", "low", "high", "n", "reason")
+Json = dict[str, Any]
+
+
+@dataclass
+class Judged:
+    """A system and its scores; ``outcomes`` of running its predictions, one a task, if they were run."""
+
+    system: System
+    evaluation: Evaluation
+    outcomes: list[Any] | None = None
+
+
+def clusters_of(samples: Sequence[Sample]) -> list[str]:
+    """The cluster of each task: its test class where the data name it, else itself."""
+    return [
+        f"{sample.source.get('project', '')}/{sample.source['test_class']}"
+        if "test_class" in sample.source
+        else f"task {index}"
+        for index, sample in enumerate(samples)
+    ]
+
+
+def judge(
+    system: System,
+    samples: Sequence[Sample],
+    encoder: TextEncoder | None,
+    workers: int,
+    outcomes: list[Any] | None = None,
+    reasons: Mapping[str, str] | None = None,
+) -> Judged:
+    """Score a system on the first tasks of ``samples``, as many as it has predictions for."""
+    samples = samples[: len(system.predictions)]
+    measured = dict(system.measured)
+    if outcomes is not None:
+        from evaluation.execution import rates
+
+        measured |= rates(outcomes)
+    evaluation = evaluate_predictions(
+        system.predictions,
+        [sample.assertions for sample in samples],
+        samples=samples,
+        encoder=encoder,
+        workers=workers,
+        measured=measured,
+        reasons={**(reasons or {}), **system.reasons},
+        clusters=clusters_of(samples),
+    )
+    return Judged(system, evaluation, outcomes)
+
+
+def compare(mine: Judged, other: Judged, replicates: int = REPLICATES) -> Json:
+    """``mine`` minus ``other`` for every metric both have, on the tasks both have; p-values also adjusted by Holm."""
+    n = min(len(mine.evaluation), len(other.evaluation))
+    a, b = mine.evaluation.take(n), other.evaluation.take(n)
+    differences: Json = {}
+    for metric in METRICS:
+        if metric == "knowledge_retention_score":
+            continue
+        found = a.difference(b, metric, replicates)
+        if found is not None:
+            differences[metric] = {**asdict(found), "n": n}
+        else:
+            lacking = a if metric not in a.per_sample else b
+            differences[metric] = {"value": None, "reason": lacking.reasons.get(metric, "no task has both values")}
+    tested = [metric for metric, found in differences.items() if found["value"] is not None]
+    for metric, p in zip(tested, holm([differences[metric]["p_value"] for metric in tested]), strict=True):
+        differences[metric]["p_value_holm"] = p
+    return differences
+
+
+def retention(student: Judged, teacher: Judged, replicates: int = REPLICATES) -> tuple[Json, Json]:
+    """Knowledge Retention Score and the output agreement in it, on the tasks that both have."""
+    n = min(len(student.evaluation), len(teacher.evaluation))
+    texts = zip(student.system.predictions[:n], teacher.system.predictions[:n], strict=True)
+    same = np.array([agreement(mine, theirs) for mine, theirs in texts])
+    taken = student.evaluation.take(n)
+    score = knowledge_retention(taken, teacher.evaluation.take(n), same, replicates)
+    taken.per_sample = {"output_agreement": same}
+    return score, taken.measure(["output_agreement"], replicates=replicates)["output_agreement"]
+
+
+def absent(reason: str) -> Json:
+    """The metrics of a system that there is not."""
+    return {metric: {"value": None, "reason": reason} for metric in METRICS}
+
+
+def build_summary(judged: Mapping[str, Judged], missing: Mapping[str, str], run: Json, logits: Json) -> Json:
+    """metrics_summary_final.json: teacher, student, baselines, comparison, run.
+
+    ``missing``: system -> why it was not judged. ``logits``: what was measured against the teacher's logits.
+    """
+    summaries = {name: one.evaluation.summary() for name, one in judged.items()}
+    comparison: Json = {}
+    if TEACHER in judged:
+        for name in judged:
+            if name == TEACHER or "code_quality_score" not in judged[name].evaluation.per_sample:
+                continue
+            score, output_agreement = retention(judged[name], judged[TEACHER])
+            summaries[name]["knowledge_retention_score"] = score
+            if name == STUDENT:
+                comparison["output_agreement"] = output_agreement
+    main = STUDENT if STUDENT in judged else TEACHER
+    for name in judged:
+        if name != main and main in judged:
+            comparison[f"{main}_minus_{name}"] = compare(judged[main], judged[name])
+    if {STUDENT, TEACHER} <= set(judged):
+        comparison["teacher_logits"] = logits
+    return {
+        TEACHER: summaries.get(TEACHER) or absent(missing.get(TEACHER, "not judged")),
+        STUDENT: summaries.get(STUDENT) or absent(missing.get(STUDENT, "not judged")),
+        "baselines": {
+            name: summaries.get(name) or absent(missing[name])
+            for name in BASELINES
+            if name in summaries or name in missing
+        },
+        "comparison": comparison,
+        "run": {
+            **run,
+            "systems": {name: {"title": TITLES[name], **one.system.facts} for name, one in judged.items()},
+            "breakdown": {name: one.evaluation.breakdown(500) for name, one in judged.items()},
+        },
+    }
+
+
+def failure(prediction: str, reference: str, exact: bool, valid: bool) -> str:
+    """What is wrong with a prediction, coarsely: the first of these that holds."""
+    given, wanted = split_assertions(prediction), split_assertions(reference)
+    if exact:
+        return "right"
+    if not given:
+        return "empty"
+    if not valid:
+        return "not Java"
+    if len(given) != len(wanted):
+        return "other number of assertions"
+    if sorted(map(assertion_kind, given)) != sorted(map(assertion_kind, wanted)):
+        return "other kind of assertion"
+    return "other arguments"
+
+
+def marked(text: str, other: str) -> list[tuple[int, str]]:
+    """``text`` in pieces (1, ...) that ``other`` lacks at that place and (0, ...) that both have, token by token."""
+    pieces = [match for match in TOKEN.finditer(text) if match.lastgroup != "blank"]
+    theirs = [match.group() for match in TOKEN.finditer(other) if match.lastgroup != "blank"]
+    matcher = difflib.SequenceMatcher(None, [match.group() for match in pieces], theirs, autojunk=False)
+    result: list[tuple[int, str]] = []
+    end = 0
+    for kind, start, stop, _, _ in matcher.get_opcodes():
+        if start == stop:
+            continue
+        upto = pieces[stop - 1].end()
+        first = pieces[start].start()
+        if first > end:
+            result.append((0, text[end:first]))
+        result.append((int(kind != "equal"), text[first:upto]))
+        end = upto
+    return result
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 6)
+
+
+def task_rows(samples: Sequence[Sample], judged: Mapping[str, Judged]) -> list[Json]:
+    """One row a task: input, reference, prediction (the student's, else the teacher's) and its metrics, all systems."""
+    main = STUDENT if STUDENT in judged else next(iter(judged))
+    rows = []
+    for index, sample in enumerate(samples):
+        systems: Json = {}
+        for name, one in judged.items():
+            if index >= len(one.evaluation):
+                continue
+            values = {metric: _number(column[index]) for metric, column in one.evaluation.per_sample.items()}
+            prediction = one.system.predictions[index]
+            systems[name] = {
+                "prediction": prediction,
+                "failure": failure(prediction, sample.target, values["exact_match"] == 1, values["ast_validity"] == 1),
+                "metrics": values,
+            }
+            if one.system.candidates is not None:
+                systems[name]["candidates"] = one.system.candidates[index]
+            if one.outcomes is not None:
+                outcome = one.outcomes[index]
+                systems[name]["execution"] = {
+                    key: getattr(outcome, key) for key in ("status", "reason", "compiled", "passed", "nontrivial")
+                }
+        if main not in systems:
+            continue
+        rows.append(
+            {
+                "index": index,
+                "input": {"test": sample.test, "focal": sample.focal},
+                "reference": list(sample.assertions),
+                "prediction": systems[main]["prediction"],
+                "metrics": systems[main]["metrics"],
+                "kind": judged[main].evaluation.kinds[index],
+                "systems": systems,
+                "source": sample.source,
+            }
+        )
+    return rows
+
+
+def write_csv(path: Path, summary: Json) -> None:
+    """One line for each metric of each system."""
+    systems = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
+    with atomic_writer(path) as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["system", "metric", *CSV_VALUES])
+        for system, metrics in systems.items():
+            for metric, found in metrics.items():
+                writer.writerow(
+                    [system, metric, *(found.get(key, "") for key in ("value", "low", "high", "n", "reason"))]
+                )
+
+
+def write_results(folder: Path, summary: Json, rows: Sequence[Json]) -> None:
+    """predictions_final.jsonl, metrics_final.csv, report.md, report.html and, last, metrics_summary_final.json."""
+    from evaluation.report import html_report, markdown_report
+
+    with atomic_writer(folder / "predictions_final.jsonl") as handle:
+        for row in rows:
+            handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+    write_csv(folder / "metrics_final.csv", summary)
+    for name, text in (("report.md", markdown_report(summary)), ("report.html", html_report(summary, rows))):
+        with atomic_writer(folder / name) as handle:
+            handle.write(text)
+    write_json(folder / "metrics_summary_final.json", summary)

@@ -1,0 +1,43 @@
+"""Run the predictions of every system in their project (evaluation/execution.py), with the controls."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from data.readers import Sample
+from evaluation.execution import DROPPED, Outcome, ProjectExecutor, summarise
+from evaluation.systems import System
+from utils.errors import UserError
+
+
+def run_systems(
+    systems: Mapping[str, System], samples: Sequence[Sample], args: Namespace, progress: Callable[[str, int], Any]
+) -> tuple[dict[str, list[Outcome]], dict[str, Any]]:
+    """The outcomes of each system, one a task, and the summaries of all, of the human assertion and of none.
+
+    Controls and mutants are made once for all systems. Tasks beyond ``--execution_limit`` count as dropped. Raises
+    UserError where the rows do not say where they come from.
+    """
+    tasks = [sample.source for sample in samples[: args.execution_limit]]
+    if not any("test_file" in task for task in tasks):
+        raise UserError(
+            "--project: the rows do not say where they come from; mine them with scripts/mine_assertions.py"
+        )
+    class_path = [part for part in (args.class_path or "").split(os.pathsep) if part] + args.junit_jars
+    outcomes: dict[str, list[Outcome]] = {}
+    facts: dict[str, Any] = {}
+    with ProjectExecutor(args.project, class_path or None, workers=args.workers, timeout_s=args.timeout) as executor:
+        for name, system in systems.items():
+            wanted = tasks[: len(system.predictions)]
+            with progress(f"{system.title}: running", len(wanted)) as bar:
+                found = executor.execute(wanted, system.predictions[: len(wanted)], lambda bar=bar: bar.update(1))
+            facts[name] = summarise(found)
+            beyond = Outcome(DROPPED, "beyond --execution_limit")
+            outcomes[name] = found + [beyond] * (len(system.predictions) - len(found))
+        for name, control in (("human", executor.execute_human), ("no_assertion", executor.execute_without)):
+            with progress(f"control ({name.replace('_', ' ')}): running", len(tasks)) as bar:
+                facts[name] = summarise(control(tasks, lambda bar=bar: bar.update(1)))
+    return outcomes, facts
