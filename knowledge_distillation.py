@@ -111,8 +111,7 @@ def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: A
     """The loss of --loss_function, alpha where the mode has one, the metric's encoder, and which ids are critical."""
     from config.schedules import AlphaController
     from models.encoders import resolve_encoder
-    from models.multi_component_loss import build_loss
-    from utils.token_weighting import map_critical_tokens
+    from models.loss_building import build_student_loss
 
     settings = config.loss
     has_alpha = settings.loss_function != "multi_component"
@@ -125,12 +124,11 @@ def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: A
             d.alpha, settings.enable_dynamic_weighting, minimum=d.alpha_min, drop=d.alpha_drop,
             convergence=d.alpha_convergence,
         )  # fmt: skip
-    loss = build_loss(config, tokenizer, model, train_set, has_teacher, run)
+    loss = build_student_loss(config, teacher_available=has_teacher)
     encoder = None
     if config.validation.use_enhanced_metrics:
         encoder = resolve_encoder(config.validation.embedding_model, run.accelerator.device)
-    mapped = map_critical_tokens(tokenizer)
-    return loss, alpha, encoder, mapped
+    return loss, alpha, encoder, None
 
 
 def schedule_facts(config: Any, loss: Any) -> dict[str, Any]:

@@ -353,12 +353,13 @@ class TrainingEngine:
             return
         if self.alpha:
             self.alpha.close_window()
-        self.model.eval()
+        started = time.monotonic()
         metrics = self.validate(self.bare_model, progress.step)
         steps = self.steps_per_epoch[min(progress.epoch, len(self.steps_per_epoch) - 1)]
         epoch = progress.epoch + progress.window / steps
         self.logger.training({"kind": "validation", "epoch": epoch, "step": progress.step, **metrics})
         self.logger.scalars("Validation", metrics, progress.step)
+        self._interval_started += time.monotonic() - started
         self._keep_best(metrics)
 
     def _keep_best(self, metrics: dict[str, float | None]) -> None:

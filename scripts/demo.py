@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""The whole road on a sample project: write Java, mine it, train a teacher, distil, train a student, evaluate both.
+
+Everything is learned here and now; no network, no GPU. About ten minutes on two cores. Safe to run again: what is
+finished is kept, what was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from utils.errors import UserError, run_main
+
+DATA, TEACHER, STUDENT = Path("build/demo"), Path("build/demo/teacher"), Path("results/demo")
+SHARED = ["--max_input_len", "256", "--max_output_len", "64", "--embedding_model", "embedded:minilm", "--device", "cpu",
+          "--num_workers", "0", "--resume", "auto"]  # fmt: skip
+STEPS = {
+    "sample project": ["data/sample_corpus.py", "--output", DATA / "project", "--seed", "42", "--classes", "150"],
+    "mining": [
+        "scripts/mine_assertions.py", "--source", DATA / "project", "--output", DATA / "raw.jsonl", "--split_by", "class",
+        "--validation_fraction", "0.12", "--test_fraction", "0", "--seed", "42",
+    ],
+    "teacher": [
+        "train_codet5_assertions.py", "--train_data_path", DATA / "raw_training.jsonl",
+        "--val_data_path", DATA / "raw_validation.jsonl", "--model_name", "scratch:small", "--output_dir", TEACHER,
+        "--epochs", "14", "--batch_size", "16", "--gradient_accumulation_steps", "1", "--lr", "2e-3",
+        "--validation_frequency", "7", "--early_stopping_patience", "0", "--validation_metric", "exact_match", *SHARED,
+    ],
+    "student": [
+        "knowledge_distillation.py", "--train_data_path", TEACHER / "distillation_data_training.jsonl",
+        "--val_data_path", TEACHER / "distillation_data_validation.jsonl", "--model_name", "scratch:tiny",
+        "--output_dir", STUDENT, "--epochs", "10", "--batch_size", "16", "--gradient_accumulation_steps", "1",
+        "--lr", "3e-3", "--loss_components", "focal", "jsd", "semantic", "--enable_dynamic_weighting",
+        "--contrastive_encoder", "embedded:minilm",
+        "--validation_frequency", "5", "--early_stopping_patience", "0", "--validation_metric", "exact_match", *SHARED,
+    ],
+}  # fmt: skip
+
+
+def main() -> int:
+    """Run the steps in order; a step that fails ends the demo with its own message."""
+    started = time.monotonic()
+    for number, (name, words) in enumerate(STEPS.items(), 1):
+        print(f"\n== {number}/{len(STEPS)} {name}: python {' '.join(map(str, words))}", flush=True)
+        step_started = time.monotonic()
+        done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT)
+        if done.returncode:
+            raise UserError(f"demo: the step '{name}' ended with exit code {done.returncode}; its message stands above")
+        print(f"== {name}: {time.monotonic() - step_started:.0f} s", flush=True)
+    summary = json.loads((ROOT / STUDENT / "metrics_summary_final.json").read_text(encoding="utf-8"))
+    print(f"\nDone in {time.monotonic() - started:.0f} s. On tests of classes that were never seen:")
+    for who in ("teacher", "student"):
+        metrics = summary[who].get("metrics", summary[who])
+        shown = ("exact_match", "f1", "code_quality_score")
+        print(f"  {who}: " + ", ".join(f"{m} {metrics[m]['value']:.3f}" for m in shown if metrics[m]["value"] is not None))
+    print(f"Run: {STUDENT}/run_report.html   Evaluation: {STUDENT}/report.html   Numbers: {STUDENT}/metrics_summary_final.json")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
