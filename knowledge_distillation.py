@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         run.logger.close()
         return code
     finish_model(run, engine, tokenizer)
-    return finish(config, run, validation)
+    return finish(config, run, train, validation)
 
 
 def data_files(config: Any) -> tuple[Path, Path]:
@@ -125,9 +125,10 @@ def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: A
             convergence=d.alpha_convergence,
         )  # fmt: skip
     loss = build_student_loss(config, teacher_available=has_teacher)
-    encoder = None
-    if config.validation.use_enhanced_metrics:
-        encoder = resolve_encoder(config.validation.embedding_model, run.accelerator.device)
+    encoder, name = None, config.validation.embedding_model
+    # Also where only the final evaluation needs it: what is missing must be said now, not after hours of training.
+    if name != "none" and (config.validation.use_enhanced_metrics or config.validation.final_evaluation):
+        encoder = resolve_encoder(name, run.accelerator.device)
     return loss, alpha, encoder, None
 
 
@@ -143,7 +144,7 @@ def schedule_facts(config: Any, loss: Any) -> dict[str, Any]:
     }
 
 
-def finish(config: Any, run: Any, validation: Path) -> int:
+def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
     """Evaluation of the final model, report and model card; the main process alone."""
     code = 0
     if run.accelerator.is_main_process:
@@ -153,7 +154,7 @@ def finish(config: Any, run: Any, validation: Path) -> int:
             code = evaluate(
                 [
                     "--teacher_data", str(validation), "--student_model_path", str(run.final_model),
-                    "--output_dir", str(run.folder), "--embedding_model", config.validation.embedding_model,
+                    "--train_data", str(train), "--output_dir", str(run.folder), "--overwrite", "--embedding_model", config.validation.embedding_model,
                     "--device", str(run.accelerator.device), "--num_beams", str(config.validation.num_beams),
                     "--max_input_len", str(config.data.max_input_len),
                     "--max_output_len", str(config.data.max_output_len),
