@@ -24,7 +24,7 @@ from utils.errors import UserError, run_main
 PACKAGE = "org.example.sample"
 MARKER = ".sample-corpus"
 ASSERTION_NAME = re.compile(r"\b(assert\w+|fail)\(")
-IMPORTABLE = ("ArrayDeque", "ArrayList", "Arrays", "Deque", "HashMap", "List", "Map", "Objects")
+IMPORTABLE = ("ArrayDeque", "ArrayList", "Deque", "HashMap", "List", "Map", "Objects")
 
 
 def capitalise(word: str) -> str:
@@ -41,7 +41,7 @@ def indent(text: str, depth: int) -> str:
 
 def class_names(family: Family, index: int, rng: random.Random) -> dict[str, str]:
     """What is the same throughout one class and its test: the class name, its words and the variable's name."""
-    names = {"v": rng.choice(("subject", "target", "sample")), "kind": family.kinds[index % len(family.kinds)]}
+    names = {"v": rng.choice(("subject", "target", "sample", "item", "given", "tested")), "kind": family.kinds[index % len(family.kinds)]}
     for key, choices in family.words.items():
         names[key] = rng.choice(choices)
         names[capitalise(key)] = capitalise(names[key])
@@ -85,7 +85,7 @@ def test_source(family: Family, names: dict[str, str], jupiter: bool, rng: rando
     return f"{header}{'' if jupiter else 'public '}class {names['C']}Test {{\n{body}\n}}\n"
 
 
-def write_sample_corpus(output: str | Path, seed: int = 42, classes: int = 260, jupiter_share: float = 0.25) -> Path:
+def write_sample_corpus(output: str | Path, seed: int = 42, classes: int = 300, jupiter_share: float = 0.25) -> Path:
     """Write the Maven-shaped project to ``output``; an earlier one there is replaced, anything else is refused.
 
     The same arguments give the same bytes. Returns ``output``.
@@ -121,7 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--output", required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--classes", type=int, default=260, help="number of classes, each with its test (default 260)")
+    parser.add_argument("--classes", type=int, default=300, help="number of classes, each with its test (default 300)")
     args = parser.parse_args()
     print(f"{write_sample_corpus(args.output, args.seed, args.classes)}: {args.classes} classes and their tests")
     return 0

@@ -30,8 +30,8 @@ class Family:
 COUNTER = Family(
     ("Counter", "Tally", "Meter"),
     {
-        "f": ("total", "count", "amount", "level", "volume", "weight"),
-        "add": ("add", "record", "accept", "include"),
+        "f": ("total", "count", "amount"),
+        "add": ("add", "record", "accept"),
         "reset": ("reset", "clear", "restart"),
     },
     """
@@ -109,7 +109,7 @@ STACK = Family(
     ("Stack", "Pile", "Tray"),
     {
         "push": ("push", "place", "put", "load"),
-        "pop": ("pop", "take", "remove"),
+        "pop": ("pop", "take", "remove", "pull"),
         "peek": ("peek", "top", "last"),
     },
     """
@@ -178,8 +178,8 @@ try {
 RANGE = Family(
     ("Range", "Interval", "Span"),
     {
-        "low": ("lower", "start", "first", "minimum"),
-        "high": ("upper", "end", "last", "maximum"),
+        "low": ("lower", "start", "minimum"),
+        "high": ("upper", "end", "maximum"),
         "clamp": ("clamp", "limit", "restrict"),
     },
     """
@@ -258,7 +258,7 @@ assertEquals(value, $v.$clamp(value));
 
 MONEY = Family(
     ("Price", "Money", "Fee"),
-    {"f": ("amount", "value", "cents", "sum"), "plus": ("plus", "add", "increase"), "times": ("times", "multiply")},
+    {"f": ("amount", "cents", "sum"), "plus": ("plus", "add", "increase"), "times": ("times", "multiply")},
     """
 private final long $f;
 private final String currency;
@@ -350,9 +350,9 @@ assertEquals($v.hashCode(), other.hashCode());
 CONVERTER = Family(
     ("Converter", "Scale", "Exchange"),
     {
-        "n": ("2", "3", "4", "5", "7", "8", "9", "12", "16", "24"),
-        "small": ("grains", "drops", "inches", "minutes", "pieces", "points"),
-        "large": ("boxes", "buckets", "hours", "metres", "crates", "pallets"),
+        "n": ("2", "3", "4", "5"),
+        "small": ("grains", "inches", "minutes"),
+        "large": ("boxes", "hours", "crates"),
     },
     """
 public static final int FACTOR = $n;
@@ -413,8 +413,8 @@ assertEquals($large, $v.to$Large($v.to$Small($large)));
 TEXT = Family(
     ("Strings", "Text", "Words"),
     {
-        "o": ("[", "(", "<", "{"),
-        "sep": ("-", "/", ":", "+"),
+        "o": ("[", "<", "|"),
+        "sep": ("-", "/", ":"),
         "join": ("join", "combine", "connect"),
         "wrap": ("wrap", "enclose", "quote"),
         "none": ("none", "empty", "missing"),
@@ -454,14 +454,15 @@ String second = "$t";
 String $v = $C.$join(first, second);
 assertEquals(first + "$sep" + second, $v);
 @ ${wrap}AddsMarks
-String $v = "$u";
-assertEquals("$o" + $v + "$o", $C.$wrap($v));
+String text = "$u";
+String $v = $C.$wrap(text);
+assertEquals("$o" + text + "$o", $v);
 @ isBlankForSpaces
-String $v = "  ";
-assertTrue($C.isBlank($v));
+boolean $v = $C.isBlank("  ");
+assertTrue($v);
 @ isBlankNotForText
-String $v = "$t";
-assertFalse($C.isBlank($v));
+boolean $v = $C.isBlank("$t");
+assertFalse($v);
 @ orDefaultReplacesNull
 String $v = $C.orDefault(null);
 assertEquals("$none", $v);
@@ -473,11 +474,13 @@ assertEquals(text, $v);
 String $v = $C.trimToNull("   ");
 assertNull($v);
 @ trimToNullOfText
-String $v = $C.trimToNull(" $u ");
-assertEquals("$u", $v);
+String text = "$u";
+String $v = $C.trimToNull(" " + text + " ");
+assertEquals(text, $v);
 @ lengthOfText
-String $v = "$t";
-assertEquals($v.length(), $C.lengthOf($v));
+String text = "$t";
+int $v = $C.lengthOf(text);
+assertEquals(text.length(), $v);
 @ lengthOfNull
 int $v = $C.lengthOf(null);
 assertEquals(0, $v);
@@ -488,7 +491,7 @@ VALIDATOR = Family(
     ("Validator", "Checker", "Rule"),
     {
         "n": ("2", "3", "4"),
-        "accept": ("accepts", "isValid", "allows", "permits"),
+        "accept": ("accepts", "isValid", "allows"),
         "short": ("too short", "not enough", "too small"),
         "check": ("check", "verdict", "explain"),
         "failures": ("failures", "errors", "problems"),
@@ -546,8 +549,8 @@ assertEquals(2, $v.get$Failures());
 BUILDER = Family(
     ("Builder", "Form", "Draft"),
     {
-        "name": ("name", "title", "label", "owner"),
-        "size": ("size", "height", "width", "depth"),
+        "name": ("name", "title", "label"),
+        "size": ("size", "height", "width"),
         "with": ("with", "set", "use"),
     },
     """
@@ -619,8 +622,8 @@ assertEquals(text + ":" + value, $v.build());
 REGISTRY = Family(
     ("Registry", "Catalogue", "Index"),
     {
-        "put": ("register", "store", "enter", "define"),
-        "find": ("find", "lookup", "get", "fetch"),
+        "put": ("register", "store", "enter"),
+        "find": ("find", "lookup", "fetch"),
         "has": ("contains", "has", "knows"),
         "drop": ("remove", "delete", "drop"),
     },
@@ -693,7 +696,7 @@ assertEquals(2, $v.size());
 SWITCH = Family(
     ("Lever", "Valve", "Gate"),
     {
-        "on": ("open", "active", "enabled", "running"),
+        "on": ("open", "active", "enabled"),
         "start": ("turnOn", "begin", "raise"),
         "stop": ("turnOff", "finish", "lower"),
         "toggle": ("toggle", "flip", "change"),
@@ -759,8 +762,8 @@ assertEquals(1, $v.getChanges());
 PAIR = Family(
     ("Pair", "Couple", "Link"),
     {
-        "one": ("left", "source", "head", "parent"),
-        "two": ("right", "destination", "tail", "child"),
+        "one": ("left", "source", "head"),
+        "two": ("right", "goal", "tail"),
         "swap": ("swap", "reverse", "mirror"),
     },
     """
@@ -831,18 +834,14 @@ assertNull($v.get$One());
 ARRAYS = Family(
     ("Arrays", "Numbers", "Vector"),
     {
-        "reverse": ("reverse", "backwards", "invert"),
+        "reverse": ("swap", "exchange", "reverse"),
         "sort": ("sort", "order", "arrange"),
         "twice": ("twice", "repeat", "duplicate"),
         "largest": ("largest", "maximum", "highest"),
     },
     """
 public int[] $reverse(int[] values) {
-    int[] result = new int[values.length];
-    for (int i = 0; i < values.length; i++) {
-        result[i] = values[values.length - 1 - i];
-    }
-    return result;
+    return new int[] {values[1], values[0]};
 }
 
 public int[] $sort(int[] values) {
@@ -865,10 +864,6 @@ public boolean isEmpty(int[] values) {
 }
 """,
     """
-@ ${reverse}TurnsAround
-int[] values = {$a, $c};
-$C $v = new $C();
-assertArrayEquals(new int[] {$c, $a}, $v.$reverse(values));
 @ ${reverse}Swaps
 int first = $b;
 int second = $a;
@@ -902,10 +897,6 @@ assertTrue($v.isEmpty(values));
 int[] values = {$a};
 $C $v = new $C();
 assertFalse($v.isEmpty(values));
-@ ${reverse}OfNothing
-int[] values = {};
-$C $v = new $C();
-assertArrayEquals(values, $v.$reverse(values));
 """,
 )
 

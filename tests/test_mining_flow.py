@@ -113,7 +113,7 @@ def test_no_alike_tests_on_two_sides(mined: Path) -> None:
             similarity = len(left & right) / len(left | right)
             assert similarity < 0.8
             if side != other_side:
-                assert similarity < 0.65  # kin from 0.5 on, where one pair in eight meets in no band
+                assert similarity < 0.6 + 1e-9  # one pair in a hundred at 0.6 meets in no band; none does here
 
 
 def test_the_result_does_not_depend_on_the_number_of_workers(corpus: Path, mined: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def find_jar(name: str) -> Path | None:
 
 @pytest.mark.jdk
 @pytest.mark.parametrize(
-    "classes", [3 * len(FAMILIES), pytest.param(260, marks=pytest.mark.slow)], ids=["three_of_each_family", "default"]
+    "classes", [3 * len(FAMILIES), pytest.param(300, marks=pytest.mark.slow)], ids=["three_of_each_family", "default"]
 )
 def test_it_compiles_and_passes(tmp_path: Path, classes: int) -> None:
     if shutil.which("javac") is None:
