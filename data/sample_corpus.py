@@ -24,6 +24,7 @@ from utils.errors import UserError, run_main
 PACKAGE = "org.example.sample"
 MARKER = ".sample-corpus"
 ASSERTION_NAME = re.compile(r"\b(assert\w+|fail)\(")
+VARIABLES = ("subject", "target", "sample", "item", "given", "tested")
 IMPORTABLE = ("ArrayDeque", "ArrayList", "Deque", "HashMap", "List", "Map", "Objects")
 
 
@@ -41,7 +42,7 @@ def indent(text: str, depth: int) -> str:
 
 def class_names(family: Family, index: int, rng: random.Random) -> dict[str, str]:
     """What is the same throughout one class and its test: the class name, its words and the variable's name."""
-    names = {"v": rng.choice(("subject", "target", "sample", "item", "given", "tested")), "kind": family.kinds[index % len(family.kinds)]}
+    names = {"v": rng.choice(VARIABLES), "kind": family.kinds[index % len(family.kinds)]}
     for key, choices in family.words.items():
         names[key] = rng.choice(choices)
         names[capitalise(key)] = capitalise(names[key])
