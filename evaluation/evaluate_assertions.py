@@ -110,8 +110,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def output_folder(args: argparse.Namespace) -> Path:
     folder = Path(args.output_dir or f"results/{time.strftime('%Y-%m-%d_%H-%M-%S')}_evaluation")
-    if (folder / SUMMARY).exists() and not args.overwrite:
-        raise UserError(f"--output_dir {folder}: holds a finished evaluation; give --overwrite or another folder")
+    if (folder / SUMMARY).exists() and not (args.overwrite or args.resume):
+        raise UserError(f"--output_dir {folder}: holds an evaluation; give --overwrite, --resume or another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
