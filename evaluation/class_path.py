@@ -55,7 +55,7 @@ def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str |
     project = Path(project_dir).resolve()
     if not project.is_dir():
         raise UserError(f"project {project_dir}: no such folder")
-    sources = _files(project, ".java")
+    sources = source_files(project, ".java")
     if not sources:
         raise UserError(f"project {project_dir}: holds no Java files")
     if class_path is not None:
@@ -63,7 +63,7 @@ def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str |
     elif (project / "pom.xml").is_file():
         entries = maven_jars(project, jdk)
     else:
-        entries = tuple(_files(project, ".jar"))
+        entries = tuple(source_files(project, ".jar"))
     jars = complete_junit5(path for path in entries if path.is_file())
     given = tuple(path for path in entries if path.is_dir())
     folder = _build(project, sources, (*given, *jars), jdk)
@@ -147,7 +147,8 @@ def complete_junit5(entries: Iterable[Path]) -> tuple[Path, ...]:
 # -- classes ---------------------------------------------------------------------------------------------------------
 
 
-def _files(project: Path, ending: str) -> list[Path]:
+def source_files(project: Path, ending: str) -> list[Path]:
+    """The files of a project by the end of their names, sorted; version control and build output are left out."""
     found = []
     for folder, inner, names in os.walk(project):
         inner[:] = sorted(name for name in inner if name not in NOT_SOURCES or _is_package(Path(folder, name)))

@@ -125,8 +125,13 @@ def _verdicts(source: bytes, test_span: tuple[int, int]) -> Iterator[Node]:
 
 
 def span_problem(source: bytes, task: Mapping[str, Any]) -> str:
-    """Why the bytes that a task would replace are not the assertion that was mined; empty where they are."""
+    """Why the bytes that a task would replace are not the assertion that was mined; empty where they are.
+
+    An empty span is a place where an assertion is wanted and none stands.
+    """
     start, end = task["assertion_span"]
+    if start == end <= len(source):
+        return ""
     text = source[start:end].decode("utf-8", "replace")
     if not text.rstrip().endswith((";", "}")) or task.get("assertion_kind", "") not in text:
         return "test file changed since it was mined"

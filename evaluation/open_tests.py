@@ -1,0 +1,168 @@
+"""Tests of a Java file that lack an assertion: where it would stand, and which method it would be about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tree_sitter import Node
+
+from data.mining.assertions import find_assertions, root_call
+from data.mining.focal import FocalFinder
+from data.mining.java_syntax import modifiers, one_line, parse, text_of, walk
+from data.mining.projects import Project, index_file, package_of
+from data.mining.test_methods import TestMethod, find_test_methods
+from data.readers import PLACEHOLDER
+from evaluation.class_path import source_files
+from evaluation.splice import as_utf8
+from utils.errors import UserError
+
+BUILD_FILES = ("pom.xml", "build.gradle", "build.gradle.kts", "build.xml")
+LEAVES = frozenset({"return_statement", "throw_statement", "break_statement", "continue_statement", "yield_statement"})
+
+
+@dataclass(frozen=True)
+class OpenTest:
+    """A test that wants an assertion. Offsets are bytes of the file as it is on disk, lines count from 1.
+
+    The assertion goes to ``position``, between ``before`` and ``after`` (line breaks and indentation). ``source`` is
+    what execution needs to run it; ``masked`` and ``focal`` are what the model reads.
+    """
+
+    name: str
+    line: int
+    position: int
+    indent: str
+    before: str
+    after: str
+    masked: str
+    focal: str
+    focal_name: str
+    source: dict[str, Any]
+
+
+def project_of(file: Path) -> Path:
+    """The nearest folder above a file with a build file, else the one above ``src``, else the file's own."""
+    for folder in file.parents:
+        if any((folder / name).is_file() for name in BUILD_FILES):
+            return folder
+    return next((folder.parent for folder in file.parents if folder.name == "src"), file.parent)
+
+
+def find_open_tests(project_dir: Path, file: Path, method: str = "") -> tuple[list[OpenTest], dict[str, str]]:
+    """The tests of ``file`` without an assertion, or all called ``method``; and why others cannot be used, by name.
+
+    A test that expects an exception, or that calls a helper that checks, does not lack one. Raises UserError for a
+    file without tests and for a method that is not one of them.
+    """
+    name = file.relative_to(project_dir).as_posix()
+    sources = {path.relative_to(project_dir).as_posix(): path for path in source_files(project_dir, ".java")}
+    texts = {path: as_utf8(sources[path].read_bytes())[0] for path in {**sources, name: file}}
+    project = Project(project_dir.name, [index_file(path, text) for path, text in texts.items()])
+    root = parse(texts[name])
+    tests = list(find_test_methods(root, texts[name], project, name, package_of(root, texts[name])))
+    if not tests:
+        raise UserError(f"{file}: holds no JUnit or TestNG tests")
+    if method and not any(test.name == method for test in tests):
+        raise UserError(
+            f"{file}#{method}: no such test; there are {', '.join(dict.fromkeys(test.name for test in tests))}"
+        )
+    found, left_out = [], {}
+    for test in tests:
+        if (method and test.name != method) or (not method and not _lacks_assertion(test, texts[name])):
+            continue
+        opened = test.problem or _open(project, test, texts, file.read_bytes())
+        if isinstance(opened, str):
+            left_out[test.name] = opened
+        else:
+            found.append(opened)
+    return found, left_out
+
+
+def _lacks_assertion(test: TestMethod, source: bytes) -> bool:
+    if test.problem:
+        return False
+    assertions, left_out = find_assertions(test.node, source, set(), set())
+    _, annotations = modifiers(test.node, source)
+    expects = any("expected" in text for text in annotations.values()) or any(
+        text_of(call.child_by_field_name("name"), source).startswith("expect")  # type: ignore[arg-type]
+        for call in filter(None, map(root_call, walk(test.node)))
+    )
+    return not assertions and not left_out and not expects
+
+
+def _open(project: Project, test: TestMethod, texts: dict[str, bytes], raw: bytes) -> OpenTest | str:
+    source = texts[test.owner.file]
+    body = test.node.child_by_field_name("body")
+    assert body is not None
+    position, before, after, indent = _place(body, test.node, source)
+    assertions, _ = find_assertions(test.node, source, set(), set())
+    focal = FocalFinder(project, test.owner, test.node, source).find(
+        (position, position), [item.node for item in assertions], skip_inside=False
+    )
+    if isinstance(focal, str):
+        return focal
+    owner = project.find(focal.method.owner, focal.method.file)
+    focal_text = texts[focal.method.file][slice(*focal.method.span)].decode()
+    start, end = test.node.start_byte, test.node.end_byte
+    masked = source[start:position].decode() + f" {PLACEHOLDER} " + source[position:end].decode()
+
+    def on_disk(offset: int) -> int:
+        return offset if len(raw) == len(source) else len(source[:offset].decode().encode("latin-1"))
+
+    return OpenTest(
+        name=test.name,
+        line=source.count(b"\n", 0, position) + 1,
+        position=on_disk(position),
+        indent=indent,
+        before=before,
+        after=after,
+        masked=one_line(masked),
+        focal=one_line(focal_text),
+        focal_name=f"{owner.name if owner else focal.method.owner}.{focal.method.name}",
+        source={
+            "test_file": test.owner.file,
+            "focal_file": focal.method.file,
+            "test_class": test.owner.binary_name,
+            "test_class_abstract": test.owner.abstract,
+            "test_name": test.name,
+            "test_span": (on_disk(start), on_disk(end)),
+            "assertion_span": (on_disk(position), on_disk(position)),
+            "framework": test.framework,
+            "focal_name": focal.method.name,
+            "focal_lines": focal.method.lines,
+        },
+    )
+
+
+def _place(body: Node, method: Node, source: bytes) -> tuple[int, str, str, str]:
+    """Where in a test's body the assertion goes, and what stands around it: behind all else, but before a return."""
+    newline = "\r\n" if b"\r\n" in source else "\n"
+    outer = _indent(method, source)
+    children = list(_statements(body))
+    if not children:
+        indent = outer + "    "
+        return body.start_byte + 1, newline + indent, newline + outer, indent
+    last = children[-1]
+    indent = _indent(last, source) if last.start_point[0] != body.start_point[0] else outer + "    "
+    if last.type in LEAVES:
+        return last.start_byte, "", newline + indent, indent
+    end = last.end_byte - (source[last.end_byte - 1 : last.end_byte] == b"\r")  # a line comment takes it in
+    return end, newline + indent, newline + outer if last.end_point[0] == body.end_point[0] else "", indent
+
+
+def _statements(body: Node) -> Iterator[Node]:
+    """Named children of a block; a comment counts, so that it stays with the statement on its line."""
+    statements = [child for child in body.named_children if "comment" not in child.type]
+    if statements and statements[-1].type in LEAVES:
+        yield from statements
+    else:
+        yield from body.named_children
+
+
+def _indent(node: Node, source: bytes) -> str:
+    start = source.rfind(b"\n", 0, node.start_byte) + 1
+    line = source[start : node.start_byte].decode()
+    return line[: len(line) - len(line.lstrip())]

@@ -1,0 +1,294 @@
+"""Suggest the assertions that a Java test file lacks: generate candidates, run them, show a diff or write it.
+
+Exit code: 0 where each test that lacks an assertion got one, 1 where some did not, 2 for an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.atomic_io import atomic_writer
+from utils.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from evaluation.execution import Outcome, ProjectExecutor
+    from evaluation.open_tests import OpenTest
+
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An assertion that the model wrote; ``beam`` is its place in the model's ranking, the rest as in ``Outcome``."""
+
+    assertion: str
+    beam: int
+    status: str = NOT_RUN
+    reason: str = ""
+    compiled: bool | None = None
+    passed: bool | None = None
+    nontrivial: bool | None = None
+    imports: tuple[str, ...] = ()
+    killed: str = ""
+
+    @property
+    def grade(self) -> int:
+        """3 passes, and fails once the focal method is broken; 2 passes, no mutant to tell; 1 compiles; 0 the rest."""
+        if self.passed:
+            return {True: 3, None: 2, False: 1}[self.nontrivial]
+        return int(bool(self.compiled))
+
+    @property
+    def acceptable(self) -> bool:
+        """Fit to be written into the file. What was not run is, too: the user asked for that."""
+        return self.status == NOT_RUN or self.grade >= 2
+
+    def verdict(self) -> str:
+        return {
+            3: f"passes; fails when broken ({self.killed})",
+            2: "passes; no way found to break the method",
+            1: "passes, whatever the method does" if self.passed else f"{self.status}: {self.reason}",
+            0: f"{self.status}: {self.reason}" if self.reason else self.status,
+        }[self.grade]
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="folder or hub name of a trained model")
+    add(
+        "test",
+        metavar="FooTest.java[#method]",
+        help="a test file; with #method that test, whether or not it has assertions",
+    )
+    add("--project", type=Path, metavar="DIR", help="the project (default: the nearest folder above with a build file)")
+    add("--class_path", help="jars and class folders, joined like $CLASSPATH; default for Maven: mvn -o")
+    add("-k", "--candidates", type=int, default=5, metavar="K", help="candidates for each test (default 5)")
+    add("--num_beams", type=int, help="beams of the search (default: K, at least 4)")
+    add("--apply", action="store_true", help="write the suggestions into the file")
+    add("--json", action="store_true", help="print one JSON object instead of text")
+    add("--no_execution", action="store_true", help="do not run the candidates: no JDK and no class path needed")
+    add("--timeout", type=float, default=10.0, metavar="SECONDS", help="limit of one run of one test (default 10)")
+    add("--jdk_home", help="JDK >= 11 (default: $JAVA_HOME, else that of javac on the PATH)")
+    add("--max_input_len", type=int, default=512)
+    add("--max_output_len", type=int, default=128)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default auto)")
+    args = parser.parse_args(argv)
+    for flag in ("candidates", "timeout", "max_input_len", "max_output_len"):
+        if getattr(args, flag) <= 0:
+            raise UserError(f"--{flag} {getattr(args, flag)}: must be above 0")
+    args.num_beams = args.num_beams or max(4, args.candidates)
+    if args.num_beams < args.candidates:
+        raise UserError(f"--num_beams {args.num_beams}: must be at least the number of candidates, {args.candidates}")
+    return args
+
+
+def locate(test: str, project: Path | None) -> tuple[Path, Path, str]:
+    """The file, its project and the method of ``path/FooTest.java#method``."""
+    from evaluation.open_tests import project_of
+
+    name, _, method = test.partition("#")
+    file = Path(name).resolve()
+    if not file.is_file():
+        raise UserError(f"{name}: no such file")
+    if file.suffix != ".java":
+        raise UserError(f"{name}: not a Java file")
+    folder = project.resolve() if project is not None else project_of(file)
+    if folder not in file.parents:
+        raise UserError(f"--project {project}: {name} does not lie in it")
+    return file, folder, method
+
+
+def generate(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[str]]:
+    """For each test its candidates, best first, without blanks and repetitions."""
+    from transformers.utils import logging
+
+    from data.mining.java_syntax import one_line
+    from data.tokenization import encode_source
+    from evaluation.generation import generate_candidates
+    from evaluation.splice import with_semicolon
+    from models.loading import load_model, load_tokenizer
+    from utils.device import resolve_device
+
+    logging.disable_progress_bar()
+    tokenizer = load_tokenizer(args.model, "MODEL")
+    model = load_model(args.model, flag="MODEL")
+    model.to(resolve_device(args.device))  # type: ignore[arg-type]
+    rows = [encode_source(tokenizer, test.masked, test.focal, args.max_input_len) for test in tests]
+    texts = generate_candidates(
+        model,
+        tokenizer,
+        rows,
+        max_output_len=args.max_output_len,
+        num_beams=args.num_beams,
+        num_return_sequences=args.candidates,
+        batch_size=8,
+    )
+    return [
+        list(
+            dict.fromkeys(
+                "\n".join(with_semicolon(one_line(line)) for line in text.split("\n")) for text in found if text
+            )
+        )
+        for found in texts
+    ]
+
+
+def judge(
+    executor: ProjectExecutor | None, tests: Sequence[OpenTest], texts: Sequence[Sequence[str]]
+) -> list[list[Candidate]]:
+    """The candidates of each test, the best first: by what running them showed, then as the model ranks them."""
+    if executor is None:
+        from evaluation.java_syntax import is_valid_java
+
+        return [[Candidate(text, i + 1) for i, text in enumerate(found) if is_valid_java(text)] for found in texts]
+    flat = [
+        (test, place, text) for test, found in zip(tests, texts, strict=True) for place, text in enumerate(found, 1)
+    ]
+    with executor:
+        outcomes = executor.execute([test.source for test, _, _ in flat], [text for _, _, text in flat])
+    judged: dict[int, list[Candidate]] = {id(test): [] for test in tests}
+    for (test, place, text), outcome in zip(flat, outcomes, strict=True):
+        judged[id(test)].append(candidate(text, place, outcome))
+    return [sorted(found, key=lambda item: (-item.grade, item.beam)) for found in judged.values()]
+
+
+def candidate(text: str, beam: int, outcome: Outcome) -> Candidate:
+    return Candidate(
+        text,
+        beam,
+        outcome.status,
+        outcome.reason,
+        outcome.compiled,
+        outcome.passed,
+        outcome.nontrivial,
+        outcome.imports,
+        outcome.killed,
+    )
+
+
+def with_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]]) -> bytes:
+    """The file's bytes with the chosen assertions and the imports they need; encoding and line ends are kept."""
+    from evaluation.splice import IMPORT
+
+    newline = b"\r\n" if b"\r\n" in raw else b"\n"
+    try:
+        raw.decode()
+        encoding = "utf-8"
+    except UnicodeDecodeError:
+        encoding = "latin-1"
+    edits: list[tuple[int, bytes]] = []
+    for test, item in chosen:
+        body = f"{newline.decode()}{test.indent}".join(item.assertion.split("\n"))
+        edits.append((test.position, f"{test.before}{body}{test.after}".encode(encoding, "replace")))
+    imports = dict.fromkeys(line for _, item in chosen for line in item.imports)
+    if imports:
+        place = max((match.end() for match in IMPORT.finditer(raw)), default=0)
+        lines = [f"import {line};".encode() for line in imports]
+        edits.append((place, newline + newline.join(lines) if place else newline.join(lines) + newline))
+    for position, text in sorted(edits, key=lambda edit: edit[0], reverse=True):
+        raw = raw[:position] + text + raw[position:]
+    return raw
+
+
+def unified_diff(before: bytes, after: bytes, name: str) -> str:
+    def lines(content: bytes) -> list[str]:
+        return content.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+
+    text = "".join(difflib.unified_diff(lines(before), lines(after), f"a/{name}", f"b/{name}"))
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def write_back(file: Path, before: bytes, after: bytes) -> None:
+    """Replace the file whole; refused where somebody changed it in the meantime."""
+    if file.read_bytes() != before:
+        raise UserError(f"{file}: changed while the candidates ran; nothing was written, run again")
+    mode = file.stat().st_mode
+    with atomic_writer(file, "wb") as handle:
+        os.fchmod(handle.fileno(), mode)
+        handle.write(after)
+
+
+def as_text(report: dict[str, Any]) -> str:
+    lines = []
+    for test in report["tests"]:
+        lines.append(f"{test['test']} (line {test['line']}), method under test: {test['focal_method']}")
+        for number, item in enumerate(test["candidates"]):
+            mark = "->" if number == test["chosen"] else "  "
+            lines += [f" {mark} {item['assertion']}", f"      {item['verdict']}"]
+        if test["chosen"] is None:
+            lines.append("      no candidate is fit to be written")
+    lines += [f"{name}: left out, {reason}" for name, reason in report["left_out"].items()]
+    if not report["tests"] and not report["left_out"]:
+        lines.append(f"{report['file']}: no test lacks an assertion")
+    if report["diff"]:
+        lines += ["", report["diff"].rstrip("\n")]
+    if report["applied"]:
+        lines += ["", f"{report['file']}: written"]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_arguments(argv)
+    file, project, method = locate(args.test, args.project)
+    from evaluation.open_tests import find_open_tests
+
+    before = file.read_bytes()
+    tests, left_out = find_open_tests(project, file, method)
+    executor = None
+    if tests and not args.no_execution:  # first, so that a missing JDK or jar costs no generation
+        from evaluation.execution import ProjectExecutor
+
+        executor = ProjectExecutor(
+            project,
+            args.class_path,
+            workers=min(2, os.cpu_count() or 1),
+            timeout_s=args.timeout,
+            jdk_home=args.jdk_home,
+        )
+    found = judge(executor, tests, generate(args, tests)) if tests else []
+    chosen = {
+        place: next((number for number, item in enumerate(items) if item.acceptable), None)
+        for place, items in enumerate(found)
+    }
+    picks = [(tests[place], found[place][number]) for place, number in chosen.items() if number is not None]
+    after = with_suggestions(before, picks)
+    if args.apply and after != before:
+        write_back(file, before, after)
+    name = file.relative_to(project).as_posix()
+    report = {
+        "file": name,
+        "project": str(project),
+        "model": args.model,
+        "executed": not args.no_execution,
+        "tests": [
+            {
+                "test": test.name,
+                "class": test.source["test_class"],
+                "line": test.line,
+                "focal_method": test.focal_name,
+                "chosen": chosen[place],
+                "candidates": [{**asdict(item), "verdict": item.verdict()} for item in found[place]],
+            }
+            for place, test in enumerate(tests)
+        ],
+        "left_out": left_out,
+        "diff": unified_diff(before, after, name),
+        "applied": args.apply and after != before,
+    }
+    print(json.dumps(report, indent=2, ensure_ascii=False) if args.json else as_text(report))
+    return int(len(picks) < len(tests) or bool(left_out))
+
+
+if __name__ == "__main__":
+    run_main(main)
