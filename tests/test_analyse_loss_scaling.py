@@ -30,14 +30,14 @@ def verdicts(scaling: LossScaling) -> dict[str, str]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_balanced_run_raises_no_alarm(tmp_path, seed):
-    assert set(verdicts(analysed(tmp_path, seed=seed, noise=0.3)).values()) == {"balanced"}
+    assert set(verdicts(analysed(tmp_path, seed=seed, noise=0.3)).values()) == {"active"}
 
 
 @pytest.mark.parametrize("weights", [
     {"focal": (0.3, 0.3), "jsd": (0.7, 0.35), "semantic": (0.0, 0.35)},  # Trident: semantic grows in by schedule
 ])
 def test_the_schedule_is_not_mistaken_for_an_explosion(tmp_path, weights):
-    assert set(verdicts(analysed(tmp_path, weights=weights)).values()) == {"balanced"}
+    assert set(verdicts(analysed(tmp_path, weights=weights)).values()) == {"active"}
 
 
 @pytest.mark.parametrize(("component", "curve", "verdict"), [
@@ -51,7 +51,7 @@ def test_the_schedule_is_not_mistaken_for_an_explosion(tmp_path, weights):
 def test_a_fault_is_recognised_in_its_component(tmp_path, component, curve, verdict):
     found = verdicts(analysed(tmp_path, gradients={**BALANCED, component: curve}))
     assert found[component] == verdict
-    blamed = {name for name, one in found.items() if one not in ("balanced", "dominated", "vanishing", "dominant")}
+    blamed = {name for name, one in found.items() if one not in ("active", "dominated", "vanishing", "dominant")}
     assert blamed <= {component}
 
 
@@ -62,7 +62,7 @@ def test_all_components_vanishing_together_is_recognised(tmp_path):
 
 def test_a_single_component_is_balanced_by_itself(tmp_path):
     scaling = analysed(tmp_path, gradients={"ce": lambda p: math.exp(-2 * p)})
-    assert verdicts(scaling) == {"ce": "balanced"} and scaling.driver() == ("ce", 1.0)
+    assert verdicts(scaling) == {"ce": "active"} and scaling.driver() == ("ce", 1.0)
 
 
 def test_a_weight_scheduled_to_nothing_is_no_fault(tmp_path):
@@ -94,7 +94,7 @@ def test_a_component_that_acts_now_and_then_is_not_silent(tmp_path):
     """As ast does: no gradient where all predictions of a batch parse."""
     acts = iter(range(10**6))
     scaling = analysed(tmp_path, gradients={**BALANCED, "ast": lambda p: 6.0 if next(acts) % 15 == 4 else 0.0})
-    assert scaling.components["ast"].verdict == "balanced" and scaling.components["ast"].balanced_weight > 0
+    assert scaling.components["ast"].verdict == "active" and scaling.components["ast"].balanced_weight > 0
 
 
 def test_the_normaliser_counts_as_part_of_the_weight(tmp_path):

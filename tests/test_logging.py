@@ -300,11 +300,15 @@ def test_plain_lines_are_greppable_and_the_log_has_timestamps(tmp_path, capsys):
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING) ", line) for line in lines)
 
 
-def test_time_and_memory_are_estimated_after_a_few_steps(tmp_path, capsys):
+def test_time_and_memory_are_estimated_after_a_few_steps(tmp_path, capsys, monkeypatch):
     logger = quiet(tmp_path, console=True)
-    logger.start_progress(105, initial=100)
-    for step, seconds in enumerate((9.0, 0.5, 0.5, 0.5, 0.5, 0.5), 1):
-        logger.step({"step": step, "seconds": seconds, "memory_mb": 2048})
+    logger.start_progress(106, initial=0)
+    clock = iter((0.0, 9.0, 9.5, 10.0, 10.5, 11.0, 11.5, 12.0))
+    monkeypatch.setattr("utils.logging_utils.time.monotonic", lambda: now)
+    for step in range(1, 7):
+        now = next(clock)
+        logger.step({"step": step, "memory_mb": 2048})
+    monkeypatch.undo()
     logger.close()
     assert capsys.readouterr().out == "0.5 s a step: about 50 s to go, 2.0 GiB in use\n"
 

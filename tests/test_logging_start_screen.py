@@ -34,7 +34,7 @@ def test_screen_says_what_a_person_checks():
 
 
 def test_unknown_facts_leave_no_empty_lines():
-    assert start_screen({"seed": 1, "student": "t5"}).split() == ["student", "t5", "seed", "1"]
+    assert start_screen({"seed": 1, "student": "t5"}).split() == ["model", "t5", "seed", "1"]
     assert start_screen({}) == "" and warnings_that_matter({}) == []
 
 

@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +22,7 @@ TRAINING_FILE = "training_metrics.csv"
 SAMPLES_FILE = "sample_predictions.jsonl"
 LOG_FILE = "distillation_log.txt"
 
-ESTIMATE_AFTER = 5  # steps: the first ones are slower than the rest, their median is not
+ESTIMATE_AFTER = 5  # steps after the first, which is slower than the rest
 
 METRICS = (
     "exact_match", "exact_match_strict", "f1", "precision", "recall", "bleu", "codebleu", "pans", "ast_validity",
@@ -70,7 +71,7 @@ class DistillationLogger:
         self._total = 0
         self._last_step: dict[str, Any] = {}
         self._progress_from = (0, 0.0)
-        self._first_seconds: list[float] = []
+        self._first_times: list[float] = []
         self._use_tensorboard = tensorboard and self._main
         self._tensorboard: TensorBoardLog | None = None
         self._purge_step = 0
@@ -116,7 +117,7 @@ class DistillationLogger:
         self.end_progress()
         self._total = total
         self._progress_from = (initial, time.monotonic())
-        self._first_seconds = []
+        self._first_times = []
         if self._console and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -163,11 +164,12 @@ class DistillationLogger:
         self._last_step = dict(row)
         if self._bar is not None:
             self._bar.update(row.get("step", self._bar.n + 1) - self._bar.n)
-        if self._total and len(self._first_seconds) < ESTIMATE_AFTER and row.get("seconds") is not None:
-            self._first_seconds.append(row["seconds"])
-            if len(self._first_seconds) == ESTIMATE_AFTER:
-                left = self._total - row.get("step", 0)
-                self.info(estimate(median(self._first_seconds), left, row.get("memory_mb")))
+        if self._total and len(self._first_times) <= ESTIMATE_AFTER:
+            self._first_times.append(time.monotonic())
+            if len(self._first_times) > ESTIMATE_AFTER:
+                # From step to step, not inside them: the wait for data counts too.
+                seconds = median(after - before for before, after in pairwise(self._first_times))
+                self.info(estimate(seconds, self._total - row.get("step", 0), row.get("memory_mb")))
 
     def training(self, row: Mapping[str, Any]) -> None:
         """A row of training_metrics.csv, of ``kind`` "step" (a logging interval), "epoch" or "validation"."""

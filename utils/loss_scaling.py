@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.logging_utils import components_of
 
 LOW_SHARE = 0.05  # below it a component hardly steers
-HIGH_SHARE = 0.8  # above it a component steers alone
+HIGH_SHARE = 0.75  # above it a component steers alone
 GROWTH = 10.0  # of the raw gradient, from the first to the last third: exploding
 DECAY = 1e-3  # of the same: vanishing, whatever the others do
 FEWEST = 6  # measurements below which no verdict is given
@@ -29,7 +29,7 @@ class ComponentScaling:
     ``gradient_*``: norm of the raw component's gradient; ``pull_*``: the same times the weight in force.
     """
 
-    verdict: str  # balanced | dominant | dominated | vanishing | exploding | silent | scheduled out | too short
+    verdict: str  # active | dominant | dominated | vanishing | exploding | silent | scheduled out | too short
     reason: str
     share_first: float
     share_last: float
@@ -158,4 +158,4 @@ def _verdict(name: str, leader: str, broken: int, gradients: np.ndarray, weights
         return "dominated", f"it has {share:.1%} of the pull, {leader} has {np.mean(shares[leader][last]):.0%}"
     if count > 1 and share > HIGH_SHARE:
         return "dominant", f"it has {share:.0%} of the pull"
-    return "balanced", f"it has {share:.0%} of the pull"
+    return "active", f"it has {share:.0%} of the pull"

@@ -58,7 +58,7 @@ def start_screen(facts: RunFacts) -> str:
         ("data", _data(facts)),
         ("lengths", _joined(_lengths("input", facts, "input_lengths", "max_input_len"),
                             _lengths("target", facts, "target_lengths", "max_output_len"))),
-        ("student", _model(facts.get("student"), facts.get("student_parameters"))),
+        ("student" if facts.get("teacher") else "model", _model(facts.get("student"), facts.get("student_parameters"))),
         ("teacher", _model(facts.get("teacher"), facts.get("teacher_parameters"))),
         ("batch", _batch(facts)),
         ("steps", _steps(facts)),

@@ -74,15 +74,15 @@ def outlook(validations: Columns, preferred: str = "auto") -> Outlook:
              f"{ahead:,.0f} steps ({CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}; positive is better).")
     if low > 0 and gain >= worth:
         verdict = "worth it"
-        advice = (f"Yes, train longer: a quarter more steps should bring about {gain:+.4f}, somewhat less if the curve "
-                  "flattens.")
+        advice = (f"Yes, train longer: a quarter more steps should {'lower' if sign < 0 else 'raise'} the {label} by "
+                  f"about {gain:.4f}, somewhat less if the curve flattens.")
     elif high < 0 and -gain >= worth:
         verdict = "getting worse"
         advice = "No: it is getting worse. Keep best_model/; use more data, more dropout or fewer epochs."
     elif high < worth:
         verdict = "converged"
-        advice = (f"No: a quarter more steps would bring less than {worth:.4f}. To get further, change the data, the "
-                  "losses or the size of the student.")
+        advice = (f"No: a quarter more steps would improve the {label} by less than {worth:.4f}. To get "
+                  "further, change the data, the losses or the size of the student.")
     else:
         verdict = "undecided"
         advice = ("Not decided: the validations scatter as much as they move. Validate on more samples, or train a "
