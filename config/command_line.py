@@ -171,6 +171,7 @@ def parse_config(
     known = {name: f for name, (_, f) in parameters(categories).items()}
     parser = Parser(list(categories.values()), description=description, allow_abbrev=False)
     parser.set_defaults(**(defaults or {}))
+    parser.parse_args(argv)  # --help, with the defaults, and errors
     base = vars(parser.parse_args([]))
 
     given_parser = copy.deepcopy(parser)
