@@ -29,6 +29,9 @@ MAX_ROUNDS = 10
 KEPT_BUILDS = 3
 MAVEN_SECONDS = 300
 DEBIAN_JARS = Path("/usr/share/java")
+MAVEN_ENTRY = re.compile(
+    r"\[DEBUG\] {3,}([^\s:]+):([^\s:]+):jar:(?:([^\s:]+):)?([^\s:]+):(?:compile|provided|runtime|test|system)\b"
+)
 JAVAC_ERROR = re.compile(r"^(.+?\.java):(\d+): error: (.*)$", re.MULTILINE)
 
 
@@ -92,24 +95,54 @@ def expand(class_path: str | Sequence[str | Path]) -> tuple[Path, ...]:
 
 
 def maven_jars(project: Path, jdk: Jdk) -> tuple[Path, ...]:
-    """What Maven puts on the test class path, asked for without the network."""
+    """What Maven puts on the test class path, asked for without the network.
+
+    Where the dependency plugin is not in the local repository, the dependencies that Maven itself resolves before it
+    runs the tests tell the same; no goal is carried out, so nothing is written.
+    """
     maven = shutil.which("mvn")
     advice = "give the jars with --class_path, or run `mvn dependency:go-offline` once where there is a network"
     if maven is None:
         raise UserError(f"project {project} is a Maven project and mvn is not on the PATH; {advice}")
-    command = [maven, "-o", "-B", "-f", str(project / "pom.xml"), "dependency:build-classpath", "-DincludeScope=test"]
-    environment = {**os.environ, "JAVA_HOME": str(jdk.home)}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=MAVEN_SECONDS, env=environment)
-    except subprocess.TimeoutExpired:
-        raise UserError(f"project {project}: mvn gave no class path within {MAVEN_SECONDS} s; {advice}") from None
-    if done.returncode:
-        reason = next((line[8:] for line in done.stdout.splitlines() if line.startswith("[ERROR] ")), "no message")
-        raise UserError(f"project {project}: mvn -o gives no class path ({reason[:200]}); {advice}")
-    lines = done.stdout.splitlines()  # one class path for each module
-    found = [lines[i + 1] for i, line in enumerate(lines[:-1]) if line.endswith("Dependencies classpath:")]
-    entries = {Path(item): None for line in found for item in line.strip().split(os.pathsep) if item}
-    return tuple(path for path in entries if path.exists() and project not in path.parents)
+
+    def ask(*goal: str) -> subprocess.CompletedProcess[str]:
+        command = [maven, "-o", "-B", "-f", str(project / "pom.xml"), *goal]
+        environment = {**os.environ, "JAVA_HOME": str(jdk.home)}
+        try:
+            return subprocess.run(command, capture_output=True, text=True, timeout=MAVEN_SECONDS, env=environment)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"project {project}: mvn gave no class path within {MAVEN_SECONDS} s; {advice}") from None
+
+    done = ask("dependency:build-classpath", "-DincludeScope=test")
+    lines = done.stdout.splitlines()
+    if done.returncode == 0:  # one class path for each module
+        found = [lines[i + 1] for i, line in enumerate(lines[:-1]) if line.endswith("Dependencies classpath:")]
+        jars = [Path(item) for line in found for item in line.strip().split(os.pathsep) if item]
+    else:
+        reason = next((line[8:] for line in lines if line.startswith("[ERROR] ")), "no message")
+        jars = resolved_jars(ask("-X", "surefire:test", "-Dmaven.test.skip=true").stdout)
+        missing = next((path.name for path in jars if not path.exists()), "")
+        if not jars or missing:
+            reason = f"{missing} is not in the local repository" if missing else reason[:200]
+            raise UserError(f"project {project}: mvn -o gives no class path ({reason}); {advice}")
+    return tuple(path for path in dict.fromkeys(jars) if path.exists() and project not in path.parents)
+
+
+def resolved_jars(log: str) -> list[Path]:
+    """The jars in the dependency trees that ``mvn -X`` prints for a project's modules; it prints plugins' trees, too."""
+    repository = next(iter(re.findall(r"Using local repository at (.+)", log)), "")
+    modules = set(re.findall(r"-< (\S+:\S+) >-", log))
+    jars, in_module = [], False
+    for line in log.splitlines():
+        head = re.match(r"\[DEBUG\] (\S+?:\S+?):\S+$", line)
+        entry = MAVEN_ENTRY.match(line)
+        if head:
+            in_module = head.group(1) in modules
+        elif in_module and entry and f"{entry.group(1)}:{entry.group(2)}" not in modules:
+            group, artifact, classifier, version = entry.groups()
+            name = f"{artifact}-{version}{'-' + classifier if classifier else ''}.jar"
+            jars.append(Path(repository, *group.split("."), artifact, version, name))
+    return jars
 
 
 def complete_junit5(entries: Iterable[Path]) -> tuple[Path, ...]:

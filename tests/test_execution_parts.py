@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.class_path import complete_junit5, expand, maven_jars, resolve_class_path
+from evaluation.class_path import complete_junit5, expand, maven_jars, resolve_class_path, resolved_jars
 from evaluation.java_service import Jdk, find_jdk
 from evaluation.mutation import default_values, mutants
 from evaluation.splice import as_utf8, missing_imports, span_problem, splice, without_other_verdicts
@@ -228,6 +228,29 @@ def test_maven_answers_for_each_module(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match=r"mvn is not on the PATH; .*--class_path"):
         maven_jars(project, Jdk(tmp_path, 17))
+
+
+MAVEN_LOG = """[DEBUG] Using local repository at /repo
+[INFO] ------------------------< org.example:shop >------------------------
+[DEBUG] org.example:shop:jar:1.0
+[DEBUG]    org.junit.jupiter:junit-jupiter-api:jar:5.11.4:test
+[DEBUG]       org.opentest4j:opentest4j:jar:1.3.0:test
+[DEBUG]    io.netty:netty:jar:linux-x86_64:4.1:runtime (version managed from 4.0)
+[DEBUG]    org.example:core:jar:1.0:compile
+[INFO] ------------------------< org.example:core >------------------------
+[DEBUG] org.apache.maven.plugins:maven-surefire-plugin:jar:2.12.4
+[DEBUG]    org.apache.maven:maven-plugin-api:jar:2.0.9:compile
+"""
+
+
+def test_maven_without_its_dependency_plugin_tells_what_it_resolved():
+    """Lines as Maven 3.8.7 prints them; modules of the project and plugins are not among the jars."""
+    assert [str(path) for path in resolved_jars(MAVEN_LOG)] == [
+        "/repo/org/junit/jupiter/junit-jupiter-api/5.11.4/junit-jupiter-api-5.11.4.jar",
+        "/repo/org/opentest4j/opentest4j/1.3.0/opentest4j-1.3.0.jar",
+        "/repo/io/netty/netty/4.1/netty-4.1-linux-x86_64.jar",
+    ]
+    assert resolved_jars("[ERROR] no such project") == []
 
 
 def test_a_folder_without_java(tmp_path):
