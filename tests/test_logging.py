@@ -88,13 +88,19 @@ def test_undeclared_columns_come_from_the_first_row_and_strangers_are_reported_o
 
 
 WORKER = """
-import json, os, random, sys, time
+import json, os, random, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from utils.atomic_io import write_json
 from utils.logging_utils import DistillationLogger, step_columns
 
-folder, total, delay = Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+folder, kill_at, torn = Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "torn"
+write = os.pwrite
+
+def torn_write(descriptor, data, offset):
+    write(descriptor, bytes(data)[:len(data) // 2 + 1], offset)
+    os.kill(os.getpid(), signal.SIGKILL)
+
 checkpoint = folder / "checkpoint.json"
 logger = DistillationLogger(folder / "run", tensorboard=True, console=False, main_process=True)
 logger.declare_step_columns(step_columns(["focal", "jsd"]))
@@ -103,9 +109,13 @@ if checkpoint.exists():
     state = json.loads(checkpoint.read_text())
     begin = state["step"]
     logger.load_state_dict(state["logger"])
-for step in range(begin + 1, total + 1):
+for step in range(begin + 1, 204):
+    if step == kill_at and torn:
+        os.pwrite = torn_write
     value = random.Random(step).random()
     logger.step({"epoch": step / 100, "step": step, "focal_loss_raw": value, "loss_total": 2 * value})
+    if step == kill_at and not torn:
+        os.kill(os.getpid(), signal.SIGKILL)
     if step % 5 == 0:
         logger.training({"kind": "step", "epoch": step / 100, "step": step, "train_loss": value})
         logger.scalars("Loss", {"total": value}, step)
@@ -114,36 +124,23 @@ for step in range(begin + 1, total + 1):
         logger.sample_predictions(step, [{"id": i, "reference": "a\\nb", "prediction": str(value)} for i in range(2)])
     if step % 7 == 0:
         write_json(checkpoint, {"step": step, "logger": logger.state_dict()})
-    time.sleep(delay)
 logger.close()
 """
 
 
-def run_worker(folder: Path, delay: float = 0.0) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(ROOT), str(folder), "203", str(delay)])
+def run_worker(folder: Path, kill_at: int = 0, how: str = "") -> int:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", WORKER, str(ROOT), str(folder), str(kill_at), how]
+    return subprocess.run(command, timeout=120).returncode
 
 
 def test_killed_and_resumed_files_equal_those_of_an_uninterrupted_run(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    assert run_worker(whole).wait(timeout=60) == 0
-    kills, chance = 0, random.Random(7)
-    while kills < 5:
-        seen = (broken / "checkpoint.json").stat().st_mtime_ns if (broken / "checkpoint.json").exists() else 0
-        process = run_worker(broken, delay=0.005)
-        while process.poll() is None and kills:  # every kill but the first comes after a new checkpoint
-            if (broken / "checkpoint.json").exists() and (broken / "checkpoint.json").stat().st_mtime_ns > seen:
-                break
-            time.sleep(0.002)
-        else:
-            time.sleep(0.5)
-        time.sleep(chance.random() * 0.08)
-        assert process.poll() is None, "the run ended before it was killed"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    assert run_worker(broken).wait(timeout=60) == 0
+    assert run_worker(whole) == 0
+    # Before the first checkpoint, between two, right after one; in a step, and in the middle of a write.
+    for kill_at, how in ((3, "torn"), (18, "step"), (19, "torn"), (60, "torn"), (71, "step"), (155, "torn")):
+        assert run_worker(broken, kill_at, how) == -signal.SIGKILL
+    assert run_worker(broken) == 0
     for name in (STEP_FILE, TRAINING_FILE, SAMPLES_FILE):
         assert (broken / "run" / name).read_bytes() == (whole / "run" / name).read_bytes(), name
     steps = pd.read_csv(broken / "run" / STEP_FILE)
