@@ -129,7 +129,7 @@ def maven_jars(project: Path, jdk: Jdk) -> tuple[Path, ...]:
 
 
 def resolved_jars(log: str) -> list[Path]:
-    """The jars in the dependency trees that ``mvn -X`` prints for a project's modules; it prints plugins' trees, too."""
+    """The jars in the dependency trees that ``mvn -X`` prints for a project's modules, not those of plugins."""
     repository = next(iter(re.findall(r"Using local repository at (.+)", log)), "")
     modules = set(re.findall(r"-< (\S+:\S+) >-", log))
     jars, in_module = [], False
