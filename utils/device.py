@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from utils.errors import UserError
+
+# The others wait while the main process fits the bridge or evaluates the final model; NCCL's own limit is 10 minutes.
+PATIENCE = timedelta(hours=6)
 
 
 def resolve_device(name: str) -> str:
     """``auto`` becomes cuda or cpu; UserError where the wanted device is unknown or not there."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if re.fullmatch(r"cpu:\d+", name):
+        return "cpu"  # as torch names the CPU of one of several processes
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
         raise UserError(f"--device {name}: unknown; allowed: auto, cpu, cuda, cuda:N, mps")
     if name.startswith("cuda"):
@@ -47,6 +53,9 @@ def build_accelerator(
     accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision=wanted,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=PATIENCE),
+        ],
     )
     return accelerator, notes
