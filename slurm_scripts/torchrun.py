@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # A handler, unlike SIG_IGN, is not inherited: a worker that has none yet dies of the signal instead of missing it.
 signal.signal(signal.SIGUSR1, lambda *_: None)
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
@@ -26,3 +27,5 @@ except ChildFailedError as error:
     codes = {failure.exitcode for failure in error.failures.values()}
     print(f"workers ended with {sorted(codes)}", file=sys.stderr)
     sys.exit(REQUEUE_EXIT_CODE if codes & {REQUEUE_EXIT_CODE, -signal.SIGUSR1} else 1)
+except SignalException as error:
+    sys.exit(128 + error.sigval)

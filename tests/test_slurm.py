@@ -397,12 +397,16 @@ def test_preempted_student_ends_as_one_left_alone(
 def test_two_processes_at_their_time_limit_end_as_if_left_alone(
     cluster: SlurmCluster, checkout: Path, student: dict[str, str]
 ) -> None:
-    pair = submit_pair(cluster, checkout, "multi_gpu_training", **student, EPOCHS="60")
+    pair = submit_pair(cluster, checkout, "multi_gpu_training", **student, EPOCHS="20")
     job, run = pair["interrupted"]
     wait_for_training(cluster, job, run)
+    # Slurm looks at time limits twice a minute: hold the workers until it has.
+    cluster.run("scancel", "--signal=STOP", str(job))
     hours, minutes, _ = map(int, cluster.job(job)["RunTime"].split(":"))
     cluster.run("scontrol", "update", f"jobid={job}", f"TimeLimit={60 * hours + minutes + 2}")
-    cluster.wait_for(lambda: cluster.state(job) == "PENDING", 120, "the requeue at the time limit")
+    cluster.wait_for(lambda: "time limit near" in log(checkout, job), 60, "Slurm's signal")
+    cluster.run("scancel", "--signal=CONT", str(job))
+    cluster.wait_for(lambda: cluster.state(job) == "PENDING", 90, "the requeue at the time limit")
     before = steps(run)
     assert "checkpoint written; requeueing" in log(checkout, job)
     cluster.run("scontrol", "update", f"jobid={job}", "TimeLimit=60")
