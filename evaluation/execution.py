@@ -177,6 +177,7 @@ class ProjectExecutor:
                 self.class_path.folders,
                 self.class_path.jars,
                 folder,
+                self.project,
                 memory_mb=self.memory_mb,
                 jvm_args=self.jvm_args,
             )

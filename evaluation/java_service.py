@@ -31,6 +31,12 @@ COMPILE_SECONDS = 60.0
 GRACE_SECONDS = 5.0  # what the JVM may take beyond a test's own limit before it is killed
 MAX_REPLY_BYTES = 1 << 28
 _COMPILING = threading.Lock()
+# In a mount namespace of its own (Linux) the JVM sees all but its scratch folder as read-only.
+READ_ONLY = (
+    "unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
+    'mount --bind "$1" "$1"; mount --bind "$2" "$2"; mount -o remount,bind,ro "$2"; mount -o remount,bind,ro /; '
+    'cd "$1"; shift 2; exec "$@"', "sh",
+)  # fmt: skip
 
 Classes = Mapping[str, bytes]
 
@@ -118,6 +124,17 @@ class TestRun:
 TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test class
 
 
+def read_only_prefix(work: Path, project: Path) -> list[str]:
+    """The command that makes ``project`` and all else but ``work`` read-only for what follows; empty where the system
+    does not let a user do that."""
+    prefix = [*READ_ONLY, str(work), str(project)]
+    try:
+        allowed = subprocess.run([*prefix, "true"], capture_output=True, timeout=START_SECONDS).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        allowed = False
+    return prefix if allowed else []
+
+
 class _Died(Exception):
     """The JVM ended or did not answer; the message says which."""
 
@@ -126,7 +143,7 @@ class JavaService:
     """One JVM over one class path, started when needed and again after it died; use from one thread at a time.
 
     ``folders`` hold the project's classes, which each run loads anew; ``jars`` are loaded once. The JVM's working
-    directory, temporary and home folder are ``work``; it may write nowhere else (JDK <= 23).
+    directory, temporary and home folder are ``work``; it may write nowhere else (on Linux; elsewhere JDK <= 23).
     """
 
     def __init__(
@@ -135,6 +152,7 @@ class JavaService:
         folders: Sequence[Path],
         jars: Sequence[Path],
         work: Path,
+        project: Path,
         *,
         memory_mb: int = 512,
         jvm_args: Sequence[str] = (),
@@ -142,6 +160,7 @@ class JavaService:
         self.jdk, self.folders, self.jars, self.work = jdk, folders, jars, work
         self.memory_mb, self.jvm_args = memory_mb, tuple(jvm_args)
         self.starts = 0
+        self.prefix = read_only_prefix(work, project)
         self.guarded = False
         self._adapters: dict[str, list[bytes] | None] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -220,7 +239,7 @@ class JavaService:
             arguments.append("-Djava.security.manager=allow")
         class_path = str(service_classes(self.jdk))
         main = ["-cp", class_path, "ExecutionService", str(port), token, str(self.work)]
-        return [self.jdk.tool("java"), *arguments, *self.jvm_args, *main]
+        return [*self.prefix, self.jdk.tool("java"), *arguments, *self.jvm_args, *main]
 
     def _start(self) -> None:
         token = secrets.token_hex(16)

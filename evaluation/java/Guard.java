@@ -7,7 +7,7 @@ import java.security.Permission;
  * Turns the end of the JVM, new processes and writing outside of the scratch folder into an exception in the test.
  *
  * <p>Java 24 took security managers away: there {@link #install} answers false, a test that ends the JVM costs a
- * restart, and only the working directory keeps writes out of the project.
+ * restart, and the operating system alone stands before the files.
  */
 @SuppressWarnings({"deprecation", "removal"})
 final class Guard extends SecurityManager {
