@@ -1,0 +1,236 @@
+#!/usr/bin/env python
+"""Distillation data from one encoding to another that it can express, row by row, whole or not at all.
+
+    python scripts/convert_distillation_data.py IN.jsonl OUT.jsonl --encoding topk --topk 64
+    python scripts/convert_distillation_data.py OLD.jsonl OUT.jsonl --encoding topk --tokenizer NAME_OR_FOLDER
+
+dense -> topk, dense; hidden -> hidden, topk, dense; topk -> topk with fewer entries (the dropped ones join the tail's
+mass exactly). Old files (no header) need --tokenizer, to hash their labels. Bad rows are left out and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.errors import UserError, run_main
+
+EXPRESSIBLE = {"dense": ("topk", "dense"), "hidden": ("hidden", "topk", "dense"), "topk": ("topk",)}
+
+
+def cut_topk(rows: Any, k: int) -> Any:
+    """Top-k rows with only the first k entries: the mass of the others joins the tail at each node of its grid."""
+    import numpy as np
+
+    from utils.compress import TAIL_GRID, TopKRows
+
+    if k > rows.ids.shape[1]:
+        raise UserError(f"--topk {k}: the file holds only {rows.ids.shape[1]} entries a token")
+    mass = rows.tail_log_mass.astype(np.float64)
+    for entry in range(k, rows.ids.shape[1]):
+        mass = np.logaddexp(mass, rows.logits[:, entry : entry + 1].astype(np.float64) * TAIL_GRID)
+    return TopKRows(rows.ids[:, :k], rows.logits[:, :k], mass.astype(np.float32), rows.vocab_size)
+
+
+class Converter:
+    """Reads ``path`` row by row as raw row, labels hash and teacher rows; the header of the result follows from it."""
+
+    def __init__(self, path: Path, encoding: str, topk: int, bits: int, tokenizer: str | None, max_output_len: int):
+        from data.distillation_file import Header, load_shared, read_header
+        from data.jsonl_index import RowReader, open_index
+        from models.loading import load_tokenizer
+
+        self.path, self.encoding, self.topk, self.bits = path, encoding, topk, bits
+        header = read_header(path)
+        self.index = open_index(path)
+        self.read = RowReader(self.index)
+        self.shared = load_shared(path, header) if header else {}
+        self.tokenizer, self.old = None, header is None
+        if header is None:
+            if tokenizer is None:
+                raise UserError(f"{path}: no header (an old file); name the teacher's tokenizer with --tokenizer")
+            self.tokenizer = load_tokenizer(tokenizer, "--tokenizer")
+            from data.tokenization import tokenizer_fingerprint
+
+            header = Header(
+                teacher="unknown", tokenizer_fingerprint=tokenizer_fingerprint(self.tokenizer), vocab_size=0,
+                encoding="dense", topk=None, bits=16, max_output_len=max_output_len, shared_sha256="",
+                teacher_parameters=0,
+            )  # fmt: skip
+        if encoding not in EXPRESSIBLE[header.encoding]:
+            raise UserError(f"--encoding {encoding}: {header.encoding} data cannot express it; allowed: "
+                            + ", ".join(EXPRESSIBLE[header.encoding]))  # fmt: skip
+        self.header = header
+        self.rejected: Counter[str] = Counter()
+
+    def rows(self, count: bool = False) -> Iterator[tuple[dict[str, Any], Any]]:
+        """The usable rows with their teacher rows; ``count``: note the others by reason."""
+        from data.distillation_file import decode_teacher
+        from data.readers import RowError, is_header, parse_json_line, parse_sample
+        from data.tokenization import encode_target, labels_hash
+        from utils.compress import CompressionError, unpack
+
+        for number in range(len(self.index)):
+            try:
+                row = parse_json_line(self.read(number))
+                if is_header(row):
+                    continue
+                sample = parse_sample(row)
+                if self.old:
+                    labels = encode_target(self.tokenizer, sample.target, self.header.max_output_len)
+                    row["labels_hash"] = labels_hash(labels)
+                    self._vocabulary_of(row)
+                    teacher = decode_teacher(row, labels, row["labels_hash"], self.header.vocab_size)
+                    if teacher is None:
+                        raise RowError("missing teacher logits")
+                else:
+                    teacher = unpack(row.get("teacher_logits_compressed"))  # type: ignore[arg-type]
+            except (RowError, CompressionError) as error:
+                self.rejected[str(error)] += count
+                continue
+            yield row, teacher
+
+    def _vocabulary_of(self, row: dict[str, Any]) -> None:
+        """The first row of an old file says how large its vocabulary is; the others are held to it."""
+        stored = row.get("compressed_logits")
+        if self.header.vocab_size == 0 and isinstance(stored, dict) and isinstance(stored.get("shape"), list):
+            self.header = replace(self.header, vocab_size=int(stored["shape"][-1]))
+
+    def logits(self, teacher: Any) -> Any:
+        """[T, V] float32 of dense or hidden rows."""
+        import torch
+
+        from utils.compress import DenseRows
+
+        if isinstance(teacher, DenseRows):
+            return torch.from_numpy(teacher.logits.copy())
+        return torch.from_numpy(teacher.hidden) @ self.shared["head"].float().T
+
+    def encode(self, teacher: Any) -> Any:
+        """The teacher rows in the new encoding."""
+        from models.teacher_pass import encode_topk
+        from utils.compress import DenseRows, HiddenRows, TopKRows
+
+        if isinstance(teacher, TopKRows):
+            return cut_topk(teacher, self.topk)
+        if self.encoding == "hidden":
+            assert isinstance(teacher, HiddenRows)
+            return teacher
+        logits = self.logits(teacher)
+        if self.encoding == "dense":
+            return DenseRows(logits.numpy())
+        ids, values, mass = (part.numpy() for part in encode_topk(logits, self.topk))
+        return TopKRows(ids, values, mass, logits.shape[1])
+
+    def new_shared(self) -> dict[str, Any]:
+        """The tensors beside the new file. Mean logits of dense data take a first pass over it."""
+        import torch
+
+        if self.encoding == "dense":
+            return {}
+        if self.encoding == self.header.encoding:
+            return self.shared
+        total, tokens = 0.0, 0
+        for _, teacher in self.rows():
+            logits = self.logits(teacher).double()
+            if bool(logits.isfinite().all()):
+                total, tokens = total + logits.sum(0), tokens + len(logits)
+        if tokens == 0:
+            raise UserError(f"{self.path}: no row with readable, finite teacher logits")
+        mean = total / tokens
+        return {"mean_logits": (mean - mean.max()).to(torch.float32)}
+
+    def write(self, output: Path, max_reject_rate: float) -> int:
+        """Write the new file and what belongs beside it; returns the number of rows."""
+        from safetensors.torch import save_file
+
+        from data.distillation_file import file_sha256, shared_path
+
+        shared, digest = self.new_shared(), ""
+        if self.old:
+            next(self.rows(), None)  # settles the vocabulary before the header is written
+        place = shared_path(output)
+        temporary = place.with_name(f".{place.name}.tmp")
+        try:
+            if shared:
+                output.parent.mkdir(parents=True, exist_ok=True)
+                save_file(shared, temporary)
+                digest = file_sha256(temporary)
+            return self._write_rows(output, digest, max_reject_rate, lambda: shared and temporary.replace(place))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _write_rows(self, output: Path, digest: str, max_reject_rate: float, publish: Callable[[], object]) -> int:
+        """The header and all rows; ``publish`` puts the shared tensors in place once every row is known to be good."""
+        from utils.atomic_io import atomic_writer
+        from utils.compress import try_pack
+
+        topk = min(self.topk, self.header.vocab_size) if self.encoding == "topk" else None
+        header = replace(self.header, encoding=self.encoding, topk=topk, bits=self.bits, shared_sha256=digest)
+        written = 0
+        with atomic_writer(output, "wb") as target:
+            target.write(header.line().encode())
+            for row, teacher in self.rows(count=True):
+                text, problem = try_pack(self.encode(teacher), self.bits)
+                if problem:
+                    self.rejected[problem] += 1
+                    continue
+                kept = {key: value for key, value in row.items() if key != "compressed_logits"}
+                kept["teacher_logits_compressed"] = text
+                target.write((json.dumps(kept, ensure_ascii=False) + "\n").encode())
+                written += 1
+            bad = sum(self.rejected.values())
+            if not written or bad > max_reject_rate * (written + bad):
+                reasons = ", ".join(f"{n} x {reason}" for reason, n in self.rejected.most_common(3))
+                raise UserError(f"{self.path}: {bad} of {written + bad} rows are bad ({reasons}); nothing was written")
+            publish()
+        return written
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("input", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--encoding", choices=("topk", "hidden", "dense"), required=True)
+    parser.add_argument("--topk", type=int, default=64)
+    parser.add_argument("--compression_bits", type=int, choices=(4, 8, 16, 32), default=16)
+    parser.add_argument("--tokenizer", help="name or folder of the teacher's tokenizer; for old files")
+    parser.add_argument("--max_output_len", type=int, default=128, help="for old files")
+    parser.add_argument("--max_reject_rate", type=float, default=0.1)
+    parser.add_argument("--overwrite", action="store_true")
+    args = parser.parse_args()
+    if not args.input.is_file():
+        raise UserError(f"{args.input} does not exist")
+    if args.output.exists() and (args.output.samefile(args.input) or not args.overwrite):
+        raise UserError(f"{args.output} exists; choose another name, or --overwrite (never the input itself)")
+    if args.topk < 1:
+        raise UserError(f"--topk {args.topk}: must be 1 or more")
+    if args.encoding == "hidden" and args.compression_bits not in (8, 16):
+        raise UserError(f"--compression_bits {args.compression_bits}: hidden states take 8 or 16")
+    converter = Converter(
+        args.input, args.encoding, args.topk, args.compression_bits, args.tokenizer, args.max_output_len
+    )
+    try:
+        rows = converter.write(args.output, args.max_reject_rate)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(f"{args.output}: no space left on disk; nothing was written, the input is untouched") from None
+    before, after = args.input.stat().st_size, args.output.stat().st_size
+    print(f"{args.output}: {rows} rows, {after:,} bytes (was {before:,})")
+    for reason, count in converter.rejected.most_common():
+        print(f"left out: {count} x {reason}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
