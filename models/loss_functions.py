@@ -41,6 +41,18 @@ class LossSettings:
     contrastive_temperature: float = 0.1
     contrastive_batch_negatives: bool = True
 
+    def __post_init__(self) -> None:
+        for name in ("focal_alpha", "semantic_loss_scale", "semantic_temperature", "contrastive_temperature"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UserError(f"--{name} {getattr(self, name):g}: must be a finite number above 0")
+        for name in ("focal_gamma", "pans_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"--{name} {getattr(self, name):g}: must be a finite number of at least 0")
+        if self.pans_max_ngram < 1:
+            raise UserError(f"--pans_max_ngram {self.pans_max_ngram}: must be at least 1")
+        if self.topk_tail not in ("bucket", "shaped"):
+            raise UserError(f"--topk_tail {self.topk_tail}: must be bucket or shaped")
+
 
 @dataclass(frozen=True)
 class LossResources:

