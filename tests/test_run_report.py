@@ -97,6 +97,21 @@ def test_report_says_who_drove_and_names_the_fault(tmp_path):
     assert "jsd is dominant" in shown.text and "focal is dominated" in shown.text
 
 
+def test_a_teacher_is_called_so(tmp_path):
+    write_run(tmp_path, gradients={"ce": lambda p: 1.0}, steps=40)
+    record = json.loads((tmp_path / "run_config.json").read_text()) | {"script": "train_codet5_assertions.py"}
+    (tmp_path / "run_config.json").write_text(json.dumps(record))
+    assert "ce drove the teacher" in Checker(report_page(load_run(tmp_path))).text
+
+
+def test_a_broken_line_of_samples_is_named(tmp_path):
+    write_run(tmp_path, steps=40)
+    with open(tmp_path / "sample_predictions.jsonl", "a") as handle:
+        handle.write("{broken\n")
+    with pytest.raises(UserError, match="line 17 is not valid JSON"):
+        load_run(tmp_path)
+
+
 def test_report_warns_of_a_student_that_learns_by_heart(tmp_path):
     shown = report(tmp_path, validation=lambda p: 0.6 - abs(p - 0.3) * 0.5)
     assert "by heart" in shown.text and "getting worse" in shown.text

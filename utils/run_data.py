@@ -33,6 +33,11 @@ class RunData:
         return self.folder.resolve().name
 
     @property
+    def role(self) -> str:
+        """Whom the run trained: "teacher" or "student"."""
+        return "teacher" if self.run.get("script") == "train_codet5_assertions.py" else "student"
+
+    @property
     def components(self) -> list[str]:
         return components_of(self.steps)
 
@@ -95,6 +100,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def _read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file; a last line that a killed process left half written is not a row."""
+    text = path.read_text(encoding="utf-8")
+    rows = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number} is not valid JSON ({error})") from None
+    return rows
+
+
 def load_run(folder: str | Path) -> RunData:
     """Read a run folder; raise UserError where it holds nothing that a run writes."""
     folder = Path(folder)
@@ -107,8 +124,7 @@ def load_run(folder: str | Path) -> RunData:
         if (folder / name).exists():
             setattr(data, name.removesuffix("_metrics.csv").replace("step", "steps"), read_columns(folder / name))
     if (folder / SAMPLES_FILE).exists():
-        text = (folder / SAMPLES_FILE).read_text(encoding="utf-8")
-        data.samples = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        data.samples = _read_jsonl(folder / SAMPLES_FILE)
     if not (data.steps or data.training or run or data.summary):
         raise UserError(f"{folder} is not the folder of a run: neither {STEP_FILE} nor run_config.json is in it")
     return data

@@ -70,7 +70,7 @@ def report_page(data: RunData) -> str:
     view = outlook(data.rows("validation"), data.config.get("validation_metric", "auto"))
     parts = [
         ("glance", "At a glance", _glance(data, scaling, view)),
-        ("drove", "What drove the student", _drove(data, scaling, problem)),
+        ("drove", f"What drove the {data.role}", _drove(data, scaling, problem)),
         ("longer", "Is it worth training longer?", _longer(data, view)),
         ("scores", "Final scores", _scores(data)),
         ("curves", "Curves", _curves(data)),
@@ -127,7 +127,7 @@ def _glance(data: RunData, scaling: LossScaling | None, view: Outlook) -> str:
     if scaling:
         name, share = scaling.driver()
         basis = "pull" if scaling.basis == "gradient" else "weighted loss (gradients were not recorded)"
-        text = f"{name} drove the student: {share:.0%} of the {basis}, on average over the run."
+        text = f"{name} drove the {data.role}: {share:.0%} of the {basis}, on average over the run."
         latest = max(scaling.components, key=lambda one: scaling.components[one].share_last)
         if latest != name:
             text += f" In the last third {latest} led with {scaling.components[latest].share_last:.0%}."
@@ -162,7 +162,7 @@ def _overfitting(data: RunData) -> str:
     half = training[len(training) // 2:]
     if lowest < len(losses) - 2 and losses[-1] > 1.05 * losses[lowest] and half[-1] < half[0]:
         return (f"The validation loss has risen by {losses[-1] / losses[lowest] - 1:.0%} since its lowest value while "
-                "the training loss went on falling: the student is learning the training data by heart.")
+                f"the training loss went on falling: the {data.role} is learning the training data by heart.")
     return ""
 
 
@@ -173,7 +173,7 @@ def _warnings(log: Path) -> list[str]:
     return list(dict.fromkeys(line.split(" WARNING ", 1)[1] for line in lines if " WARNING " in line[:32]))
 
 
-# ---------------------------------------------------------------------------------------------- what drove the student
+# ------------------------------------------------------------------------------------------------ what drove the model
 
 
 def _drove(data: RunData, scaling: LossScaling | None, problem: str) -> str:
@@ -327,8 +327,8 @@ def _samples(data: RunData) -> str:
         if teacher := rows[-1].get("teacher_prediction"):
             body += "<h3>What the teacher writes</h3>" + code(str(teacher))
         moments = _changes(rows)
-        body += "<h3>What the student wrote</h3>" + table(
-            ["step", "prediction"],
+        body += f"<h3>What the {data.role} wrote</h3>" + table(
+            ["from step", "prediction"],
             [[f"{row['step']:,}", code(str(row.get("prediction", ""))) + _mark(row, reference)] for row in moments],
             numeric=[0], html=True)
         right = _is_right(rows[-1], reference)
