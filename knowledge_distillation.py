@@ -124,12 +124,19 @@ def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: A
             d.alpha, settings.enable_dynamic_weighting, minimum=d.alpha_min, drop=d.alpha_drop,
             convergence=d.alpha_convergence,
         )  # fmt: skip
-    loss = build_student_loss(config, teacher_available=has_teacher)
+    # The main process first: it fits the bridge, the others find it in the cache.
+    with run.accelerator.main_process_first():
+        loss = build_student_loss(
+            config, tokenizer, model.config.vocab_size, train_set, run.accelerator.device,
+            teacher_available=has_teacher, say=run.logger.info, progress=run.accelerator.is_main_process,
+        )  # fmt: skip
     encoder, name = None, config.validation.embedding_model
     # Also where only the final evaluation needs it: what is missing must be said now, not after hours of training.
     if name != "none" and (config.validation.use_enhanced_metrics or config.validation.final_evaluation):
         encoder = resolve_encoder(name, run.accelerator.device)
-    return loss, alpha, encoder, None
+    from evaluation.systems import critical_mask
+
+    return loss, alpha, encoder, critical_mask(tokenizer, model.config.vocab_size)
 
 
 def schedule_facts(config: Any, loss: Any) -> dict[str, Any]:

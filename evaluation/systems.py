@@ -222,8 +222,6 @@ def model_system(
 
 def critical_mask(tokenizer: Any, vocab_size: int) -> Tensor:
     """[V] bool: the vocabulary's critical tokens."""
-    from utils.token_weighting import critical_token_ids
+    from utils.token_weighting import find_critical_tokens, token_weights
 
-    mask = torch.zeros(vocab_size, dtype=torch.bool)
-    mask[list(critical_token_ids(tokenizer))] = True
-    return mask
+    return token_weights(find_critical_tokens(tokenizer), vocab_size, 2.0) > 1.0

@@ -171,3 +171,24 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(teacher_run:
         [float(row["loss_total"]) for row in table(tmp_path / name / "step_metrics.csv")] for name in ("one", "two")
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_all_eight_components_and_the_evaluation_in_one_run(teacher_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "eight"
+    names = ["ce", "focal", "kl", "jsd", "semantic", "contrastive", "pans", "ast"]
+    words = [word for word in student_words(teacher_run, folder) if word != "--no_final_evaluation"]
+    start = words.index("--loss_components")
+    words[start + 1 : start + 3] = names
+    run_script(
+        *words, "--epochs", 1, "--max_train_samples", 32, "--max_val_samples", 8, "--embedding_model",
+        "embedded:minilm", "--contrastive_encoder", "embedded:minilm", "--bridge_fit_steps", 25,
+        "--bridge_min_fidelity", 0.3, "--enable_token_weighting", "--use_enhanced_metrics", "--grad_norm_steps", 1,
+        "--loss_weights", *([1] * 8), DISTIL_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    rows = table(folder / "step_metrics.csv")
+    for name in names:
+        assert all(float(row[f"{name}_loss_raw"]) >= 0 for row in rows), name
+    for name in set(names) - {"ast"}:  # ast is rightly 0 where everything parses
+        assert all(float(row[f"grad_norm_{name}"]) > 0 for row in rows), name
+    summary = json.loads((folder / "metrics_summary_final.json").read_text())
+    assert {"teacher", "student", "baselines", "comparison", "run"} <= set(summary)
