@@ -80,35 +80,48 @@ class _Worker:
 
     def restore(self) -> None:
         """Undo what a test wrote, changed or deleted below the folder."""
+        try:
+            self._mend()
+        except OSError:  # the folder itself is gone, or closed to us
+            self.service.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.copytree(self.origin, self.folder, dirs_exist_ok=True)
+            self.files = _listing(self.folder)
+
+    def _mend(self) -> None:
         present = _listing(self.folder)
         if present == self.files:
             return
-        for name in present.keys() - self.files.keys():
-            (self.folder / name).unlink(missing_ok=True)
-        for name, status in self.files.items():
-            if present.get(name) != status:
-                target = self.folder / name
-                if target.is_dir() and not target.is_symlink():
-                    shutil.rmtree(target)
-                target.parent.mkdir(parents=True, exist_ok=True)
+        for name in sorted(present.keys() - self.files.keys(), reverse=True):  # what is inside of a folder first
+            path = self.folder / name
+            if name.endswith("/"):
+                path.rmdir()
+            else:
+                path.unlink()
+        for name in sorted(self.files):
+            if present.get(name) == self.files[name]:
+                continue
+            target = self.folder / name
+            if name.endswith("/"):
+                target.mkdir()
+            else:
                 target.unlink(missing_ok=True)
                 shutil.copy2(self.origin / name, target)
-        (self.folder / "tmp").mkdir(exist_ok=True)
 
 
 def _listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of each file below ``folder``, by relative path."""
+    """Size and time of each file below ``folder`` by relative path; the names of folders end in a slash."""
     found, pending = {}, [""]
     while pending:
         inner = pending.pop()
         with os.scandir(folder / inner) as entries:
             for entry in entries:
-                name = f"{inner}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
-                    pending.append(name + "/")
+                    pending.append(f"{inner}{entry.name}/")
+                    found[pending[-1]] = (0, 0)
                 else:
                     status = entry.stat(follow_symlinks=False)
-                    found[name] = (status.st_size, status.st_mtime_ns)
+                    found[f"{inner}{entry.name}"] = (status.st_size, status.st_mtime_ns)
     return found
 
 
@@ -166,12 +179,11 @@ class ProjectExecutor:
         self._scratch = tempfile.TemporaryDirectory(prefix="execution-", ignore_cleanup_errors=True)
         root = Path(self._scratch.name)
         pristine = root / "project"
-        pristine.mkdir()
+        (pristine / "tmp").mkdir(parents=True)
         _copy_other_files(self.project, pristine)
         for number in range(self.workers):
             folder = root / f"work{number}"
             shutil.copytree(pristine, folder)
-            (folder / "tmp").mkdir(exist_ok=True)
             service = JavaService(
                 self.jdk,
                 self.class_path.folders,

@@ -243,7 +243,6 @@ class JavaService:
 
     def _start(self) -> None:
         token = secrets.token_hex(16)
-        (self.work / "tmp").mkdir(parents=True, exist_ok=True)
         environment = {
             k: v for k, v in os.environ.items() if k not in ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
         }

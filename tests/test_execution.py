@@ -235,17 +235,33 @@ def test_megabytes_of_output_are_thrown_away(executor, project):
     assert outcome.passed and outcome.nontrivial is False
 
 
-def test_files_of_one_prediction_are_not_seen_by_the_next(executor, project):
-    write = (
-        'try { Files.write(Paths.get("data/prices.txt"), "9".getBytes()); Files.write(Paths.get("new"), new byte[9]);'
-        ' Files.createDirectories(Paths.get("tmp/a/b")); } catch (Exception e) { fail("" + e); }'
-    )
+DELETE = 'Files.delete(Paths.get("data/prices.txt"));'
+SEEN_LATER = {
+    "a changed file": 'Files.write(Paths.get("data/prices.txt"), "9".getBytes());',
+    "a deleted file": DELETE,
+    "a file made a folder": DELETE + ' Files.createDirectory(Paths.get("data/prices.txt"));',
+    "a folder made a file": DELETE + ' Files.delete(Paths.get("data")); Files.write(Paths.get("data"), new byte[9]);',
+    "new files": 'Files.createDirectories(Paths.get("new/a/b")); Files.write(Paths.get("new/c"), new byte[9]);',
+    "a link": 'Files.createSymbolicLink(Paths.get("new"), Paths.get("PROJECT"));',
+}
+
+
+@pytest.mark.parametrize("name", SEEN_LATER)
+def test_what_one_prediction_does_to_files_is_undone_before_the_next(executor, project, name):
     before = fingerprint(project)
-    assert judge(executor, project, write).passed
+    act = SEEN_LATER[name].replace("PROJECT", str(project))
+    assert judge(executor, project, f'try {{ {act} }} catch (Exception e) {{ fail("" + e); }}').passed
     assert fingerprint(project) == before
     assert judge(executor, project, 'assertEquals(false, Files.exists(Paths.get("new")));').passed
     data = task(project, "CartTest.java", "testData", 'assertEquals("3 4", text.trim());')
-    assert executor.execute_human([data])[0].passed
+    assert executor.execute([data], ['assertEquals("3 4", text.trim());'])[0].passed
+
+
+def test_a_scratch_folder_that_was_removed_is_made_anew(executor, project):
+    """By hand: inside of the JVM it cannot be removed where it is a mount of its own."""
+    shutil.rmtree(executor._all[0].folder)
+    executor._all[0].restore()
+    assert judge(executor, project, 'assertEquals(true, Files.exists(Paths.get("data/prices.txt")));').passed
 
 
 def test_a_thread_left_behind_does_not_outlive_its_test(executor, project):
