@@ -263,6 +263,8 @@ class ProjectExecutor:
             return Outcome(run.status, run.reason, True, False, no, run.seconds, tuple(imports))
         if not self.nontrivial:
             return Outcome("passed", "", True, True, None, run.seconds, tuple(imports))
+        if empty:  # nothing stands there that could fail
+            return Outcome("passed", "", True, True, False, run.seconds)
         limit = max(MIN_MUTANT_SECONDS, MUTANT_SLOWNESS * max(usual_seconds, run.seconds))
         tried, killed = self._kill(worker, task, file, statement, imports, spliced, classes, min(limit, self.timeout_s))
         verdict = None if tried == 0 else bool(killed)
