@@ -187,19 +187,28 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize(("program", "expected"), [(TRAINER, 85), ("raise SystemExit(3)", 1), ("", 0)])
-def test_torchrun_hands_on_the_workers_exit_code(tmp_path: Path, program: str, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("program", "send", "expected"),
+    [
+        (TRAINER, signal.SIGUSR1, 85),
+        (TRAINER, signal.SIGTERM, 128 + signal.SIGTERM),
+        ("raise SystemExit(3)", None, 1),
+        ("", None, 0),
+    ],
+)
+def test_torchrun_hands_on_the_workers_exit_code(tmp_path: Path, program: str, send: int | None, expected: int) -> None:
     script = tmp_path / "trainer.py"
     script.write_text(program)
     options = ["--nproc_per_node=2", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", "--local_addr=127.0.0.1"]
     command = [sys.executable, "slurm_scripts/torchrun.py", *options, str(script), f"{tmp_path}/ready"]
     process = subprocess.Popen(command, cwd=ROOT)
-    while len(list(tmp_path.glob("ready*"))) < 2 and process.poll() is None:
-        time.sleep(0.1)
-    if process.poll() is None:
+    if send:
+        while len(list(tmp_path.glob("ready*"))) < 2:
+            assert process.poll() is None
+            time.sleep(0.1)
         launcher = psutil.Process(process.pid)
         for item in [launcher, *launcher.children(recursive=True)]:  # as Slurm does
-            item.send_signal(signal.SIGUSR1)
+            item.send_signal(send)
     assert process.wait(30) == expected
 
 
@@ -233,7 +242,7 @@ TABLE = {  # script: time limit, GPUs
     "teacher_training_gpu": ("12:00:00", 1),
     "multi_gpu_training": ("16:00:00", 2),
 }
-PATIENCE = 200  # seconds for one job, on a machine that does other things too
+PATIENCE = 400  # seconds for one job, on a machine that does other things too
 
 
 def write_rows(path: Path, first: int, count: int) -> None:
@@ -291,7 +300,7 @@ def teacher(cluster: SlurmCluster, checkout: Path, environment: dict[str, str]) 
     return checkout / "teacher_models/tiny"
 
 
-def log(checkout: Path, job: int) -> str:
+def log(checkout: Path, job: int | str) -> str:
     return (checkout / f"logs/slurm-{job}.out").read_text()
 
 
@@ -373,6 +382,23 @@ def test_teacher_writes_the_distillation_data(teacher: Path) -> None:
     for name, rows in (("training", 48), ("validation", 8)):
         lines = (teacher / f"distillation_data_{name}.jsonl").read_text().splitlines()
         assert sum("teacher_logits_compressed" in json.loads(line) for line in lines) == rows
+
+
+@pytest.mark.slurm
+def test_array_trains_every_variant_with_every_seed(
+    cluster: SlurmCluster, checkout: Path, student: dict[str, str]
+) -> None:
+    (checkout / "variants.txt").write_text("# comment\nhard: --loss_components ce\n\nsoft: --loss_components kl\n")
+    array = student | {
+        "VARIANTS": "variants.txt", "SEEDS": "7", "OUTPUT_DIR": "results/array",
+        "EXTRA_ARGS": "--max_steps 1 --embedding_model embedded:minilm --validation_frequency 0 --no_final_evaluation",
+    }  # fmt: skip
+    job = cluster.submit("slurm_scripts/array_training.sh", "--array=0-1", cwd=checkout, **array)
+    cluster.wait_for(lambda: not cluster.run("squeue", "--noheader", f"--job={job}").strip(), PATIENCE, "the array")
+    for task, name in enumerate(("hard", "soft")):
+        assert (checkout / f"results/array/{name}-seed7/final_model").is_dir(), log(checkout, f"{job}_{task}")
+        settings = json.loads((checkout / f"results/array/{name}-seed7/run_config.json").read_text())["config"]
+        assert (settings["seed"], settings["loss_components"]) == (7, ["ce" if name == "hard" else "kl"])
 
 
 @pytest.mark.slurm
