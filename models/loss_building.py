@@ -1,58 +1,30 @@
-"""From the flags to the loss of a student: weights, encoders, the vocabulary bridge."""
+"""From the flags to the loss of a student."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
 from config.command_line import Config
-from config.schedules import loss_components
 from data.dataset import AssertionDataset
 from data.readers import RowError
-from models.ast_spans import SpanFinder
-from models.encoders import EmbeddingCache, Encoder, resolve_encoder
-from models.loss_functions import COMPONENTS, LossResources, LossSettings
-from models.multi_component_loss import MultiComponentLoss, weight_plan
-from models.vocabulary_bridge import GoldQueue, SoftTextEncoder, bridge
-from utils.errors import UserError
+from models.loss_functions import LossSettings
+from models.multi_component_loss import MultiComponentLoss, build_loss
 from utils.token_weighting import find_critical_tokens, token_weights
 
 BRIDGE_ROWS = 8192
 
 
-def target_texts(dataset: AssertionDataset) -> list[str]:
+def target_texts(dataset: AssertionDataset) -> Iterator[str]:
     """Targets of evenly spaced training rows: what the vocabulary bridge is fitted on."""
-    texts = []
     for row in np.unique(np.linspace(0, len(dataset) - 1, min(BRIDGE_ROWS, len(dataset))).astype(int)):
         try:
-            texts.append(dataset.sample(int(row)).target)
+            yield dataset.sample(int(row)).target
         except RowError:
             continue
-    return texts
-
-
-def soft_encoder(
-    encoder: Encoder, flag: str, config: Config, tokenizer: Any, vocab_size: int, texts: list[str], progress: bool
-) -> SoftTextEncoder:
-    """The frozen encoder with its fitted bridge; UserError where the bridge is not faithful enough."""
-    settings = config.semantic
-    fitted = bridge(
-        encoder,
-        tokenizer,
-        texts,
-        vocab_size=vocab_size,
-        steps=settings.bridge_fit_steps,
-        batch_size=settings.bridge_batch_size,
-        min_fidelity=settings.bridge_min_fidelity,
-        progress=progress,
-        flag=flag,
-    )
-    cache = EmbeddingCache(encoder, settings.embedding_cache_size, settings.embedding_cache_ttl)
-    tokens = fitted.tokens.to(device=encoder.device, dtype=encoder.dtype)
-    return SoftTextEncoder(encoder, tokens, cache, fitted.fidelity)
 
 
 def build_student_loss(
@@ -67,48 +39,20 @@ def build_student_loss(
     progress: bool = True,
 ) -> MultiComponentLoss:
     """The loss of ``--loss_function``; UserError where a component lacks what it needs, naming the flag to change."""
-    settings, semantic = config.loss, config.semantic
-    names = loss_components(settings.loss_function, settings.loss_components, COMPONENTS)
-    plan = weight_plan(
-        settings.loss_function,
-        names,
-        loss_weights_given=settings.loss_weights,
-        enable_dynamic_weighting=settings.enable_dynamic_weighting,
-        pans_weight=settings.pans_weight,
-        ast_weight=settings.ast_weight,
-    )
+    settings, semantic, weighting = config.loss, config.semantic, config.token_weighting
     weights = None
-    if config.token_weighting.enable_token_weighting:
-        critical = find_critical_tokens(tokenizer, config.token_weighting.critical_token_categories)
-        weights = token_weights(critical, vocab_size, config.token_weighting.critical_token_weight).to(device)
+    if weighting.enable_token_weighting:
+        critical = find_critical_tokens(tokenizer, weighting.critical_token_categories)
+        weights = token_weights(critical, vocab_size, weighting.critical_token_weight).to(device)
         say(critical.describe())
-    not_text = torch.zeros(vocab_size, dtype=torch.bool)
-    not_text[[index for index in tokenizer.all_special_ids if index < vocab_size]] = True
-    not_text[len(tokenizer) :] = True
-    encoders: dict[str, SoftTextEncoder] = {}
-    texts = target_texts(dataset) if {"semantic", "contrastive"} & set(names) else []
-    for name, flag, value in (
-        ("semantic", "--embedding_model", config.validation.embedding_model),
-        ("contrastive", "--contrastive_encoder", semantic.contrastive_encoder),
-    ):
-        if name not in names:
-            continue
-        if value == "none":
-            raise UserError(f"--loss_components {name}: needs {flag}, which is none; embedded:minilm works offline")
-        twin = encoders.get("semantic")
-        if twin is not None and value == config.validation.embedding_model:
-            encoders[name] = twin
-            continue
-        encoder = resolve_encoder(value, device, flag)
-        encoders[name] = soft_encoder(encoder, flag, config, tokenizer, vocab_size, texts, progress)
-        say(f"{name}: vocabulary bridge into {encoder.name}, held-out fidelity {encoders[name].fidelity:.3f}")
-    contrastive = encoders.get("contrastive")
-    queue = None
-    if contrastive is not None and semantic.contrastive_queue_size:
-        queue = GoldQueue(semantic.contrastive_queue_size, contrastive.cache)
-    return MultiComponentLoss(
-        names,
-        plan,
+    return build_loss(
+        loss_function=settings.loss_function,
+        components=settings.loss_components,
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        device=device,
+        teacher_available=teacher_available,
+        texts=target_texts(dataset),
         settings=LossSettings(
             focal_alpha=settings.focal_alpha,
             focal_gamma=settings.focal_gamma,
@@ -119,15 +63,21 @@ def build_student_loss(
             semantic_temperature=semantic.semantic_temperature,
             contrastive_temperature=semantic.contrastive_temperature,
         ),
-        resources=LossResources(
-            not_text=not_text.to(device),
-            token_weights=weights,
-            semantic=encoders.get("semantic"),
-            contrastive=contrastive,
-            queue=queue,
-            spans=SpanFinder(tokenizer) if "ast" in names else None,
-        ),
-        teacher_available=teacher_available,
-        normalize=settings.normalize_components,
+        loss_weights=settings.loss_weights,
+        enable_dynamic_weighting=settings.enable_dynamic_weighting,
+        pans_weight=settings.pans_weight,
+        ast_weight=settings.ast_weight,
+        normalize_components=settings.normalize_components,
         normalizer_momentum=settings.normalizer_momentum,
+        token_weights=weights,
+        embedding_model=config.validation.embedding_model,
+        contrastive_encoder=semantic.contrastive_encoder,
+        bridge_fit_steps=semantic.bridge_fit_steps,
+        bridge_batch_size=semantic.bridge_batch_size,
+        bridge_min_fidelity=semantic.bridge_min_fidelity,
+        contrastive_queue_size=semantic.contrastive_queue_size,
+        embedding_cache_size=semantic.embedding_cache_size,
+        embedding_cache_ttl=semantic.embedding_cache_ttl,
+        progress=progress,
+        log=say,
     )
