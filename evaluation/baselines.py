@@ -51,7 +51,7 @@ def retrieve(training: Sequence[Sample], tasks: Sequence[Sample]) -> Retrieved:
         jaccard = common / np.maximum(asked_sizes[rows, None] + known_sizes[None, :] - common, 1.0)
         indices[rows] = jaccard.argmax(axis=1)
         similarity[rows] = jaccard.max(axis=1)
-    return Retrieved([training[index].target for index in indices], similarity, indices)
+    return Retrieved([training[index].target for index in indices.tolist()], similarity, indices)
 
 
 def leaked(training: Sequence[Sample], tasks: Sequence[Sample]) -> int:

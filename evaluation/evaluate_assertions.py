@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--project", help="Java project that the tasks were mined from: compile and run the predictions")
     run.add_argument("--class_path", help="its class path; a Maven project's is asked for with mvn -o")
     run.add_argument("--junit_jars", nargs="+", default=[], help="jars added to the class path")
+    run.add_argument("--jdk_home", help="JDK of version 11 or later (None: $JAVA_HOME, else the javac on the PATH)")
     run.add_argument("--execution_limit", type=int, help="run the first N tasks only (None: all)")
     run.add_argument("--timeout", type=float, default=10.0, help="seconds a test may take")
     output = parser.add_argument_group("output")
@@ -128,22 +129,17 @@ def read_samples(path: str, flag: str, max_reject_rate: float) -> tuple[list[Sam
     rejected: Counter[str] = Counter()
     number = -1  # as in AssertionDataset: counted from the first line that is no header
     for _, line in read_rows(require_file(path, flag, HOW_TO_MAKE)):
+        header = False
         try:
             row = parse_json_line(line)
             header = is_header(row)
+            if not header:
+                samples.append(parse_sample(row))
+                numbers.append(number + 1)
         except RowError as error:
             rejected[str(error)] += 1
-            header = row = None
-        if header and number < 0:
-            continue
-        number += 1
-        if header or row is None:
-            continue
-        try:
-            samples.append(parse_sample(row))
-            numbers.append(number)
-        except RowError as error:
-            rejected[str(error)] += 1
+        if number >= 0 or not header:
+            number += 1
     total = len(samples) + sum(rejected.values())
     if not samples:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in rejected.most_common(3)) or "no rows"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from data.readers import Sample
@@ -29,15 +30,17 @@ def run_systems(
     class_path = [part for part in (args.class_path or "").split(os.pathsep) if part] + args.junit_jars
     outcomes: dict[str, list[Outcome]] = {}
     facts: dict[str, Any] = {}
-    with ProjectExecutor(args.project, class_path or None, workers=args.workers, timeout_s=args.timeout) as executor:
+    with ProjectExecutor(
+        args.project, class_path or None, workers=args.workers, timeout_s=args.timeout, jdk_home=args.jdk_home
+    ) as executor:
         for name, system in systems.items():
             wanted = tasks[: len(system.predictions)]
             with progress(f"{system.title}: running", len(wanted)) as bar:
-                found = executor.execute(wanted, system.predictions[: len(wanted)], lambda bar=bar: bar.update(1))
+                found = executor.execute(wanted, system.predictions[: len(wanted)], partial(bar.update, 1))
             facts[name] = summarise(found)
             beyond = Outcome(DROPPED, "beyond --execution_limit")
             outcomes[name] = found + [beyond] * (len(system.predictions) - len(found))
         for name, control in (("human", executor.execute_human), ("no_assertion", executor.execute_without)):
             with progress(f"control ({name.replace('_', ' ')}): running", len(tasks)) as bar:
-                facts[name] = summarise(control(tasks, lambda bar=bar: bar.update(1)))
+                facts[name] = summarise(control(tasks, partial(bar.update, 1)))
     return outcomes, facts

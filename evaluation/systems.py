@@ -25,6 +25,7 @@ from evaluation.generation import (
     teacher_forced,
 )
 from models.loading import load_model, load_tokenizer, model_folder, parameter_count
+from utils.token_weighting import find_critical_tokens
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def model_system(
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     tokenizer = load_tokenizer(name, flag)
-    model = load_model(name, flag=flag).to(device)
+    model: Any = load_model(name, flag=flag)
+    model.to(device)
     path = model_folder(name, flag)
     inputs = [encode_source(tokenizer, sample.test, sample.focal, options.max_input_len) for sample in samples]
 
@@ -221,7 +223,8 @@ def model_system(
 
 
 def critical_mask(tokenizer: Any, vocab_size: int) -> Tensor:
-    """[V] bool: the vocabulary's critical tokens."""
-    from utils.token_weighting import find_critical_tokens, token_weights
-
-    return token_weights(find_critical_tokens(tokenizer), vocab_size, 2.0) > 1.0
+    """[V] bool: the vocabulary's critical tokens (config/critical_tokens.py)."""
+    ids = find_critical_tokens(tokenizer).ids
+    mask = torch.zeros(vocab_size, dtype=torch.bool)
+    mask[[index for index in ids if index < vocab_size]] = True
+    return mask
