@@ -1,6 +1,7 @@
 """evaluation/evaluate_assertions.py as a user runs it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from data.readers import parse_sample
 from evaluation.baselines import TRIVIAL, leaked, retrieve
 from evaluation.evaluators import METRICS
 from evaluation.systems import PredictionStore
+from tests.java_project import junit_jars, need_jdk, task, write_project
 from utils.errors import UserError
 
 SCRIPT = "evaluation/evaluate_assertions.py"
@@ -114,8 +116,8 @@ def test_retrieval_finds_the_same_test():
 
         return set(tokenize(sample.test.replace("<AssertPlaceHolder>", " ") + "\n" + sample.focal))
 
-    for task, similarity, index in zip(tasks, found.similarity[1:], found.indices[1:], strict=True):
-        scores = [len(words(task) & words(other)) / len(words(task) | words(other)) for other in training]
+    for asked, similarity, index in zip(tasks, found.similarity[1:], found.indices[1:], strict=True):
+        scores = [len(words(asked) & words(other)) / len(words(asked) | words(other)) for other in training]
         assert similarity == pytest.approx(max(scores))
         assert scores[index] == pytest.approx(max(scores))
     assert leaked(training, [training[3], parse_sample({**make_rows(1, 9)[0], "focal_method": "int other() {}"})]) == 1
@@ -356,3 +358,42 @@ def test_help_is_quick_and_whole():
     assert done.stdout.strip().endswith("False")
     for flag in ("--teacher_data", "--student_model_path", "--baseline_model_path", "--num_beams", "--project"):
         assert flag in done.stdout
+
+
+# -- execution
+
+
+@pytest.mark.jdk
+def test_predictions_are_run_in_their_project(tmp_path, monkeypatch):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    project = write_project(tmp_path / "project")
+    rows = []
+    for test, assertion, prediction in (
+        ("testTotal", "assertEquals(3, cart.total());", "assertEquals(3, cart.total());"),
+        ("testTotal", "assertEquals(7, cart.total());", "assertEquals(8, cart.total());"),
+        ("testEmpty", "assertEquals(true, cart.isEmpty());", "assertEquals(true, cart.unknown());"),
+    ):
+        source = task(project, "CartTest.java", test, assertion)
+        rows.append(
+            {
+                "focal_method": "public int total() { return total; }",
+                "test_method_masked": "@Test public void t() { Cart cart = new Cart(); <AssertPlaceHolder> }",
+                "assertions": [assertion], "source": source, "teacher_prediction": prediction,
+            }
+        )  # fmt: skip
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    jars = os.pathsep.join(map(str, junit_jars()))
+    out = tmp_path / "out"
+    evaluate("--teacher_data", data, "--project", project, "--class_path", jars, "--output_dir", out, *QUICK)
+    summary = summary_of(out)
+    rates = [summary["teacher"][name]["value"] for name in ("compile_rate", "pass_rate", "nontrivial_rate")]
+    assert rates == pytest.approx([2 / 3, 1 / 3, 1 / 3])
+    trivial = [summary["baselines"]["trivial"][name]["value"] for name in ("pass_rate", "nontrivial_rate")]
+    assert trivial == [1, 0]
+    human = summary["run"]["execution"]["human"]
+    assert human["pass_rate"]["value"] == 1
+    assert [row["systems"]["teacher"]["execution"]["status"] for row in rows_of(out)] == [
+        "passed", "failed", "compile error",
+    ]  # fmt: skip
+    assert "Run in their tests" in (out / "report.md").read_text()

@@ -41,6 +41,13 @@ PAIRS = [
     ("branches_less", "branches"), ("test", "test_swapped"), ("test", "test_other"), ("test_other", "test"),
     ("add", "broken"), ("test", "throws"), ("throws", "test"), ("add", "countdown"),
 ]  # fmt: skip
+# What it makes of single assertions as models write them (docs/evaluation.md): reference, prediction.
+TRAPS = [
+    ("assertTrue(true);", ""),
+    ("assertTrue(true);", "fail(1);"),
+    ("assertTrue(true);", "assertTrue(true);"),
+    ("assertEquals(4, result);", "assertEquals(4,result);"),
+]
 SCORE = """
 import json, sys
 from codebleu import calc_codebleu
@@ -49,7 +56,7 @@ print(json.dumps([calc_codebleu([r], [h], lang="java") for r, h in json.load(sys
 
 
 def main() -> None:
-    texts = json.dumps([[METHODS[reference], METHODS[hypothesis]] for reference, hypothesis in PAIRS])
+    texts = json.dumps([*([METHODS[reference], METHODS[hypothesis]] for reference, hypothesis in PAIRS), *TRAPS])
     runs = []
     for seed in range(8):
         done = subprocess.run(
@@ -62,7 +69,16 @@ def main() -> None:
         if any(run[index] != runs[0][index] for run in runs):
             sys.exit(f"the score of {hypothesis} for {reference} depends on the hash seed; choose another pair")
         rows.append({"reference": METHODS[reference], "hypothesis": METHODS[hypothesis], **runs[0][index]})
-    document = {"command": "python tests/golden/make_codebleu.py", "package": "codebleu==0.7.0", "pairs": rows}
+    traps = [
+        {"reference": reference, "hypothesis": hypothesis, "codebleu": found["codebleu"]}
+        for (reference, hypothesis), found in zip(TRAPS, runs[0][len(PAIRS) :], strict=True)
+    ]
+    document = {
+        "command": "python tests/golden/make_codebleu.py",
+        "package": "codebleu==0.7.0",
+        "pairs": rows,
+        "traps": traps,
+    }
     Path(__file__).with_name("codebleu.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
