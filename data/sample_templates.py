@@ -413,10 +413,10 @@ assertEquals($large, $v.to$Large($v.to$Small($large)));
 TEXT = Family(
     ("Strings", "Text", "Words"),
     {
-        "o": ("[", "<", "|"),
-        "sep": ("-", "/", ":"),
-        "join": ("join", "combine", "connect"),
-        "wrap": ("wrap", "enclose", "quote"),
+        "o": ("[", "|"),
+        "sep": ("-", "/"),
+        "join": ("join", "connect"),
+        "wrap": ("wrap", "quote"),
         "none": ("none", "empty", "missing"),
     },
     """
@@ -457,8 +457,8 @@ assertEquals(first + "$sep" + second, $v);
 String text = "$u";
 String $v = $C.$wrap(text);
 assertEquals("$o" + text + "$o", $v);
-@ isBlankForSpaces
-boolean $v = $C.isBlank("  ");
+@ isBlankForNothing
+boolean $v = $C.isBlank("");
 assertTrue($v);
 @ isBlankNotForText
 boolean $v = $C.isBlank("$t");
@@ -625,7 +625,7 @@ REGISTRY = Family(
         "put": ("register", "store", "enter"),
         "find": ("find", "lookup", "fetch"),
         "has": ("contains", "has", "knows"),
-        "drop": ("remove", "delete", "drop"),
+        "drop": ("remove", "delete"),
     },
     """
 private final Map<String, Integer> entries = new HashMap<>();
@@ -834,10 +834,10 @@ assertNull($v.get$One());
 ARRAYS = Family(
     ("Arrays", "Numbers", "Vector"),
     {
-        "reverse": ("swap", "exchange", "reverse"),
+        "reverse": ("swap", "reverse"),
         "sort": ("sort", "order", "arrange"),
         "twice": ("twice", "repeat", "duplicate"),
-        "largest": ("largest", "maximum", "highest"),
+        "largest": ("largest", "highest"),
     },
     """
 public int[] $reverse(int[] values) {
@@ -903,10 +903,10 @@ assertFalse($v.isEmpty(values));
 STATISTICS = Family(
     ("Sensor", "Monitor", "Recorder"),
     {
-        "add": ("measure", "observe", "note"),
+        "add": ("measure", "note"),
         "high": ("highest", "maximum", "peak"),
         "low": ("lowest", "minimum", "floor"),
-        "latest": ("latest", "newest", "current"),
+        "latest": ("latest", "newest"),
     },
     """
 private final List<Integer> values = new ArrayList<>();
@@ -980,10 +980,10 @@ assertNotNull($v.getValues());
 CURSOR = Family(
     ("Cursor", "Reader", "Walker"),
     {
-        "next": ("next", "advance", "step"),
-        "position": ("position", "offset", "place"),
-        "more": ("hasMore", "hasNext", "canMove"),
-        "rewind": ("rewind", "goBack", "reset"),
+        "next": ("next", "step"),
+        "position": ("position", "offset"),
+        "more": ("hasMore", "hasNext"),
+        "rewind": ("rewind", "reset"),
     },
     """
 private final String[] items;

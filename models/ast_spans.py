@@ -94,5 +94,5 @@ class SpanFinder:
             if places:
                 wrong = self._tokens([greedy[place] for place in places])
                 flagged += [places[i] for i in wrong]
-                weights += [1.0 / len(wrong)] * len(wrong)
+                weights += [1.0 / len(wrong) for _ in wrong]
         return flagged, weights
