@@ -79,11 +79,12 @@ class SpanFinder:
         return sorted(found)
 
     def flag(
-        self, greedy: Sequence[int], sample_index: Sequence[int], num_samples: int
+        self, greedy: Sequence[int], labels: Sequence[int], sample_index: Sequence[int], num_samples: int
     ) -> tuple[list[int], list[float]]:
         """Flat positions at fault and their weights, which add up to 1 in each sample that has any.
 
-        greedy, sample_index: the N target positions of a batch, sample by sample.
+        greedy, labels, sample_index: the N target positions of a batch, sample by sample. A token that is the gold one
+        is never at fault: what breaks the text is then another wrong token outside the error span.
         """
         positions: list[list[int]] = [[] for _ in range(num_samples)]
         for place, sample in enumerate(sample_index):
@@ -91,8 +92,10 @@ class SpanFinder:
         flagged: list[int] = []
         weights: list[float] = []
         for places in positions:
-            if places:
-                wrong = self._tokens([greedy[place] for place in places])
-                flagged += [places[i] for i in wrong]
-                weights += [1.0 / len(wrong) for _ in wrong]
+            wrong = {place for place in places if greedy[place] != labels[place]}
+            if wrong:
+                at_fault = [places[i] for i in self._tokens([greedy[place] for place in places])]
+                chosen = at_fault and (sorted(wrong.intersection(at_fault)) or sorted(wrong))
+                flagged += chosen
+                weights += [1.0 / len(chosen) for _ in chosen]
         return flagged, weights

@@ -320,7 +320,7 @@ def pans(inputs: LossInputs) -> Tensor:
 
 
 def ast(inputs: LossInputs) -> Tensor:
-    """Unlikelihood ``-log(1 - p)``, mean over the greedy tokens where the prediction fails to parse; 0 if it parses.
+    """Unlikelihood ``-log(1 - p)``, mean over the wrong greedy tokens that keep it from parsing; 0 if it parses.
 
     The parser works on text, so this component alone waits for the device. Source of the term: Welleck et al., Neural
     Text Generation with Unlikelihood Training, 2020.
@@ -329,7 +329,9 @@ def ast(inputs: LossInputs) -> Tensor:
     greedy = inputs.logits.detach().argmax(dim=1)
     if inputs.rows is not None:
         greedy = greedy[inputs.rows]
-    flagged, weights = spans.flag(greedy.tolist(), inputs.sample_index.tolist(), inputs.num_samples)
+    flagged, weights = spans.flag(
+        greedy.tolist(), inputs.labels.tolist(), inputs.sample_index.tolist(), inputs.num_samples
+    )
     device = inputs.labels.device
     chosen = torch.tensor(flagged, dtype=torch.long, device=device)
     rows = chosen if inputs.rows is None else inputs.rows[chosen]

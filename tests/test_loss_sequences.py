@@ -165,9 +165,11 @@ def test_ast_makes_predictions_parse():
 
 
 def sharp(texts):
-    labels = helpers.labels_of(texts)
-    logits = torch.nn.functional.one_hot(labels.clamp(min=0), len(helpers.java_tokenizer())) * 8.0
-    return {"labels": labels, "references": texts}, logits.float()
+    """Logits sure of ``texts``; labels in which every token but the end is another one."""
+    ids = helpers.labels_of(texts)
+    logits = torch.nn.functional.one_hot(ids.clamp(min=0), len(helpers.java_tokenizer())) * 8.0
+    text = (ids != -100) & (ids != helpers.java_tokenizer().eos_token_id)
+    return {"labels": torch.where(text, ids % 100 + 200, ids), "references": texts}, logits.float()
 
 
 def test_ast_is_zero_with_no_gradient_where_it_parses():
@@ -184,7 +186,7 @@ def test_ast_is_the_mean_unlikelihood_of_the_tokens_at_fault():
     batch, logits = sharp(["assertEquals(3 4, 5);"])
     value = objective("ast", batch, spans=SpanFinder(helpers.java_tokenizer()))(logits.double())
     tokenizer = helpers.java_tokenizer()
-    ids = batch["labels"][0].tolist()
+    ids = logits[0].argmax(-1).tolist()
     (start, stop), *more = error_spans("assertEquals(3 4, 5);")
     assert not more
     at_fault = [
@@ -232,9 +234,27 @@ def test_an_early_end_is_what_is_made_less_likely():
     """The prediction stops inside the call: its end token is at fault, not the text before it."""
     tokenizer = helpers.java_tokenizer()
     ids = tokenizer("assertTrue(basket", add_special_tokens=False)["input_ids"]
-    flagged, weights = SpanFinder(tokenizer).flag([*ids, tokenizer.eos_token_id, 5, 6], [0] * (len(ids) + 3), 1)
+    greedy = [*ids, tokenizer.eos_token_id, 5, 6]
+    gold = [*ids, *tokenizer(".size())", add_special_tokens=False)["input_ids"]][: len(greedy)]
+    flagged, weights = SpanFinder(tokenizer).flag(greedy, gold, [0] * len(greedy), 1)
     assert flagged == [len(ids)]
     assert weights == [1.0]
+
+
+def test_the_gold_token_is_never_made_less_likely():
+    """In the error span only what differs from the gold; if nothing does, what differs elsewhere; gold itself, nothing."""
+    tokenizer = helpers.java_tokenizer()
+    spans = SpanFinder(tokenizer)
+    greedy = [*tokenizer("assertEquals(3 4, 5);", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    at_fault, _ = spans.flag(greedy, [-1] * len(greedy), [0] * len(greedy), 1)
+    assert 0 < len(at_fault) < len(greedy) - 2
+    other = list(greedy)
+    other[at_fault[-1]] = -1
+    assert spans.flag(greedy, other, [0] * len(greedy), 1) == ([at_fault[-1]], [1.0])
+    elsewhere = list(greedy)
+    elsewhere[0] = -1
+    assert spans.flag(greedy, elsewhere, [0] * len(greedy), 1) == ([0], [1.0])
+    assert spans.flag(greedy, greedy, [0] * len(greedy), 1) == ([], [])
 
 
 def test_faults_are_weighed_by_sample():
@@ -243,7 +263,8 @@ def test_faults_are_weighed_by_sample():
     bad = [tokenizer.eos_token_id]
     worse = [*tokenizer("a + b;", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     samples = [0] * len(good) + [1] * len(bad) + [3] * len(worse)
-    flagged, weights = SpanFinder(tokenizer).flag([*good, *bad, *worse], samples, 4)
+    greedy = [*good, *bad, *worse]
+    flagged, weights = SpanFinder(tokenizer).flag(greedy, [-1] * len(greedy), samples, 4)
     assert flagged == list(range(len(good), len(good) + len(bad) + len(worse) - 1))
     assert weights[0] == 1.0
     assert sum(weights) == pytest.approx(2.0)
