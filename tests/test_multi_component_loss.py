@@ -1,0 +1,282 @@
+"""Several components together: how a batch is cut changes nothing, half precision little, schedules as documented."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import loss_helpers as helpers
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from config import schedules
+from models.ast_spans import SpanFinder
+from models.loss_functions import COMPONENTS, LossResources, LossSettings
+from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss, weight_plan
+from models.teacher_signal import DenseSignal
+from models.vocabulary_bridge import GoldQueue
+from utils.errors import UserError
+
+TEXTS = helpers.assertion_texts()[:32]
+NEGATIVES = helpers.assertion_texts()[40:60]
+PROGRESS = LossProgress(temperature=1.5)
+
+
+@cache
+def double_encoder():
+    return copy.deepcopy(helpers.minilm()).double()
+
+
+def loss_of(names, encoder=None, **options) -> MultiComponentLoss:
+    """All weights differ, so that a component in another's place would show; negatives from the queue alone."""
+    soft = helpers.soft_encoder(encoder)
+    queue = GoldQueue(64, soft.cache)
+    queue.push(NEGATIVES)
+    queue.end_step()
+    tokenizer = helpers.java_tokenizer()
+    resources = LossResources(
+        not_text=helpers.not_text(), semantic=soft, contrastive=soft, queue=queue, spans=SpanFinder(tokenizer),
+        token_weights=torch.linspace(0.5, 2.5, len(tokenizer), dtype=torch.float64),
+    )  # fmt: skip
+    weights = {name: 0.5 + number / 4 for number, name in enumerate(names)}
+    settings = LossSettings(contrastive_batch_negatives=False)
+    return MultiComponentLoss(names, lambda progress: weights, settings=settings, resources=resources, **options)
+
+
+@cache
+def whole() -> tuple[Tensor, Tensor, Tensor]:
+    """labels [32, T], student logits [32, T, V] that are partly right, and the teacher's."""
+    labels = helpers.labels_of(TEXTS)
+    generator = torch.Generator().manual_seed(0)
+    shape = (*labels.shape, len(helpers.java_tokenizer()))
+    gold = torch.nn.functional.one_hot(labels.clamp(min=0), shape[-1])
+    noise = [torch.randn(shape, generator=generator, dtype=torch.float64) * 2 for _ in range(2)]
+    return labels, noise[0] + 6 * gold, noise[1] + 8 * gold
+
+
+def part(rows: slice, padding: int) -> tuple[dict, Tensor]:
+    """Samples ``rows`` as a micro-batch, cut to its own longest target and then padded."""
+    labels, logits, teacher = whole()
+    labels, logits, teacher = labels[rows], logits[rows], teacher[rows]
+    length = int((labels != -100).sum(1).max())
+    labels, logits = labels[:, :length], logits[:, :length]
+    signal = DenseSignal(teacher[:, :length][labels != -100])
+    if padding:
+        generator = torch.Generator().manual_seed(padding)
+        labels = torch.cat([labels, torch.full((len(labels), padding), -100)], 1)
+        noise = torch.randn(len(logits), padding, logits.shape[2], generator=generator, dtype=logits.dtype) * 9
+        logits = torch.cat([logits, noise], 1)
+    return {"labels": labels, "teacher": signal, "references": TEXTS[rows]}, logits
+
+
+def step_gradient(names, size: int, padding: int, mine=lambda number: True) -> Tensor:
+    """Gradient on a scale [V] of the logits after all micro-batches of ``size``, and the accumulated total."""
+    labels = whole()[0]
+    denominators = Denominators(float((labels != -100).sum()), float(len(labels)))
+    loss = loss_of(names, double_encoder())
+    scale = torch.ones(whole()[1].shape[-1], dtype=torch.float64, requires_grad=True)
+    totals = []
+    for number in range(len(labels) // size):
+        if mine(number):
+            batch, logits = part(slice(number * size, (number + 1) * size), padding)
+            output = loss(logits * scale, batch, PROGRESS, denominators)
+            output.total.backward()
+            totals.append(output.total.detach())
+    return torch.cat([scale.grad, torch.stack(totals).sum().view(1)])
+
+
+def assert_same(found: Tensor, expected: Tensor) -> None:
+    assert (found - expected).norm() <= 1e-6 * expected.norm()
+    assert expected[:-1].norm() > 0
+
+
+@cache
+def at_once(names) -> Tensor:
+    return step_gradient(names, 32, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "size", "padding"), [*(((name,), 4, 100) for name in COMPONENTS), (tuple(COMPONENTS), 8, 0)]
+)
+def test_micro_batches_and_padding_change_nothing(names, size, padding):
+    assert_same(step_gradient(names, size, padding), at_once(names))
+
+
+def _rank(rank: int, names, file: str) -> None:
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    share = step_gradient(names, 8, 3 * rank, mine=lambda number: number % 2 == rank)
+    dist.all_reduce(share)
+    if rank == 0:
+        torch.save(share, file + ".sum")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_change_nothing(tmp_path):
+    names = tuple(COMPONENTS)
+    file = str(tmp_path / "rendezvous")
+    torch.multiprocessing.start_processes(_rank, args=(names, file), nprocs=2, start_method="fork")
+    assert_same(torch.load(file + ".sum", weights_only=True), at_once(names))
+
+
+# -- mixed precision ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+def test_autocast_gives_the_same_loss(name, dtype, tolerance):
+    """Logits that a linear layer computes under autocast; the loss itself stays in float32."""
+    batch, logits = part(slice(0, 8), 2)
+    loss = loss_of([name])
+    basis = torch.eye(logits.shape[-1])
+
+    def run(enabled: bool) -> tuple[Tensor, Tensor]:
+        leaf = logits.float().clone().requires_grad_()
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            made = torch.nn.functional.linear(leaf, basis)
+            assert made.dtype == (dtype if enabled else torch.float32)
+            total = loss(made, batch, PROGRESS, Denominators(100.0, 8.0)).total
+        total.backward()
+        return total.detach(), leaf.grad
+
+    (half, half_gradient), (full, gradient) = run(True), run(False)
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(full.item(), rel=tolerance, abs=tolerance / 10)
+    # A greedy token that rounding turns over moves ast to another token.
+    least = 0.9 if name == "ast" else 0.99
+    assert torch.cosine_similarity(half_gradient.flatten(), gradient.flatten(), dim=0) > least
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_logits_at_the_end_of_their_range_stay_finite(name, dtype):
+    batch, logits = part(slice(0, 4), 0)
+    extreme = (logits / logits.abs().max() * 60000).to(dtype).requires_grad_()
+    total = loss_of([name])(extreme, batch, PROGRESS, Denominators(100.0, 4.0)).total
+    total.backward()
+    assert total.isfinite()
+    assert extreme.grad.isfinite().all()
+
+
+# -- weights, normaliser, log ------------------------------------------------------------------------------------------
+
+
+def weights_at(components, progress, dynamic=True, **options):
+    plan = weight_plan("multi_component", components, enable_dynamic_weighting=dynamic, **options)
+    return plan(LossProgress(fraction=progress))
+
+
+@pytest.mark.parametrize(
+    ("components", "start", "end"),
+    [
+        (("focal", "jsd", "semantic"), (0.3, 0.7, 0.0), (0.3, 0.35, 0.35)),
+        (("ce", "kl", "pans", "ast"), (0.35, 0.6, 0.05, 0.0), (0.25, 0.35, 0.25, 0.15)),
+        (("contrastive", "jsd", "ce"), (0.1, 0.7, 0.35), (0.15, 0.35, 0.25)),
+    ],
+)
+def test_each_component_takes_its_own_line_of_the_schedule(components, start, end):
+    assert weights_at(components, 0.0) == pytest.approx(dict(zip(components, start, strict=True)))
+    assert weights_at(components, 1.0) == pytest.approx(dict(zip(components, end, strict=True)))
+    middle = [(a + b) / 2 for a, b in zip(start, end, strict=True)]
+    assert weights_at(components, 0.5) == pytest.approx(dict(zip(components, middle, strict=True)))
+    assert weights_at(components, 0.0, dynamic=False) == weights_at(components, 1.0)
+    fixed = dict(zip(components, range(1, 1 + len(components)), strict=True))
+    assert weights_at(components, 0.3, loss_weights=list(fixed.values())) == fixed
+
+
+def test_modes_weigh_by_alpha():
+    plan = weight_plan("ast_enhanced", (), pans_weight=0.2, ast_weight=0.05)
+    assert plan(LossProgress(alpha=0.7)) == pytest.approx({"ce": 0.7, "kl": 0.3, "pans": 0.2, "ast": 0.05})
+    assert set(weight_plan("traditional", ())(LossProgress())) == {"ce", "kl"}
+    assert set(weight_plan("enhanced", ())(LossProgress())) == {"ce", "kl", "pans"}
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: schedules.loss_components("multi_component", ["focal", "jsdd"], COMPONENTS), "jsdd.*jsd"),
+        (lambda: schedules.loss_components("multi_component", ["ce", "ce"], COMPONENTS), "ce.*more than once"),
+        (lambda: schedules.loss_components("multi_component", [], COMPONENTS), "at least one"),
+        (lambda: schedules.loss_components("enhancd", ["ce"], COMPONENTS), "enhancd.*enhanced"),
+        (lambda: schedules.fixed_weights(["ce", "kl"], [1.0]), "1 weights for 2 components"),
+        (lambda: schedules.fixed_weights(["ce", "kl"], [1.0, -0.5]), r"kl.*-0\.5"),
+        (lambda: schedules.fixed_weights(["ce", "kl"], [0.0, 0.0]), "all weights are 0"),
+        (lambda: schedules.temperature_at(0.0, 1.5, 0.5), "--temperature 0"),
+        (lambda: schedules.temperature_at(4.0, -1.0, 0.5), "--temperature_final -1"),
+        (lambda: MultiComponentLoss(["kl"], lambda p: {"kl": 1.0}, teacher_available=False), "kl.*teacher_model"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(call, named):
+    with pytest.raises(UserError, match=named) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_temperature_decays_by_a_constant_factor():
+    values = [schedules.temperature_at(4.0, 1.5, progress) for progress in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert (values[0], values[-1]) == pytest.approx((4.0, 1.5))
+    ratios = np.diff(np.log(values))
+    np.testing.assert_allclose(ratios, ratios[0])
+
+
+def test_alpha_falls_once_the_hard_loss_has_converged_and_is_restored():
+    def fed(controller, windows):
+        for window in windows:
+            for value in window:
+                controller.observe(value)
+            controller.close_window()
+        return controller
+
+    windows = [(3.0, 2.0), (1.5, 1.0), (1.24, 1.25)]
+    controller = fed(schedules.AlphaController(0.5, dynamic=True), windows[:2])
+    assert controller.value(0.5) == 0.5
+    other = schedules.AlphaController(0.5, dynamic=True)
+    other.load_state_dict(controller.state_dict())
+    for c in (controller, other):
+        fed(c, windows[2:])
+        assert c.value(0.5) == pytest.approx(0.4)
+        assert c.value(1.0) == pytest.approx(0.3)
+    assert fed(schedules.AlphaController(0.5, dynamic=False), windows).value(1.0) == 0.5
+
+
+def test_output_reports_raw_weighted_and_gradient_norms():
+    names = tuple(COMPONENTS)
+    loss = loss_of(names)
+    batch, logits = part(slice(0, 8), 1)
+    leaf = logits.float().requires_grad_()
+    denominators = Denominators(100.0, 8.0)
+    output = loss(leaf, batch, PROGRESS, denominators)
+    for name in names:
+        assert output.weighted[name].item() == pytest.approx(output.weights[name] * output.raw[name].item())
+    assert output.total.item() == pytest.approx(sum(value.item() for value in output.weighted.values()), rel=1e-6)
+    norms = loss.gradient_norms(leaf, batch, PROGRESS, denominators)
+    for name in names:
+        alone = loss_of([name])(leaf, batch, PROGRESS, denominators)
+        (gradient,) = torch.autograd.grad(alone.total, leaf)
+        assert norms[name].item() * alone.weights[name] == pytest.approx(gradient.norm().item(), rel=1e-5)
+
+
+def test_the_normaliser_brings_components_to_one_size_and_is_restored():
+    """Scales are one over the bias-corrected running mean; the first step is not scaled."""
+    names = ["ce", "jsd"]
+    loss = loss_of(names, normalize=True, normalizer_momentum=0.9)
+    batch, logits = part(slice(0, 8), 0)
+    denominators = Denominators(100.0, 8.0)
+    first = loss(logits.float(), batch, PROGRESS, denominators)
+    assert first.total.item() == pytest.approx(sum(first.weights[n] * first.raw[n].item() for n in names))
+    means = dict.fromkeys(names, 0.0)
+    for step in range(1, 4):
+        raw = {name: torch.tensor(step * (1.0 if name == "ce" else 0.01)) for name in names}
+        loss.end_step(raw)
+        means = {name: 0.9 * means[name] + 0.1 * raw[name].item() for name in names}
+    restored = loss_of(names, normalize=True, normalizer_momentum=0.9)
+    restored.load_state_dict(loss.state_dict())
+    for one in (loss, restored):
+        output = one(logits.float(), batch, PROGRESS, denominators)
+        for name in names:
+            expected = output.weights[name] * output.raw[name].item() / (means[name] / (1 - 0.9**3))
+            assert output.weighted[name].item() == pytest.approx(expected, rel=1e-5)
