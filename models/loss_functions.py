@@ -162,10 +162,11 @@ class LossInputs:
         dense = divergences if bucket is None else ()
         request = PassRequest(
             gather_ids=torch.cat(gather, dim=1),
-            temperatures=(1.0, self.temperature) if divergences and self.temperature != 1.0 else (1.0,),
+            temperatures=(1.0, self.temperature) if bucket is not None and self.temperature != 1.0 else (1.0,),
             rows=self.rows,
             excluded_ids=bucket.ids if bucket is not None else None,
             divergences=dense,
+            divergence_temperature=self.temperature,
             teacher=TeacherRows(self.need_teacher(), self.temperature) if dense else None,
             soft_tokens=(soft[0] if len(soft) == 1 else torch.cat(soft, dim=1)) if soft else None,
             soft_temperature=self.settings.semantic_temperature,

@@ -48,6 +48,10 @@ class TeacherRows:
         assert isinstance(signal, HiddenSignal)
         if self._block is None or start < self._start or stop > self._stop:
             self._start, self._stop = start, min(max(stop, start + HEAD_ROWS), signal.num_positions)
+            self._block = None  # make room before the next one
             hidden = signal.hidden[self._start : self._stop].to(signal.head.dtype)
             self._block = hidden @ signal.head.T
-        return self._block[start - self._start : stop - self._start]
+        rows = self._block[start - self._start : stop - self._start]
+        if stop == signal.num_positions:
+            self._block = None
+        return rows

@@ -9,7 +9,7 @@ storing them (chunking after Liger Kernel, Hsu et al. 2024).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -30,8 +30,8 @@ class PassRequest:
 
     rows [N] row numbers of ``logits`` (None: all); gather_ids [N, K] tokens whose logits are wanted;
     temperatures: of the logsumexps; excluded_ids [N, k] distinct tokens that these leave out (None: none);
-    divergences: kinds (``models.divergences``) against ``teacher(start, stop)`` [rows, V] at the last of
-    ``temperatures``; soft_tokens [V, d] and soft_temperature tau: ``softmax(row / tau) @ soft_tokens``.
+    divergences: kinds (``models.divergences``) against ``teacher(start, stop)`` [rows, V], asked for in rising order,
+    at ``divergence_temperature``; soft_tokens [V, d] and soft_temperature tau: ``softmax(row / tau) @ soft_tokens``.
     """
 
     gather_ids: Tensor
@@ -39,6 +39,7 @@ class PassRequest:
     rows: Tensor | None = None
     excluded_ids: Tensor | None = None
     divergences: tuple[str, ...] = ()
+    divergence_temperature: float = 1.0
     teacher: Callable[[int, int], Tensor] | None = None
     soft_tokens: Tensor | None = None
     soft_temperature: float = 1.0
@@ -71,6 +72,33 @@ def _chunk(logits: Tensor, rows: Tensor | None, start: int, stop: int, dtype: to
     return part.to(dtype)
 
 
+def _room_for_gradients(logits: Tensor, request: PassRequest) -> list[Tensor]:
+    # float16 has no room for the tail of a gradient that is not scaled yet.
+    dtype = torch.bfloat16 if logits.dtype == torch.float16 else logits.dtype
+    return [logits.new_empty((len(request.gather_ids), logits.shape[1]), dtype=dtype) for _ in request.divergences]
+
+
+def _divergences(source: Tensor, request: PassRequest, start: int, stop: int, kept: list[Tensor]) -> Tensor:
+    """[rows, kinds] of one chunk; their gradients go to ``kept``, where there is one."""
+    assert request.teacher is not None
+    teacher = request.teacher(start, stop).to(source.dtype)
+    values = []
+    for index, kind in enumerate(request.divergences):
+        value, gradient = divergence_rows(kind, source, teacher, request.divergence_temperature)
+        values.append(value)
+        if kept:
+            kept[index][start:stop] = gradient
+    return torch.stack(values, dim=1)
+
+
+def _kept_again(logits: Tensor, request: PassRequest) -> list[Tensor]:
+    kept, step = _room_for_gradients(logits, request), _rows_per_chunk(logits, request)
+    for start in range(0, len(request.gather_ids), step):
+        stop = min(start + step, len(request.gather_ids))
+        _divergences(_chunk(logits, request.rows, start, stop, compute_dtype(logits)), request, start, stop, kept)
+    return kept
+
+
 class _VocabularyPass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, request: PassRequest) -> PassResult:
@@ -84,9 +112,7 @@ class _VocabularyPass(torch.autograd.Function):
         if soft_tokens is not None:
             soft_tokens = soft_tokens.to(dtype)
         soft = logits.new_empty((count, soft_tokens.shape[1] if soft_tokens is not None else 0), dtype=dtype)
-        # float16 has no room for the tail of a gradient that is not scaled yet.
-        kept_dtype = dtype if logits.dtype == dtype else torch.bfloat16
-        kept = [logits.new_empty((count, vocab), dtype=kept_dtype) for _ in request.divergences if need_grad]
+        kept = _room_for_gradients(logits, request) if need_grad else []
         step = _rows_per_chunk(logits, request)
         work = logits.new_empty((min(step, count), vocab), dtype=dtype)
         scratch = torch.empty_like(work)
@@ -95,15 +121,11 @@ class _VocabularyPass(torch.autograd.Function):
             source = _chunk(logits, request.rows, start, stop, dtype)
             torch.gather(source, 1, request.gather_ids[start:stop], out=gathered[start:stop])
             if soft_tokens is not None:
-                torch.matmul(torch.softmax(source / request.soft_temperature, 1), soft_tokens, out=soft[start:stop])
+                tau = request.soft_temperature
+                probs = torch.softmax(source if tau == 1.0 else source / tau, 1, out=work[: stop - start])
+                torch.matmul(probs, soft_tokens, out=soft[start:stop])
             if request.divergences:
-                assert request.teacher is not None
-                teacher = request.teacher(start, stop).to(dtype)
-                for index, kind in enumerate(request.divergences):
-                    value, gradient = divergence_rows(kind, source, teacher, request.temperatures[-1])
-                    divergences[start:stop, index] = value
-                    if need_grad:
-                        kept[index][start:stop] = gradient
+                divergences[start:stop] = _divergences(source, request, start, stop, kept)
             part, exponentials = work[: stop - start], scratch[: stop - start]
             part.copy_(source)
             if excluded is not None:
@@ -116,23 +138,31 @@ class _VocabularyPass(torch.autograd.Function):
                 scaled = part if temperature == 1.0 else torch.mul(part, 1.0 / temperature, out=exponentials)
                 total = torch.exp(scaled, out=exponentials).sum(1)
                 log_sum[start:stop, index] = total.log_().add_(peak.squeeze(1), alpha=1.0 / temperature)
-        ctx.request = replace(request, teacher=None)  # a teacher holds memory, and backward does not ask it
-        ctx.save_for_backward(logits, log_sum, soft, *kept)
+        ctx.request, ctx.kept = request, kept
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(logits, log_sum, soft)
         return PassResult(gathered, log_sum, divergences, soft)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        logits, log_sum, soft, *kept = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None]:
+        logits, log_sum, soft = ctx.saved_tensors
         request: PassRequest = ctx.request
         grad_gathered, grad_log_sum, grad_divergences, grad_soft = grads
         dtype = compute_dtype(logits)
         count, vocab = request.gather_ids.shape[0], logits.shape[1]
-        # Where everything was excluded the log-sum is -inf, and exp(x - inf) = 0 is the share of each token.
-        soft_tokens = request.soft_tokens
-        log_sum = log_sum.masked_fill(log_sum == -torch.inf, torch.inf)
-        gradient = torch.zeros_like(logits) if request.rows is not None else torch.empty_like(logits)
+        kept: list[Tensor] = []
+        if grad_divergences is not None:
+            # The first backward pass turns what forward kept into the result; another one makes it anew.
+            kept, ctx.kept = ctx.kept, None
+            kept = _kept_again(logits, request) if kept is None else kept
+        if request.rows is not None:
+            gradient = torch.zeros_like(logits)
+        else:
+            gradient = kept[0] if kept and kept[0].dtype == logits.dtype else torch.empty_like(logits)
         in_place = request.rows is None and logits.dtype == dtype
+        # Where everything was excluded the log-sum is -inf, and exp(x - inf) = 0 is the share of each token.
+        log_sum = log_sum.masked_fill(log_sum == -torch.inf, torch.inf)
         step = _rows_per_chunk(logits, request)
         scratch = logits.new_empty((min(step, count), vocab), dtype=dtype)
         for start in range(0, count, step):
@@ -140,26 +170,35 @@ class _VocabularyPass(torch.autograd.Function):
             source = _chunk(logits, request.rows, start, stop, dtype)
             share = scratch[: stop - start]
             result = gradient[start:stop] if in_place else torch.empty_like(share)
-            for index, temperature in enumerate(request.temperatures):
-                # softmax over the tokens not excluded, times the gradient on its log-sum
-                out = share if index else result
-                torch.add(log_sum[start:stop, index : index + 1].neg(), source, alpha=1.0 / temperature, out=out)
-                factor = grad_log_sum[start:stop, index : index + 1] / temperature
-                if index:
-                    result.addcmul_(share.exp_(), factor)
+            written = False
+
+            def add(values: Tensor, factor: Tensor, result: Tensor = result) -> None:
+                nonlocal written
+                if written:
+                    result.addcmul_(values, factor)
                 else:
-                    result.exp_().mul_(factor)
-            if request.excluded_ids is not None:
-                result.scatter_(1, request.excluded_ids[start:stop], 0.0)
+                    torch.mul(values, factor, out=result)
+                written = True
+
             for index, rows_gradient in enumerate(kept):
-                result.addcmul_(rows_gradient[start:stop].to(dtype), grad_divergences[start:stop, index : index + 1])
-            if soft_tokens is not None:
+                add(rows_gradient[start:stop].to(dtype), grad_divergences[start:stop, index : index + 1])  # type: ignore[index]
+            if grad_log_sum is not None:
+                for index, temperature in enumerate(request.temperatures):
+                    # softmax over the tokens not excluded, times the gradient on its log-sum
+                    torch.add(log_sum[start:stop, index : index + 1].neg(), source, alpha=1.0 / temperature, out=share)
+                    if request.excluded_ids is not None:
+                        share.scatter_(1, request.excluded_ids[start:stop], -torch.inf)
+                    add(share.exp_(), grad_log_sum[start:stop, index : index + 1] / temperature)
+            if grad_soft is not None and request.soft_tokens is not None:
                 tau = request.soft_temperature
                 flow = grad_soft[start:stop] / tau
                 inner = (flow * soft[start:stop]).sum(1, keepdim=True)
-                product = torch.matmul(flow, soft_tokens.to(dtype).T, out=share).sub_(inner)
-                result.addcmul_(torch.softmax(source / tau, 1), product)
-            result.scatter_add_(1, request.gather_ids[start:stop], grad_gathered[start:stop])
+                product = torch.matmul(flow, request.soft_tokens.to(dtype).T, out=share).sub_(inner)
+                add(torch.softmax(source if tau == 1.0 else source / tau, 1), product)
+            if not written:
+                result.zero_()
+            if grad_gathered is not None:
+                result.scatter_add_(1, request.gather_ids[start:stop], grad_gathered[start:stop])
             if request.rows is not None:
                 gradient.index_copy_(0, request.rows[start:stop], result.to(gradient.dtype))
             elif not in_place:

@@ -221,6 +221,26 @@ def test_gradcheck(name, signal):
     assert torch.autograd.gradcheck(component(name, batch_of(labels, teacher), 1.7), (logits,))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_second_backward_pass_gives_the_same_gradient(dtype):
+    """The first one may use up what the forward pass kept."""
+    torch.manual_seed(11)
+    labels = random_labels(3, 6, 29)
+    count = int((labels != -100).sum())
+    names = ["focal", "jsd", "kl"]
+    loss = MultiComponentLoss(names, equal_weights(names))
+    hidden = HiddenSignal(torch.randn(count, 7).to(dtype), torch.randn(29, 7).to(dtype))
+    logits = torch.randn(3, 6, 29).to(dtype).requires_grad_()
+    before = logits.detach().clone()
+    total = loss(logits, batch_of(labels, hidden), LossProgress(temperature=3.0), ONE).total
+    first = torch.autograd.grad(total, logits, retain_graph=True)[0].clone()
+    second = torch.autograd.grad(2 * total, logits, retain_graph=True)[0].clone()
+    third = torch.autograd.grad(total, logits)[0]
+    torch.testing.assert_close(second, 2 * first)
+    torch.testing.assert_close(third, first)
+    assert torch.equal(logits, before)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 1.5, 4.0])
 def test_bounds_and_zero_for_equal_inputs(temperature):
     torch.manual_seed(8)

@@ -1,0 +1,184 @@
+"""What the benchmarks share: cases timed in turns, peak memory, the machine's name, a table and a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from utils.atomic_io import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+
+
+def options(description: str | None, repeats: int) -> argparse.ArgumentParser:
+    """A parser with the flags that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--toy", action="store_true", help="a size of seconds, to see that it runs; stores nothing")
+    parser.add_argument("--repeats", type=int, default=repeats, help="measured turns; medians are reported")
+    parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
+    parser.add_argument("--output", type=Path, help="JSON to write (default: benchmarks/results/NAME.json)")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments, with torch's threads set."""
+    args = parser.parse_args()
+    if args.toy:
+        args.repeats = min(args.repeats, 2)
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    return args
+
+
+def _cpu_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return next(line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, device and versions: what a figure depends on beside the code."""
+    import psutil
+    import torch
+
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **found,
+        "commit": commit.stdout.strip() or None,
+    }
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Wall time of one call, the GPU's work included."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def in_turns(cases: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 1) -> dict[str, list[float]]:
+    """Seconds of each case in each turn. All cases run in every turn, so a busy spell of the machine hits them alike."""
+    for _ in range(warmup):
+        for function in cases.values():
+            function()
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(repeats):
+            # Every second turn backwards: no case always follows the same other.
+            for name in list(cases)[:: 1 if turn % 2 == 0 else -1]:
+                times[name].append(seconds(cases[name]))
+    finally:
+        gc.enable()
+    return times
+
+
+def ratio(times: Mapping[str, Sequence[float]], case: str, base: str) -> float:
+    """Median over the turns of ``case / base`` within one turn."""
+    return statistics.median(a / b for a, b in zip(times[case], times[base], strict=True))
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and both ends."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values), "turns": len(values)}
+
+
+def peak_extra_bytes(function: Callable[[], Any]) -> int | None:
+    """How far the resident memory rises above what it was, during one call; None where the system cannot tell.
+
+    Linux resets its high-water mark on request; no allocator's own account is trusted. Freed memory goes back to the
+    system first, or what an earlier call left in the heap would hide what this one needs.
+    """
+    import ctypes
+
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+
+    def status(key: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+    before = status("VmRSS")
+    function()
+    return status("VmHWM") - before
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table; numbers at the right, in as many digits as they deserve."""
+
+    def shown(value: Any) -> str:
+        if value is None:
+            return "-"
+        if isinstance(value, float):
+            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
+        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+    cells = [[shown(value) for value in row] for row in rows]
+    number = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
+    widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = (v.rjust(w) if n else v.ljust(w) for v, w, n in zip(row, widths, number, strict=True))
+        return "| " + " | ".join(padded) + " |"
+
+    rule = "|" + "|".join("-" * (w + 1) + (":" if n else "-") for w, n in zip(widths, number, strict=True)) + "|"
+    return "\n".join([line(columns), rule, *map(line, cells)])
+
+
+def report(
+    name: str, args: argparse.Namespace, settings: Mapping[str, Any], tables: Mapping[str, tuple], **more: Any
+) -> int:
+    """Print tables (title -> columns, rows) and the JSON; store it, unless the size is a toy's. Returns 0."""
+    result: dict[str, Any] = {"benchmark": name, "machine": machine(), "settings": dict(settings)}
+    print(f"\n{name}: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items() if value is not None))
+    print("settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+    for title, (columns, rows) in tables.items():
+        print(f"\n{title}\n{table(columns, rows)}")
+    result["tables"] = {title: [dict(zip(columns, row, strict=True)) for row in rows]
+                        for title, (columns, rows) in tables.items()}  # fmt: skip
+    result |= more
+    print("\n" + json.dumps(result))
+    output = args.output or (None if args.toy else RESULTS / f"{name}.json")
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(output, result)
+    return 0
