@@ -161,7 +161,7 @@ def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
             code = evaluate(
                 [
                     "--teacher_data", str(validation), "--student_model_path", str(run.final_model),
-                    "--train_data", str(train), "--output_dir", str(run.folder), "--overwrite", "--embedding_model", config.validation.embedding_model,
+                    "--train_data", str(train), "--output_dir", str(run.folder), "--resume", "--embedding_model", config.validation.embedding_model,
                     "--device", str(run.accelerator.device), "--num_beams", str(config.validation.num_beams),
                     "--max_input_len", str(config.data.max_input_len),
                     "--max_output_len", str(config.data.max_output_len),

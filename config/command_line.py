@@ -62,22 +62,34 @@ class Config:
         return {name: value for part in self.categories.values() for name, value in asdict(part).items()}
 
 
-def _read_config_file(path: str, known: dict[str, Any]) -> dict[str, Any]:
+def _read_config_file(path: str | Path, known: dict[str, Any], flag: str = "--config") -> dict[str, Any]:
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"--config {path}: {error.strerror}") from None
+        raise UserError(f"{flag} {path}: {error.strerror}") from None
     except ValueError as error:
-        raise UserError(f"--config {path}: not valid JSON ({error})") from None
+        raise UserError(f"{flag} {path}: not valid JSON ({error})") from None
     if isinstance(values, dict) and isinstance(values.get("config"), dict):
         values = values["config"]  # a run_config.json
     if not isinstance(values, dict):
-        raise UserError(f"--config {path}: expected one JSON object of parameter: value")
+        raise UserError(f"{flag} {path}: expected one JSON object of parameter: value")
     for name in values:
         if name not in known:
-            raise UserError(f"--config {path}: unknown parameter {name}{nearest(name, list(known))}")
+            raise UserError(f"{flag} {path}: unknown parameter {name}{nearest(name, list(known))}")
     # What belongs to one invocation is not taken over from the run that is repeated.
     return {k: v for k, v in values.items() if k not in ("config", "resume", "overwrite", "dry_run", "print_config")}
+
+
+def _stored_flags(resume: str | None, known: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of the run that ``--resume FOLDER`` continues; none for a new run and for auto."""
+    if resume is None or resume == "auto":
+        return {}
+    path = Path(resume)
+    file = (path.parent if path.name.startswith("checkpoint-") else path) / "run_config.json"
+    if not file.is_file():
+        return {}  # the search for its checkpoint says what is missing
+    stored = _read_config_file(file, known, "--resume")
+    return {name: value for name, value in stored.items() if name not in ("output_dir", "preset")}
 
 
 def _check_value(name: str, value: Any, default: Any, metadata: Any, where: str) -> None:
@@ -163,7 +175,7 @@ def parse_config(
     description: str,
     defaults: dict[str, Any] | None = None,
 ) -> Config:
-    """Defaults < preset < --config FILE < flags, checked before anything is loaded.
+    """Defaults < the run that --resume names < preset < --config FILE < flags, checked before anything is loaded.
 
     Raises UserError naming the flag, the value and what is allowed. ``--print_config`` prints and exits 0.
     """
@@ -183,6 +195,7 @@ def parse_config(
     overlay: dict[str, Any] = {}
     preset = flags.get("preset")
     from_file = _read_config_file(flags["config"], known) if flags.get("config") else {}
+    overlay |= _stored_flags(flags.get("resume"), known)
     preset = preset or from_file.get("preset")
     if preset is not None:
         if preset not in PRESETS:

@@ -14,6 +14,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from data.distillation_file import file_sha256
 from data.readers import Sample
 from data.tokenization import encode_source, encode_target
 from evaluation.generation import (
@@ -58,46 +59,53 @@ class System:
 class PredictionStore:
     """Texts as they are made, so that an interrupted evaluation goes on where it stopped.
 
-    One JSON object a line; the first names what made them. Another key, or no ``resume``, starts anew; a torn last
-    line is ignored.
+    One JSON object a line: what made them, then a batch each, so that what is left forms the batches it would have
+    formed. Another key, or no ``resume``, starts anew; a torn last line is ignored.
     """
 
     def __init__(self, path: Path, key: str, resume: bool) -> None:
         self.texts: dict[int, list[str]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        if resume and path.is_file():
-            self._read(path, key)
-        self._handle = open(path, "w", encoding="utf-8")  # noqa: SIM115
-        self._handle.write(json.dumps({"key": key}) + "\n")
-        self.add(list(self.texts), list(self.texts.values()))
+        good = self._read(path, key) if resume and path.is_file() else 0
+        self._handle = open(path, "r+b" if good else "wb")  # noqa: SIM115
+        self._handle.seek(good)
+        self._handle.truncate()
+        if not good:
+            self._write({"key": key})
 
-    def _read(self, path: Path, key: str) -> None:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                return
-            if number == 0 and row != {"key": key}:
-                return
-            if number:
-                self.texts[row["index"]] = row["texts"]
+    def _read(self, path: Path, key: str) -> int:
+        """Take in the whole lines; how many bytes they have."""
+        good = 0
+        with open(path, "rb") as handle:
+            for line in handle:
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    break
+                if not line.endswith(b"\n") or (good == 0 and row != {"key": key}):
+                    break
+                if good:
+                    self.texts |= zip(row["indices"], row["texts"], strict=True)
+                good += len(line)
+        return good
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._handle.write(json.dumps(row).encode() + b"\n")
+        self._handle.flush()
 
     def add(self, indices: list[int], texts: list[list[str]]) -> None:
-        for index, found in zip(indices, texts, strict=True):
-            self.texts[index] = found
-            self._handle.write(json.dumps({"index": index, "texts": found}) + "\n")
-        self._handle.flush()
+        self.texts |= zip(indices, texts, strict=True)
+        self._write({"indices": indices, "texts": texts})
 
     def close(self) -> None:
         self._handle.close()
 
 
 def model_key(folder: Path, samples: Sequence[Sample], options: GenerationOptions) -> str:
-    """16 hex digits over what decides the texts: weights (by size and time), inputs and options."""
+    """16 hex digits over what decides the texts: weights, tokenizer, inputs and options."""
     digest = hashlib.sha256(repr(options).encode())
-    for file in sorted(folder.iterdir()):
-        status = file.stat()
-        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))):
+        digest.update(f"{file.name} {file_sha256(file)}".encode())
     for sample in samples:
         digest.update(f"{sample.test}\0{sample.focal}\0".encode("utf-8", "replace"))
     return digest.hexdigest()[:16]

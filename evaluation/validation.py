@@ -55,7 +55,7 @@ class Validator:
         model.eval()
         device = self.accelerator.device
         rows: list[dict[str, Any]] = []
-        weights: dict[str, float] = {}
+        weights = dict(self.loss.weights(self.progress))  # a process may have no batch to take them from
         totals = torch.zeros(2, dtype=torch.float64)
         components = {name: 0.0 for name in self.loss.components}
         sources: list[list[int]] = []
@@ -72,7 +72,6 @@ class Validator:
             output = self.loss(logits, on_device, self.progress, Denominators(1.0, 1.0))
             for name, value in output.raw.items():
                 components[name] += float(value)
-            weights = output.weights
             totals += torch.tensor([int((labels != -100).sum()), len(labels)], dtype=torch.float64)
             right, count, critical_right, critical = accuracy_per_sample(logits.argmax(-1), labels, self.critical)
             for index, sample in enumerate(batch["samples"]):

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+LEFT_BEHIND = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>tmp|old)")
+
+
+def recover(folder: Path) -> None:
+    """Undo what a killed process left in ``folder``: put back what it had moved aside, remove what was half written.
+
+    Only for a folder that no other process writes to.
+    """
+    for path in folder.iterdir():
+        found = LEFT_BEHIND.fullmatch(path.name)
+        if found is None:
+            continue
+        target = folder / found["name"]
+        if found["kind"] == "old" and not target.exists():
+            os.rename(path, target)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
 
 
 def fsync_directory(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -39,7 +40,7 @@ def save_checkpoint(
         (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
     for old in checkpoints(run)[:-limit]:
         # Renamed first: a folder that is half deleted must not look like a checkpoint.
-        doomed = old.with_name(f".{old.name}.old")
+        doomed = old.with_name(f".{old.name}.{os.getpid()}.tmp")
         old.rename(doomed)
         fsync_directory(run)
         shutil.rmtree(doomed)

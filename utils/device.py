@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 
@@ -13,6 +14,29 @@ from utils.errors import UserError
 
 # The others wait while the main process fits the bridge or evaluates the final model; NCCL's own limit is 10 minutes.
 PATIENCE = timedelta(hours=6)
+
+
+def adopt_srun() -> None:
+    """Where plain ``srun --ntasks=N python script`` started this process, tell torch its rank, as torchrun would."""
+    variables = os.environ
+    processes = int(variables.get("SLURM_STEP_NUM_TASKS", 1))
+    if processes == 1 or "RANK" in variables:
+        return
+    tasks = re.match(r"\d+", variables["SLURM_STEP_TASKS_PER_NODE"])
+    # The first of "node[03-05,9]", "node3,node4" or "node3".
+    first = re.match(r"([^\[,]+)(?:\[([^\],-]+))?", variables["SLURM_STEP_NODELIST"])
+    job, step = int(variables["SLURM_JOB_ID"]), int(variables["SLURM_STEP_ID"])
+    alone = variables["SLURM_STEP_NUM_NODES"] == "1"
+    assert tasks and first
+    variables |= {
+        "RANK": variables["SLURM_PROCID"],
+        "WORLD_SIZE": str(processes),
+        "LOCAL_RANK": variables["SLURM_LOCALID"],
+        "LOCAL_WORLD_SIZE": tasks[0],
+        "MASTER_ADDR": variables.get("MASTER_ADDR", "127.0.0.1" if alone else first[1] + (first[2] or "")),
+        # Another one for each step, so that one never meets what is left of another.
+        "MASTER_PORT": variables.get("MASTER_PORT", str(20000 + (7 * job + step) % 10000)),
+    }
 
 
 def resolve_device(name: str) -> str:

@@ -6,6 +6,7 @@ epoch. All of them are fetched first, so every term is divided by the tokens or 
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -24,6 +26,7 @@ from config.command_line import Config
 from config.schedules import AlphaController, lr_lambda, temperature_at, warmup_step_count
 from models.loading import save_model
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+from utils import sharding
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.logging_utils import DistillationLogger, step_columns
@@ -33,11 +36,14 @@ from utils.training_utils import (
     StopSignal,
     clip_gradients,
     decay_groups,
+    exit_on_signal,
     gradient_norms,
     memory_mb,
 )
 
 Batch = dict[str, Any]
+# How Python, torch and safetensors report a disk that is full or not to be written.
+WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 
 
 class TrainingData(Protocol):
@@ -93,6 +99,11 @@ class TrainingEngine:
         self.loss, self.data, self.folder, self.logger, self.validate = loss, data, folder, logger, validate
         self.alpha = alpha
         optim = config.optimization
+        self.fsdp = config.hardware.fsdp
+        # What is judged and saved: the model itself, or with --fsdp a whole copy beside the shares.
+        self.bare_model = copy.deepcopy(model) if self.fsdp else model
+        if self.fsdp:
+            sharding.shard(model, accelerator.device, accelerator.num_processes)
         optimizer = torch.optim.AdamW(
             decay_groups(model, optim.weight_decay),
             lr=optim.lr,
@@ -100,8 +111,7 @@ class TrainingEngine:
             eps=optim.adam_epsilon,
             fused=accelerator.device.type in ("cuda", "cpu"),
         )
-        self.bare_model = model
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model, self.optimizer = (model if self.fsdp else accelerator.prepare(model)), accelerator.prepare(optimizer)
         self.progress = Progress()
         self.signal = StopSignal()
         world = accelerator.num_processes
@@ -151,22 +161,48 @@ class TrainingEngine:
                     self._train_step(window)
                     self._maybe_validate()
                     self._maybe_finish()
-                    if self._must_stop():
-                        self.save()
-                        name = self.signal.received or "signal"
-                        self.logger.info(f"{name}: checkpoint written; continue with --resume")
-                        return REQUEUE_EXIT_CODE
-                    self._maybe_save()
+                    told_to_stop, minutes_over = self._any(self.signal.received is not None, self._save_minutes_over())
+                    if told_to_stop:
+                        return self._stop()
+                    self._maybe_save(minutes_over)
                     if self.progress.finished:
                         break
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"step {self.progress.step + 1}: a data worker died ({str(error).splitlines()[0].rstrip('. ')}), most"
+                " often for lack of memory; continue with --resume, and fewer --num_workers"
+            ) from None
         finally:
             self.logger.end_progress()
+        exit_on_signal()
         return 0
+
+    def _stop(self) -> int:
+        written = self.save()
+        name = self.signal.received or "signal"
+        done = "checkpoint written; continue" if written else "no new checkpoint; continue from the last good one"
+        self.logger.info(f"{name}: {done} with --resume")
+        return REQUEUE_EXIT_CODE
+
+    def _any(self, *flags: bool) -> list[bool]:
+        """Which of the flags are set in any process; all call it."""
+        if self.accelerator.num_processes == 1:
+            return list(flags)
+        values = torch.tensor([float(flag) for flag in flags], device=self.accelerator.device)
+        return (self.accelerator.reduce(values, "sum") > 0).tolist()
+
+    def whole_model(self) -> PreTrainedModel:
+        """The model to judge and to save; with --fsdp put together from all processes, which all call it."""
+        if self.fsdp:
+            sharding.gather(self.model, self.bare_model)
+        return self.bare_model
 
     def _windows(self) -> Iterator[list[tuple[Batch, bool]]]:
         """The optimiser steps of the current epoch that are still to do: their batches, and whether each counts.
 
-        One that does not count (a repeated one, or a stand-in for a batch of bad rows only) keeps the processes in step.
+        One that does not count (a repeated one, or a stand-in for a batch of bad rows) keeps the processes in step.
         """
         accumulation = self.config.optimization.gradient_accumulation_steps
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -354,7 +390,9 @@ class TrainingEngine:
         if self.alpha:
             self.alpha.close_window()
         started = time.monotonic()
-        metrics = self.validate(self.bare_model, progress.step)
+        metrics = self.validate(self.whole_model().to(self.accelerator.device), progress.step)
+        if self.fsdp:
+            self.bare_model.to("cpu")
         steps = self.steps_per_epoch[min(progress.epoch, len(self.steps_per_epoch) - 1)]
         epoch = progress.epoch + progress.window / steps
         self.logger.training({"kind": "validation", "epoch": epoch, "step": progress.step, **metrics})
@@ -374,14 +412,24 @@ class TrainingEngine:
         sign = -1.0 if name == "val_loss" else 1.0
         best = progress.best_value
         if best is None or sign * (value - best) > settings.early_stopping_min_delta:
-            progress.best_value, progress.best_step, progress.bad_validations = value, progress.step, 0
-            if self.accelerator.is_main_process:
-                save_model(self.bare_model, self.tokenizer, self.folder / "best_model")
+            if self._save_best():
+                progress.best_value, progress.best_step, progress.bad_validations = value, progress.step, 0
         else:
             progress.bad_validations += 1
             if settings.early_stopping_patience and progress.bad_validations >= settings.early_stopping_patience:
                 self.logger.info(f"early stopping: {name} has not improved since step {progress.best_step}")
                 progress.stopped_early = True
+
+    def _save_best(self) -> bool:
+        failed = False
+        if self.accelerator.is_main_process:
+            try:
+                save_model(self.bare_model, self.tokenizer, self.folder / "best_model")
+            except WRITE_ERRORS as error:
+                failed = True
+                step = self.progress.step
+                self.logger.warning(f"best model of step {step} was not written ({error}); it does not count")
+        return not self._any(failed)[0]
 
     def metric_name(self) -> str:
         """The column of training_metrics.csv that chooses the best model; fixed for the run."""
@@ -395,29 +443,23 @@ class TrainingEngine:
         if progress.step >= self.last_step or progress.stopped_early:
             progress.finished = True
 
-    def _must_stop(self) -> bool:
-        """Whether any process was told to stop; all agree."""
-        received = self.signal.received is not None
-        if self.accelerator.num_processes > 1:
-            flag = torch.tensor([float(received)], device=self.accelerator.device)
-            received = bool(self.accelerator.reduce(flag, "sum").item() > 0)
-        return received and not self.progress.finished
+    def _save_minutes_over(self) -> bool:
+        minutes = self.config.output.save_minutes
+        return bool(minutes) and time.monotonic() - self._saved_at >= 60 * minutes
 
-    def _maybe_save(self) -> None:
-        output = self.config.output
-        due = bool(output.save_steps) and self.progress.step % output.save_steps == 0
-        if output.save_minutes and self.accelerator.num_processes == 1:
-            due = due or time.monotonic() - self._saved_at >= 60 * output.save_minutes
-        if due or self.progress.finished:
+    def _maybe_save(self, minutes_over: bool) -> None:
+        every = self.config.output.save_steps
+        if minutes_over or self.progress.finished or (every and self.progress.step % every == 0):
             self.save()
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Write a checkpoint; all processes call it."""
+    def save(self) -> bool:
+        """Write a checkpoint and say whether that went well; all processes call it."""
         from accelerate.utils import gather_object
 
         loss_states = gather_object([self.loss.state_dict()])
+        model, optimizer, failed = self.whole_model(), self._optimizer_state(), False
         if self.accelerator.is_main_process:
             state = {
                 "progress": asdict(self.progress),
@@ -429,26 +471,35 @@ class TrainingEngine:
             }
             scaler = self.accelerator.scaler
             tensors = {
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": optimizer,
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "loss": loss_states,
             }
             try:
                 save_checkpoint(
-                    self.folder, self.progress.step, self.bare_model, tensors, state, self.config.output.save_total_limit
+                    self.folder, self.progress.step, model, tensors, state, self.config.output.save_total_limit
                 )
-            except (OSError, RuntimeError) as error:
-                # torch and safetensors report a full disk as RuntimeError or SafetensorError.
+            except WRITE_ERRORS as error:
+                failed = True
                 self.logger.warning(
                     f"checkpoint at step {self.progress.step} was not written ({error}); the last good one stands"
                 )
         self._saved_at = time.monotonic()
-        self.accelerator.wait_for_everyone()
+        return not self._any(failed)[0]
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        if self.fsdp:
+            return sharding.optimizer_state(self.model, self.optimizer.optimizer)
+        return self.optimizer.state_dict()
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint folder."""
         tensors, state = load_checkpoint(path, self.bare_model)
-        self.optimizer.load_state_dict(tensors["optimizer"])
+        if self.fsdp:
+            sharding.scatter(self.bare_model, self.model)
+            sharding.load_optimizer_state(self.model, self.optimizer.optimizer, tensors["optimizer"])
+        else:
+            self.optimizer.load_state_dict(tensors["optimizer"])
         if self.accelerator.scaler is not None and tensors["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(tensors["scaler"])
         states = tensors["loss"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 
 
 class UserError(Exception):
@@ -12,7 +15,7 @@ class UserError(Exception):
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run an entry point; a UserError becomes one line on stderr and exit code 2, Ctrl-C exits 130."""
+    """Run an entry point; a UserError or a failing disk becomes one line and exit code 2, Ctrl-C exits 130."""
     try:
         code = main()
     except UserError as error:
@@ -25,4 +28,9 @@ def run_main(main: Callable[[], int | None]) -> None:
         # The reader of our output (head, less) went away; nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(f"error: {error.filename or 'a file'}: {error.strerror}; mend that, then continue", file=sys.stderr)
+        code = 2
     sys.exit(code or 0)

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from config.command_line import Config
-from utils.atomic_io import write_json
+from utils.atomic_io import recover, write_json
 from utils.errors import UserError
 
 RUN_CONFIG = "run_config.json"
+# What belongs to one start of a run and says nothing about the run.
+OF_ONE_START = {"output_dir", "overwrite", "resume", "config", "preset", "dry_run", "print_config"}
 # What may differ between a run and its continuation.
 FREE_ON_RESUME = {
-    "output_dir", "overwrite", "resume", "config", "preset", "dry_run", "print_config", "num_workers", "pin_memory",
+    *OF_ONE_START, "num_workers", "pin_memory",
     "prefetch_factor", "device", "cpu_threads", "save_steps", "save_minutes", "save_total_limit", "tensorboard",
     "run_report", "logging_steps", "eval_batch_size", "sample_predictions", "strict", "max_reject_rate", "max_steps",
     "distillation_dir", "create_distillation_dataset", "max_distill_samples", "distill_batch_size",
@@ -40,7 +42,7 @@ def choose_folder(config: Config, model_name: str) -> Path:
         slug = model_name.rstrip("/").rpartition("/")[2].replace(":", "-")
         folder = Path("results") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{slug}"
     if (folder / RUN_CONFIG).exists() and not output.resume and not output.overwrite and not output.dry_run:
-        raise UserError(f"--output_dir {folder}: holds a run already; give --resume auto, --overwrite or another folder")
+        raise UserError(f"--output_dir {folder}: holds a run already; give --resume auto, --overwrite or another one")
     return folder
 
 
@@ -55,6 +57,7 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()
+        recover(folder)
     except OSError as error:
         raise UserError(f"--output_dir {folder}: cannot be written ({error.strerror})") from None
 
@@ -104,11 +107,12 @@ def write_run_config(folder: Path, config: Config, script: str) -> None:
     )
 
 
-def check_same_run(stored: dict[str, Any], config: Config, processes: int) -> None:
-    """Refuse to continue a run under parameters that would make it another one."""
+def check_same_run(stored: dict[str, Any], config: Config, processes: int) -> list[str]:
+    """Refuse to continue a run under parameters that would make it another one; tell which others are new."""
     now = config.flat()
-    for name, old in stored["config"].items():
-        if name not in FREE_ON_RESUME and name in now and now[name] != old:
+    changed = {name: old for name, old in stored["config"].items() if name in now and now[name] != old}
+    for name, old in changed.items():
+        if name not in FREE_ON_RESUME:
             raise UserError(f"--resume: the run was started with --{name} {old}, now it is {now[name]}; use the same")
     step = stored["config"]["gradient_accumulation_steps"] * stored["processes"]
     if step != now["gradient_accumulation_steps"] * processes:
@@ -116,3 +120,4 @@ def check_same_run(stored: dict[str, Any], config: Config, processes: int) -> No
             f"--resume: the run used {step} micro-batches a step (accumulation x processes), now it would be"
             f" {now['gradient_accumulation_steps'] * processes}; keep their product"
         )
+    return [f"--{name} was {old}, now {now[name]}" for name, old in changed.items() if name not in OF_ONE_START]

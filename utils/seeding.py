@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def _seed_of(argv: list[str]) -> str:
-    """The seed that the command line (or its --config file) will give; 42 without one."""
+    """The seed that the command line (or its --config file, or the run that it resumes) will give; 42 without one."""
     config: str | None = None
     for position, word in enumerate(argv):
         name, equals, value = word.partition("=")
@@ -19,6 +19,10 @@ def _seed_of(argv: list[str]) -> str:
             return value if equals else following
         if name == "--config":
             config = value if equals else following
+        if name == "--resume" and config is None:
+            run = Path(value if equals else following)
+            file = (run.parent if run.name.startswith("checkpoint-") else run) / "run_config.json"
+            config = str(file) if file.is_file() else None
     if config:
         try:
             values = json.loads(Path(config).read_text(encoding="utf-8"))

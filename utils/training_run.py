@@ -20,8 +20,8 @@ from evaluation.validation import Validator
 from models.loading import load_model, parameter_count, save_model
 from models.multi_component_loss import MultiComponentLoss
 from utils.checkpoint import find_resume
-from utils.device import build_accelerator
-from utils.engine import TrainingEngine
+from utils.device import adopt_srun, build_accelerator
+from utils.engine import WRITE_ERRORS, TrainingEngine
 from utils.errors import UserError
 from utils.logging_utils import DistillationLogger
 from utils.run_folder import RUN_CONFIG, check_same_run, choose_folder, prepare_folder, write_run_config
@@ -49,11 +49,14 @@ class Run:
 def open_run(config: Config, script: str) -> Run:
     """Choose device and folder, seed everything, find the checkpoint. Raises UserError in one line."""
     hardware = config.hardware
-    if hardware.fsdp:
-        raise UserError("--fsdp: sharding the model over processes is not built yet; use DDP (torchrun without --fsdp)")
+    adopt_srun()
     accelerator, notes = build_accelerator(
         hardware.device, fp16=hardware.fp16, bf16=hardware.bf16, tf32=hardware.tf32, cpu_threads=hardware.cpu_threads
     )
+    if hardware.fsdp and accelerator.num_processes == 1:
+        raise UserError("--fsdp: there is one process only; start several (torchrun --nproc_per_node N)")
+    if hardware.fsdp and accelerator.mixed_precision == "fp16":
+        raise UserError("--fsdp: works with --bf16 or fp32, not with --fp16")
     # The name holds the time: all processes take the main one's.
     from accelerate.utils import broadcast_object_list
 
@@ -75,7 +78,7 @@ def open_run(config: Config, script: str) -> Run:
     checkpoint = find_resume(config.output.resume, folder)
     if checkpoint is not None:
         stored = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        check_same_run(stored, config, accelerator.num_processes)
+        notes += check_same_run(stored, config, accelerator.num_processes)
     writes = accelerator.is_main_process and not config.output.dry_run
     logger = DistillationLogger(
         folder, tensorboard=config.output.tensorboard, console=True, main_process=writes
@@ -137,7 +140,9 @@ def _lengths(dataset: AssertionDataset) -> tuple[dict[str, Any], dict[str, int]]
     }, bad
 
 
-def announce(run: Run, engine: TrainingEngine, train_set: AssertionDataset, validation_set: AssertionDataset, **more: Any) -> None:
+def announce(
+    run: Run, engine: TrainingEngine, train_set: AssertionDataset, validation_set: AssertionDataset, **more: Any
+) -> None:
     """The one screen at the start, and the warnings that matter."""
     config = run.config
     optim = config.optimization
@@ -201,7 +206,8 @@ def build_engine(
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.config.use_cache = False
-    model.to(accelerator.device)
+    if not config.hardware.fsdp:  # which takes its shares from the CPU
+        model.to(accelerator.device)
     if config.hardware.compile:
         model.compile()
     data = JsonlTrainingData(
@@ -244,10 +250,15 @@ def dry_run(run: Run, engine: TrainingEngine) -> int:
 def finish_model(run: Run, engine: TrainingEngine, tokenizer: Any) -> PreTrainedModel:
     """Write ``final_model``: the best one of the run where validation chose one, else the last."""
     best = run.folder / "best_model"
-    model = engine.bare_model
-    if best.is_dir():
-        model = load_model(str(best), attention=run.config.model.attention).to(run.accelerator.device)
+    model = load_model(str(best), attention=run.config.model.attention) if best.is_dir() else engine.whole_model()
+    model.to(run.accelerator.device)
     if run.accelerator.is_main_process:
-        save_model(model, tokenizer, run.final_model)
+        try:
+            save_model(model, tokenizer, run.final_model)
+        except WRITE_ERRORS as error:
+            raise UserError(
+                f"{run.final_model}: cannot be written ({error}); training is done and its checkpoints stand: make room"
+                " or mend the permissions, then --resume"
+            ) from None
     run.accelerator.wait_for_everyone()
     return model

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from types import FrameType
 
 import psutil
 import torch
+import torch.distributed
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 REQUEUE_EXIT_CODE = 85
+STOPS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopSignal:
@@ -20,13 +24,28 @@ class StopSignal:
         self.received: str | None = None
 
     def install(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for number in (*STOPS, signal.SIGINT):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == "SIGINT":
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+
+
+def exit_on_signal() -> None:
+    """From now on the same signals end the process at once, Ctrl-C as ever, the others with 85.
+
+    For work that keeps what it has done by itself: the evaluation at the end of a run.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        print(f"{signal.Signals(number).name}: stopped; continue with --resume", file=sys.stderr)
+        sys.exit(REQUEUE_EXIT_CODE)
+
+    for number in STOPS:
+        signal.signal(number, leave)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -39,15 +58,26 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
-    """L2 norm of all gradients, of the encoder's and of the decoder's. Tied embeddings count in the total only."""
+    """L2 norm of all gradients, of the encoder's and of the decoder's. Tied embeddings count in the total only.
+
+    Of a sharded model (--fsdp) every process adds its share; all call it.
+    """
+    sharded = False
     norms: dict[str, list[Tensor]] = {"encoder": [], "decoder": [], "other": []}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             parts = name.removeprefix("module.").split(".")
             part = next((part for part in parts[:2] if part in ("encoder", "decoder")), "other")
-            norms[part].append(torch.linalg.vector_norm(parameter.grad, dtype=torch.float32))
+            gradient = parameter.grad
+            if isinstance(gradient, DTensor):
+                gradient, sharded = gradient.to_local(), True
+            norms[part].append(torch.linalg.vector_norm(gradient, dtype=torch.float32))
     zero = torch.zeros((), device=next(model.parameters()).device)
     squares = {part: torch.stack(values).square().sum() if values else zero for part, values in norms.items()}
+    if sharded:
+        together = torch.stack(list(squares.values()))
+        torch.distributed.all_reduce(together)
+        squares = dict(zip(squares, together, strict=True))
     return {
         "total": torch.stack(list(squares.values())).sum().sqrt(),
         "encoder": squares["encoder"].sqrt(),
