@@ -91,7 +91,7 @@ def seconds(function: Callable[[], Any]) -> float:
 
 
 def in_turns(cases: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of each case in each turn. All cases run in every turn, so a busy spell of the machine hits them alike."""
+    """Seconds of each case in each turn; a turn runs all cases, so a busy spell of the machine hits them alike."""
     for _ in range(warmup):
         for function in cases.values():
             function()

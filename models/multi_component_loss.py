@@ -11,12 +11,11 @@ from torch import Tensor
 
 from config import schedules
 from models.loss_functions import COMPONENTS, LossInputs, LossResources, LossSettings
+from models.target_head import target_rows
 from utils.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -130,21 +129,18 @@ class MultiComponentLoss:
     # -- one micro-batch ----------------------------------------------------------------------------------------------
 
     def inputs(self, logits: Tensor, batch: Mapping[str, Any], temperature: float) -> LossInputs:
-        """Drop the padding of logits [B, T, V] and of the batch."""
+        """Drop the padding of logits [B, T, V] and of the batch; logits [1, N, V] are of the target positions alone."""
         labels: Tensor = batch["labels"]
-        if logits.shape[:2] != labels.shape:
-            raise ValueError(f"logits {tuple(logits.shape)} do not fit labels {tuple(labels.shape)}")
         if not temperature > 0:
             raise UserError(f"--temperature {temperature:g}: must be above 0")
         num_samples, length = labels.shape
         teacher = batch.get("teacher")
+        whole = logits.shape[:2] == labels.shape
+        count = logits.shape[1] if not whole else teacher.num_positions if teacher is not None else None
+        rows = target_rows(labels, count)
+        if not whole and logits.shape[:2] != (1, rows.shape[0]):
+            raise ValueError(f"logits {tuple(logits.shape)} do not fit labels {tuple(labels.shape)}")
         flat = labels.reshape(-1)
-        target = flat != IGNORED
-        if teacher is not None and labels.device.type != "cpu":
-            # The number of targets is known here: no need to ask the device.
-            rows = torch.nonzero_static(target, size=teacher.num_positions, fill_value=0).squeeze(1)
-        else:
-            rows = target.nonzero().squeeze(1)
         everything = rows.shape[0] == flat.shape[0]
         return LossInputs(
             logits=logits.reshape(-1, logits.shape[-1]),
@@ -156,7 +152,7 @@ class MultiComponentLoss:
             components=frozenset(self.components),
             teacher=teacher,
             references=batch.get("references", ()),
-            rows=None if everything else rows,
+            rows=rows if whole and not everything else None,
             settings=self.settings,
             resources=self.resources,
         )
@@ -164,7 +160,7 @@ class MultiComponentLoss:
     def __call__(
         self, logits: Tensor, batch: Mapping[str, Any], progress: LossProgress, denominators: Denominators
     ) -> LossOutput:
-        """Loss of logits [B, T, V] (any float type) against ``batch`` (data collator's keys). No host sync on a GPU.
+        """Loss of logits [B, T, V] or [1, N, V] (see ``inputs``; any float type) against ``batch``. No sync on a GPU.
 
         Exceptions: ``ast`` must read the greedy tokens; a batch without teacher must count its targets; an encoder
         reads texts on the host.

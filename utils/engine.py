@@ -10,7 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ from config.command_line import Config
 from config.schedules import AlphaController, lr_lambda, temperature_at, warmup_step_count
 from models.loading import save_model
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+from models.target_head import TargetHead, target_rows
 from utils import sharding
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
@@ -112,6 +113,8 @@ class TrainingEngine:
             fused=accelerator.device.type in ("cuda", "cpu"),
         )
         self.model, self.optimizer = (model if self.fsdp else accelerator.prepare(model)), accelerator.prepare(optimizer)
+        # A compiled model wants shapes that do not change; --fsdp has its own copy of the head.
+        self.target_head = None if config.hardware.compile or config.hardware.fsdp else TargetHead(model)
         self.progress = Progress()
         self.signal = StopSignal()
         world = accelerator.num_processes
@@ -254,7 +257,7 @@ class TrainingEngine:
             batch = to_device(batch, device)
             is_last = index == len(window) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
+                with self.accelerator.autocast(), self._targets_only(batch):
                     logits = self.model(
                         input_ids=batch["input_ids"],
                         attention_mask=batch["attention_mask"],
@@ -309,6 +312,12 @@ class TrainingEngine:
         self._maybe_log(row, finite)
         if progress.window == self.steps_per_epoch[progress.epoch]:
             self._end_epoch(row)
+
+    def _targets_only(self, batch: Batch) -> AbstractContextManager:
+        if self.target_head is None:
+            return nullcontext()
+        teacher = batch.get("teacher")
+        return self.target_head.only(target_rows(batch["labels"], teacher.num_positions if teacher is not None else None))
 
     def _apply(self, window: list[Batch], norm: Tensor, values: Tensor) -> bool:
         """Clip and step where loss and gradient are finite; else skip, and stop after too many in a row."""

@@ -1,0 +1,274 @@
+#!/usr/bin/env python
+"""A training step on real lengths: against the bare model's own step, and against an ordinary Seq2SeqTrainer.
+
+    python benchmarks/training_step.py [--data raw.jsonl] [--rows 16] [--batch_size 8] [--model scratch:base]
+
+Floor: forward with labels, backward and fused AdamW of the bare model on ready-made batches. Ours: the engine's whole
+step (loss, gradient norms, clipping, AdamW, CSV and TensorBoard logs) on the same batches; "from disk" with everything
+before it (JSONL, tokeniser, stored top-64 logits). Trainer: transformers.Seq2SeqTrainer whose compute_loss adds
+T^2 KL on dense teacher logits to the model's cross-entropy; its samples are tokenised and its logits in memory (fp16)
+beforehand, which favours it. Every case sees the same rows, threads, dropout and number of workers (none).
+Without --data: the sample corpus.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measuring import in_turns, options, parse, ratio, report, spread
+from benchmarks.workload import mined_rows, student_config, texts_of, tokenizer_of, write_distillation_file
+from utils.errors import run_main
+
+TEMPERATURE = 4.0
+
+
+class ReadyMade:
+    """Training data that is there already."""
+
+    def __init__(self, batches: list) -> None:
+        self.ready = batches
+
+    def micro_batches(self, epoch: int) -> int:
+        return len(self.ready)
+
+    def batches(self, epoch: int, start: int):
+        return iter(self.ready[start:])
+
+    def end_epoch(self, epoch: int) -> dict:
+        return {}
+
+
+def semantic_resource(vocabulary: int):
+    """MiniLM behind a bridge of random rows: its cost does not depend on how well it was fitted."""
+    import torch
+
+    from models.encoders import EmbeddingCache, resolve_encoder
+    from models.vocabulary_bridge import SoftTextEncoder
+
+    encoder = resolve_encoder("embedded:minilm")
+    tokens = torch.randn(vocabulary, encoder.word_embeddings.shape[1]) * 0.05
+    return SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder), 1.0)
+
+
+def engine_of(model, tokenizer, components: list[str], data, folder: Path, batch_size: int, steps: int, **flags):
+    """The product's engine with all its logs, on a model of its own."""
+    from accelerate import Accelerator
+
+    from config.schedules import loss_weights
+    from models.loss_functions import LossResources
+    from models.multi_component_loss import MultiComponentLoss
+    from utils.engine import TrainingEngine
+    from utils.logging_utils import DistillationLogger
+
+    config = student_config(
+        output_dir=folder, batch_size=batch_size, gradient_accumulation_steps=1, epochs=1000, num_workers=0, **flags
+    )
+    semantic = semantic_resource(len(tokenizer)) if "semantic" in components else None
+    loss = MultiComponentLoss(
+        components, lambda at: loss_weights(components, at.fraction, False), resources=LossResources(semantic=semantic)
+    )
+    logger = DistillationLogger(folder, tensorboard=True, console=False)
+    return TrainingEngine(config, Accelerator(cpu=True), model, tokenizer, loss, data, folder, logger)
+
+
+def epoch_of(engine) -> None:
+    """All steps of one epoch."""
+    for window in engine._windows():
+        engine._train_step(window)
+
+
+def floor_of(model, batches: list, own_loss: bool):
+    """Bare steps; without ``own_loss`` backward starts from a ready-made gradient on the logits."""
+    import torch
+
+    from utils.engine import shift_right
+    from utils.training_utils import decay_groups
+
+    optimizer = torch.optim.AdamW(decay_groups(model, 0.01), lr=5e-5, fused=True)
+    gradients = {id(b): torch.full((*b["labels"].shape, model.config.vocab_size), 1e-6) for b in batches}
+
+    def run() -> None:
+        model.train()
+        for batch in batches:
+            inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+            if own_loss:
+                model(**inputs, labels=batch["labels"]).loss.backward()
+            else:
+                out = model(**inputs, decoder_input_ids=shift_right(model, batch["labels"]))
+                out.logits.backward(gradients[id(batch)])
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return run
+
+
+def trainer_of(model, tokenizer, items: list, batch_size: int, folder: Path, policy: str):
+    """A run of transformers.Seq2SeqTrainer over the items; policy: longest, grouped or max_length."""
+    import torch
+    import torch.nn.functional as F
+    from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+    vocabulary, pad = model.config.vocab_size, tokenizer.pad_token_id
+    generator = torch.Generator().manual_seed(0)
+    pool = (torch.randn(128, vocabulary, generator=generator) * 3).half()
+    rows = [
+        {
+            "input_ids": item.input_ids,
+            "labels": item.labels,
+            "teacher_logits": pool[: len(item.labels)],
+            "length": len(item.input_ids),
+        }
+        for item in items
+    ]
+
+    def collate(features: list[dict]) -> dict[str, Any]:
+        longest = policy == "max_length"
+        source = 512 if longest else max(len(f["input_ids"]) for f in features)
+        target = 128 if longest else max(len(f["labels"]) for f in features)
+        out = {
+            "input_ids": torch.full((len(features), source), pad),
+            "attention_mask": torch.zeros(len(features), source, dtype=torch.long),
+            "labels": torch.full((len(features), target), -100),
+            "teacher_logits": torch.zeros(len(features), target, vocabulary),
+        }
+        for i, f in enumerate(features):
+            out["input_ids"][i, : len(f["input_ids"])] = torch.tensor(f["input_ids"])
+            out["attention_mask"][i, : len(f["input_ids"])] = 1
+            out["labels"][i, : len(f["labels"])] = torch.tensor(f["labels"])
+            out["teacher_logits"][i, : len(f["labels"])] = f["teacher_logits"]
+        return out
+
+    class DistillationTrainer(Seq2SeqTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            teacher = inputs.pop("teacher_logits")
+            outputs = model(**inputs)
+            mask = inputs["labels"] != -100
+            divergence = F.kl_div(
+                F.log_softmax(outputs.logits / TEMPERATURE, dim=-1),
+                F.softmax(teacher / TEMPERATURE, dim=-1),
+                reduction="none",
+            ).sum(-1)
+            kd = (divergence * mask).sum() / mask.sum() * TEMPERATURE**2
+            loss = 0.5 * outputs.loss + 0.5 * kd
+            return (loss, outputs) if return_outputs else loss
+
+    grouped = {"train_sampling_strategy": "group_by_length"} if policy == "grouped" else {}
+    arguments = Seq2SeqTrainingArguments(
+        output_dir=str(folder), per_device_train_batch_size=batch_size, num_train_epochs=1, learning_rate=5e-5,
+        weight_decay=0.01, max_grad_norm=1.0, save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+        logging_steps=10, remove_unused_columns=False, seed=42, **grouped,
+    )  # fmt: skip
+    trainer = DistillationTrainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
+
+    def run() -> None:
+        trainer.train()
+
+    return run
+
+
+def main() -> int:
+    parser = options(__doc__, repeats=3)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--model", default="scratch:base")
+    parser.add_argument("--part", choices=("step", "trainer", "both"), default="both")
+    args = parse(parser)
+    if args.toy:
+        args.rows, args.batch_size, args.model = 8, 4, "scratch:tiny"
+
+    import logging
+
+    import numpy as np
+    import transformers
+
+    from data.collate import Collator
+    from data.dataset import AssertionDataset
+    from data.sampling import micro_batches
+    from data.training_data import JsonlTrainingData, RejectedRows
+    from models.loading import build_scratch, parameter_count, scratch_size
+
+    transformers.logging.set_verbosity_error()
+    logging.disable(logging.WARNING)
+    size = scratch_size(args.model)
+    rows = mined_rows(args.data, 200 if args.toy else 6000)
+    vocabulary = 2048 if size != "base" else 32_100
+    tokenizer = tokenizer_of(texts_of(rows), args.data.stem if args.data else "sample", vocabulary)
+    chosen = [rows[i] for i in np.random.default_rng(0).choice(len(rows), args.rows, replace=False)]
+
+    def model():
+        return build_scratch(size, tokenizer, dropout_rate=0.1, attention="sdpa", seed=0)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "data.jsonl"
+        write_distillation_file(path, chosen, tokenizer, vocabulary)
+        dataset = AssertionDataset(path, tokenizer, vocab_size=vocabulary)
+        items = [dataset[i] for i in range(len(dataset))]
+        collator = Collator(tokenizer.pad_token_id, dataset.shared)
+        lengths = dataset.byte_lengths()
+        plan = micro_batches(np.arange(len(items)), lengths, args.batch_size, seed=42, epoch=0, window=64)
+        batches = [collator([items[i] for i in numbers]) for numbers in plan]
+        sources, targets = [len(item.input_ids) for item in items], [len(item.labels) for item in items]
+        settings = {
+            "data": args.data.name if args.data else "sample corpus", "rows": len(items), "batch_size": args.batch_size,
+            "model": args.model, "parameters": parameter_count(model()), "vocabulary": vocabulary,
+            "source_tokens": round(float(np.mean(sources)), 1), "target_tokens": round(float(np.mean(targets)), 1),
+            "turns": args.repeats,
+        }  # fmt: skip
+        tables, stored = {}, {}
+        if args.part in ("step", "both"):
+            cases = {"floor: bare model": floor_of(model(), batches, True),
+                     "floor without any loss": floor_of(model(), batches, False)}  # fmt: skip
+            pair, trident = ["focal", "jsd"], ["focal", "jsd", "semantic"]
+            everywhere = "focal + jsd, head at padding too"
+            for title, components in (("focal + jsd", pair), (everywhere, pair), ("Trident", trident)):
+                engine = engine_of(
+                    model(), tokenizer, components, ReadyMade(batches), folder / title, args.batch_size, len(batches)
+                )
+                if title == everywhere:
+                    engine.target_head = None
+                cases[title] = lambda engine=engine: epoch_of(engine)
+            times = in_turns(cases, args.repeats)
+            stored["step_seconds"] = {case: spread(values) for case, values in times.items()}
+            tables["training step on ready-made batches"] = (
+                ["case", "seconds a step", "samples/s", "x floor"],
+                [[case, spread(times[case])["median"] / len(batches), len(items) / spread(times[case])["median"],
+                  ratio(times, case, "floor: bare model")] for case in cases],
+            )  # fmt: skip
+        if args.part in ("trainer", "both"):
+            cases = {}
+            for title, components, group in (
+                ("ours: focal + jsd, grouped", ["focal", "jsd"], "True"),
+                ("ours: focal + jsd, not grouped", ["focal", "jsd"], "False"),
+                ("ours: Trident, grouped", ["focal", "jsd", "semantic"], "True"),
+            ):
+                place = folder / title.replace(" ", "_")
+                place.mkdir()
+                config = student_config(
+                    batch_size=args.batch_size, num_workers=0, length_grouping=group, output_dir=place
+                )
+                data = JsonlTrainingData(dataset, config, RejectedRows(place / "r", len(dataset), 0.1, False, path))
+                engine = engine_of(model(), tokenizer, components, data, place, args.batch_size, 1)
+                cases[title] = lambda engine=engine: epoch_of(engine)
+            for policy in ("longest", "grouped", "max_length"):
+                cases[f"Seq2SeqTrainer, {policy}"] = trainer_of(
+                    model(), tokenizer, items, args.batch_size, folder / policy, policy
+                )
+            times = in_turns(cases, args.repeats)
+            stored["trainer_seconds"] = {case: spread(values) for case, values in times.items()}
+            base = "ours: focal + jsd, grouped"
+            tables["samples a second from disk, against Seq2SeqTrainer"] = (
+                ["case", "samples/s", "focal + jsd, grouped, is x times as fast"],
+                [[case, len(items) / spread(times[case])["median"], ratio(times, case, base)] for case in cases],
+            )
+    return report("training_step", args, settings, tables, **stored)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,133 @@
+"""What the benchmarks work on: mined rows, a tokenizer of the wanted size, distillation files with made-up logits."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import ROOT
+from utils.errors import UserError
+
+VOCABULARY = 32_100
+KEPT = ROOT / "build" / "benchmarks"
+
+
+def sample_rows() -> Path:
+    """Raw rows of the sample corpus, through the real miner; made once."""
+    raw = KEPT / "sample" / "raw.jsonl"
+    if not raw.is_file():
+        raw.parent.mkdir(parents=True, exist_ok=True)
+        commands = (
+            ["data/sample_corpus.py", "--output", raw.parent / "project", "--seed", "1"],
+            ["scripts/mine_assertions.py", "--source", raw.parent / "project", "--output", raw],
+        )
+        for command in commands:
+            subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True, capture_output=True)
+    return raw
+
+
+def mined_rows(data: Path | None, count: int) -> list[dict[str, Any]]:
+    """``count`` usable raw rows, evenly from the file (None: the sample corpus)."""
+    from data.jsonl_index import RowReader, open_index
+    from data.readers import RowError, parse_json_line, parse_sample
+
+    if data is not None and not data.is_file():
+        raise UserError(f"--data {data} does not exist; make one with scripts/mine_assertions.py")
+    index = open_index(data or sample_rows())
+    read, rows = RowReader(index), []
+    for number in range(0, len(index), max(1, len(index) // count)):
+        row = parse_json_line(read(number))
+        try:
+            parse_sample(row)
+        except RowError:
+            continue
+        rows.append(row)
+    return rows[:count]
+
+
+def synthetic_rows(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Raw rows of about a mined row's length, made up."""
+    chance = random.Random(seed)
+    for number in range(count):
+        body = " ".join(f"box.add({number + i});" for i in range(chance.randrange(8, 40)))
+        yield {
+            "focal_method": "public int getCount(int... xs) { int n = 0; for (int x : xs) { n += x; } return n; }",
+            "test_method_masked": f"@Test public void adds{number}() {{ {body} <AssertPlaceHolder> }}",
+            "assertions": [f"assertEquals({number % 97}, box.getCount({number % 13}, 2));"],
+        }
+
+
+def tokenizer_of(texts: Iterable[str], name: str, vocabulary: int = VOCABULARY) -> Any:
+    """A byte-level BPE trained on the texts, filled up to ``vocabulary`` ids; kept under build/."""
+    from models.loading import load_tokenizer, train_tokenizer
+
+    folder = KEPT / f"tokenizer_{name}_{vocabulary}"
+    if not (folder / "tokenizer_config.json").is_file():
+        tokenizer = train_tokenizer(texts, vocabulary)
+        tokenizer.add_tokens([f"<unused{i}>" for i in range(vocabulary - len(tokenizer))])
+        tokenizer.save_pretrained(folder)
+    return load_tokenizer(str(folder))
+
+
+def texts_of(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        yield row["test_method_masked"]
+        yield row["focal_method"]
+        yield from row["assertions"]
+
+
+def write_distillation_file(
+    path: Path,
+    rows: Iterable[dict[str, Any]],
+    tokenizer: Any,
+    vocabulary: int,
+    *,
+    k: int = 64,
+    max_output_len: int = 128,
+) -> None:
+    """Rows with the top-k logits of a teacher of chance: their size and cost are real, their values are not."""
+    import torch
+    from safetensors.torch import save_file
+
+    from data.distillation_file import Header, file_sha256, shared_path
+    from data.tokenization import encode_target, labels_hash, tokenizer_fingerprint
+    from models.teacher_pass import encode_topk
+    from utils.compress import TopKRows, pack
+
+    generator = torch.Generator().manual_seed(0)
+    pool = encode_topk(torch.randn(512, vocabulary, generator=generator) * 3, k)
+    save_file({"mean_logits": torch.zeros(vocabulary)}, shared_path(path))
+    header = Header(
+        "made-up", tokenizer_fingerprint(tokenizer), vocabulary, "topk", min(k, vocabulary), 16, max_output_len,
+        file_sha256(shared_path(path)), 0,
+    )  # fmt: skip
+    payloads: dict[tuple[int, int], str] = {}
+    with open(path, "w", encoding="utf-8") as handle:
+        handle.write(header.line())
+        for number, row in enumerate(rows):
+            target = "\n".join(row["assertions"])
+            labels = encode_target(tokenizer, target, max_output_len)
+            key = (len(labels), number % 64)
+            if key not in payloads:
+                ids, values, mass = (part[number % 64 : number % 64 + len(labels)].numpy() for part in pool)
+                payloads[key] = pack(TopKRows(ids, values, mass, vocabulary))
+            row = row | {"teacher_prediction": target, "teacher_logits_compressed": payloads[key],
+                         "labels_hash": labels_hash(labels)}  # fmt: skip
+            handle.write(json.dumps(row) + "\n")
+
+
+def student_config(**flags: Any) -> Any:
+    """The student's configuration, from flags as on the command line."""
+    from config.command_line import parse_config
+    from config.defaults import STUDENT_CATEGORIES
+
+    argv: list[str] = []
+    for name, value in flags.items():
+        values: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
+        argv += [f"--{name}", *map(str, values)]
+    return parse_config(STUDENT_CATEGORIES, argv, description="benchmark")
