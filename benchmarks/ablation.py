@@ -1,0 +1,237 @@
+#!/usr/bin/env python
+"""Which losses, encodings and schedules give the better student: many runs from one grid, and the page that reads them.
+
+    python benchmarks/ablation.py GRID --work DIR --list                   # the tasks and which of them are done
+    python benchmarks/ablation.py GRID --work DIR [--stage core]           # run what is not done, one after the other
+    python benchmarks/ablation.py GRID --work DIR --teacher                # the teacher alone; then, as a Slurm array:
+    python benchmarks/ablation.py GRID --work DIR --task N                 # one task
+    python benchmarks/ablation.py GRID --report docs/results.md            # the page, from the stored results alone
+
+GRID is a JSON file: where the data lie, the teacher's flags, the flags all students share, contenders (flags of each)
+and stages (contenders, rows, seeds). Every run is an ordinary run of the scripts under DIR: one that was killed goes
+on. What is measured, task by task, is stored beside the grid, in the folder of its name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from utils.atomic_io import atomic_writer, write_json
+from utils.errors import UserError, run_main
+
+METRICS = (
+    "code_quality_score", "exact_match", "f1", "semantic_similarity", "ast_validity", "token_accuracy",
+    "critical_token_accuracy", "compile_rate", "pass_rate", "nontrivial_rate",
+)  # fmt: skip
+STOPPED = 85
+
+
+@dataclass(frozen=True)
+class Task:
+    """One student: contender, number of training rows, seed."""
+
+    stage: str
+    contender: str
+    rows: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{re.sub('[^a-z0-9.]+', '_', self.contender.lower())}-{self.rows}-seed{self.seed}"
+
+
+class Grid:
+    """The grid file, and where its runs and results lie."""
+
+    def __init__(self, path: Path, work: Path | None) -> None:
+        try:
+            self.settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: not a readable grid ({error}); see benchmarks/ablations/") from None
+        self.path, self.work = path, work
+        self.results = path.with_suffix("")
+        self.tasks: list[Task] = []
+        for stage, plan in self.settings["stages"].items():
+            unknown = set(plan["contenders"]) - set(self.settings["contenders"])
+            if unknown:
+                raise UserError(
+                    f"{path}: stage {stage} names contenders that are not there: {', '.join(sorted(unknown))}"
+                )
+            tasks = [
+                Task(stage, contender, rows, seed)
+                for seed in plan["seeds"] for rows in plan["rows"] for contender in plan["contenders"]
+            ]  # fmt: skip
+            known = {task.name for task in self.tasks}
+            self.tasks += [task for task in tasks if task.name not in known]
+
+    def words(self, flags: dict[str, Any]) -> list[str]:
+        """Flags as a command line; $WORK and $DATA are filled in; true: a flag without a value."""
+        found: list[str] = []
+        for flag, value in flags.items():
+            values = [] if value is True else value if isinstance(value, list) else [value]
+            found += [f"--{flag}", *(self.place(str(v)) for v in values)]
+        return found
+
+    def place(self, text: str) -> str:
+        return text.replace("$WORK", str(self.work)).replace("$DATA", self.settings.get("data", ""))
+
+    def stored(self, name: str) -> Path:
+        return self.results / f"{name}.json"
+
+
+def call(words: list[str], log: Path) -> int:
+    """Run a script of the project; its output goes to ``log``. Returns 0 or 85 (stopped, to be continued)."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a", encoding="utf-8") as handle:
+        done = subprocess.run([sys.executable, *words], cwd=ROOT, stdout=handle, stderr=subprocess.STDOUT)
+    if done.returncode not in (0, STOPPED):
+        last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no output"]
+        raise UserError(f"{words[0]} ended with {done.returncode}: {last[0]} (see {log})")
+    return done.returncode
+
+
+def teacher_is_ready(grid: Grid) -> bool:
+    assert grid.work is not None
+    return all(
+        (grid.work / "teacher" / f"distillation_data_{part}.jsonl").is_file() for part in ("training", "validation")
+    )
+
+
+def teacher(grid: Grid) -> int:
+    """Train the teacher and write its knowledge, where that is not done."""
+    assert grid.work is not None
+    if teacher_is_ready(grid):
+        return 0
+    flags = {**grid.settings["teacher"], "output_dir": "$WORK/teacher", "resume": "auto"}
+    return call(["train_codet5_assertions.py", *grid.words(flags)], grid.work / "teacher.log")
+
+
+def teacher_as_target(grid: Grid) -> Path:
+    """Raw rows whose assertion is what the teacher wrote: sequence-level distillation (Kim and Rush, 2016)."""
+    assert grid.work is not None
+    path = grid.work / "teacher_as_target.jsonl"
+    if not path.is_file():
+        source = grid.work / "teacher" / "distillation_data_training.jsonl"
+        with open(source, encoding="utf-8") as rows, atomic_writer(path, "w") as out:
+            for row in map(json.loads, rows):
+                if row.get("teacher_prediction"):
+                    kept = {key: row[key] for key in ("focal_method", "test_method_masked", "source") if key in row}
+                    out.write(json.dumps({**kept, "assertions": [row["teacher_prediction"]]}) + "\n")
+    return path
+
+
+def student(grid: Grid, task: Task) -> int:
+    """Train and judge one student; store what was measured."""
+    assert grid.work is not None
+    if grid.stored(task.name).is_file():
+        return 0
+    own = dict(grid.settings["contenders"][task.contender])
+    folder = grid.work / task.name
+    data = grid.work / "teacher" / "distillation_data_training.jsonl"
+    if own.pop("targets", "gold") == "teacher":
+        data = teacher_as_target(grid)
+    flags = {
+        "train_data_path": data, "tokenizer_name": "$WORK/teacher/final_model",
+        "val_data_path": "$WORK/teacher/distillation_data_validation.jsonl",
+        "output_dir": folder, "seed": task.seed, "max_train_samples": task.rows, "resume": "auto",
+        **grid.settings["student"], **own,
+    }  # fmt: skip
+    code = call(["knowledge_distillation.py", *grid.words(flags)], grid.work / f"{task.name}.log")
+    if code:
+        return code
+    found = measured(folder, "student")
+    baselines = grid.stored("baselines")
+    if not baselines.is_file():
+        names = ("teacher", "retrieval", "trivial")
+        write_json(baselines, {name: measured(folder, name) for name in names} | {"clusters": clusters(folder)})
+    write_json(grid.stored(task.name), vars(task) | {"flags": own, **cost(folder, data)} | found)
+    return 0
+
+
+def predictions(folder: Path) -> list[dict[str, Any]]:
+    with open(folder / "predictions_final.jsonl", encoding="utf-8") as rows:
+        return [json.loads(row) for row in rows]
+
+
+def clusters(folder: Path) -> list[str]:
+    """The test class of each task."""
+    return [f"{row['source'].get('project', '')}/{row['source'].get('test_class', row['index'])}"
+            for row in predictions(folder)]  # fmt: skip
+
+
+def measured(folder: Path, system: str) -> dict[str, Any]:
+    """Task by task, None where there is no value; and the number of parameters."""
+    rows = [row["systems"][system]["metrics"] for row in predictions(folder)]
+    per_task = {
+        name: [row.get(name) for row in rows] for name in METRICS if any(row.get(name) is not None for row in rows)
+    }
+    summary = json.loads((folder / "metrics_summary_final.json").read_text(encoding="utf-8"))
+    return {"parameters": summary["run"]["systems"][system].get("parameters"), "per_task": per_task}
+
+
+def cost(folder: Path, data: Path) -> dict[str, Any]:
+    """Seconds of training steps, steps, and bytes of the training file."""
+    with open(folder / "step_metrics.csv", encoding="utf-8") as handle:
+        steps = list(csv.DictReader(handle))
+    return {
+        "steps": len(steps), "train_seconds": round(sum(float(row["seconds"]) for row in steps), 1),
+        "data_bytes": data.stat().st_size,
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--work", type=Path, help="folder of the runs")
+    parser.add_argument("--stage", help="only this stage")
+    parser.add_argument("--teacher", action="store_true", help="train the teacher, nothing else")
+    parser.add_argument("--task", type=int, help="only this task of --list")
+    parser.add_argument("--list", action="store_true", help="show the tasks")
+    parser.add_argument("--report", type=Path, help="write the page from the stored results")
+    args = parser.parse_args()
+    grid = Grid(args.grid, args.work)
+    if args.report:
+        from benchmarks.ablation_report import write_page
+
+        write_page(grid, args.report)
+        return 0
+    if args.stage and args.stage not in grid.settings["stages"]:
+        raise UserError(f"--stage {args.stage}: the grid has {', '.join(grid.settings['stages'])}")
+    if args.task is not None and not 0 <= args.task < len(grid.tasks):
+        raise UserError(f"--task {args.task}: the grid has tasks 0 to {len(grid.tasks) - 1}; see --list")
+    if args.list:
+        for number, task in enumerate(grid.tasks):
+            print(f"{number:4} {task.stage:10} {task.name:40} {'done' if grid.stored(task.name).is_file() else ''}")
+        return 0
+    if args.work is None:
+        raise UserError("--work: name a folder for the runs")
+    tasks = grid.tasks if args.task is None else [grid.tasks[args.task]]
+    if args.task is not None and not teacher_is_ready(grid):
+        raise UserError(
+            f"--task: {args.work}/teacher is not there yet; train it once with --teacher, then start the array"
+        )
+    steps = [lambda: teacher(grid)]
+    if args.teacher:
+        tasks = []
+    steps += [lambda task=task: student(grid, task) for task in tasks if args.stage in (None, task.stage)]
+    for number, step in enumerate(steps):
+        code = step()
+        if code:
+            return code
+        print(f"{number}/{len(steps) - 1} done", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,141 @@
+"""The page of an ablation: tables made from the stored results, and the reading of them that stands beside the grid."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.measuring import table
+from evaluation.significance import (
+    bootstrap_sums,
+    cluster_sums,
+    holm,
+    mean_columns,
+    mean_statistic,
+    paired_difference,
+    percentile_interval,
+)
+from utils.atomic_io import atomic_writer
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.ablation import Grid
+
+MAIN = "code_quality_score"
+SHOWN = ("exact_match", "f1", "semantic_similarity", "ast_validity", "token_accuracy", "critical_token_accuracy")
+EXECUTED = ("compile_rate", "pass_rate", "nontrivial_rate")
+REFERENCE = "gold only"
+
+
+def per_task(runs: list[dict[str, Any]], metric: str) -> np.ndarray | None:
+    """[n]: each task's mean over the seeds, so that tasks are resampled and seeds averaged; None if not measured."""
+    if any(metric not in run["per_task"] for run in runs):
+        return None
+    return np.mean([np.array(run["per_task"][metric], dtype=float) for run in runs], axis=0)
+
+
+def interval(values: np.ndarray | None, clusters: list[str]) -> str:
+    if values is None:
+        return "-"
+    sums = cluster_sums(mean_columns(values), clusters)
+    found = percentile_interval(mean_statistic(sums.sum(0)), mean_statistic(bootstrap_sums(sums)))
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def mean(values: np.ndarray | None) -> float | None:
+    return None if values is None else float(np.nanmean(values))
+
+
+def load(grid: Grid) -> tuple[dict[str, Any], dict[tuple[int, str], list[dict[str, Any]]]]:
+    """Baselines, and the runs of each (rows, contender)."""
+    if not grid.stored("baselines").is_file():
+        raise UserError(f"{grid.results}: no stored results; run the grid first")
+    baselines = json.loads(grid.stored("baselines").read_text(encoding="utf-8"))
+    runs: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
+    for task in grid.tasks:
+        if grid.stored(task.name).is_file():
+            runs[task.rows, task.contender].append(json.loads(grid.stored(task.name).read_text(encoding="utf-8")))
+    return baselines, runs
+
+
+def contender_table(baselines: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> str:
+    """One line a contender: scores, and the difference from the reference contender with its adjusted p-value."""
+    clusters = baselines["clusters"]
+    reference = per_task(runs[REFERENCE], MAIN) if REFERENCE in runs else None
+    differences = {}
+    for name, found in runs.items():
+        values = per_task(found, MAIN)
+        if reference is not None and values is not None and name != REFERENCE:
+            sums = [cluster_sums(mean_columns(v), clusters) for v in (values, reference)]
+            differences[name] = paired_difference(*sums)
+    adjusted = dict(zip(differences, holm([d.p_value for d in differences.values()]), strict=True))
+    everybody = {**runs, **{name: [baselines[name]] for name in ("teacher", "retrieval", "trivial")}}
+    metrics = [*SHOWN, *(m for m in EXECUTED if any(per_task(found, m) is not None for found in everybody.values()))]
+    columns = ["contender", "seeds", "M parameters", MAIN, "seed s.d.", f"minus {REFERENCE}", "p (Holm)", *metrics, "s"]
+    rows = []
+    for name, found in everybody.items():
+        scores = [mean(per_task([run], MAIN)) for run in found]
+        difference = differences.get(name)
+        parameters = found[0].get("parameters")
+        rows.append([
+            name, len(found) if name in runs else None, parameters / 1e6 if parameters else None,
+            interval(per_task(found, MAIN), clusters),
+            float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+            f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})" if difference else "-",
+            adjusted.get(name), *(mean(per_task(found, metric)) for metric in metrics),
+            float(np.mean([run["train_seconds"] for run in found])) if name in runs else None,
+        ])  # fmt: skip
+    return table(columns, rows)
+
+
+def aims(baselines: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The aim of the project, computed for the contender with the best score."""
+    clusters = baselines["clusters"]
+    best = max(runs, key=lambda name: mean(per_task(runs[name], MAIN)) or 0.0)
+    own, of_teacher = per_task(runs[best], MAIN), per_task([baselines["teacher"]], MAIN)
+    lines = [f"The contender with the best {MAIN} is **{best}**."]
+    sizes = runs[best][0]["parameters"], baselines["teacher"]["parameters"]
+    if all(sizes):
+        lines.append(f"It has {sizes[0] / sizes[1]:.0%} of the teacher's parameters (aim: at most 30 %).")
+    lines.append(f"It keeps {mean(own) / mean(of_teacher):.1%} of the teacher's {MAIN} (aim: 95 %).")
+    # Retrieval has no token accuracy, so no code quality score.
+    against = [("nearest-neighbour retrieval", [baselines["retrieval"]], "f1")]
+    if REFERENCE in runs and best != REFERENCE:
+        against.append(("the same student on gold labels only", runs[REFERENCE], MAIN))
+    for name, others, metric in against:
+        sums = (cluster_sums(mean_columns(per_task(found, metric)), clusters) for found in (runs[best], others))
+        difference = paired_difference(*sums)
+        verdict = "reached" if difference.low > 0 else "missed"
+        lines.append(
+            f"{metric} against {name}: {difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}); "
+            f"to be ahead is {verdict}."
+        )
+    return lines
+
+
+def write_page(grid: Grid, path: Path) -> None:
+    """docs/results.md and its like. Raises UserError where nothing is stored."""
+    baselines, runs = load(grid)
+    reading = grid.path.with_suffix(".reading.md")
+    command = f"python benchmarks/ablation.py {grid.path} --report {path}"
+    classes = len(set(baselines["clusters"]))
+    parts = [
+        "# Results",
+        f"Made by `{command}` from the results stored in `{grid.results}/`; no number in the tables is typed by hand.",
+        grid.settings["about"],
+        f"Tasks judged: {len(baselines['clusters'])}, of {classes} test classes that no training row comes from. "
+        "Intervals are 95 %, by resampling classes, each score averaged over the seeds; p-values are of a paired "
+        "permutation test over classes, adjusted by Holm. s: seconds of training steps.",
+    ]
+    for rows in sorted({rows for rows, _ in runs}):
+        chosen = {name: found for (count, name), found in runs.items() if count == rows}
+        parts += [f"## {rows:,} training rows", contender_table(baselines, chosen), "\n".join(
+            f"- {line}" for line in aims(baselines, chosen))]  # fmt: skip
+    if reading.is_file():
+        parts += ["## Reading", reading.read_text(encoding="utf-8").strip()]
+    with atomic_writer(path, "w") as handle:
+        handle.write("\n\n".join(parts) + "\n")

@@ -1,0 +1,123 @@
+#!/usr/bin/env python
+"""What each loss component is worth on real data: value, gradient norm on the logits, and its share of a step's time.
+
+    python benchmarks/loss_components.py --data TEACHER/distillation_data_validation.jsonl --student scratch:tiny FOLDER
+
+Students are named folders or ``scratch:SIZE``: one at the start of its training and one at its end show how the
+components' sizes move. ms: forward and backward of the component alone, on ready logits; its share: of the student's
+forward and backward pass with all eight. The shares do not add up: together the components share one pass over the
+vocabulary and one text encoder.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measuring import in_turns, options, parse, report
+from utils.errors import run_main
+
+COMPONENT_NAMES = ("ce", "focal", "kl", "jsd", "semantic", "contrastive", "pans", "ast")
+COLUMNS = ("student", "component", "weight", "value", "gradient norm", "weighted gradient share", "ms", "share of step")
+
+
+def flags(args, name: str) -> list[str]:
+    return [
+        "--train_data_path", str(args.data), "--val_data_path", str(args.data), "--model_name", name,
+        "--loss_components", *COMPONENT_NAMES, "--batch_size", str(args.batch_size), "--device", "cpu",
+        "--max_input_len", str(args.max_input_len), "--max_output_len", str(args.max_output_len),
+        "--embedding_model", "embedded:minilm", "--contrastive_encoder", "embedded:minilm",
+        "--bridge_fit_steps", str(args.bridge_fit_steps), "--bridge_min_fidelity", "0.3", "--dry_run",
+    ]  # fmt: skip
+
+
+def measure(args, name: str) -> list[list]:
+    """A row a component for one student."""
+    import torch
+
+    from config.command_line import parse_config
+    from config.defaults import STUDENT_CATEGORIES
+    from data.training_data import RejectedRows, validation_batches
+    from knowledge_distillation import student, student_loss
+    from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+    from utils.training_run import open_datasets, open_run
+
+    config = parse_config(STUDENT_CATEGORIES, flags(args, name), description=__doc__ or "")
+    run = open_run(config, "benchmarks/loss_components.py")
+    tokenizer, model = student(config, args.data)
+    vocab_size = model.config.vocab_size
+    dataset, _ = open_datasets(run, tokenizer, vocab_size, teacher=True, train=args.data, validation=args.data)
+    loss = student_loss(config, run, tokenizer, model, dataset, True)[0]
+    rejected = RejectedRows(Path("rejected.jsonl"), len(dataset), 1.0, False, args.data, write=False)
+    every = list(validation_batches(dataset, args.batch_size, rejected)())
+    batches = every[:: max(1, len(every) // args.batches)][: args.batches]
+    progress = LossProgress(temperature=args.temperature)
+    weights = loss.weights(progress)
+    model.train()
+    one = Denominators(1.0, 1.0)
+
+    def alone(*names: str) -> MultiComponentLoss:
+        return MultiComponentLoss(names, loss.weights, settings=loss.settings, resources=loss.resources)
+
+    def logits_of(batch: dict) -> torch.Tensor:
+        return model(**{key: batch[key] for key in ("input_ids", "attention_mask", "labels")}).logits
+
+    values = dict.fromkeys(COMPONENT_NAMES, 0.0)
+    norms = dict(values)
+    for batch in batches:
+        with torch.no_grad():
+            logits = logits_of(batch)
+        tokens = float((batch["labels"] != -100).sum())
+        denominators = Denominators(tokens, float(len(batch["labels"])))
+        for key, value in loss(logits, batch, progress, denominators).raw.items():
+            values[key] += value.item() / len(batches)
+        for key, value in loss.gradient_norms(logits, batch, progress, denominators).items():
+            norms[key] += value.item() / len(batches)
+
+    def step() -> None:
+        for batch in batches:
+            loss(logits_of(batch), batch, progress, one).total.backward()
+            model.zero_grad(set_to_none=True)
+
+    with torch.no_grad():
+        leaves = [logits_of(batch) for batch in batches]
+
+    def loss_alone(objective: MultiComponentLoss) -> None:
+        for batch, leaf in zip(batches, leaves, strict=True):
+            objective(leaf.requires_grad_(), batch, progress, one).total.backward()
+            leaf.grad = None
+
+    cases = {"step": step} | {key: lambda key=key: loss_alone(alone(key)) for key in COMPONENT_NAMES}
+    times = {key: statistics.median(found) / len(batches) for key, found in in_turns(cases, args.repeats).items()}
+    total = sum(weights[key] * norms[key] for key in COMPONENT_NAMES)
+    rows = []
+    for key in COMPONENT_NAMES:
+        share = weights[key] * norms[key] / total
+        rows.append([
+            name if name.startswith("scratch:") else Path(name).parent.name, key, weights[key], values[key], norms[key],
+            share, 1000 * times[key], times[key] / times["step"],
+        ])  # fmt: skip
+    return rows
+
+
+def main() -> int:
+    parser = options(__doc__, repeats=3)
+    parser.add_argument("--data", type=Path, required=True, help="distillation data of a trained teacher")
+    parser.add_argument("--student", nargs="+", default=["scratch:tiny"])
+    parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--temperature", type=float, default=1.5)
+    parser.add_argument("--max_input_len", type=int, default=320)
+    parser.add_argument("--max_output_len", type=int, default=48)
+    parser.add_argument("--bridge_fit_steps", type=int, default=300)
+    args = parse(parser)
+    rows = [row for name in args.student for row in measure(args, name)]
+    settings = {key: getattr(args, key) for key in ("batches", "batch_size", "temperature")}
+    return report("loss_components", args, settings, {"Components": (COLUMNS, rows)})
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,99 @@
+"""The ablation driver on a grid of seconds: runs what is missing, keeps what is stored, reads the page off it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_script
+
+GRID = {
+    "about": "A grid of seconds.",
+    "teacher": {},
+    "student": {
+        "model_name": "scratch:tiny", "epochs": 1, "batch_size": 8, "gradient_accumulation_steps": 1, "lr": 2e-3,
+        "max_input_len": 96, "max_output_len": 32, "embedding_model": "embedded:minilm", "num_workers": 0, "device": "cpu",
+        "validation_frequency": 0, "early_stopping_patience": 0, "no_tensorboard": True,
+    },
+    "contenders": {
+        "gold only": {"loss_components": ["ce"]},
+        "sequence level": {"loss_components": ["ce"], "targets": "teacher"},
+        "focal + jsd": {"loss_components": ["focal", "jsd"]},
+    },
+    "stages": {
+        "core": {"seeds": [1], "rows": [16], "contenders": ["gold only", "focal + jsd"]},
+        "more": {"seeds": [1], "rows": [16], "contenders": ["gold only", "sequence level"]},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def grid(tmp_path: Path, teacher_run: Path) -> tuple[Path, Path]:
+    """A grid file, and the folder of its runs, in which the teacher is ready."""
+    path, work = tmp_path / "grid.json", tmp_path / "work"
+    path.write_text(json.dumps(GRID))
+    shutil.copytree(teacher_run, work / "teacher")
+    return path, work
+
+
+def ablation(*words: object, check: bool = True) -> str:
+    done = run_script("benchmarks/ablation.py", *words, check=check)
+    return done.stdout if check else done.stderr
+
+
+def test_a_grid_is_run_stored_and_read(grid, tmp_path):
+    path, work = grid
+    assert "3/3 done" in ablation(path, "--work", work)
+    stored = {file.stem for file in path.with_suffix("").glob("*.json")}
+    assert stored == {"baselines", "gold_only-16-seed1", "focal_jsd-16-seed1", "sequence_level-16-seed1"}
+    run = json.loads((path.with_suffix("") / "sequence_level-16-seed1.json").read_text())
+    trained_on = [json.loads(line) for line in (work / "teacher_as_target.jsonl").read_text().splitlines()]
+    said = [
+        json.loads(line) for line in (work / "teacher/distillation_data_training.jsonl").read_text().splitlines()[1:]
+    ]
+    assert [row["assertions"] for row in trained_on] == [
+        [r["teacher_prediction"]] for r in said if r["teacher_prediction"]
+    ]
+    assert run["steps"] == 2 and run["train_seconds"] > 0
+    scores = run["per_task"]["f1"]
+    assert len(scores) == 20
+
+    assert ablation(path, "--work", work, "--list").count("done") == 3
+    before = (path.with_suffix("") / "gold_only-16-seed1.json").stat().st_mtime_ns
+    ablation(path, "--work", work, "--task", 0)
+    assert (path.with_suffix("") / "gold_only-16-seed1.json").stat().st_mtime_ns == before
+
+    page = tmp_path / "results.md"
+    ablation(path, "--report", page)
+    header, line = (
+        re.split(r" *\| *", row) for row in page.read_text().splitlines() if re.match(r"\| *(contender|seq)", row)
+    )
+    shown = float(line[header.index("f1")])
+    assert shown == pytest.approx(np.mean(scores), abs=6e-4)
+    assert "retrieval" in page.read_text() and "A grid of seconds." in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--task", "3"], "tasks 0 to 2"),
+        (["--stage", "cor"], "core, more"),
+        (["--report", "page.md"], "no stored results"),
+        ([], "--work"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_a_line(grid, words, said):
+    path, work = grid
+    words = [*words, "--work", work] if words and words[0] != "--report" else words
+    error = ablation(path, *words, check=False)
+    assert said in error and len(error.strip().splitlines()) == 1
+
+
+def test_an_array_waits_for_its_teacher(grid):
+    path, work = grid
+    shutil.rmtree(work / "teacher")
+    assert "--teacher" in ablation(path, "--work", work, "--task", 0, check=False)
