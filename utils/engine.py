@@ -170,12 +170,14 @@ class TrainingEngine:
                     self._maybe_save(minutes_over)
                     if self.progress.finished:
                         break
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # The last two: it died between announcing a batch and handing it over.
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
+            reason = str(error).partition("\n")[0].rstrip(". ")
             raise UserError(
-                f"step {self.progress.step + 1}: a data worker died ({str(error).splitlines()[0].rstrip('. ')}), most"
-                " often for lack of memory; continue with --resume, and fewer --num_workers"
+                f"step {self.progress.step + 1}: a data worker died ({reason}), most often for lack of memory;"
+                " continue with --resume, and fewer --num_workers"
             ) from None
         finally:
             self.logger.end_progress()
