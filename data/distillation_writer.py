@@ -153,20 +153,7 @@ class DistillationWriter:
         entries = [self.dataset[row] for row in chunk]
         items = [entry for entry in entries if isinstance(entry, Item)]
         rejected = Counter(entry.reason for entry in entries if not isinstance(entry, Item))
-        packed: dict[int, Future] = {}
-        for batch_items in self._batches(items):
-            batch = self.collator(batch_items)
-            logits, hidden = self.forward(batch)
-            if self.settings.encoding == "hidden" and not self.forward.checked:
-                self.forward.check_head(logits, hidden)
-                self.forward.checked = True
-            counts = [len(item.labels) for item in batch_items]
-            rows = split_rows(self.settings.encoding, logits, hidden, counts, self.settings.topk)
-            if self.settings.encoding == "topk" and bool(logits.isfinite().all()):
-                logit_sum += logits.double().sum(0).cpu().numpy()
-                note.tokens += len(logits)
-            for item, row in zip(batch_items, rows, strict=True):
-                packed[item.row_id] = pool.submit(try_pack, row, self.settings.bits)
+        packed = self.teacher_forced(items, note, logit_sum, pool)
         predictions = generate_predictions(
             self.model, self.tokenizer, [item.input_ids for item in items], batch_size=self.settings.batch_size,
             max_output_len=self.dataset.max_output_len, num_beams=self.settings.num_beams,
@@ -195,6 +182,24 @@ class DistillationWriter:
             values = vars(note) | {"identity": self.identity}
             np.savez(target, note=np.array(json.dumps(values)), logit_sum=logit_sum)
 
+    def teacher_forced(self, items: list[Item], note: _Note, logit_sum: np.ndarray, pool: Any) -> dict[int, Future]:
+        """The packed knowledge of each item by its row: one forward pass over each batch."""
+        packed: dict[int, Future] = {}
+        for batch_items in self._batches(items):
+            batch = self.collator(batch_items)
+            logits, hidden = self.forward(batch)
+            if self.settings.encoding == "hidden" and not self.forward.checked:
+                self.forward.check_head(logits, hidden)
+                self.forward.checked = True
+            counts = [len(item.labels) for item in batch_items]
+            rows = split_rows(self.settings.encoding, logits, hidden, counts, self.settings.topk)
+            if self.settings.encoding == "topk" and bool(logits.isfinite().all()):
+                logit_sum += logits.sum(0, dtype=torch.float64).cpu().numpy()
+                note.tokens += len(logits)
+            for item, row in zip(batch_items, rows, strict=True):
+                packed[item.row_id] = pool.submit(try_pack, row, self.settings.bits)
+        return packed
+
     def _check_rejected(self, note: _Note, seen: int) -> None:
         bad = sum(note.rejected.values())
         reasons = ", ".join(f"{count} x {reason}" for reason, count in Counter(note.rejected).most_common(3))
@@ -207,7 +212,8 @@ class DistillationWriter:
             )
 
     def _batches(self, items: list[Item]) -> Iterator[list[Item]]:
-        ordered = sorted(items, key=lambda item: (len(item.labels), len(item.input_ids)))
+        # Padding costs most in the encoder; at the targets it never meets the vocabulary.
+        ordered = sorted(items, key=lambda item: (len(item.input_ids), len(item.labels)))
         for start in range(0, len(ordered), self.settings.batch_size):
             yield ordered[start : start + self.settings.batch_size]
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from models.target_head import TargetHead, target_rows
 from models.teacher_signal import DenseSignal, TeacherSignal
+from models.vocabulary_pass import CPU_CHUNK
 from utils.compress import TAIL_GRID, DenseRows, HiddenRows, Rows, TopKRows
 from utils.engine import shift_right, to_device
 from utils.errors import UserError
@@ -27,6 +29,7 @@ class TeacherPass:
         if head is None:
             raise UserError("--teacher_encoding hidden: the model has no output head; use topk")
         self.head = head
+        self.target_head = TargetHead(model)
         self._hidden: Tensor | None = None
         head.register_forward_pre_hook(self._catch)
         self.checked = False
@@ -39,14 +42,14 @@ class TeacherPass:
         """logits [N, V] and hidden [N, d] at the N target positions, row-major."""
         device = next(self.model.parameters()).device
         batch = to_device({k: batch[k] for k in ("input_ids", "attention_mask", "labels")}, device)
-        logits = self.model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            decoder_input_ids=shift_right(self.model, batch["labels"]),
-        ).logits
-        target = batch["labels"] != -100
+        with self.target_head.only(target_rows(batch["labels"])):
+            logits = self.model(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                decoder_input_ids=shift_right(self.model, batch["labels"]),
+            ).logits
         assert self._hidden is not None
-        return logits[target].float(), self._hidden[target].float()
+        return logits[0].float(), self._hidden[0].float()
 
     def check_head(self, logits: Tensor, hidden: Tensor) -> None:
         """Refuse a model whose logits are more than head times hidden state: its encoding would not be exact."""
@@ -65,8 +68,19 @@ def encode_topk(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     k = min(k, logits.shape[1])
     values, ids = logits.topk(k, dim=1)
     top = values[:, :1]
-    tail = (logits - top).scatter(1, ids, -torch.inf)
-    mass = torch.stack([torch.logsumexp(tail * float(b), dim=1) for b in TAIL_GRID], dim=1)
+    mass = logits.new_empty((len(logits), len(TAIL_GRID)))
+    step = len(logits) if logits.device.type != "cpu" else max(1, CPU_CHUNK // logits.shape[1])
+    for start in range(0, len(logits), max(1, step)):
+        rows = slice(start, start + step)
+        # Against the tail's own maximum: its mass must not underflow where the top is far above it.
+        tail = (logits[rows] - top[rows]).scatter_(1, ids[rows], -torch.inf)
+        peak = tail.amax(1, keepdim=True)
+        peak.masked_fill_(peak == -torch.inf, 0.0)
+        tail.sub_(peak)
+        work = torch.empty_like(tail)
+        for index, b in enumerate(map(float, TAIL_GRID)):
+            total = torch.mul(tail, b, out=work).exp_().sum(1)
+            mass[rows, index] = total.log_().add_(peak.squeeze(1), alpha=b)
     return ids, values - top, mass
 
 
