@@ -85,9 +85,16 @@ def test_split_files_hold_every_row_once(mined: Path) -> None:
     assert sum(map(len, parts.values())) == len(whole)
     spelled = {"training": "train", "validation": "validation", "test": "test"}
     for name, part in parts.items():
-        assert part == [row for row in whole if row["source"]["split"] == spelled[name]]
+        there = [row for row in whole if row["source"]["split"] == spelled[name]]
+        assert sorted(map(json.dumps, part)) == sorted(map(json.dumps, there))
     assert 0.05 < len(parts["test"]) / len(whole) <= 0.1
     assert not mined.with_name("raw_held_out.jsonl").exists()
+
+
+def test_the_first_rows_of_a_split_are_a_sample_of_it(mined: Path) -> None:
+    classes = [row["source"]["test_class"] for row in rows(mined.with_name("raw_training.jsonl"))]
+    assert len(set(classes[:60])) > 0.6 * len(set(classes))
+    assert len({row["source"]["test_class"] for row in rows(mined)[:60]}) < 0.3 * len(set(classes))
 
 
 def test_no_class_on_two_sides(mined: Path) -> None:

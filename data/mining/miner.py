@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -183,7 +184,7 @@ def split_path(output: Path, split: str) -> Path:
 
 
 def write(collected: Collected, splits: Sequence[str], output: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Write all rows to ``output``, each split beside it, and the summary, which is returned."""
+    """Write all rows to ``output``, each split, shuffled by the seed, beside it, and the summary, which is returned."""
     rows = []
     for test, split in zip(collected.tests, splits, strict=True):
         for row in test.rows:
@@ -194,7 +195,10 @@ def write(collected: Collected, splits: Sequence[str], output: Path, settings: d
     _write_rows(output, rows)
     used = [name for name in SPLIT_FILES if name in splits]
     for name in used:
-        _write_rows(split_path(output, name), (row for row in rows if row["source"]["split"] == name))
+        part = [row for row in rows if row["source"]["split"] == name]
+        # A run that takes the first N rows of a file must not get one project's alone.
+        random.Random(settings.get("seed", 0)).shuffle(part)
+        _write_rows(split_path(output, name), part)
     for name in SPLIT_FILES.keys() - set(used):
         split_path(output, name).unlink(missing_ok=True)  # of an earlier run: it would look as if it belonged here
 
