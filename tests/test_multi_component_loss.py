@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from functools import cache
 
 import loss_helpers as helpers
@@ -14,7 +15,7 @@ from torch import Tensor
 from config import schedules
 from models.ast_spans import SpanFinder
 from models.loss_functions import COMPONENTS, LossResources, LossSettings
-from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss, weight_plan
+from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss, build_loss, weight_plan
 from models.teacher_signal import DenseSignal
 from models.vocabulary_bridge import GoldQueue
 from utils.errors import UserError
@@ -280,3 +281,13 @@ def test_the_normaliser_brings_components_to_one_size_and_is_restored():
         for name in names:
             expected = output.weights[name] * output.raw[name].item() / (means[name] / (1 - 0.9**3))
             assert output.weighted[name].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_missing_parser_is_named_before_training(monkeypatch):
+    monkeypatch.setitem(sys.modules, "models.ast_spans", None)
+    tokenizer = helpers.java_tokenizer()
+    with pytest.raises(UserError, match=r"--loss_components ast: the Java parser is missing.*tree-sitter"):
+        build_loss(
+            loss_function="multi_component", components=["ce", "ast"], tokenizer=tokenizer, vocab_size=len(tokenizer),
+            device="cpu", teacher_available=True, texts=TEXTS,
+        )  # fmt: skip
