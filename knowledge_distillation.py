@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         run, engine, train_set, validation_set,
         teacher=config.distillation.teacher_model or (header.teacher if header else None),
         teacher_parameters=header.teacher_parameters if header else None,
-        **schedule_facts(config, loss),
+        **schedule_facts(config, loss), **critical_facts(config, tokenizer),
     )  # fmt: skip
     if config.output.dry_run:
         return dry_run(run, engine)
@@ -102,7 +103,8 @@ def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
     teacher = load_model(name, flag="--teacher_model", attention=config.model.attention)
     if teacher.config.vocab_size != model.config.vocab_size:
         raise UserError(
-            f"--teacher_model {name}: vocabulary of {teacher.config.vocab_size}, the student has {model.config.vocab_size}"
+            f"--teacher_model {name}: vocabulary of {teacher.config.vocab_size},"
+            f" the student has {model.config.vocab_size}"
         )
     return LiveTeacher(teacher.to(run.accelerator.device))
 
@@ -128,7 +130,8 @@ def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: A
     with run.accelerator.main_process_first():
         loss = build_student_loss(
             config, tokenizer, model.config.vocab_size, train_set, run.accelerator.device,
-            teacher_available=has_teacher, say=run.logger.info, progress=run.accelerator.is_main_process,
+            teacher_available=has_teacher, say=run.logger.info,
+            progress=run.accelerator.is_main_process and sys.stderr.isatty(),
         )  # fmt: skip
     encoder, name = None, config.validation.embedding_model
     # Also where only the final evaluation needs it: what is missing must be said now, not after hours of training.
@@ -151,6 +154,22 @@ def schedule_facts(config: Any, loss: Any) -> dict[str, Any]:
     }
 
 
+def critical_facts(config: Any, tokenizer: Any) -> dict[str, Any]:
+    """How many critical tokens the vocabulary knows, for the first screen; nothing without --enable_token_weighting."""
+    if not config.token_weighting.enable_token_weighting:
+        return {}
+    from utils.token_weighting import find_critical_tokens
+
+    found = find_critical_tokens(tokenizer, config.token_weighting.critical_token_categories).found
+    ways = {token: how for tokens in found.values() for token, how in tokens.items()}
+    missing = [token for token, how in ways.items() if how is None]
+    return {
+        "critical_tokens_total": len(ways),
+        "critical_tokens_mapped": len(ways) - len(missing),
+        "critical_tokens_unmapped": missing,
+    }
+
+
 def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
     """Evaluation of the final model, report and model card; the main process alone."""
     code = 0
@@ -161,7 +180,8 @@ def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
             code = evaluate(
                 [
                     "--teacher_data", str(validation), "--student_model_path", str(run.final_model),
-                    "--train_data", str(train), "--output_dir", str(run.folder), "--resume", "--embedding_model", config.validation.embedding_model,
+                    "--train_data", str(train), "--output_dir", str(run.folder), "--resume",
+                    "--embedding_model", config.validation.embedding_model,
                     "--device", str(run.accelerator.device), "--num_beams", str(config.validation.num_beams),
                     "--max_input_len", str(config.data.max_input_len),
                     "--max_output_len", str(config.data.max_output_len),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +149,15 @@ def distil(config: Any, run: Any, model: Any, tokenizer: Any, files: dict[str, P
             rank=accelerator.process_index, world=accelerator.num_processes, wait=accelerator.wait_for_everyone,
             stopped=lambda: signal.received is not None,
         )  # fmt: skip
-        with tqdm(total=len(dataset), desc=output.name, unit="row", disable=not accelerator.is_main_process) as bar:
+        hidden = not (accelerator.is_main_process and sys.stderr.isatty())  # a log has one line a file instead
+        with tqdm(total=len(dataset), desc=output.name, unit="row", disable=hidden) as bar:
             counts = writer.run(bar.update)
         if counts is None:
             run.logger.info(f"{signal.received}: stopped while writing {output}; continue with --resume auto")
             return REQUEUE_EXIT_CODE
         if accelerator.is_main_process:
-            run.logger.info(f"{output}: {counts['rows']} rows, {counts['bytes']:,} bytes, rejected {counts['rejected']}")
+            rows, size, rejected = counts["rows"], counts["bytes"], counts["rejected"]
+            run.logger.info(f"{output}: {rows} rows, {size:,} bytes, rejected {rejected}")
     return 0
 
 

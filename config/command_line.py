@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import argparse
 import copy
-import difflib
 import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 from transformers import HfArgumentParser
 
 from config.defaults import LOSS_COMPONENTS, parameters
 from config.presets import PRESETS
+from utils.arguments import HelpFormatter, OneLineErrors, nearest
 from utils.errors import UserError
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
-    """``; did you mean X?`` where something known is close, else an empty string."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-class Parser(HfArgumentParser):
-    """Grouped flags with their defaults; errors are UserErrors that name the nearest right flag."""
+class Parser(OneLineErrors, HfArgumentParser):
+    """Grouped flags with their defaults."""
 
     @staticmethod
     def _parse_dataclass_field(parser: Any, field: Any) -> None:
         field = copy.copy(field)
         field.metadata = {k: v for k, v in field.metadata.items() if k not in ("low", "high", "above")}
         HfArgumentParser._parse_dataclass_field(parser, field)
-
-    def error(self, message: str) -> NoReturn:
-        if message.startswith("unrecognized arguments: "):
-            flag = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
-            flags = [option for action in self._actions for option in action.option_strings]
-            raise UserError(f"unknown argument {flag}{nearest(flag, flags)} (see --help)")
-        raise UserError(message.removeprefix("argument "))
 
 
 @dataclass
@@ -181,7 +168,10 @@ def parse_config(
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     known = {name: f for name, (_, f) in parameters(categories).items()}
-    parser = Parser(list(categories.values()), description=description, allow_abbrev=False)
+    parser = Parser(
+        [*categories.values()], description=description, allow_abbrev=False, formatter_class=HelpFormatter,
+        usage="%(prog)s [--flag value ...]",
+    )  # type: ignore[list-item]  # fmt: skip
     parser.set_defaults(**(defaults or {}))
     parser.parse_args(argv)  # --help, with the defaults, and errors
     base = vars(parser.parse_args([]))
@@ -199,12 +189,14 @@ def parse_config(
     preset = preset or from_file.get("preset")
     if preset is not None:
         if preset not in PRESETS:
-            raise UserError(f"--preset {preset} is unknown{nearest(preset, list(PRESETS))}; allowed: {', '.join(PRESETS)}")
+            hint = nearest(preset, list(PRESETS))
+            raise UserError(f"--preset {preset} is unknown{hint}; allowed: {', '.join(PRESETS)}")
         overlay |= {k: v for k, v in PRESETS[preset].items() if k in known}
     overlay |= from_file
     values = base | overlay | flags
     for name, parameter in known.items():
-        where = "command line" if name in flags else f"--config {flags.get('config')}" if name in from_file else "default"
+        where = f"--config {flags.get('config')}" if name in from_file else "default"
+        where = "command line" if name in flags else where
         _check_value(name, values[name], base[name], parameter.metadata, where)
     built = {
         name: kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ it has not seen.
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import sys
@@ -18,6 +17,7 @@ from string import Template
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.sample_templates import CURRENCIES, DOMAINS, FAMILIES, POM, WORDS, Family
+from utils.arguments import ArgumentParser
 from utils.atomic_io import atomic_directory
 from utils.errors import UserError, run_main
 
@@ -119,7 +119,7 @@ def write_sample_corpus(output: str | Path, seed: int = 42, classes: int = 300, 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = ArgumentParser(__doc__)
     parser.add_argument("--output", required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--classes", type=int, default=300, help="number of classes, each with its test (default 300)")

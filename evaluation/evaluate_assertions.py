@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ HOW_TO_MAKE = "write it with train_codet5_assertions.py, or mine raw data with s
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
-    )
+    parser = ArgumentParser(__doc__.split("\n\n")[0], defaults=True)
     data = parser.add_argument_group("data")
     data.add_argument("--teacher_data", required=True, help="distillation data or raw rows, JSONL")
     data.add_argument("--train_data", help="training rows, for nearest-neighbour retrieval and the leak check")
@@ -78,13 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Flags, checked before anything is loaded."""
-    from config.command_line import nearest
-
-    parser = build_parser()
-    args, unknown = parser.parse_known_args(argv)
-    if unknown:
-        flags = [option for action in parser._actions for option in action.option_strings]
-        raise UserError(f"unknown argument {unknown[0]}{nearest(unknown[0], flags)} (see --help)")
+    args = build_parser().parse_args(argv)
     for name in ("teacher_limit", "student_limit", "execution_limit"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: allowed: at least 1")

@@ -15,12 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.arguments import ArgumentParser
 from utils.atomic_io import write_json
 from utils.errors import UserError, run_main
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--training_dir", type=Path, help="folder of a run")
     source.add_argument("--log_file", type=Path, help="step_metrics.csv, or training_metrics.csv with it in its folder")

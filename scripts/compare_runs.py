@@ -9,18 +9,18 @@ and comparison.png.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_main
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(__doc__)
     parser.add_argument("run", nargs="+", type=Path, help="folder of a run")
     parser.add_argument("--metric", help="rank by this metric (default: code_quality_score where it was computed)")
     parser.add_argument("--output_dir", type=Path, default=Path("results/comparison"), help="(default: %(default)s)")

@@ -10,7 +10,6 @@ the gradients on a student half-way between the mean and the teacher, at T = 1, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_main
 
 
@@ -148,7 +148,7 @@ def as_text(report: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--reference", type=Path, help="the same rows with dense or hidden logits")
     parser.add_argument("--max_rows", type=int, help="look at the first N rows only")

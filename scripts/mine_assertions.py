@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_main
 
 IMPORTERS = ("java", "atlas", "methods2test", "jsonl")
@@ -30,11 +31,7 @@ def positive(text: str) -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="docs/data.md tells the rules and the format.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = ArgumentParser(__doc__, defaults=True, epilog="docs/data.md tells the rules and the format.")
     add = parser.add_argument
     add("--source", nargs="+", required=True, type=Path, metavar="PATH", help="folder, project or tar/zip archive")
     add("--output", required=True, type=Path, help="raw.jsonl; splits and raw.summary.json are written beside it")

@@ -40,6 +40,12 @@ def test_the_schedule_is_not_mistaken_for_an_explosion(tmp_path, weights):
     assert set(verdicts(analysed(tmp_path, weights=weights)).values()) == {"active"}
 
 
+def test_a_component_that_begins_near_zero_may_grow(tmp_path):
+    """As jsd does between a student that knows nothing and a sharp teacher: it grows twentyfold, and stays small."""
+    growing = {**BALANCED, "jsd": lambda p: 0.02 * math.exp(4.5 * p)}
+    assert verdicts(analysed(tmp_path, gradients=growing))["jsd"] == "active"
+
+
 @pytest.mark.parametrize(("component", "curve", "verdict"), [
     ("semantic", lambda p: 0.8 * math.exp(-9 * p), "vanishing"),
     ("jsd", lambda p: 1.4 * math.exp(6 * p), "exploding"),

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import make_rows, run_script, write_rows
+from conftest import make_rows, run_script, student_words, write_rows
 
 import knowledge_distillation
 import train_codet5_assertions
@@ -162,7 +162,8 @@ def test_cuda_that_is_not_there_is_said(raw_data: tuple[Path, Path], tmp_path: P
 
 
 def test_a_folder_that_holds_a_run_is_refused(teacher_run: Path, raw_data: tuple[Path, Path]) -> None:
-    words = ["--train_data_path", str(raw_data[0]), "--val_data_path", str(raw_data[1]), "--output_dir", str(teacher_run)]
+    words = ["--train_data_path", str(raw_data[0]), "--val_data_path", str(raw_data[1])]
+    words += ["--output_dir", str(teacher_run)]
     with pytest.raises(UserError, match="holds a run already; give --resume auto, --overwrite"):
         train_codet5_assertions.main(words)
 
@@ -174,8 +175,33 @@ def test_a_run_is_not_continued_as_another_one(teacher_run: Path, raw_data: tupl
         train_codet5_assertions.main(words)
 
 
+def test_a_dry_run_shows_the_first_screen_and_leaves_nothing(teacher_run: Path, tmp_path: Path) -> None:
+    words = student_words(teacher_run, tmp_path / "run", "--dry_run", "--enable_token_weighting", "--num_beams", "2")
+    done = run_script(*words)
+    for label in ("data", "lengths", "student", "teacher", "batch", "steps", "learning rate", "losses", "device"):
+        assert re.search(f"^{label} ", done.stdout, re.M), label
+    assert "data workers" in done.stdout
+    assert "critical tokens do not map" in done.stderr  # a vocabulary of 400
+    assert done.stdout.splitlines()[-1].startswith("dry run: everything fits together")
+    assert not (tmp_path / "run").exists() and "it/s" not in done.stderr
+
+
+@pytest.mark.parametrize(("words", "right"), [
+    ("evaluation/evaluate_assertions.py --teacher_dta x", "--teacher_data"),
+    ("scripts/analyse_loss_scaling.py --traning_dir x", "--training_dir"),
+    ("scripts/compare_runs.py --metrics f1 results", "--metric"),
+    ("scripts/mine_assertions.py --sorce x --output y", "--source"),
+    ("data/sample_corpus.py --outptu x", "--output"),
+])  # fmt: skip
+def test_every_script_names_the_nearest_flag(words: str, right: str) -> None:
+    done = run_script(*words.split(), check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: unknown argument --") and f"did you mean {right}?" in done.stderr
+
+
 def test_help_lists_every_category_and_default() -> None:
     shown = run_script("knowledge_distillation.py", "--help").stdout
+    assert len(shown.splitlines()) < 200 and "--batch-size" not in shown and "--batch_size N" in shown
     for kind in STUDENT_CATEGORIES.values():
         assert f"{kind._argument_group_name}:" in shown
     assert "(default: 5e-05)" in shown

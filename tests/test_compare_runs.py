@@ -73,6 +73,18 @@ def test_bookkeeping_does_not_make_another_configuration(tmp_path):
     assert len(found.groups) == 1 and found.differing == []
 
 
+def test_a_teacher_among_students_leaves_their_labels_short(tmp_path, runs):
+    import json
+
+    teacher = make(tmp_path / "teacher", None, temperature=None, teacher_encoding="topk", topk=64, model_name="big")
+    record = json.loads((teacher / "run_config.json").read_text()) | {"script": "train_codet5_assertions.py"}
+    del record["config"]["temperature"], record["config"]["semantic_loss_scale"]
+    (teacher / "run_config.json").write_text(json.dumps(record))
+    found = compare([*runs, teacher])
+    assert [group.label for group in found.groups] == ["temperature=8.0", "temperature=4.0", "teacher"]
+    assert found.differing == ["model_name", "temperature"]
+
+
 def test_scores_that_were_not_computed_stay_open(tmp_path):
     found = compare([make(tmp_path / "a", None), make(tmp_path / "b", 0.4, lr=1e-4)])
     text = markdown(found)

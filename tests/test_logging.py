@@ -284,7 +284,7 @@ def test_tensorboard_reads_back_the_eight_groups_and_the_text(tmp_path):
 def test_plain_lines_are_greppable_and_the_log_has_timestamps(tmp_path, capsys):
     logger = quiet(tmp_path, console=True)
     logger.start_progress(100)
-    logger.info("teacher t5, student t5")
+    logger.info("teacher t5\nstudent t5")
     logger.warning("12 % of the inputs are cut")
     logger.step({"step": 10, "focal_loss_raw": 2.5, "jsd_loss_raw": 0.125})
     logger.training({"kind": "step", "epoch": 0.1, "step": 10, "train_loss": 1.5, "learning_rate": 5e-5})
@@ -293,7 +293,7 @@ def test_plain_lines_are_greppable_and_the_log_has_timestamps(tmp_path, capsys):
     assert re.search(r"^step=10/100 epoch=0\.1 loss=1\.5 focal=2\.5 jsd=0\.125 lr=5e-05 eta=\S+$", out, re.M)
     assert err == "warning: 12 % of the inputs are cut\n"
     lines = (tmp_path / LOG_FILE).read_text().splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING) ", line) for line in lines)
 
 

@@ -36,14 +36,18 @@ def section(title: str, body: str, anchor: str) -> str:
 
 def paragraph(text: str, soft: bool = False) -> str:
     """One paragraph of plain text; flags (--name) in it are set as code, so that they do not break in two."""
-    marked = re.sub(r"(?<!\S)(--[a-z_]+)", r"<code>\1</code>", escape(text))
+    marked = re.sub(r"(?<![\w-])(--[a-z_]+)", r"<code>\1</code>", escape(text))
     return f"<p{' class=soft' if soft else ''}>{marked}</p>\n"
 
 
-def callout(text: str | Sequence[str], kind: str = "") -> str:
-    """A highlighted box; ``kind`` is "", "good", "warn" or "bad"; several texts become several paragraphs."""
+def callout(text: str | Sequence[str], kind: str = "", lead: str = "") -> str:
+    """A highlighted box; ``kind`` is "", "good", "warn" or "bad"; several texts become several paragraphs.
+
+    ``lead``: a few words in bold above the text.
+    """
     texts = [text] if isinstance(text, str) else text
-    return f'<div class="callout {escape(kind)}">{"".join(paragraph(part) for part in texts)}</div>\n'
+    head = f"<p><b>{escape(lead)}</b></p>" if lead else ""
+    return f'<div class="callout {escape(kind)}">{head}{"".join(paragraph(part) for part in texts)}</div>\n'
 
 
 def chips(facts: Iterable[tuple[str, str]]) -> str:

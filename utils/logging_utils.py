@@ -92,7 +92,8 @@ class DistillationLogger:
 
     def _say(self, level: str, text: str, stream: Any) -> None:
         if self._main:
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {level} {text}\n".encode(), flush=True)
+            start = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {level} "
+            self._log.write("".join(f"{start}{line}\n" for line in text.split("\n")).encode(), flush=True)
         if self._console:
             self._print(text if level == "INFO" else f"warning: {text}", stream)
 
@@ -124,7 +125,6 @@ class DistillationLogger:
             self._bar = tqdm(total=total, initial=initial, desc=description, unit="step", dynamic_ncols=True)
 
     def end_progress(self) -> None:
-        """Take the bar away."""
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()

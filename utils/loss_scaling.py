@@ -17,7 +17,7 @@ from utils.logging_utils import components_of
 
 LOW_SHARE = 0.05  # below it a component hardly steers
 HIGH_SHARE = 0.75  # above it a component steers alone
-GROWTH = 10.0  # of the raw gradient, from the first to the last third: exploding
+GROWTH = 10.0  # of the raw gradient, from the first to the last third; and past all components at first: exploding
 DECAY = 1e-3  # of the same: vanishing, whatever the others do
 FEWEST = 6  # measurements below which no verdict is given
 
@@ -97,8 +97,9 @@ def analyse(steps: dict[str, np.ndarray], semantic_loss_scale: float | None = No
     components = {}
     for name in names:
         broken = int(np.sum(~np.isfinite(steps[f"{name}_loss_raw"])))
-        verdict, reason = _verdict(name, leader, broken, gradients[name], weights[name], shares, first, last)
         pull, weight = _middle(pulls[name][last]), _middle(weights[name][last])
+        rises = pull > _middle(total[first])
+        verdict, reason = _verdict(name, leader, broken, gradients[name], weights[name], shares, first, last, rises)
         components[name] = ComponentScaling(
             verdict, reason, float(np.mean(shares[name][first])), float(np.mean(shares[name][last])),
             float(np.mean(shares[name])), _middle(gradients[name][first]), _middle(gradients[name][last]), pull, weight,
@@ -132,7 +133,8 @@ def _middle(values: np.ndarray) -> float:
 
 
 def _verdict(name: str, leader: str, broken: int, gradients: np.ndarray, weights: np.ndarray,
-             shares: dict[str, np.ndarray], first: slice, last: slice) -> tuple[str, str]:
+             shares: dict[str, np.ndarray], first: slice, last: slice, rises: bool) -> tuple[str, str]:
+    """``rises``: it now pulls harder than all components together did at first (one that began near 0 may grow)."""
     count, not_finite = len(shares), int(np.sum(~np.isfinite(gradients)))
     if broken or not_finite:
         return "exploding", f"not finite: its value in {broken} steps, its gradient in {not_finite} measurements"
@@ -146,7 +148,7 @@ def _verdict(name: str, leader: str, broken: int, gradients: np.ndarray, weights
     before, after = _middle(gradients[first]), _middle(gradients[last])
     change = after / before if before else None
     share_first, share = float(np.mean(shares[name][first])), float(np.mean(shares[name][last]))
-    if change is not None and change > GROWTH:
+    if change is not None and change > GROWTH and rises:
         return "exploding", f"its gradient grew {change:.3g} times from the first to the last third"
     if change is not None and change < DECAY:
         return "vanishing", f"its gradient fell to {change:.1g} of what it was"

@@ -104,13 +104,16 @@ def compare(folders: Iterable[str | Path], metric: str | None = None) -> Compari
             group.runs.append(run)
     found = list(groups.values())
     names = sorted({name for group in found for name in group.settings})
+    # A parameter that one of two scripts does not have is no difference between their runs.
     differing = [name for name in names
-                 if len({json.dumps(group.settings.get(name)) for group in found if group.settings}) > 1]
+                 if len({json.dumps(group.settings[name]) for group in found if name in group.settings}) > 1]
     known = [name for name in METRICS if any(_value(run, name) is not None for run in runs)]
     metric = metric or next(iter(known), METRICS[0])
     for group in found:
         _measure(group, [*known, metric])
-        group.label = _label(group, differing)
+        kin = [one for one in found if one.runs[0].role == group.runs[0].role]
+        named = [name for name in differing if len({json.dumps(one.settings.get(name)) for one in kin}) > 1]
+        group.label = _label(group, named)
     for label in {group.label for group in found}:  # two groups may differ only in what a label cannot say
         same = [group for group in found if group.label == label]
         if len(same) > 1:
@@ -160,7 +163,9 @@ def count_parameters(file: Path) -> int:
 
 
 def _label(group: Group, differing: list[str]) -> str:
-    parts = [f"{name}={_text(group.settings.get(name))}" for name in differing if name in group.settings]
+    # Only the end of a long path tells files apart.
+    parts = [f"{name}={'/'.join(_text(group.settings[name]).split('/')[-2:])}" for name in differing
+             if name in group.settings]
     return ", ".join(parts) or group.runs[0].name
 
 

@@ -33,6 +33,7 @@ from utils.svg_charts import Series, bar_chart, line_chart, stacked_bars
 from utils.training_outlook import LABELS, Outlook, outlook
 
 MOMENTS = 6  # validations shown of each sample prediction
+TOGETHER = 0.05  # mean shares closer than this: neither component drove alone
 FAULTS = ("exploding", "vanishing", "silent", "dominant", "dominated")
 MEANING = {
     "exploding": "its gradient grows without bound: lower its weight, the learning rate, or --max_grad_norm",
@@ -69,7 +70,7 @@ def report_page(data: RunData) -> str:
     scaling, problem = _scaling(data)
     view = outlook(data.rows("validation"), data.config.get("validation_metric", "auto"))
     parts = [
-        ("glance", "At a glance", _glance(data, scaling, view)),
+        ("glance", "At a glance", _glance(data, scaling, problem, view)),
         ("drove", f"What drove the {data.role}", _drove(data, scaling, problem)),
         ("longer", "Is it worth training longer?", _longer(data, view)),
         ("scores", "Final scores", _scores(data)),
@@ -108,7 +109,7 @@ def _last(columns: Columns, name: str) -> float | None:
 # ---------------------------------------------------------------------------------------------------------- at a glance
 
 
-def _glance(data: RunData, scaling: LossScaling | None, view: Outlook) -> str:
+def _glance(data: RunData, scaling: LossScaling | None, problem: str, view: Outlook) -> str:
     facts = []
     if data.steps:
         seconds = float(np.nansum(data.steps["seconds"])) if "seconds" in data.steps else 0.0
@@ -123,21 +124,14 @@ def _glance(data: RunData, scaling: LossScaling | None, view: Outlook) -> str:
             facts.append((f"{who}'s Code Quality Score", interval(metric)))
     if view.best_step is not None and view.metric:
         facts.append((f"best {LABELS[view.metric]}", f"{view.best_value:.4f} at step {view.best_step:,}"))
-    body = chips(facts)
-    if scaling:
-        name, share = scaling.driver()
-        basis = "pull" if scaling.basis == "gradient" else "weighted loss (gradients were not recorded)"
-        text = f"{name} drove the {data.role}: {share:.0%} of the {basis}, on average over the run."
-        latest = max(scaling.components, key=lambda one: scaling.components[one].share_last)
-        if latest != name:
-            text += f" In the last third {latest} led with {scaling.components[latest].share_last:.0%}."
-        body += callout(text)
-        for component, one in scaling.components.items():
-            if one.verdict in FAULTS:
-                kind = "bad" if one.verdict in ("exploding", "silent") else "warn"
-                body += callout(f"{component} is {one.verdict}: {one.reason}. That means {MEANING[one.verdict]}.", kind)
+    body = callout(_driver(data, scaling, problem), lead=f"What drove the {data.role}?")
     kinds = {"worth it": "good", "getting worse": "bad", "undecided": "warn"}
-    body += callout(view.advice, kinds.get(view.verdict, ""))
+    body += callout(view.advice, kinds.get(view.verdict, ""), lead="Worth training longer?")
+    body += chips(facts)
+    for component, one in scaling.components.items() if scaling else ():
+        if one.verdict in FAULTS:
+            kind = "bad" if one.verdict in ("exploding", "silent") else "warn"
+            body += callout(f"{component} is {one.verdict}: {one.reason}. That means {MEANING[one.verdict]}.", kind)
     if gap := _overfitting(data):
         body += callout(gap, "warn")
     warnings = _warnings(data.folder / LOG_FILE)
@@ -145,6 +139,25 @@ def _glance(data: RunData, scaling: LossScaling | None, view: Outlook) -> str:
         items = "".join(f"<li>{escape(text)}</li>" for text in warnings[:20])
         body += details(f"Warnings in the log: {len(warnings)}", f"<ul>{items}</ul>", opened=len(warnings) <= 3)
     return body
+
+
+def _driver(data: RunData, scaling: LossScaling | None, problem: str) -> str:
+    """One sentence: which component held which share, on average and at the end."""
+    if scaling is None:
+        return f"Unknown: {problem}"
+    what = "gradient" if scaling.basis == "gradient" else "weighted loss (gradients were not recorded)"
+    shares = {name: one.share_mean for name, one in scaling.components.items()}
+    first, *others = sorted(shares, key=lambda name: -shares[name])
+    if not others:
+        return f"{first} alone: it was the only component."
+    rest = ", ".join(f"{name} {shares[name]:.0%}" for name in others)
+    if shares[first] - shares[others[0]] < TOGETHER:
+        text = f"{first} and {others[0]} about equally: on average over the run {first} held {shares[first]:.0%}"
+    else:
+        text = f"{first}: on average over the run it held {shares[first]:.0%}"
+    last = {name: one.share_last for name, one in scaling.components.items()}
+    latest = max(last, key=lambda name: last[name])
+    return f"{text} of the {what} ({rest}); in the last third {latest} led with {last[latest]:.0%}."
 
 
 def _peak(columns: Columns, name: str) -> float | None:

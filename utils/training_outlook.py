@@ -56,8 +56,7 @@ def outlook(validations: Columns, preferred: str = "auto") -> Outlook:
     label, best_step = LABELS[metric], int(steps[best])
     seen = f"The best {label} was {values[best]:.4f}, at step {best_step:,} of {int(steps[-1]):,}."
     if len(values) < 4:
-        return Outlook("unknown", f"With {len(values)} validation{'s' * (len(values) > 1)} no trend can be told; 4 are "
-                       "needed (--validation_frequency, --eval_steps).", seen, metric, best_step=best_step,
+        return Outlook("unknown", _few(label, values, best), seen, metric, best_step=best_step,
                        best_value=float(values[best]))
     from scipy.stats import t
 
@@ -69,25 +68,37 @@ def outlook(validations: Columns, preferred: str = "auto") -> Outlook:
     margin = float(t.ppf((1 + CONFIDENCE) / 2, count - 2) * np.sqrt(scatter @ scatter / (count - 2) / (away @ away)))
     ahead = LONGER * float(steps[-1])
     gain, low, high = (ahead * one for one in (slope, slope - margin, slope + margin))
+    over = f"over the last {count} of {len(values)} evaluations"
     worth = WORTH * (abs(float(np.median(values[-count:]))) if metric == "val_loss" else 1.0)
     trend = (f"Over the last {count} validations it {'improves' if gain > 0 else 'worsens'} by {abs(gain):.4f} per "
              f"{ahead:,.0f} steps ({CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}; positive is better).")
     if low > 0 and gain >= worth:
         verdict = "worth it"
-        advice = (f"Yes, train longer: a quarter more steps should {'lower' if sign < 0 else 'raise'} the {label} by "
-                  f"about {gain:.4f}, somewhat less if the curve flattens.")
+        advice = (f"Yes: {over} the {label} was still improving; a quarter more steps should "
+                  f"{'lower' if sign < 0 else 'raise'} it by about {gain:.4f}, less if the curve flattens.")
     elif high < 0 and -gain >= worth:
         verdict = "getting worse"
-        advice = "No: it is getting worse. Keep best_model/; use more data, more dropout or fewer epochs."
+        advice = (f"No: {over} the {label} got worse. Keep best_model/; use more data, more dropout or fewer epochs.")
     elif high < worth:
         verdict = "converged"
-        advice = (f"No: a quarter more steps would improve the {label} by less than {worth:.4f}. To get "
-                  "further, change the data, the losses or the size of the student.")
+        advice = (f"No: {over} the {label} hardly moved; a quarter more steps would improve it by less than "
+                  f"{worth:.4f}. To get further, change the data, the losses or the size of the student.")
     else:
         verdict = "undecided"
-        advice = ("Not decided: the validations scatter as much as they move. Validate on more samples, or train a "
-                  "quarter longer and look again.")
+        advice = (f"Not decided: {over} the {label} scattered as much as it moved. Validate on more samples, or train "
+                  "a quarter longer and look again.")
     ends = np.array([recent[0], recent.mean(), recent[-1], steps[-1] + ahead])
     line, spread = sign * (scores.mean() + slope * (ends - recent.mean())), margin * np.abs(ends - recent.mean())
     drawn = (ends.tolist(), line.tolist(), (line - spread).tolist(), (line + spread).tolist())
     return Outlook(verdict, advice, f"{seen} {trend}", metric, gain, low, high, best_step, float(values[best]), drawn)
+
+
+def _few(label: str, values: np.ndarray, best: int) -> str:
+    """What one to three evaluations allow to say."""
+    needed = "4 evaluations are needed to say by how much (--validation_frequency, --eval_steps)"
+    if len(values) == 1:
+        return f"Unknown: there was one evaluation, which tells no trend; {needed}."
+    moved = f"the {label} went from {values[0]:.4f} to {values[-1]:.4f} over {len(values)} evaluations"
+    if best == len(values) - 1:
+        return f"Probably: {moved} and was still improving at the last one; {needed}."
+    return f"Unclear: {moved} and was best before the last one; {needed}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from utils.logging_utils import DistillationLogger
 from utils.run_folder import RUN_CONFIG, check_same_run, choose_folder, prepare_folder, write_run_config
 from utils.seeding import seed_everything
 from utils.start_screen import RunFacts, start_screen, warnings_that_matter
+from utils.training_utils import default_workers
 
 LENGTH_PROBE = 200
 
@@ -79,13 +81,11 @@ def open_run(config: Config, script: str) -> Run:
     if checkpoint is not None:
         stored = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         notes += check_same_run(stored, config, accelerator.num_processes)
-    writes = accelerator.is_main_process and not config.output.dry_run
-    logger = DistillationLogger(
-        folder, tensorboard=config.output.tensorboard, console=True, main_process=writes
-    )
+    is_main, files = accelerator.is_main_process, not config.output.dry_run
+    logger = DistillationLogger(folder, tensorboard=config.output.tensorboard, main_process=is_main, files=files)
     for note in notes:
         logger.warning(note)
-    if writes and not (checkpoint and (folder / RUN_CONFIG).exists()):
+    if is_main and files and not (checkpoint and (folder / RUN_CONFIG).exists()):
         write_run_config(folder, config, script)
     return Run(config, folder, accelerator, logger, checkpoint)
 
@@ -145,7 +145,7 @@ def announce(
 ) -> None:
     """The one screen at the start, and the warnings that matter."""
     config = run.config
-    optim = config.optimization
+    optim, loading = config.optimization, config.loading
     lengths, bad = _lengths(train_set)
     facts: RunFacts = {
         "output_dir": str(run.folder),
@@ -167,10 +167,11 @@ def announce(
         "lr_end": optim.lr * optim.lr_floor_ratio,
         "device": str(run.accelerator.device),
         "precision": run.accelerator.mixed_precision.replace("no", "fp32"),
+        "num_workers": default_workers() if loading.num_workers is None else loading.num_workers,
         "seed": config.hardware.seed,
-        **lengths,
-        **more,
     }
+    facts.update(lengths)  # type: ignore[typeddict-item]
+    facts.update(more)  # type: ignore[typeddict-item]
     if bad:
         facts["rejected"] = bad
     run.logger.info(start_screen(facts))
@@ -211,11 +212,14 @@ def build_engine(
     if config.hardware.compile:
         model.compile()
     data = JsonlTrainingData(
-        train_set, config, rejects(train_set), rank=rank, world=world, live_teacher=live_teacher
+        train_set, config, rejects(train_set), rank=rank, world=world, live_teacher=live_teacher,
+        device=accelerator.device,
     )
     engine = TrainingEngine(config, accelerator, model, tokenizer, loss, data, run.folder, run.logger, alpha=alpha)
     batch_size = settings.eval_batch_size or 4 * config.optimization.batch_size
-    batches = validation_batches(validation_set, batch_size, rejects(validation_set), rank=rank, world=world)
+    batches = validation_batches(
+        validation_set, batch_size, rejects(validation_set), rank=rank, world=world, device=accelerator.device
+    )
     if live_teacher is not None:
         plain = batches
 
@@ -237,13 +241,15 @@ def build_engine(
 
 def dry_run(run: Run, engine: TrainingEngine) -> int:
     """One step and one validation batch, nothing written."""
-    for window in engine._windows():
-        engine._train_step(window)
-        break
-    run.logger._main = run.accelerator.is_main_process
-    run.logger._console = True
-    print(f"dry run: everything fits together; one step took {engine.progress.seconds:.1f} s, "
-          f"{engine.total_steps} steps would follow. Nothing was written.")  # fmt: skip
+    engine._train_step(next(engine._windows()))
+    if isinstance(engine.validate, Validator):
+        batches = engine.validate.batches
+        engine.validate.batches = lambda: islice(batches(), 1)
+        engine.validate(engine.whole_model().to(run.accelerator.device), 0)
+    run.logger.info(
+        f"dry run: everything fits together; one step took {engine.progress.seconds:.1f} s, "
+        f"{engine.total_steps} steps would follow. Nothing was written."
+    )
     return 0
 
 
