@@ -54,7 +54,8 @@ def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Any], dict[
         tensors = torch.load(path / "training_state.pt", map_location="cpu", weights_only=True)
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     except Exception as error:
-        raise UserError(f"--resume {path}: not a usable checkpoint ({type(error).__name__}: {error})".split("\n")[0]) from None
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"--resume {path}: not a usable checkpoint ({reason}); name an earlier one") from None
     missing, unexpected = model.load_state_dict(weights, strict=False)
     names = dict(model.named_parameters())
     if unexpected or any(name in names for name in missing):

@@ -112,7 +112,8 @@ class TrainingEngine:
             eps=optim.adam_epsilon,
             fused=accelerator.device.type in ("cuda", "cpu"),
         )
-        self.model, self.optimizer = (model if self.fsdp else accelerator.prepare(model)), accelerator.prepare(optimizer)
+        self.model = model if self.fsdp else accelerator.prepare(model)
+        self.optimizer = accelerator.prepare(optimizer)
         # A compiled model wants shapes that do not change; --fsdp has its own copy of the head.
         self.target_head = None if config.hardware.compile or config.hardware.fsdp else TargetHead(model)
         self.progress = Progress()
