@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,21 +16,24 @@ from data.distillation_file import build_signal
 IGNORED = -100
 
 
-def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    out = torch.full((len(rows), max(map(len, rows))), value, dtype=torch.int64)
-    for index, row in enumerate(rows):
-        out[index, : len(row)] = torch.tensor(row)
-    return out
+def _padded(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
+    """[B, S] rows filled up with ``value`` at the right, and 1 where they are, 0 where the filling is."""
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    present = np.arange(lengths.max()) < lengths[:, None]
+    out = np.full(present.shape, value, np.int64)
+    out[present] = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
+    return torch.from_numpy(out), torch.from_numpy(present.astype(np.int64))
 
 
 class Collator:
     """Builds the batch dict: input_ids, attention_mask [B, S], labels [B, T], row_ids [B], references, samples,
     teacher (a TeacherSignal over the target positions, or None) and rejected ([(row, reason)]).
 
-    A batch whose rows are all bad has no input_ids; the engine counts it as empty.
+    A batch whose rows are all bad has no input_ids; the engine counts it as empty. ``shared``: the tensors of the
+    file, where batches stay in the process that makes them; see ``attach_shared``.
     """
 
-    def __init__(self, pad_token_id: int, shared: dict[str, Tensor]) -> None:
+    def __init__(self, pad_token_id: int, shared: dict[str, Tensor] | None = None) -> None:
         self.pad_token_id, self.shared = pad_token_id, shared
 
     def __call__(self, entries: Sequence[Item | Rejected]) -> dict[str, Any]:
@@ -37,10 +42,11 @@ class Collator:
         if not items:
             return {"rejected": rejected, "labels": torch.zeros((0, 0), dtype=torch.int64)}
         teachers = [item.teacher for item in items]
+        input_ids, attention_mask = _padded([item.input_ids for item in items], self.pad_token_id)
         return {
-            "input_ids": _padded([item.input_ids for item in items], self.pad_token_id),
-            "attention_mask": _padded([[1] * len(item.input_ids) for item in items], 0),
-            "labels": _padded([item.labels for item in items], IGNORED),
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "labels": _padded([item.labels for item in items], IGNORED)[0],
             "row_ids": torch.tensor([item.row_id for item in items]),
             "references": [item.sample.target for item in items],
             "teacher_predictions": [item.sample.teacher_prediction for item in items],

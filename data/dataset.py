@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from data.distillation_file import check_header, decode_teacher, load_shared, read_header
 from data.jsonl_index import RowReader, open_index
 from data.readers import RowError, Sample, is_header, parse_json_line, parse_sample, require_file
-from data.tokenization import encode_source, encode_target, labels_hash, tokenizer_fingerprint
+from data.tokenization import encode_source, encode_target, tokenizer_fingerprint
 from utils.compress import Rows
 from utils.errors import UserError
 
@@ -71,13 +71,21 @@ class AssertionDataset(Dataset):
         self.shared: dict[str, Tensor] = {}
         if self.header is not None and teacher:
             check_header(self.header, self.path, tokenizer_fingerprint(tokenizer), self.vocab_size)
-            self.shared = load_shared(self.path, self.header)
+            # Once in float32: the product with the head is done in it.
+            self.shared = {name: tensor.float() for name, tensor in load_shared(self.path, self.header).items()}
         self.first_row = self._first_sample_row()
         available = len(self.index) - self.first_row
         if available <= 0:
             raise UserError(f"{flag}: {self.path} holds no rows; {HOW_TO_MAKE}")
         self.size = min(available, max_samples or available)
         self.has_teacher = teacher and self._row_has_teacher()
+        # The teacher's targets are cut where it cut them, or their hash would not fit; then the student cuts its own.
+        stored = self.header if self.has_teacher else None
+        self._stored_output_len = stored.max_output_len if stored else max_output_len
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Worker processes go without the shared tensors: the main process puts them into the batches."""
+        return {**self.__dict__, "shared": {}}
 
     def _first_sample_row(self) -> int:
         for row in range(len(self.index)):
@@ -103,7 +111,7 @@ class AssertionDataset(Dataset):
 
     def byte_lengths(self) -> np.ndarray:
         """[n] bytes of each row without its stored logits, as a stand-in for its length in tokens; nothing is read."""
-        return self.index.lengths[self.first_row : self.first_row + self.size]
+        return self.index.text_lengths[self.first_row : self.first_row + self.size]
 
     def raw(self, index: int) -> bytes:
         """The bytes of row ``index``."""
@@ -117,16 +125,17 @@ class AssertionDataset(Dataset):
         try:
             row = parse_json_line(self.raw(index))
             sample = parse_sample(row)
-            labels = encode_target(self.tokenizer, sample.target, self.max_output_len)
+            labels = encode_target(self.tokenizer, sample.target, self._stored_output_len)
             if len(labels) < 2:
                 raise RowError("target has no tokens")
-            rows = decode_teacher(row, labels, labels_hash(labels), self.vocab_size) if self.has_teacher else None
+            rows = decode_teacher(row, labels, self.vocab_size, self.max_output_len) if self.has_teacher else None
             if self.has_teacher and rows is None:
                 raise RowError("missing teacher logits")
         except RowError as error:
-            return Rejected(int(index), str(error))
+            cut_off = self.index.cut_off and self.first_row + index == len(self.index) - 1
+            return Rejected(int(index), "last line is cut off" if cut_off else str(error))
         input_ids = encode_source(self.tokenizer, sample.test, sample.focal, self.max_input_len)
-        return Item(int(index), input_ids, labels, sample, rows)
+        return Item(int(index), input_ids, labels[: self.max_output_len], sample, rows)
 
     def rows_of_epoch(self, epoch: int) -> np.ndarray:
         """Row numbers that the epoch uses."""

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from data.readers import RowError
+from data.tokenization import labels_hash
 from models.teacher_signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
+from utils.atomic_io import atomic_writer, fsync_directory
 from utils.compress import (
     TAIL_GRID,
     CompressionError,
@@ -96,67 +101,117 @@ def check_header(header: Header, path: str | Path, fingerprint: str, vocab_size:
         )
 
 
+@contextmanager
+def publishing(tensors: dict[str, Tensor], path: str | Path) -> Iterator[str]:
+    """Around the writing of the distillation file ``path``: gives the hash of its shared tensors, for its header.
+
+    They wait beside the file, under a name where ``load_shared`` looks too, until the file itself is in place. So the
+    file that lies there, old or new, has its tensors, whenever the process is killed. If it is not written they go.
+    """
+    if not tensors:
+        yield ""
+        return
+    place = shared_path(path)
+    waiting = _waiting(place)
+    with atomic_writer(waiting, "wb") as handle:
+        handle.write(save(tensors))
+    digest = file_sha256(waiting)
+    try:
+        yield digest
+    finally:
+        header = read_header(path) if Path(path).is_file() else None
+        if header is not None and header.shared_sha256 == digest:
+            os.replace(waiting, place)
+            fsync_directory(place.parent)
+        else:
+            waiting.unlink(missing_ok=True)
+
+
+def _waiting(place: Path) -> Path:
+    return place.with_name(place.name + ".new")
+
+
 def load_shared(path: str | Path, header: Header) -> dict[str, Tensor]:
     """The shared tensors of a file: {"mean_logits": [V]} (topk), {"head": [V, d]} (hidden), {} (dense)."""
     if header.encoding == "dense":
         return {}
     place = shared_path(path)
-    if not place.is_file():
+    found = [candidate for candidate in (place, _waiting(place)) if candidate.is_file()]
+    if not found:
         raise UserError(f"{place}: missing; it belongs to {Path(path).name}, copy both")
-    if file_sha256(place) != header.shared_sha256:
-        raise UserError(f"{place}: does not belong to {Path(path).name} (another hash); copy both from one place")
-    try:
-        return load_file(place)
-    except SafetensorError as error:
-        raise UserError(f"{place}: damaged ({error})") from None
+    for candidate in found:
+        if file_sha256(candidate) == header.shared_sha256:
+            try:
+                return load_file(candidate)
+            except SafetensorError as error:
+                raise UserError(f"{candidate}: damaged ({error})") from None
+    raise UserError(f"{place}: does not belong to {Path(path).name} (another hash); copy both from one place")
 
 
-def decode_teacher(row: dict[str, Any], labels: list[int], labels_hash: str, vocab_size: int) -> Rows | None:
-    """The teacher's rows for these labels; None where the row has none. Raises RowError with a short reason."""
+def decode_teacher(row: dict[str, Any], labels: list[int], vocab_size: int, keep: int | None = None) -> Rows | None:
+    """The teacher's rows for the first ``keep`` of these labels (all: None); None where the row has no logits.
+
+    ``labels`` are those the teacher saw, cut where it cut them. Raises RowError with a short reason.
+    """
+    rows: Rows
     try:
         if row.get("teacher_logits_compressed") is not None:
-            if row.get("labels_hash") != labels_hash:
+            if row.get("labels_hash") != labels_hash(labels):
                 raise RowError("labels differ from those the teacher saw")
-            rows = unpack(row["teacher_logits_compressed"])
+            rows = unpack(row["teacher_logits_compressed"], len(labels))
         elif row.get("compressed_logits") is not None:
             if not isinstance(row["compressed_logits"], dict):
                 raise RowError("compressed_logits is not an object")
-            rows = DenseRows(decompress_logits(row["compressed_logits"]))
+            # Published files are padded to a fixed length: what stands behind the labels is padding.
+            rows = DenseRows(decompress_logits(row["compressed_logits"])[: len(labels)])
+            if len(rows.logits) != len(labels):
+                raise RowError("teacher logits do not cover the labels")
         else:
             return None
     except CompressionError as error:
         raise RowError(str(error)) from None
-    if isinstance(rows, TopKRows):
-        positions, width = len(rows.ids), rows.vocab_size
-    elif isinstance(rows, HiddenRows):
-        positions, width = len(rows.hidden), vocab_size
-    else:
-        # Published files are padded to a fixed length: what stands behind the labels is padding.
-        rows = DenseRows(rows.logits[: len(labels)])
-        positions, width = rows.logits.shape
+    width = rows.vocab_size if isinstance(rows, TopKRows) else vocab_size
+    if isinstance(rows, DenseRows):
+        width = rows.logits.shape[1]
     if width != vocab_size:
         raise RowError("teacher logits are of another vocabulary")
-    if positions != len(labels):
-        raise RowError("teacher logits do not cover the labels")
-    return rows
+    if keep is None or keep >= len(labels):
+        return rows
+    return replace(rows, **{name: part[:keep] for name, part in vars(rows).items() if isinstance(part, np.ndarray)})
 
 
-def build_signal(parts: list[Rows], shared: dict[str, Tensor]) -> TeacherSignal:
-    """One signal for the rows of a batch, in their order. All parts are of one kind."""
+def build_signal(parts: list[Rows], shared: dict[str, Tensor] | None = None) -> TeacherSignal:
+    """One signal for the rows of a batch, in their order. All parts are of one kind.
+
+    shared: the tensors that the file shares. A batch that still has to pass from a worker to the main process goes
+    without them; ``attach_shared`` puts them in there.
+    """
     first = parts[0]
 
-    def stack(name: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([getattr(part, name) for part in parts]))
+    def stack(name: str, dtype: Any = np.float32) -> Tensor:
+        return torch.from_numpy(np.concatenate([getattr(part, name) for part in parts], dtype=dtype))
 
+    signal: TeacherSignal
     if isinstance(first, TopKRows):
-        return TopKSignal(
-            ids=stack("ids"),
+        signal = TopKSignal(
+            ids=stack("ids", np.int64),
             logits=stack("logits"),
             tail_log_mass=stack("tail_log_mass"),
             inverse_temperatures=torch.from_numpy(TAIL_GRID),
             full_vocab_size=first.vocab_size,
-            tail_shape=shared.get("mean_logits"),
         )
-    if isinstance(first, HiddenRows):
-        return HiddenSignal(stack("hidden"), shared["head"].float())
-    return DenseSignal(stack("logits"))
+    elif isinstance(first, HiddenRows):
+        hidden = stack("hidden")
+        signal = HiddenSignal(hidden, hidden.new_empty(0, hidden.shape[1]))
+    else:
+        return DenseSignal(stack("logits"))
+    return attach_shared(signal, shared) if shared else signal
+
+
+def attach_shared(signal: TeacherSignal | None, shared: dict[str, Tensor]) -> TeacherSignal | None:
+    """The signal with the tensors of its file; they are not copied."""
+    if isinstance(signal, TopKSignal):
+        return replace(signal, tail_shape=shared.get("mean_logits"))
+    if isinstance(signal, HiddenSignal):
+        return replace(signal, head=shared["head"])
+    return signal

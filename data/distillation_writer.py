@@ -7,6 +7,7 @@ appears at once, rows in the order of the input.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -19,19 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from data.collate import Collator
 from data.dataset import AssertionDataset, Item
-from data.distillation_file import VERSION, Header, file_sha256, shared_path
+from data.distillation_file import VERSION, Header, publishing
 from data.readers import parse_json_line
 from data.tokenization import labels_hash, tokenizer_fingerprint
 from evaluation.generation import generate_predictions
-from models.teacher_pass import TeacherPass, split_rows
-from utils.atomic_io import atomic_writer, fsync_directory, write_json
+from models.teacher_pass import TeacherPass, finite_sums, mean_logits, split_rows
+from utils.atomic_io import atomic_writer, write_json
 from utils.compress import try_pack
-from utils.errors import UserError
+from utils.errors import DISK_ERRORS, UserError
 
 CHUNK = 256
 REPLACED = ("teacher_prediction", "teacher_logits_compressed", "compressed_logits", "labels_hash")
@@ -54,12 +54,12 @@ class WriterSettings:
 
 @dataclass
 class _Note:
-    """How far a process is: rows of its part file that count, and the running sum of logits."""
+    """How far a process is: what counts of its part file. Kept with the running sum [0] and number [1] of the finite
+    logits of each token, [2, V]."""
 
     chunks: int = 0
     bytes: int = 0
     rows: int = 0
-    tokens: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
 
 
@@ -79,7 +79,17 @@ def _read_note(path: Path, vocab_size: int, identity: str) -> tuple[_Note, np.nd
                 return _Note(**values), stored["logit_sum"]
     except (OSError, ValueError, KeyError, EOFError):
         pass
-    return _Note(), np.zeros(vocab_size)
+    return _Note(), np.zeros((2, vocab_size))
+
+
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """16 hex digits that differ between two states of training: over up to 256 weights of each parameter."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        digest.update(name.encode())
+        digest.update(flat[:: max(1, len(flat) // 256)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class DistillationWriter:
@@ -107,15 +117,21 @@ class DistillationWriter:
         # A note belongs to this work alone: same rows, same settings, same share.
         status = dataset.path.stat()
         work = [str(dataset.path.resolve()), status.st_size, status.st_mtime_ns, len(dataset), world]
-        fingerprint = tokenizer_fingerprint(tokenizer)
-        work += [settings.teacher_name, settings.encoding, settings.topk, settings.bits, settings.num_beams, fingerprint]
+        work += [settings.teacher_name, settings.encoding, settings.topk, settings.bits, settings.num_beams]
+        work += [dataset.max_input_len, dataset.max_output_len]
+        work += [tokenizer_fingerprint(tokenizer), weights_fingerprint(model)]
         self.identity = json.dumps(work)
 
     def run(self, progress: Callable[[int], None] | None = None) -> dict[str, Any] | None:
         """Write the file; returns counts by the main process's view, or None when ``stopped`` asked for an end.
 
-        Raises UserError for a full disk (what was written stays and is continued) and for too many bad rows.
+        A file that is finished already is left as it is. Raises UserError for a full disk (what was written stays and
+        is continued) and for too many bad rows.
         """
+        if (finished := self._finished()) is not None:
+            if self.rank == 0:
+                self._remove_parts()
+            return finished
         note, logit_sum = _read_note(_note_path(self.output, self.rank), self.vocab_size, self.identity)
         part = _part(self.output, self.rank)
         try:
@@ -136,11 +152,11 @@ class DistillationWriter:
             self.wait()
             result = self._merge() if self.rank == 0 else {}
         except OSError as error:
-            if error.errno == 28:
-                raise UserError(
-                    f"{self.output.parent}: no space left on disk; what was written stays, free space and start again"
-                ) from None
-            raise
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise UserError(
+                f"{self.output}: cannot be written ({error.strerror}); the rows so far stand, make room and start again"
+            ) from None
         self.wait()
         return result
 
@@ -153,7 +169,7 @@ class DistillationWriter:
         entries = [self.dataset[row] for row in chunk]
         items = [entry for entry in entries if isinstance(entry, Item)]
         rejected = Counter(entry.reason for entry in entries if not isinstance(entry, Item))
-        packed = self.teacher_forced(items, note, logit_sum, pool)
+        packed = self.teacher_forced(items, logit_sum, pool)
         predictions = generate_predictions(
             self.model, self.tokenizer, [item.input_ids for item in items], batch_size=self.settings.batch_size,
             max_output_len=self.dataset.max_output_len, num_beams=self.settings.num_beams,
@@ -170,7 +186,8 @@ class DistillationWriter:
                 "teacher_logits_compressed": payload,
                 "labels_hash": labels_hash(item.labels),
             }
-            handle.write((json.dumps({"chunk": chunk.start}) + "\t" + json.dumps(kept, ensure_ascii=False) + "\n").encode())
+            line = json.dumps({"chunk": chunk.start}) + "\t" + json.dumps(kept, ensure_ascii=False) + "\n"
+            handle.write(line.encode())
             note.rows += 1
         handle.flush()
         os.fsync(handle.fileno())
@@ -182,7 +199,7 @@ class DistillationWriter:
             values = vars(note) | {"identity": self.identity}
             np.savez(target, note=np.array(json.dumps(values)), logit_sum=logit_sum)
 
-    def teacher_forced(self, items: list[Item], note: _Note, logit_sum: np.ndarray, pool: Any) -> dict[int, Future]:
+    def teacher_forced(self, items: list[Item], logit_sum: np.ndarray, pool: Any) -> dict[int, Future]:
         """The packed knowledge of each item by its row: one forward pass over each batch."""
         packed: dict[int, Future] = {}
         for batch_items in self._batches(items):
@@ -193,9 +210,8 @@ class DistillationWriter:
                 self.forward.checked = True
             counts = [len(item.labels) for item in batch_items]
             rows = split_rows(self.settings.encoding, logits, hidden, counts, self.settings.topk)
-            if self.settings.encoding == "topk" and bool(logits.isfinite().all()):
-                logit_sum += logits.sum(0, dtype=torch.float64).cpu().numpy()
-                note.tokens += len(logits)
+            if self.settings.encoding == "topk":
+                logit_sum += finite_sums(logits).cpu().numpy()
             for item, row in zip(batch_items, rows, strict=True):
                 packed[item.row_id] = pool.submit(try_pack, row, self.settings.bits)
         return packed
@@ -219,36 +235,15 @@ class DistillationWriter:
 
     def _merge(self) -> dict[str, Any]:
         """All parts to one file, in the order of the input."""
-        notes = [_read_note(_note_path(self.output, rank), self.vocab_size, self.identity) for rank in range(self.world)]
+        paths = [_note_path(self.output, rank) for rank in range(self.world)]
+        notes = [_read_note(path, self.vocab_size, self.identity) for path in paths]
         shared: dict[str, torch.Tensor] = {}
         if self.settings.encoding == "topk":
-            tokens = max(1, sum(note.tokens for note, _ in notes))
-            mean = np.sum([total for _, total in notes], axis=0) / tokens
-            shared["mean_logits"] = torch.from_numpy((mean - mean.max()).astype(np.float32))
+            shared["mean_logits"] = mean_logits(np.sum([total for _, total in notes], axis=0))
         elif self.settings.encoding == "hidden":
             shared["head"] = self.forward.head.weight.detach().cpu().to(torch.float16).contiguous()
-        digest = ""
-        if shared:
-            place = shared_path(self.output)
-            temporary = place.with_name(f".{place.name}.tmp")
-            save_file(shared, temporary)
-            os.replace(temporary, place)
-            fsync_directory(place.parent)
-            digest = file_sha256(place)
-        header = Header(
-            teacher=self.settings.teacher_name,
-            tokenizer_fingerprint=tokenizer_fingerprint(self.tokenizer),
-            vocab_size=self.vocab_size,
-            encoding=self.settings.encoding,
-            topk=min(self.settings.topk, self.vocab_size) if self.settings.encoding == "topk" else None,
-            bits=self.settings.bits,
-            max_output_len=self.dataset.max_output_len,
-            shared_sha256=digest,
-            teacher_parameters=sum(p.numel() for p in self.model.parameters()),
-            version=VERSION,
-        )
-        with atomic_writer(self.output, "wb") as target:
-            target.write(header.line().encode())
+        with publishing(shared, self.output) as digest, atomic_writer(self.output, "wb") as target:
+            target.write(self._header(digest).line().encode())
             for line in _merged_lines([_part(self.output, rank) for rank in range(self.world)]):
                 target.write(line)
         rejected: Counter = Counter()
@@ -259,11 +254,41 @@ class DistillationWriter:
             "rejected": dict(rejected),
             "bytes": self.output.stat().st_size,
         }
-        write_json(self.output.with_name(self.output.name + ".summary.json"), counts)
+        # The summary says that all is done: before it a new start puts the parts together once more.
+        write_json(self._summary_path(), counts | {"identity": self.identity})
+        self._remove_parts()
+        return counts
+
+    def _remove_parts(self) -> None:
         for rank in range(self.world):
             _part(self.output, rank).unlink(missing_ok=True)
             _note_path(self.output, rank).unlink(missing_ok=True)
-        return counts
+
+    def _header(self, shared_sha256: str) -> Header:
+        return Header(
+            teacher=self.settings.teacher_name,
+            tokenizer_fingerprint=tokenizer_fingerprint(self.tokenizer),
+            vocab_size=self.vocab_size,
+            encoding=self.settings.encoding,
+            topk=min(self.settings.topk, self.vocab_size) if self.settings.encoding == "topk" else None,
+            bits=self.settings.bits,
+            max_output_len=self.dataset.max_output_len,
+            shared_sha256=shared_sha256,
+            teacher_parameters=sum(p.numel() for p in self.model.parameters()),
+            version=VERSION,
+        )
+
+    def _summary_path(self) -> Path:
+        return self.output.with_name(self.output.name + ".summary.json")
+
+    def _finished(self) -> dict[str, Any] | None:
+        """The counts of a file that this very work has finished before."""
+        try:
+            summary = json.loads(self._summary_path().read_text(encoding="utf-8"))
+            same = summary.pop("identity") == self.identity and summary["bytes"] == self.output.stat().st_size
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return summary if same else None
 
 
 def _merged_lines(parts: list[Path]) -> Iterator[bytes]:

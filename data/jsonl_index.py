@@ -4,90 +4,123 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
+from data.readers import RowError, parse_json_line
 from utils.atomic_io import atomic_writer
 from utils.cache import cache_dir
+from utils.errors import UserError
 
-BLOCK = 1 << 22
+VERSION = 2
+BLOCK = 1 << 20
 PROBE = 1 << 16
+# Longer than any row that a program writes (dense fp32 logits of 512 positions in hex: 126 MiB).
+MAX_ROW_BYTES = 1 << 30
+LOGITS = b'"teacher_logits_compressed"'
+PUBLISHED_LOGITS = b'"compressed_logits"'
 
 
 @dataclass(frozen=True)
 class JsonlIndex:
-    """``starts`` [n] int64 byte offsets of the non-blank complete lines, ``lengths`` [n] their bytes."""
+    """The n lines that are not blank: ``starts`` and ``lengths`` [n] int64 in bytes, without the newline;
+    ``text_lengths`` [n] int64: bytes without the stored logits; ``cut_off``: the last line is no whole JSON object and
+    has no newline (its writer died, or is still at it). It is a row like any other bad one, so that it is counted.
+    """
 
     path: Path
     starts: np.ndarray
     lengths: np.ndarray
+    text_lengths: np.ndarray
+    cut_off: bool
 
     def __len__(self) -> int:
         return len(self.starts)
 
 
-def _stamp(path: Path) -> str:
-    """What tells one state of the file from another: size, time, and a hash of both ends."""
+def _stamp(path: Path) -> tuple[str, int]:
+    """What tells one state of the file from another (its size, time, and a hash of both ends), and the size."""
     status = path.stat()
-    digest = hashlib.sha256(f"{status.st_size}:{status.st_mtime_ns}:".encode())
+    digest = hashlib.sha256(f"{VERSION}:{status.st_size}:{status.st_mtime_ns}:".encode())
     with open(path, "rb") as handle:
         digest.update(handle.read(PROBE))
         handle.seek(max(0, status.st_size - PROBE))
         digest.update(handle.read(PROBE))
-    return digest.hexdigest()
+    return digest.hexdigest(), status.st_size
 
 
-def _scan(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and lengths of the lines. A last line without its newline counts where it is a whole JSON object."""
-    ends: list[np.ndarray] = []
-    position = 0
-    with open(path, "rb") as handle:
-        while block := handle.read(BLOCK):
-            ends.append(np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10).astype(np.int64) + position)
-            position += len(block)
-        stops = np.concatenate(ends) if ends else np.zeros(0, dtype=np.int64)
-        last = int(stops[-1]) + 1 if len(stops) else 0
-        if last < position:
-            handle.seek(last)
-            if handle.read().rstrip().endswith(b"}"):
-                stops = np.append(stops, position)
-    starts = np.concatenate([[0], stops[:-1] + 1]).astype(np.int64) if len(stops) else stops
-    lengths = stops - starts
-    kept = lengths > 1
-    return starts[kept], lengths[kept]
+def _logit_bytes(line: bytes) -> int:
+    """How long the string with the stored logits is, 0 where there is none."""
+    at = line.find(LOGITS) + len(LOGITS)
+    if at < len(LOGITS):
+        at = line.find(PUBLISHED_LOGITS)
+        at = line.find(b'"data"', at) + len(b'"data"') if at >= 0 else 0
+        if at < len(b'"data"'):
+            return 0
+    start = line.find(b'"', at) + 1
+    end = line.find(b'"', start)
+    return (end if end >= 0 else len(line)) - start if start else 0
 
 
-def _places(path: Path) -> list[Path]:
-    beside = path.with_name(path.name + ".idx")
+def _is_object(line: bytes) -> bool:
+    try:
+        parse_json_line(line)
+    except RowError:
+        return False
+    return True
+
+
+def _scan(path: Path, size: int) -> JsonlIndex:
+    """The lines in the first ``size`` bytes; what is appended meanwhile belongs to the next state of the file."""
+    starts, lengths, texts = array("q"), array("q"), array("q")
+    position, cut_off = 0, False
+    with open(path, "rb", buffering=BLOCK) as handle:
+        while line := handle.readline(min(MAX_ROW_BYTES, size - position)):
+            ended = line.endswith(b"\n")
+            if len(line) == MAX_ROW_BYTES and not ended:
+                raise UserError(f"{path}: a line from byte {position} on is longer than 1 GiB; this is no JSONL file")
+            if not line.isspace():
+                starts.append(position)
+                lengths.append(len(line) - ended)
+                texts.append(lengths[-1] - _logit_bytes(line))
+                cut_off = not ended and not _is_object(line)
+            position += len(line)
+    return JsonlIndex(path, *(np.array(part, dtype=np.int64) for part in (starts, lengths, texts)), cut_off=cut_off)
+
+
+def _places(path: Path) -> Iterator[Path]:
+    """Where an index may be kept: beside its file, or in the cache where that folder is read-only."""
+    yield path.with_name(path.name + ".idx")
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    return [beside, cache_dir("index") / f"{name}.idx"]
+    with suppress(OSError):  # no home that can be written: the index is built again each time
+        yield cache_dir("index") / f"{name}.idx"
 
 
 def open_index(path: str | Path) -> JsonlIndex:
-    """The index of ``path``: read from ``path.idx`` (or the cache, in a read-only folder) if it still fits, else built."""
+    """The index of ``path``: read from ``path.idx`` (the cache, in a read-only folder) if it still fits, else built."""
     path = Path(path)
-    stamp = np.frombuffer(_stamp(path).encode(), dtype=np.uint8)
+    text, size = _stamp(path)
+    stamp = np.frombuffer(text.encode(), dtype=np.uint8)
     for place in _places(path):
-        try:
-            stored = np.load(place, allow_pickle=False)
+        # An index that is missing, damaged or of another version is built again.
+        with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(place) as stored:
             if stored["stamp"].tobytes() == stamp.tobytes():
-                return JsonlIndex(path, stored["starts"], stored["lengths"])
-        except (OSError, ValueError, KeyError, EOFError):
-            continue
-        except Exception as error:  # zipfile.BadZipFile: a damaged index is built again like a missing one
-            if type(error).__name__ != "BadZipFile":
-                raise
-    starts, lengths = _scan(path)
+                parts = (stored[name] for name in ("starts", "lengths", "text_lengths"))
+                return JsonlIndex(path, *parts, cut_off=bool(stored["cut_off"]))
+    index = _scan(path, size)
+    arrays = {"starts": index.starts, "lengths": index.lengths, "text_lengths": index.text_lengths}
     for place in _places(path):
-        try:
+        with suppress(OSError):  # a full or read-only disk costs the next start a scan, nothing else
             with atomic_writer(place, "wb") as handle:
-                np.savez(handle, stamp=stamp, starts=starts, lengths=lengths)
+                np.savez(handle, stamp=stamp, cut_off=np.array(index.cut_off), **arrays)
             break
-        except OSError:
-            continue
-    return JsonlIndex(path, starts, lengths)
+    return index
 
 
 class RowReader:

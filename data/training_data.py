@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from config.command_line import Config
 from data.collate import Collator
 from data.dataset import AssertionDataset, EpochSamplingDataset
+from data.distillation_file import attach_shared
 from data.sampling import micro_batches, share_of_rank
 from models.teacher_signal import TeacherSignal
 from utils.errors import UserError
@@ -65,7 +66,10 @@ class RejectedRows:
 
 
 class JsonlTrainingData:
-    """Micro-batches of a dataset for one process of several. See ``utils.engine.TrainingData``."""
+    """Micro-batches of a dataset for one process of several. See ``utils.engine.TrainingData``.
+
+    device: where the file's shared tensors stay, so that they are neither copied nor converted with each batch.
+    """
 
     def __init__(
         self,
@@ -76,10 +80,12 @@ class JsonlTrainingData:
         rank: int = 0,
         world: int = 1,
         live_teacher: Callable[[dict[str, Any]], TeacherSignal] | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.dataset, self.config, self.rejected = dataset, config, rejected
         self.rank, self.world, self.live_teacher = rank, world, live_teacher
-        self.collator = Collator(dataset.tokenizer.pad_token_id, dataset.shared)
+        self.collator = Collator(dataset.tokenizer.pad_token_id)
+        self._shared = {name: tensor.to(device) for name, tensor in dataset.shared.items()}
         self._lengths = dataset.byte_lengths()
         self._plan: tuple[int, list[np.ndarray]] = (-1, [])
         self._seen = 0
@@ -115,8 +121,10 @@ class JsonlTrainingData:
         for batch in loader:
             self._seen += len(batch["labels"]) + len(batch["rejected"])
             self.rejected.add(batch["rejected"], self._seen)
-            if self.live_teacher is not None and "input_ids" in batch:
-                batch["teacher"] = self.live_teacher(batch)
+            if "input_ids" in batch:
+                batch["teacher"] = (
+                    self.live_teacher(batch) if self.live_teacher else attach_shared(batch["teacher"], self._shared)
+                )
             yield batch
 
     def end_epoch(self, epoch: int) -> dict[str, float]:
@@ -126,12 +134,19 @@ class JsonlTrainingData:
 
 
 def validation_batches(
-    dataset: AssertionDataset, batch_size: int, rejected: RejectedRows, *, rank: int = 0, world: int = 1
+    dataset: AssertionDataset,
+    batch_size: int,
+    rejected: RejectedRows,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device | str = "cpu",
 ) -> Callable[[], Iterator[dict[str, Any]]]:
     """A function that yields this process's share of all rows, longest first, the same at every call."""
     order = np.argsort(-dataset.byte_lengths(), kind="stable")
     chunks = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)][rank::world]
-    collator = Collator(dataset.tokenizer.pad_token_id, dataset.shared)
+    shared = {name: tensor.to(device) for name, tensor in dataset.shared.items()}
+    collator = Collator(dataset.tokenizer.pad_token_id, shared)
 
     def batches() -> Iterator[dict[str, Any]]:
         for chunk in chunks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -96,6 +97,20 @@ def split_rows(encoding: str, logits: Tensor, hidden: Tensor, counts: list[int],
     else:
         rows.extend(DenseRows(part.numpy()) for part in logits.cpu().split(counts))
     return rows
+
+
+def finite_sums(logits: Tensor) -> Tensor:
+    """[2, V] float64: sum and number of each token's finite logits, over the rows [N, V] that can be stored."""
+    rows = logits[logits.amax(1).isfinite()]
+    finite = rows.isfinite()
+    return torch.stack([rows.masked_fill(~finite, 0.0).sum(0, dtype=torch.float64), finite.sum(0).double()])
+
+
+def mean_logits(sums: np.ndarray) -> Tensor:
+    """[V] float32 from ``finite_sums`` [2, V]: means with the largest at 0; -inf for a token that never can be."""
+    total, count = sums
+    mean = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
+    return torch.from_numpy((mean - mean.max(initial=-1e30)).astype(np.float32))
 
 
 class LiveTeacher:

@@ -10,19 +10,18 @@ mass exactly). Old files (no header) need --tokenizer, to hash their labels. Bad
 
 from __future__ import annotations
 
-import argparse
-import errno
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.errors import UserError, run_main
+from utils.arguments import ArgumentParser
+from utils.errors import DISK_ERRORS, UserError, run_main
 
 EXPRESSIBLE = {"dense": ("topk", "dense"), "hidden": ("hidden", "topk", "dense"), "topk": ("topk",)}
 
@@ -89,7 +88,7 @@ class Converter:
                     labels = encode_target(self.tokenizer, sample.target, self.header.max_output_len)
                     row["labels_hash"] = labels_hash(labels)
                     self._vocabulary_of(row)
-                    teacher = decode_teacher(row, labels, row["labels_hash"], self.header.vocab_size)
+                    teacher = decode_teacher(row, labels, self.header.vocab_size)
                     if teacher is None:
                         raise RowError("missing teacher logits")
                 else:
@@ -133,51 +132,29 @@ class Converter:
 
     def new_shared(self) -> dict[str, Any]:
         """The tensors beside the new file. Mean logits of dense data take a first pass over it."""
-        import torch
+        from models.teacher_pass import finite_sums, mean_logits
 
         if self.encoding == "dense":
             return {}
         if self.encoding == self.header.encoding:
             return self.shared
-        total, tokens = 0.0, 0
-        for _, teacher in self.rows():
-            logits = self.logits(teacher).double()
-            if bool(logits.isfinite().all()):
-                total, tokens = total + logits.sum(0), tokens + len(logits)
-        if tokens == 0:
-            raise UserError(f"{self.path}: no row with readable, finite teacher logits")
-        mean = total / tokens
-        return {"mean_logits": (mean - mean.max()).to(torch.float32)}
+        sums = sum(finite_sums(self.logits(teacher)).numpy() for _, teacher in self.rows())
+        if isinstance(sums, int):
+            raise UserError(f"{self.path}: no row with readable teacher logits")
+        return {"mean_logits": mean_logits(sums)}
 
     def write(self, output: Path, max_reject_rate: float) -> int:
         """Write the new file and what belongs beside it; returns the number of rows."""
-        from safetensors.torch import save_file
-
-        from data.distillation_file import file_sha256, shared_path
-
-        shared, digest = self.new_shared(), ""
-        if self.old:
-            next(self.rows(), None)  # settles the vocabulary before the header is written
-        place = shared_path(output)
-        temporary = place.with_name(f".{place.name}.tmp")
-        try:
-            if shared:
-                output.parent.mkdir(parents=True, exist_ok=True)
-                save_file(shared, temporary)
-                digest = file_sha256(temporary)
-            return self._write_rows(output, digest, max_reject_rate, lambda: shared and temporary.replace(place))
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _write_rows(self, output: Path, digest: str, max_reject_rate: float, publish: Callable[[], object]) -> int:
-        """The header and all rows; ``publish`` puts the shared tensors in place once every row is known to be good."""
+        from data.distillation_file import publishing
         from utils.atomic_io import atomic_writer
         from utils.compress import try_pack
 
+        if self.old:
+            next(self.rows(), None)  # settles the vocabulary before the header is written
         topk = min(self.topk, self.header.vocab_size) if self.encoding == "topk" else None
-        header = replace(self.header, encoding=self.encoding, topk=topk, bits=self.bits, shared_sha256=digest)
         written = 0
-        with atomic_writer(output, "wb") as target:
+        with publishing(self.new_shared(), output) as digest, atomic_writer(output, "wb") as target:
+            header = replace(self.header, encoding=self.encoding, topk=topk, bits=self.bits, shared_sha256=digest)
             target.write(header.line().encode())
             for row, teacher in self.rows(count=True):
                 text, problem = try_pack(self.encode(teacher), self.bits)
@@ -192,12 +169,11 @@ class Converter:
             if not written or bad > max_reject_rate * (written + bad):
                 reasons = ", ".join(f"{n} x {reason}" for reason, n in self.rejected.most_common(3))
                 raise UserError(f"{self.path}: {bad} of {written + bad} rows are bad ({reasons}); nothing was written")
-            publish()
         return written
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(__doc__)
     parser.add_argument("input", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--encoding", choices=("topk", "hidden", "dense"), required=True)
@@ -222,9 +198,9 @@ def main() -> int:
     try:
         rows = converter.write(args.output, args.max_reject_rate)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in DISK_ERRORS:
             raise
-        raise UserError(f"{args.output}: no space left on disk; nothing was written, the input is untouched") from None
+        raise UserError(f"{args.output}: {error.strerror}; nothing was written, the input is untouched") from None
     before, after = args.input.stat().st_size, args.output.stat().st_size
     print(f"{args.output}: {rows} rows, {after:,} bytes (was {before:,})")
     for reason, count in converter.rejected.most_common():

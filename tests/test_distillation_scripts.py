@@ -142,12 +142,14 @@ def test_bad_rows_are_left_out_and_counted(made: dict, tmp_path: Path, spoil, re
     done = convert(source, tmp_path / "out.jsonl", "--encoding", "topk", "--max_reject_rate", 0.2)
     kept = [json.loads(line)["assertions"] for line in (tmp_path / "out.jsonl").read_text().splitlines()[1:]]
     assert kept == [row["assertions"] for number, row in enumerate(rows) if number != 3]
-    assert "left out: 1 x " in done.stdout
+    assert "left out: 1 x not valid JSON" in done.stdout  # the last line, which its writer did not finish
+    assert len(re.findall("left out: 1 x", done.stdout)) == 2
     too_many = convert(source, tmp_path / "two.jsonl", "--encoding", "topk", "--max_reject_rate", 0.01, check=False)
     assert too_many.returncode == 2 and "rows are bad" in too_many.stderr
     assert not (tmp_path / "two.jsonl").exists()
     report = json.loads(run_script("scripts/inspect_distillation_data.py", source, "--json").stdout)
-    assert report["rows"] == ROWS - 1 and sum(report["bad_rows"].values()) == 1
+    assert report["rows"] == ROWS - 1 and sum(report["bad_rows"].values()) == 2
+    assert report["bad_rows"].pop("not valid JSON") == 1
     assert re.search(reason, next(iter(report["bad_rows"])))
 
 
@@ -169,7 +171,11 @@ def test_fidelity_report_against_float64(made: dict) -> None:
         assert got["kl_gradient_cosine"] > 0.99 and got["jsd_gradient_ratio"] == pytest.approx(1, abs=0.05)
         top = -np.sort(-np.exp(log_p), axis=1)[:, :64].sum(1)
         assert report["mass_outside"][f"T={temperature:g}"] == pytest.approx(1 - top.mean(), abs=2e-3)
-    assert report["fidelity"]["T=1"]["top1"] == pytest.approx((stored.argmax(1) == exact.argmax(1)).mean())
+    # 8 bits leave ties at the top: which of the tied tokens is first is anybody's choice.
+    tied = stored == stored.max(1, keepdims=True)
+    right = tied[np.arange(len(exact)), exact.argmax(1)]
+    alone = right & (tied.sum(1) == 1)
+    assert alone.mean() <= report["fidelity"]["T=1"]["top1"] <= right.mean() and alone.mean() > 0.9
     text = run_script("scripts/inspect_distillation_data.py", coarse, "--reference", made["hidden"]).stdout
     assert "KL gradient cosine" in text and f"{ROWS} rows" in text
 

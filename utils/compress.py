@@ -6,14 +6,15 @@ a header declares are checked before anything is allocated.
 
 from __future__ import annotations
 
-import base64
 import binascii
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any
 
 import lz4.frame
 import numpy as np
+import pybase64
 
 MAX_POSITIONS = 16384
 MAX_VOCABULARY = 1 << 21
@@ -33,7 +34,7 @@ class CompressionError(ValueError):
 
 @dataclass
 class TopKRows:
-    """ids [T, k] int64; logits [T, k] float32, falling, relative to the row's maximum (the first is 0);
+    """ids [T, k], any integers; logits [T, k] float32, falling, relative to the row's maximum (the first is 0);
     tail_log_mass [T, G] float32: log of the sum over the tail of exp(b * logit) for each b of TAIL_GRID, -inf if empty.
     """
 
@@ -60,21 +61,41 @@ class DenseRows:
 Rows = TopKRows | HiddenRows | DenseRows
 
 
-def _decompress(data: bytes, limit: int) -> bytes:
-    """One LZ4 frame of at most ``limit`` bytes."""
-    try:
-        declared = lz4.frame.get_frame_info(data)["content_size"]
-        if declared > limit:
+class _Frame:
+    """One LZ4 frame, taken in pieces of known size: never more is decompressed than was asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            self.declared = lz4.frame.get_frame_info(data)["content_size"]  # 0: the frame does not say
+        except RuntimeError:
+            raise CompressionError("damaged LZ4 frame") from None
+        if self.declared > MAX_BYTES:
             raise CompressionError("LZ4 frame declares more bytes than its shape needs")
-        decompressor = lz4.frame.LZ4FrameDecompressor()
-        out = decompressor.decompress(data, max_length=limit + 1)
-    except RuntimeError:
-        raise CompressionError("damaged LZ4 frame") from None
-    if len(out) > limit:
-        raise CompressionError("LZ4 frame holds more bytes than its shape needs")
-    if not decompressor.eof:
-        raise CompressionError("truncated LZ4 frame")
-    return out
+        self._compressed, self._decompressor = len(data), lz4.frame.LZ4FrameDecompressor()
+        self._waiting = data
+
+    def take(self, size: int) -> bytes:
+        """The next ``size`` bytes, fewer where the frame ends before."""
+        try:
+            out = self._decompressor.decompress(self._waiting, max_length=size)
+        except (RuntimeError, EOFError):
+            raise CompressionError("damaged LZ4 frame") from None
+        self._waiting = b""
+        if len(out) < size and not self._decompressor.eof:
+            raise CompressionError("truncated LZ4 frame")
+        return out
+
+    def rest(self, size: int, taken: int = 0) -> bytes:
+        """What is left, which must be ``size`` bytes, after ``taken`` were taken."""
+        # LZ4 shrinks nothing to less than 1/255, so a short frame cannot ask for much memory.
+        if self.declared > taken + size or size > 256 * self._compressed:
+            raise CompressionError("LZ4 frame declares more bytes than its shape needs")
+        out = self.take(size + 1)
+        if len(out) > size:
+            raise CompressionError("LZ4 frame holds more bytes than its shape needs")
+        if len(out) < size:
+            raise CompressionError("data does not fit the declared shape")
+        return out
 
 
 def _check_shape(positions: int, width: int) -> None:
@@ -100,35 +121,42 @@ def _unpack_nibbles(packed: np.ndarray, count: int) -> np.ndarray:
 
 
 def _float_bytes(values: np.ndarray, bits: int) -> bytes:
+    """16 bits: what lies below their range becomes -inf, which has the same probability of 0; above it is an error."""
+    if bits == 16 and values.max() > np.finfo(np.float16).max:
+        raise CompressionError("logits are too large for 16 bits")
     with np.errstate(over="ignore"):
         stored = values.astype("<f2" if bits == 16 else "<f4")
     return stored.tobytes()
 
 
-def _quantise(logits: np.ndarray, bits: int, axis: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """q, scale, zero_point with value = (q - zero_point) * scale over the finite range; -inf becomes the minimum."""
+def _quantise(logits: np.ndarray, bits: int, axis: int | None, lowest: Any = 0) -> tuple[np.ndarray, ...]:
+    """q, scale, zero_point with value = (q - zero_point) * scale over the finite range, q from ``lowest`` on."""
     finite = np.isfinite(logits)
     low = np.where(finite, logits, np.inf).min(axis=axis, keepdims=axis is not None)
     high = np.where(finite, logits, -np.inf).max(axis=axis, keepdims=axis is not None)
     levels = 2**bits - 1
-    scale = np.maximum((high - low) / levels, 1e-8)
-    zero_point = -low / scale
-    q = np.rint(np.where(finite, logits, low) / scale + zero_point).clip(0, levels)
+    scale = np.maximum((high - low) / (levels - lowest), 1e-8)
+    zero_point = lowest - low / scale
+    q = np.rint(np.where(finite, logits, low) / scale + zero_point).clip(lowest, levels)
     return q.astype(np.uint8), scale, zero_point
 
 
 def _refuse_nan(logits: np.ndarray) -> None:
-    if np.isnan(logits).any() or np.isposinf(logits).any():
+    """-inf is a token that cannot be; NaN, +inf and a position without any possible token are errors."""
+    top = logits.max(axis=-1)  # NaN if there is one
+    if np.isfinite(top).all():
+        return
+    if (np.isnan(top) | np.isposinf(top)).any():
         raise CompressionError("logits hold NaN or +inf")
-    if not np.isfinite(logits).any(axis=-1).all():
-        raise CompressionError("a position has no finite logit")
+    raise CompressionError("a position has no finite logit")
 
 
 def compress_logits(logits: np.ndarray, bits: int = 8, encoding: str = "lz4", packed: bool = True) -> dict[str, Any]:
     """The published dense format: logits [T, V] or [1, T, V] as a JSON-ready dict with hex data.
 
     bits 16 and 32: little-endian floats; 8 and 4: ``value = (q - zero_point) * scale`` with one scale a sample, 4-bit
-    values two a byte (low nibble first) when ``packed``. Raises CompressionError for NaN, ValueError for other bits.
+    values two a byte (low nibble first) when ``packed``. Raises CompressionError for NaN and +inf, and in 8 and 4 bits,
+    where this format has no place for it, for -inf; ValueError for other bits.
     """
     logits = np.asarray(logits, dtype=np.float32)
     _refuse_nan(logits)
@@ -136,6 +164,8 @@ def compress_logits(logits: np.ndarray, bits: int = 8, encoding: str = "lz4", pa
     if bits in (16, 32):
         raw = _float_bytes(logits, bits)
     elif bits in (4, 8):
+        if np.isneginf(logits).any():
+            raise CompressionError("-inf logits need 16 or 32 bits in the published format")
         q, scale, zero_point = _quantise(logits, bits, None)
         raw = (_pack_nibbles(q) if bits == 4 and packed else q).tobytes()
         result |= {"scale": float(scale), "zero_point": float(zero_point), "packed": bits == 4 and packed}
@@ -167,7 +197,7 @@ def decompress_logits(stored: dict[str, Any]) -> np.ndarray:
         data = bytes.fromhex(text)
     except ValueError:
         raise CompressionError("data is not hexadecimal") from None
-    raw = _decompress(data, size) if encoding == "lz4" else data
+    raw = _Frame(data).rest(size) if encoding == "lz4" else data
     if len(raw) != size:
         raise CompressionError("data does not fit the declared shape")
     if bits in (16, 32):
@@ -176,26 +206,45 @@ def decompress_logits(stored: dict[str, Any]) -> np.ndarray:
         q = np.frombuffer(raw, dtype=np.uint8)
         q = _unpack_nibbles(q, count) if bits == 4 and packed else q
         values = (q.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    if np.isnan(values).any() or np.isposinf(values).any():
-        raise CompressionError("logits hold NaN or +inf")
-    return values.reshape(shape)
+    values = values.reshape(shape)
+    _refuse_nan(values)
+    return values
 
 
 # -- the payload of a row ----------------------------------------------------------------------------------------------
 
 
+def _layout(
+    kind: int, bits: int, positions: int, width: int, vocab_size: int, grid: int
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Type and shape of the arrays that follow the head, in their order."""
+    rows, one = (positions, width), (positions, 1)
+    if kind == TOPK and bits == 16:
+        return [("<u2" if vocab_size <= 65536 else "<u4", rows), ("<f2", rows), ("<f4", (positions, grid))]
+    if kind == HIDDEN and bits in (8, 16):
+        return [("<f4", one), ("<f2" if bits == 16 else "i1", rows)]
+    if kind == DENSE and bits in (16, 32):
+        return [("<f2" if bits == 16 else "<f4", rows)]
+    if kind == DENSE and bits in (4, 8):
+        return [("<f4", one), ("<f4", one), ("u1", rows if bits == 8 else ((positions * width + 1) // 2,))]
+    raise CompressionError("unknown kind of payload")
+
+
 def pack(rows: Rows, bits: int = 16) -> str:
-    """Base64 of an LZ4 frame. ``bits``: dense 4, 8, 16, 32 (one scale a token), hidden 8 or 16; top-k ignores it."""
+    """Base64 of an LZ4 frame. ``bits``: dense 4, 8, 16, 32 (one scale a token), hidden 8 or 16; top-k ignores it.
+
+    A logit of -inf comes back as such from every encoding; NaN, +inf, a position without a finite logit and hidden
+    states that are not finite raise CompressionError.
+    """
     if isinstance(rows, TopKRows):
         _refuse_nan(rows.logits)
-        if np.isnan(rows.tail_log_mass).any():
+        if not rows.tail_log_mass.max() < np.inf:
             raise CompressionError("logits hold NaN or +inf")
         positions, k = rows.ids.shape
         index = "<u2" if rows.vocab_size <= 65536 else "<u4"
-        below = np.maximum(rows.logits, -60000.0).astype("<f2")
         tail = rows.tail_log_mass.astype("<f4")
         head = _HEAD.pack(MAGIC, TOPK, 16, positions, k, rows.vocab_size, tail.shape[1])
-        body = [rows.ids.astype(index).tobytes(), below.tobytes(), tail.tobytes()]
+        body = [rows.ids.astype(index).tobytes(), _float_bytes(rows.logits, 16), tail.tobytes()]
     elif isinstance(rows, HiddenRows):
         if not np.isfinite(rows.hidden).all():
             raise CompressionError("hidden states are not finite")
@@ -213,11 +262,15 @@ def pack(rows: Rows, bits: int = 16) -> str:
         if bits in (16, 32):
             body = [_float_bytes(rows.logits, bits)]
         else:
-            q, scale, zero_point = _quantise(rows.logits, bits, 1)
-            body = [scale.astype("<f4").tobytes(), zero_point.astype("<f4").tobytes()]
+            # Where a token has -inf, code 0 stands for it, and the sign of the scale says so.
+            masked = np.isneginf(rows.logits)
+            some = masked.any(axis=1, keepdims=True)
+            q, scale, zero_point = _quantise(rows.logits, bits, 1, some.astype(np.uint8))
+            q[masked] = 0
+            body = [np.where(some, -scale, scale).astype("<f4").tobytes(), zero_point.astype("<f4").tobytes()]
             body.append((_pack_nibbles(q) if bits == 4 else q).tobytes())
     raw = b"".join([head, *body])
-    return base64.b64encode(lz4.frame.compress(raw, store_size=True, content_checksum=True)).decode("ascii")
+    return pybase64.b64encode(lz4.frame.compress(raw, store_size=True, content_checksum=True)).decode("ascii")
 
 
 def try_pack(rows: Rows, bits: int) -> tuple[str, str]:
@@ -228,67 +281,54 @@ def try_pack(rows: Rows, bits: int) -> tuple[str, str]:
         return "", str(error)
 
 
-class _Reader:
-    """Arrays one after the other from a buffer whose size was checked."""
+def unpack(text: str, positions: int | None = None) -> Rows:
+    """What ``pack`` stored; ``positions``: how many target tokens there must be, where that is known.
 
-    def __init__(self, raw: bytes) -> None:
-        self.raw, self.at = raw, _HEAD.size
-
-    def take(self, dtype: str, *shape: int) -> np.ndarray:
-        count = int(np.prod(shape))
-        size = count * np.dtype(dtype).itemsize
-        if self.at + size > len(self.raw):
-            raise CompressionError("payload is shorter than it declares")
-        values = np.frombuffer(self.raw, dtype=dtype, count=count, offset=self.at).reshape(shape)
-        self.at += size
-        return values
-
-
-def unpack(text: str) -> Rows:
-    """What ``pack`` stored. Raises CompressionError with the reason; declared sizes are bounded."""
+    Raises CompressionError with the reason. What the head declares is checked against ``positions``, fixed bounds and
+    the length of the frame before room is made for it.
+    """
     if not isinstance(text, str):
         raise CompressionError("teacher_logits_compressed is not a string")
     try:
-        data = base64.b64decode(text, validate=True)
+        data = pybase64.b64decode(text, validate=True)  # 20 times as fast as the standard library's
     except (binascii.Error, ValueError):
         raise CompressionError("not valid base64") from None
-    raw = _decompress(data, min(MAX_BYTES, max(1 << 20, 300 * len(data))))
-    if len(raw) < _HEAD.size or raw[:4] != MAGIC:
+    frame = _Frame(data)
+    start = frame.take(_HEAD.size)
+    if len(start) < _HEAD.size or start[:4] != MAGIC:
         raise CompressionError("not a teacher payload")
-    _, kind, bits, positions, width, vocab_size, grid = _HEAD.unpack_from(raw)
-    _check_shape(positions, width)
-    reader = _Reader(raw)
-    rows: Rows
+    _, kind, bits, count, width, vocab_size, grid = _HEAD.unpack(start)
+    _check_shape(count, width)
+    if positions is not None and count != positions:
+        raise CompressionError("teacher logits do not cover the labels")
+    if kind == TOPK and (grid != len(TAIL_GRID) or not 0 < vocab_size <= MAX_VOCABULARY):
+        raise CompressionError("unknown tail grid or vocabulary size")
+    layout = _layout(kind, bits, count, width, vocab_size, grid)
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout]
+    raw, at, parts = frame.rest(sum(sizes), _HEAD.size), 0, []
+    for (dtype, shape), size in zip(layout, sizes, strict=True):
+        parts.append(np.frombuffer(raw, dtype, math.prod(shape), at).reshape(shape))
+        at += size
     if kind == TOPK:
-        if grid != len(TAIL_GRID) or not 0 < vocab_size <= MAX_VOCABULARY:
-            raise CompressionError("unknown tail grid or vocabulary size")
-        ids = reader.take("<u2" if vocab_size <= 65536 else "<u4", positions, width).astype(np.int64)
-        if ids.size and ids.max() >= vocab_size:
+        ids, logits, tail = parts[0], parts[1].astype(np.float32), parts[2]
+        if ids.max() >= vocab_size:
             raise CompressionError("token id outside the vocabulary")
-        logits = reader.take("<f2", positions, width).astype(np.float32)
-        tail = reader.take("<f4", positions, grid)
-        rows = TopKRows(ids, logits, tail, vocab_size)
-        values = [logits, tail]
-    elif kind == HIDDEN and bits in (8, 16):
-        scale = reader.take("<f4", positions, 1)
-        stored = reader.take("<f2" if bits == 16 else "i1", positions, width).astype(np.float32)
-        rows = HiddenRows(stored * (scale if bits == 16 else scale / 127))
-        values = [rows.hidden]
-    elif kind == DENSE and bits in (4, 8, 16, 32):
-        if bits in (16, 32):
-            dense = reader.take("<f2" if bits == 16 else "<f4", positions, width).astype(np.float32)
-        else:
-            scale, zero_point = reader.take("<f4", positions, 1), reader.take("<f4", positions, 1)
-            count = positions * width
-            q = reader.take("u1", (count + 1) // 2 if bits == 4 else count)
-            q = _unpack_nibbles(q, count) if bits == 4 else q
-            dense = (q.reshape(positions, width).astype(np.float32) - zero_point) * scale
-        rows = DenseRows(dense)
-        values = [dense]
+        _refuse_nan(logits)
+        if not tail.max() < np.inf:
+            raise CompressionError("logits hold NaN or +inf")
+        return TopKRows(ids, logits, tail, vocab_size)
+    if kind == HIDDEN:
+        scale, stored = parts
+        hidden = stored.astype(np.float32) * (scale if bits == 16 else scale / 127)
+        if not np.isfinite(hidden).all():
+            raise CompressionError("hidden states are not finite")
+        return HiddenRows(hidden)
+    if bits in (16, 32):
+        dense = parts[0].astype(np.float32)
     else:
-        raise CompressionError("unknown kind of payload")
-    if reader.at != len(raw):
-        raise CompressionError("payload is longer than it declares")
-    if any(np.isnan(part).any() or np.isposinf(part).any() for part in values):
-        raise CompressionError("logits hold NaN or +inf")
-    return rows
+        scale, zero_point, q = parts
+        q = _unpack_nibbles(q, count * width).reshape(count, width) if bits == 4 else q
+        dense = (q.astype(np.float32) - zero_point) * np.abs(scale)
+        dense[(q == 0) & (scale < 0)] = -np.inf
+    _refuse_nan(dense)
+    return DenseRows(dense)
