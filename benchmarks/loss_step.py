@@ -111,7 +111,7 @@ def main() -> int:
         "semantic alone": ours(["semantic"], None),
         "naive focal+jsd dense rows": plain(lambda: naive_focal_jsd(flat, target, dense)),
     }
-    times = in_turns(cases, args.repeats, warmup=2)
+    times = in_turns(cases, args.repeats, warmup=2, budget=args.budget)
     extra = {}
     for name, case in cases.items():
         logits.grad = flat.grad = None
@@ -128,7 +128,8 @@ def main() -> int:
                  ratio(both, "hidden without product", "cross_entropy"), None])  # fmt: skip
     columns = ["forward + backward", "ms", "x cross_entropy", "peak extra / logits"]
     settings = {"logits": [n, v], "temperature": TEMPERATURE, "topk": 64, "hidden_width": HIDDEN,
-                "batch": [batch, length], "turns": args.repeats}  # fmt: skip
+                "batch": [batch, length]}  # fmt: skip
+    settings["turns"] = len(next(iter(times.values())))
     return report("loss_step", args, settings, {"losses": (columns, rows)},
                   seconds={name: spread(values) for name, values in times.items()})  # fmt: skip
 

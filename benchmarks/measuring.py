@@ -27,6 +27,7 @@ def options(description: str | None, repeats: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--toy", action="store_true", help="a size of seconds, to see that it runs; stores nothing")
     parser.add_argument("--repeats", type=int, default=repeats, help="measured turns; medians are reported")
+    parser.add_argument("--budget", type=float, default=240.0, help="seconds after which no further turn begins")
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
     parser.add_argument("--output", type=Path, help="JSON to write (default: benchmarks/results/NAME.json)")
     return parser
@@ -90,8 +91,14 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def in_turns(cases: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of each case in each turn; a turn runs all cases, so a busy spell of the machine hits them alike."""
+def in_turns(
+    cases: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 1, budget: float | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each case in each turn; a turn runs all cases, so a busy spell of the machine hits them alike.
+
+    After ``budget`` seconds no further turn begins, so there may be fewer than ``repeats``.
+    """
+    began = time.perf_counter()
     for _ in range(warmup):
         for function in cases.values():
             function()
@@ -100,9 +107,13 @@ def in_turns(cases: Mapping[str, Callable[[], Any]], repeats: int, warmup: int =
     gc.disable()
     try:
         for turn in range(repeats):
+            turn_began = time.perf_counter()
             # Every second turn backwards: no case always follows the same other.
             for name in list(cases)[:: 1 if turn % 2 == 0 else -1]:
                 times[name].append(seconds(cases[name]))
+            now = time.perf_counter()
+            if budget is not None and now + (now - turn_began) > began + budget:
+                break
     finally:
         gc.enable()
     return times

@@ -95,11 +95,15 @@ def main() -> int:
         fresh = time.perf_counter() - started
         if args.toy:
             cases = {key: cases[key] for key in ("--help of the student", "first step, focal + jsd")}
-        times = in_turns(cases, args.repeats, warmup=0)
-    settings = {"data": args.data.name if args.data else "synthetic", "rows": len(rows), "turns": args.repeats}
+        times = in_turns(cases, args.repeats, warmup=0, budget=args.budget)
+    settings = {
+        "data": args.data.name if args.data else "synthetic",
+        "rows": len(rows),
+    }
     lines = [[case, spread(times[case])["median"], LIMITS.get(case, 8.0)] for case in cases]
     lines.append(["first step, Trident, bridge not fitted yet (100 steps, once)", fresh, None])
     tables = {"start": (["what", "seconds", "target"], lines)}
+    settings["turns"] = len(next(iter(times.values())))
     return report("startup", args, settings, tables, seconds={case: spread(values) for case, values in times.items()})
 
 

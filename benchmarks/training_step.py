@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """A training step on real lengths: against the bare model's own step, and against an ordinary Seq2SeqTrainer.
 
-    python benchmarks/training_step.py [--data raw.jsonl] [--rows 16] [--batch_size 8] [--model scratch:base]
+    python benchmarks/training_step.py [--part step|trainer] [--data raw.jsonl] [--rows 8] [--model scratch:base]
 
 Floor: forward with labels, backward and fused AdamW of the bare model on ready-made batches. Ours: the engine's whole
 step (loss, gradient norms, clipping, AdamW, CSV and TensorBoard logs) on the same batches; "from disk" with everything
@@ -174,10 +174,10 @@ def trainer_of(model, tokenizer, items: list, batch_size: int, folder: Path, pol
 def main() -> int:
     parser = options(__doc__, repeats=3)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--rows", type=int, default=16)
-    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--model", default="scratch:base")
-    parser.add_argument("--part", choices=("step", "trainer", "both"), default="both")
+    parser.add_argument("--part", choices=("step", "trainer"), default="step")
     args = parse(parser)
     if args.toy:
         args.rows, args.batch_size, args.model = 8, 4, "scratch:tiny"
@@ -199,7 +199,9 @@ def main() -> int:
     rows = mined_rows(args.data, 200 if args.toy else 6000)
     vocabulary = 2048 if size != "base" else 32_100
     tokenizer = tokenizer_of(texts_of(rows), args.data.stem if args.data else "sample", vocabulary)
-    chosen = [rows[i] for i in np.random.default_rng(0).choice(len(rows), args.rows, replace=False)]
+    # Evenly over the lengths, so that few rows stand for all.
+    by_length = sorted(rows, key=lambda row: len(row["test_method_masked"]) + len(row["focal_method"]))
+    chosen = [by_length[int((i + 0.5) * len(rows) / args.rows)] for i in range(args.rows)]
 
     def model():
         return build_scratch(size, tokenizer, dropout_rate=0.1, attention="sdpa", seed=0)
@@ -219,10 +221,9 @@ def main() -> int:
             "data": args.data.name if args.data else "sample corpus", "rows": len(items), "batch_size": args.batch_size,
             "model": args.model, "parameters": parameter_count(model()), "vocabulary": vocabulary,
             "source_tokens": round(float(np.mean(sources)), 1), "target_tokens": round(float(np.mean(targets)), 1),
-            "turns": args.repeats,
         }  # fmt: skip
         tables, stored = {}, {}
-        if args.part in ("step", "both"):
+        if args.part == "step":
             cases = {"floor: bare model": floor_of(model(), batches, True),
                      "floor without any loss": floor_of(model(), batches, False)}  # fmt: skip
             pair, trident = ["focal", "jsd"], ["focal", "jsd", "semantic"]
@@ -234,14 +235,14 @@ def main() -> int:
                 if title == everywhere:
                     engine.target_head = None
                 cases[title] = lambda engine=engine: epoch_of(engine)
-            times = in_turns(cases, args.repeats)
+            times = in_turns(cases, args.repeats, budget=args.budget)
             stored["step_seconds"] = {case: spread(values) for case, values in times.items()}
             tables["training step on ready-made batches"] = (
                 ["case", "seconds a step", "samples/s", "x floor"],
                 [[case, spread(times[case])["median"] / len(batches), len(items) / spread(times[case])["median"],
                   ratio(times, case, "floor: bare model")] for case in cases],
             )  # fmt: skip
-        if args.part in ("trainer", "both"):
+        else:
             cases = {}
             for title, components, group in (
                 ("ours: focal + jsd, grouped", ["focal", "jsd"], "True"),
@@ -260,14 +261,16 @@ def main() -> int:
                 cases[f"Seq2SeqTrainer, {policy}"] = trainer_of(
                     model(), tokenizer, items, args.batch_size, folder / policy, policy
                 )
-            times = in_turns(cases, args.repeats)
+            times = in_turns(cases, args.repeats, budget=args.budget)
             stored["trainer_seconds"] = {case: spread(values) for case, values in times.items()}
             base = "ours: focal + jsd, grouped"
             tables["samples a second from disk, against Seq2SeqTrainer"] = (
                 ["case", "samples/s", "focal + jsd, grouped, is x times as fast"],
                 [[case, len(items) / spread(times[case])["median"], ratio(times, case, base)] for case in cases],
             )
-    return report("training_step", args, settings, tables, **stored)
+    settings["turns"] = len(times["ours: focal + jsd, grouped" if args.part == "trainer" else "focal + jsd"])
+    name = "training_step" if args.part == "step" else "training_step_trainer"
+    return report(name, args, settings, tables, **stored)
 
 
 if __name__ == "__main__":

@@ -282,7 +282,12 @@ class TrainingEngine:
         if self.accelerator.scaler is not None:
             self.accelerator.unscale_gradients(self.optimizer)
         norms = gradient_norms(self.model)
-        finite = bool(tokens) and self._apply([batch for batch, _ in window], norms["total"], values)
+        # The one wait for the device in a step: is all finite, and what do the logs want.
+        host = torch.stack([*values, *norms.values(), *component_norms.values()]).tolist()
+        host_values, host = host[: len(values)], host[len(values) :]
+        host_norms = dict(zip([*norms, *component_norms], host, strict=True))
+        finite_loss, finite_norm = all(map(math.isfinite, host_values)), math.isfinite(host_norms["total"])
+        finite = bool(tokens) and self._apply([batch for batch, _ in window], norms["total"], finite_norm, finite_loss)
         if finite:
             self.loss.end_step(raw_values)
             if self.alpha and "ce" in raw_values:
@@ -290,7 +295,6 @@ class TrainingEngine:
         progress.step += 1
         progress.window += 1
         progress.samples += int(sequences)
-        total_loss = float(values[len(raw) :].sum())
         progress.seconds += time.monotonic() - started
         row = {
             "epoch": progress.epoch + progress.window / self.steps_per_epoch[progress.epoch],
@@ -298,19 +302,18 @@ class TrainingEngine:
             "learning_rate": lr,
             "temperature": where.temperature,
             "alpha": where.alpha if self.alpha else None,
-            "loss_total": total_loss,
+            "loss_total": sum(host_values[len(raw) :]),
             "target_tokens": int(tokens),
             "samples": int(sequences),
             "memory_mb": memory_mb(device),
             "seconds": time.monotonic() - started,
         }
-        host = values.tolist()
         for position, name in enumerate(raw):
-            row[f"{name}_loss_raw"] = host[position]
-            row[f"{name}_loss_weighted"] = host[len(raw) + position]
+            row[f"{name}_loss_raw"] = host_values[position]
+            row[f"{name}_loss_weighted"] = host_values[len(raw) + position]
             row[f"{name}_weight"] = weights[name]
-            row[f"grad_norm_{name}"] = float(component_norms[name]) if name in component_norms else None
-        row |= {f"grad_norm_{part}": float(norm) for part, norm in norms.items()}
+            row[f"grad_norm_{name}"] = None
+        row |= {f"grad_norm_{part}": norm for part, norm in host_norms.items()}
         self.logger.step(row)
         self._maybe_log(row, finite)
         if progress.window == self.steps_per_epoch[progress.epoch]:
@@ -319,13 +322,12 @@ class TrainingEngine:
     def _targets_only(self, batch: Batch) -> AbstractContextManager:
         if self.target_head is None:
             return nullcontext()
-        teacher = batch.get("teacher")
-        return self.target_head.only(target_rows(batch["labels"], teacher.num_positions if teacher is not None else None))
+        count = batch["teacher"].num_positions if batch.get("teacher") is not None else None
+        return self.target_head.only(target_rows(batch["labels"], count))
 
-    def _apply(self, window: list[Batch], norm: Tensor, values: Tensor) -> bool:
+    def _apply(self, window: list[Batch], norm: Tensor, finite_norm: bool, finite_loss: bool) -> bool:
         """Clip and step where loss and gradient are finite; else skip, and stop after too many in a row."""
         progress = self.progress
-        finite_norm, finite_loss = bool(norm.isfinite()), bool(values.isfinite().all())
         if finite_norm and finite_loss:
             clip_gradients(self.model, norm, self.config.optimization.max_grad_norm)
             self.optimizer.step()
@@ -517,6 +519,8 @@ class TrainingEngine:
         states = tensors["loss"]
         self.loss.load_state_dict(states[min(self.accelerator.process_index, len(states) - 1)])
         self.progress = Progress(**state["progress"])
+        # --max_steps may be another now.
+        self.progress.finished = self.progress.stopped_early or self.progress.step >= self.last_step
         if self.alpha and state["alpha"]:
             self.alpha.load_state_dict(state["alpha"])
         self.logger.load_state_dict(state["logger"])

@@ -1,0 +1,196 @@
+#!/usr/bin/env python
+"""Cost against size: time and memory from 1,000 to 1,000,000 rows, and one process against two.
+
+    python benchmarks/scaling.py [--sizes 1000 10000 100000 1000000] [--steps 6] [--model scratch:base]
+
+Sizes: each in a process of its own, on made-up raw rows: building the index of offsets, opening it again, the plan of
+an epoch's batches, drawing an epoch's sample, then reading, tokenising and collating 512 rows of a random order.
+Processes: training steps on one core alone, two trainings side by side that know nothing of each other (what the
+shared memory bus costs), and two processes of one training (DistributedDataParallel over gloo: what talking costs).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.measuring import options, parse, report, spread
+from benchmarks.training_step import ReadyMade, engine_of, epoch_of
+from benchmarks.workload import synthetic_rows, texts_of, tokenizer_of, write_distillation_file
+from utils.errors import run_main
+
+READ = 512
+
+
+def tokenizer():
+    return tokenizer_of(texts_of(synthetic_rows(300)), "synthetic", 2048)
+
+
+def measure_size(path: Path) -> dict[str, float]:
+    """Run in a process of its own: its peak memory is part of the answer."""
+    import numpy as np
+    import psutil
+
+    from data.collate import Collator
+    from data.dataset import EpochSamplingDataset
+    from data.jsonl_index import open_index
+    from data.sampling import micro_batches
+
+    def timed(function):
+        started = time.perf_counter()
+        return function(), time.perf_counter() - started
+
+    tokens = tokenizer()
+    base = psutil.Process().memory_info().rss
+    index, build = timed(lambda: open_index(path))
+    _, again = timed(lambda: open_index(path))
+    dataset = EpochSamplingDataset(
+        path, tokens, samples_per_epoch=min(1000, len(index)), sampling_seed=1, vocab_size=2048, teacher=False
+    )
+    lengths = dataset.byte_lengths()
+    _, plan = timed(lambda: micro_batches(np.arange(len(dataset)), lengths, 4, seed=0, epoch=0, window=64))
+    _, draw = timed(lambda: dataset.rows_of_epoch(1))
+    order = np.random.default_rng(0).permutation(len(dataset))[:READ]
+    collate = Collator(tokens.pad_token_id, {})
+
+    def read() -> None:
+        for start in range(0, len(order), 4):
+            collate([dataset[int(row)] for row in order[start : start + 4]])
+
+    read()
+    _, reading = timed(read)
+    return {
+        "rows": len(index), "mb": path.stat().st_size / 1e6, "index_us_per_row": 1e6 * build / len(index),
+        "reopen_ms": 1e3 * again, "plan_us_per_row": 1e6 * plan / len(dataset), "draw_1000_ms": 1e3 * draw,
+        "read_us_per_sample": 1e6 * reading / len(order),
+        "memory_mb": (psutil.Process().memory_info().rss - base) / 1e6,
+    }  # fmt: skip
+
+
+def train(steps: int, model_name: str) -> dict[str, float]:
+    """Steps of one process (under torchrun: of several) on ready-made batches of its own."""
+    import torch
+
+    from data.collate import Collator
+    from data.dataset import AssertionDataset
+    from models.loading import build_scratch, scratch_size
+
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(
+            0, {cores[int(os.environ.get("BENCH_CORE", os.environ.get("LOCAL_RANK", "0"))) % len(cores)]}
+        )
+    tokens = tokenizer()
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "data.jsonl"
+        write_distillation_file(path, synthetic_rows(32), tokens, 2048)
+        dataset = AssertionDataset(path, tokens, vocab_size=2048)
+        collate = Collator(tokens.pad_token_id, dataset.shared)
+        batches = [collate([dataset[4 * i + j] for j in range(4)]) for i in range(4)]
+
+        class Shared(ReadyMade):
+            def micro_batches(self, epoch: int) -> int:
+                return world * len(self.ready)
+
+        model = build_scratch(scratch_size(model_name), tokens, dropout_rate=0.1, attention="sdpa", seed=0)
+        engine = engine_of(model, tokens, ["focal", "jsd"], Shared(batches), Path(name), 4, 4, grad_norm_steps=0)
+        epoch_of(engine)
+        times = []
+        for _ in range(max(1, steps // len(batches))):
+            started = time.perf_counter()
+            epoch_of(engine)
+            times.append((time.perf_counter() - started) / len(batches))
+        if world > 1:
+            torch.distributed.destroy_process_group()
+    parameters = sum(p.numel() for p in model.parameters())
+    return {"seconds": spread(times)["median"], "parameters": parameters}
+
+
+def child(*arguments: str, prefix: tuple[str, ...] = (), core: int | None = None) -> subprocess.Popen:
+    env = os.environ | {"OMP_NUM_THREADS": "1"} | ({"BENCH_CORE": str(core)} if core is not None else {})
+    command = [sys.executable, *prefix, str(Path(__file__).resolve()), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+
+
+def answers(*processes: subprocess.Popen) -> list[dict]:
+    """The JSON lines that the processes print."""
+    found = []
+    for process in processes:
+        out, err = process.communicate()
+        if process.returncode:
+            raise RuntimeError(err[-2000:])
+        found += [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    return found
+
+
+def main() -> int:
+    parser = options(__doc__, repeats=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--model", default="scratch:base")
+    parser.add_argument("--measure_size", type=Path, help="(internal) a file to measure")
+    parser.add_argument("--train", action="store_true", help="(internal) train as one process")
+    args = parse(parser)
+    if args.measure_size:
+        print(json.dumps(measure_size(args.measure_size)))
+        return 0
+    if args.train:
+        print(json.dumps(train(args.steps, args.model)), flush=True)
+        return 0
+    if args.toy:
+        args.sizes, args.steps, args.model, args.repeats = [100, 1000], 4, "scratch:tiny", 1
+    tokenizer()
+    sizes = []
+    with tempfile.TemporaryDirectory() as name:
+        for size in args.sizes:
+            path = Path(name) / f"{size}.jsonl"
+            with open(path, "w", encoding="utf-8") as handle:
+                handle.writelines(json.dumps(row) + "\n" for row in synthetic_rows(size))
+            sizes += answers(child("--measure_size", str(path)))
+            path.unlink()
+    work = ("--train", "--steps", str(args.steps), "--model", args.model)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    turns: dict[str, list[float]] = {"one process": [], "two apart": [], "two together": []}
+    parameters = 0
+    for _ in range(args.repeats):
+        (alone,) = answers(child(*work, core=0))
+        apart = answers(child(*work, core=0), child(*work, core=1))
+        together = answers(child(*work, prefix=torchrun))
+        parameters = alone["parameters"]
+        turns["one process"].append(alone["seconds"])
+        turns["two apart"].append(max(answer["seconds"] for answer in apart))
+        turns["two together"].append(max(answer["seconds"] for answer in together))
+    medians = {case: spread(values)["median"] for case, values in turns.items()}
+    lines = [
+        [case, seconds, (4 if case == "one process" else 8) / seconds,
+         medians["one process"] / seconds * (1 if case == "one process" else 2)]
+        for case, seconds in medians.items()
+    ]  # fmt: skip
+    lost = {
+        "of two cores' time, lost to the shared memory bus": 1 - medians["one process"] / medians["two apart"],
+        "lost to talking and waiting for each other": medians["one process"] / medians["two apart"]
+        - medians["one process"] / medians["two together"],
+    }
+    columns = list(sizes[0])
+    tables = {
+        "file size": (columns, [[row[column] for column in columns] for row in sizes]),
+        "processes (batch 4 each)": (["case", "seconds a step", "samples/s", "speed-up"], lines),
+        "where the second core's time goes": (["part", "share"], [[k, v] for k, v in lost.items()]),
+    }
+    settings = {"model": args.model, "parameters": parameters, "vocabulary": 2048, "steps": args.steps,
+                "turns": args.repeats}  # fmt: skip
+    return report("scaling", args, settings, tables, turns=turns)
+
+
+if __name__ == "__main__":
+    run_main(main)
