@@ -261,20 +261,20 @@ class Lab:
     teacher_run: Path
     raw: tuple[Path, Path]
 
-    def words(self, folder: Path, *more: object, kind: str = "student", processes: int = 1) -> list[str]:
+    def words(self, folder: Path, *more: object, kind: str = "student", processes: int = 1) -> list[object]:
         """A student of 12 steps, 2 validations and 4 checkpoints; "judged": one with an evaluation at its end;
         "teacher": a teacher of 6 steps and its data."""
-        common = ["--output_dir", str(folder), "--model_name", "scratch:tiny", "--no_run_report", "--save_steps", "3",
-                  *SMALL, "--gradient_accumulation_steps", str(2 // processes), *map(str, more)]  # fmt: skip
+        common = ["--output_dir", folder, "--model_name", "scratch:tiny", "--no_run_report", "--save_steps", 3, *SMALL,
+                  "--gradient_accumulation_steps", 2 // processes, *more]  # fmt: skip
         if kind == "teacher":
             return [
-                "train_codet5_assertions.py", "--train_data_path", str(self.raw[0]),
-                "--val_data_path", str(self.raw[1]), "--scratch_vocab_size", "400", "--epochs", "1", "--compression_workers", "0", *common,
+                "train_codet5_assertions.py", "--train_data_path", self.raw[0], "--val_data_path", self.raw[1],
+                "--scratch_vocab_size", 400, "--epochs", 1, "--compression_workers", 0, *common,
             ]  # fmt: skip
-        train, validation = (self.teacher_run / f"distillation_data_{part}.jsonl" for part in ("training", "validation"))
         return [
-            "knowledge_distillation.py", "--train_data_path", str(train), "--val_data_path", str(validation), "--epochs",
-            "2", "--loss_components", "focal", "jsd", "--embedding_model", "none",
+            "knowledge_distillation.py", "--train_data_path", self.teacher_run / "distillation_data_training.jsonl",
+            "--val_data_path", self.teacher_run / "distillation_data_validation.jsonl", "--epochs", 2,
+            "--loss_components", "focal", "jsd", "--embedding_model", "none",
             *([] if kind == "judged" else ["--no_final_evaluation"]), *common,
         ]  # fmt: skip
 
@@ -294,7 +294,7 @@ class Lab:
         shutil.rmtree(folder)
 
 
-def resume(words: list[str], **options: Any) -> str:
+def resume(words: Sequence[object], **options: Any) -> str:
     return run(*words, "--resume", "auto", **options)
 
 

@@ -1,55 +1,37 @@
-"""Whole runs of both scripts: what they write, and that being killed changes nothing."""
+"""Whole runs of both scripts: what they write, how they start, and that the same run comes out."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, run_script, student_words
+from conftest import ROOT, student_words
+from faults import assert_same, outcome, table
+from forked import Started, run
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from utils.logging_utils import UNSTABLE_COLUMNS
-from utils.training_utils import REQUEUE_EXIT_CODE
+from utils.checkpoint import checkpoints
+from utils.errors import UserError
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]  # fmt: skip
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    """A CSV without the columns that time and memory decide."""
-    with open(path, newline="") as handle:
-        return [{k: v for k, v in row.items() if k not in UNSTABLE_COLUMNS} for row in csv.DictReader(handle)]
-
-
-def outcome(folder: Path) -> dict:
-    """What must be the same, byte for byte, however often a run was killed."""
-    last = sorted(folder.glob("checkpoint-*"))[-1]
-    return {
-        "weights": (folder / "final_model" / "model.safetensors").read_bytes(),
-        "best": (folder / "best_model" / "model.safetensors").read_bytes(),
-        "optimizer": (last / "training_state.pt").read_bytes(),
-        "steps": table(folder / "step_metrics.csv"),
-        "training": table(folder / "training_metrics.csv"),
-        "samples": (folder / "sample_predictions.jsonl").read_bytes(),
-    }
-
-
-def assert_same(one: dict, two: dict) -> None:
-    for key in one:
-        assert one[key] == two[key], f"{key} differs"
+def last_line(output: str) -> str:
+    return output.strip().splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
 def reference(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("students") / "reference"
-    run_script(*student_words(teacher_run, folder, "--save_steps", 4))
+    run(*student_words(teacher_run, folder, "--save_steps", 4))
     return folder
 
 
@@ -77,100 +59,147 @@ def test_student_run_writes_what_the_specification_names(reference: Path) -> Non
     assert float(steps[-1]["focal_loss_raw"]) < float(steps[0]["focal_loss_raw"])
 
 
-def test_same_seed_same_run_other_seed_another(teacher_run: Path, reference: Path, tmp_path: Path) -> None:
-    run_script(*student_words(teacher_run, tmp_path / "again", "--save_steps", 4, "--num_workers", 2))
+def test_same_seed_same_run_whatever_the_workers_other_seed_another(
+    teacher_run: Path, reference: Path, tmp_path: Path
+) -> None:
+    run(*student_words(teacher_run, tmp_path / "again", "--save_steps", 4, "--num_workers", 4))
     assert_same(outcome(reference), outcome(tmp_path / "again"))
-    run_script(*student_words(teacher_run, tmp_path / "other", "--save_steps", 4, "--seed", 7))
+    run(*student_words(teacher_run, tmp_path / "other", "--save_steps", 4, "--seed", 7))
     assert outcome(tmp_path / "other")["weights"] != outcome(reference)["weights"]
 
 
-def kill_and_resume(words: list[str], folder: Path, kills: int, seed: int, done: str) -> int:
-    """Start, SIGKILL at a random moment, start again with --resume auto ...; returns how often it was killed."""
-    draw = random.Random(seed)
-    killed = 0
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "42"}
-    for _ in range(kills):
-        process = subprocess.Popen(
-            [sys.executable, *words, "--resume", "auto"], cwd=ROOT, env=environment,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        started = time.monotonic()
-        # The first seconds go to imports; kill somewhere in the work that follows.
-        while not (folder / "distillation_log.txt").exists() and time.monotonic() - started < 60:
-            time.sleep(0.05)
-        time.sleep(draw.uniform(0.5, 6.0))
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    run_script(*words, "--resume", "auto")
-    assert (folder / done).exists()
-    return killed
+# -- resuming
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_killed_student_is_the_student_that_was_left_alone(
-    teacher_run: Path, reference: Path, tmp_path: Path, kills: int
-) -> None:
-    folder = tmp_path / "killed"
-    words = student_words(teacher_run, folder, "--save_steps", 4)
-    assert kill_and_resume(words, folder, kills, seed=kills, done="final_model") > 0
-    assert_same(outcome(reference), outcome(folder))
-
-
-def test_sigterm_leaves_a_checkpoint_and_exit_code_85(teacher_run: Path, reference: Path, tmp_path: Path) -> None:
+def test_resuming_a_run_needs_nothing_but_its_folder(teacher_run: Path, reference: Path, tmp_path: Path) -> None:
     folder = tmp_path / "stopped"
-    words = student_words(teacher_run, folder, "--save_steps", 4)
-    process = subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "42"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "a step: about" in line:
-            break
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert process.returncode == REQUEUE_EXIT_CODE
-    assert list(folder.glob("checkpoint-*")) and not (folder / "final_model").exists()
-    run_script(*words, "--resume", "auto")
-    assert_same(outcome(reference), outcome(folder))
+    run(*student_words(teacher_run, folder, "--save_steps", 4, "--max_steps", 7))
+    checkpoint = checkpoints(folder)[-1]
+    moved = folder.rename(tmp_path / "moved")
+    # Stopped by --max_steps, it is free to have more; the schedule was always that of the whole run.
+    output = run("knowledge_distillation.py", "--resume", moved, "--max_steps", 18)
+    assert f"resumed from {moved / checkpoint.name} at step 7" in output and "--max_steps was 7, now 18" in output
+    ours, theirs = outcome(moved), outcome(reference)
+    # The checkpoint and the log interval of step 7 are the stop's.
+    assert_same(*({key: one[key] for key in ("weights", "best", "optimizer", "steps")} for one in (ours, theirs)))
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.slow)])
-def test_killed_teacher_writes_the_same_knowledge(
-    raw_data: tuple[Path, Path], teacher_run: Path, tmp_path: Path, kills: int
-) -> None:
-    from conftest import SMALL
-
-    folder = tmp_path / "teacher"
-    words = [
-        "train_codet5_assertions.py", "--train_data_path", str(raw_data[0]), "--val_data_path", str(raw_data[1]),
-        "--model_name", "scratch:tiny", "--scratch_vocab_size", "400", "--epochs", "2", "--output_dir", str(folder),
-        "--compression_workers", "0", "--save_steps", "3", *SMALL,
-    ]  # fmt: skip
-    kill_and_resume(words, folder, kills, seed=kills, done="distillation_data_validation.jsonl")
-    for part in ("training", "validation"):
-        name = f"distillation_data_{part}.jsonl"
-        mine, theirs = ((f / name).read_text().splitlines() for f in (folder, teacher_run))
-        assert mine[1:] == theirs[1:]  # the header names the teacher's folder
-        assert (folder / f"{name}.shared.safetensors").read_bytes() == (
-            teacher_run / f"{name}.shared.safetensors"
-        ).read_bytes()
+def test_resuming_with_another_flag_is_refused(reference: Path) -> None:
+    refused = run("knowledge_distillation.py", "--resume", reference, "--temperature", 2, code=2)
+    assert "was started with --temperature 4.0, now it is 2.0" in last_line(refused)
 
 
-def test_two_processes_do_what_one_does_with_twice_the_accumulation(teacher_run: Path, tmp_path: Path) -> None:
-    more = ["--dropout_rate", 0, "--validation_frequency", 0, "--epochs", 1]
-    run_script(*student_words(teacher_run, tmp_path / "one", *more))
-    run_script(
-        "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2,
-        *student_words(teacher_run, tmp_path / "two", *more, "--gradient_accumulation_steps", 1),
-    )  # fmt: skip
-    one, two = (load_file(tmp_path / name / "final_model" / "model.safetensors") for name in ("one", "two"))
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-5)
-    losses = [
-        [float(row["loss_total"]) for row in table(tmp_path / name / "step_metrics.csv")] for name in ("one", "two")
-    ]
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path, teacher_run: Path) -> None:
+    refused = run(*student_words(teacher_run, tmp_path), "--resume", tmp_path, code=2)
+    assert f"--resume {tmp_path}: no checkpoint there" in last_line(refused)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(teacher_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run(*student_words(teacher_run, folder, "--max_steps", 2))
+
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(tmp_path / "pwned"),)
+
+    torch.save({"optimizer": Evil()}, checkpoints(folder)[-1] / "training_state.pt")
+    refused = last_line(run("knowledge_distillation.py", "--resume", folder, code=2))
+    assert "not a usable checkpoint" in refused and "UnpicklingError" in refused
+    assert not (tmp_path / "pwned").exists()
+
+
+# -- several processes
+
+
+@pytest.fixture(scope="module")
+def alone(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    run(*short(teacher_run, folder))
+    return folder
+
+
+def short(teacher_run: Path, folder: Path, *more: object) -> list[str]:
+    """6 steps without dropout, whose noise is each process's own."""
+    return student_words(teacher_run, folder, "--dropout_rate", 0, "--epochs", 1, "--save_steps", 2, *more)
+
+
+def assert_close(one: Path, two: Path) -> None:
+    ours, theirs = (load_file(folder / "final_model" / "model.safetensors") for folder in (one, two))
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(theirs[key], value, rtol=1e-5, atol=1e-5)
+    losses = [[float(row["loss_total"]) for row in table(folder / "step_metrics.csv")] for folder in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    # Each validation row once, whoever judged it.
+    judged = [
+        [float(row["val_loss"]) for row in table(folder / "training_metrics.csv") if row["kind"] == "validation"]
+        for folder in (one, two)
+    ]
+    assert judged[0] and judged[1] == pytest.approx(judged[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_do_what_one_does_with_twice_the_accumulation(
+    teacher_run: Path, alone: Path, tmp_path: Path, launcher: list[str]
+) -> None:
+    words = short(teacher_run, tmp_path / "two", "--gradient_accumulation_steps", 1)
+    done = subprocess.run(
+        [sys.executable, *launcher, *words], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_close(alone, tmp_path / "two")
+
+
+def test_plain_srun_makes_processes_of_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from utils.device import adopt_srun
+
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that what is set here is undone
+        monkeypatch.delenv(name)
+    slurm = {"STEP_NUM_TASKS": "5", "PROCID": "3", "LOCALID": "1", "STEP_TASKS_PER_NODE": "2(x2),1",
+             "STEP_NODELIST": "gpu[007-008,011]", "STEP_NUM_NODES": "3", "JOB_ID": "41", "STEP_ID": "0"}  # fmt: skip
+    for name, value in slurm.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    adopt_srun()
+    assert [os.environ[name] for name in names] == ["3", "5", "1", "2", "gpu007", "20287"]
+    monkeypatch.setenv("RANK", "0")  # torchrun under srun has set its own
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    adopt_srun()
+    assert os.environ["WORLD_SIZE"] == "2"
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["left alone", "stopped and resumed"])
+def test_fsdp_does_what_one_process_does(teacher_run: Path, alone: Path, tmp_path: Path, kill: bool) -> None:
+    from faults import plant_kill
+
+    words = short(teacher_run, tmp_path / "fsdp", "--gradient_accumulation_steps", 1, "--fsdp")
+    if kill:
+        assert Started(words, 2, plant_kill, ("a step", 4, 0.5), 1).wait().code < 0
+        output = run("knowledge_distillation.py", "--resume", tmp_path / "fsdp", processes=2)
+        assert "at step 2" in output
+    else:
+        run(*words, processes=2)
+    assert_close(alone, tmp_path / "fsdp")
+    AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "fsdp" / "final_model")
+
+
+def test_fsdp_trains_a_teacher_and_writes_its_data(raw_data: tuple[Path, Path], tmp_path: Path) -> None:
+    from faults import Lab
+
+    lab = Lab(tmp_path, tmp_path, raw_data)
+    for name, more in (("ddp", []), ("fsdp", ["--fsdp"])):
+        run(*lab.words(tmp_path / name, "--dropout_rate", 0, *more, kind="teacher", processes=2), processes=2)
+    assert_close(tmp_path / "ddp", tmp_path / "fsdp")
+    assert len((tmp_path / "fsdp" / "distillation_data_training.jsonl").read_text().splitlines()) == 91
+
+
+def test_fsdp_needs_several_processes(teacher_run: Path, tmp_path: Path) -> None:
+    assert "--fsdp: there is one process" in last_line(run(*short(teacher_run, tmp_path / "x", "--fsdp"), code=2))
+
+
+# -- everything at once
 
 
 def test_all_eight_components_and_the_evaluation_in_one_run(teacher_run: Path, tmp_path: Path) -> None:
@@ -179,7 +208,7 @@ def test_all_eight_components_and_the_evaluation_in_one_run(teacher_run: Path, t
     words = [word for word in student_words(teacher_run, folder) if word != "--no_final_evaluation"]
     start = words.index("--loss_components")
     words[start + 1 : start + 3] = names
-    run_script(
+    run(
         *words, "--epochs", 1, "--max_train_samples", 32, "--max_val_samples", 8, "--embedding_model",
         "embedded:minilm", "--contrastive_encoder", "embedded:minilm", "--bridge_fit_steps", 25,
         "--bridge_min_fidelity", 0.3, "--enable_token_weighting", "--use_enhanced_metrics", "--grad_norm_steps", 1,
@@ -192,3 +221,19 @@ def test_all_eight_components_and_the_evaluation_in_one_run(teacher_run: Path, t
         assert all(float(row[f"grad_norm_{name}"]) > 0 for row in rows), name
     summary = json.loads((folder / "metrics_summary_final.json").read_text())
     assert {"teacher", "student", "baselines", "comparison", "run"} <= set(summary)
+
+
+def test_errors_name_the_disk(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    from utils.errors import run_main
+
+    def full() -> int:
+        raise OSError(28, "No space left on device", str(tmp_path))
+
+    def broken() -> int:
+        raise UserError("what, where, what to do")
+
+    for main, told in ((full, f"error: {tmp_path}: No space left on device; mend that, then continue"),
+                       (broken, "error: what, where, what to do")):  # fmt: skip
+        with pytest.raises(SystemExit, match="2"):
+            run_main(main)
+        assert capsys.readouterr().err == told + "\n"
