@@ -100,14 +100,19 @@ METRICS: dict[str, Metric] = {
         "Few tokens a task: wide interval.",
     ),
     "compile_rate": Metric(
-        "Compiles", "share of tasks whose test compiles with the prediction in place", "All tasks are the denominator."
+        "Compiles",
+        "share of control-stable tasks (their own assertion compiles and passes, twice) whose test compiles with the "
+        "prediction in place",
+        "Says nothing of sense.",
     ),
     "pass_rate": Metric(
-        "Passes", "share of tasks whose test then passes on the unchanged code", "assertTrue(true) passes."
+        "Passes",
+        "share of control-stable tasks whose test then passes on the unchanged code",
+        "assertTrue(true) passes.",
     ),
     "nontrivial_rate": Metric(
         "Non-trivial",
-        "share of tasks whose test passes, and fails because of the prediction once the focal method is broken",
+        "share of control-stable tasks whose test passes, and fails in the prediction once the focal method is broken",
         "Depends on the mutants; a right assertion about something else counts as trivial.",
     ),
     "knowledge_retention_score": Metric(

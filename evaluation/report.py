@@ -102,7 +102,7 @@ def verdicts(summary: Json) -> Iterator[tuple[str, str]]:
         "value"
     ) is not None:
         copied = systems["retrieval"]["exact_match"]
-        kind = "good" if found["low"] > 0 else "bad"
+        kind = "good" if found["low"] > 0 else "bad" if found["high"] < 0 else "warn"
         yield (
             kind,
             (

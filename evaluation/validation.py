@@ -57,7 +57,7 @@ class Validator:
         rows: list[dict[str, Any]] = []
         weights = dict(self.loss.weights(self.progress))  # a process may have no batch to take them from
         totals = torch.zeros(2, dtype=torch.float64)
-        components = {name: 0.0 for name in self.loss.components}
+        components = dict.fromkeys(self.loss.components, 0.0)
         sources: list[list[int]] = []
         for batch in self.batches():
             on_device = to_device(batch, device)
