@@ -521,8 +521,6 @@ class TrainingEngine:
         self.progress = Progress(**state["progress"])
         # --max_steps may be another now.
         self.progress.finished = self.progress.stopped_early or self.progress.step >= self.last_step
-        # --max_steps may be another now.
-        self.progress.finished = self.progress.stopped_early or self.progress.step >= self.last_step
         if self.alpha and state["alpha"]:
             self.alpha.load_state_dict(state["alpha"])
         self.logger.load_state_dict(state["logger"])
