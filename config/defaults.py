@@ -208,7 +208,7 @@ class ValidationConfig:
     )
     embedding_model: str = arg(
         "embaas/codesearchnet-minilm-l6",
-        "text encoder of the semantic metric and loss: a sentence-transformers name or folder, embedded:minilm, or none",
+        "text encoder of the semantic metric and loss: a sentence-transformers name or folder, embedded:minilm, none",
     )
     num_beams: int = arg(1, "beams of generated predictions; 1: greedy", low=1, high=64)
     final_evaluation: bool = arg(True, "evaluate the best model at the end and write predictions and metrics")

@@ -21,7 +21,6 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
-
 from transformers.utils import logging as transformers_logging
 
 from data.readers import PLACEHOLDER
@@ -50,7 +49,8 @@ def scratch_size(name: str) -> str:
     """The size in ``scratch:size``; UserError where there is no such size."""
     size = name.removeprefix(SCRATCH_PREFIX)
     if size not in SCRATCH_SHAPES:
-        raise UserError(f"--model_name {name}: unknown size; allowed: " + ", ".join(SCRATCH_PREFIX + s for s in SCRATCH_SHAPES))
+        known = ", ".join(SCRATCH_PREFIX + known for known in SCRATCH_SHAPES)
+        raise UserError(f"--model_name {name}: unknown size; allowed: {known}")
     return size
 
 
@@ -91,7 +91,8 @@ def _as_safetensors(folder: Path) -> Path:
         try:
             state |= torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise UserError(f"{file}: not loadable as plain weights ({type(error).__name__}: {error})".split("\n")[0]) from None
+            message = f"{file}: not loadable as plain weights ({type(error).__name__}: {error})"
+            raise UserError(message.split("\n")[0]) from None
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     model = AutoModelForSeq2SeqLM.from_config(config)
     missing = set(model.load_state_dict(state, strict=False).missing_keys)
@@ -183,7 +184,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def build_scratch(size: str, tokenizer: PreTrainedTokenizerBase, *, dropout_rate: float, attention: str, seed: int) -> PreTrainedModel:
+def build_scratch(
+    size: str, tokenizer: PreTrainedTokenizerBase, *, dropout_rate: float, attention: str, seed: int
+) -> PreTrainedModel:
     """A T5 of a small shape with random weights, drawn from ``seed`` alone."""
     d_model, d_ff, heads, encoder_layers, decoder_layers, _ = SCRATCH_SHAPES[size]
     config = T5Config(

@@ -25,7 +25,9 @@ def make_rows(count: int, seed: int) -> list[dict]:
         rows.append(
             {
                 "focal_method": f"public int get{name}() {{ return {name.lower()}; }}",
-                "test_method_masked": f"@Test public void test{name}() {{ {var}.set{name}({value}); <AssertPlaceHolder> }}",
+                "test_method_masked": (
+                    f"@Test public void test{name}() {{ {var}.set{name}({value}); <AssertPlaceHolder> }}"
+                ),
                 "assertions": [f"assertEquals({value}, {var}.get{name}());"],
             }
         )

@@ -16,7 +16,8 @@ GRID = {
     "teacher": {},
     "student": {
         "model_name": "scratch:tiny", "epochs": 1, "batch_size": 8, "gradient_accumulation_steps": 1, "lr": 2e-3,
-        "max_input_len": 96, "max_output_len": 32, "embedding_model": "embedded:minilm", "num_workers": 0, "device": "cpu",
+        "max_input_len": 96, "max_output_len": 32, "embedding_model": "embedded:minilm", "num_workers": 0,
+        "device": "cpu",
         "validation_frequency": 0, "early_stopping_patience": 0, "no_tensorboard": True,
     },
     "contenders": {

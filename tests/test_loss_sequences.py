@@ -242,7 +242,7 @@ def test_an_early_end_is_what_is_made_less_likely():
 
 
 def test_the_gold_token_is_never_made_less_likely():
-    """In the error span only what differs from the gold; if nothing does, what differs elsewhere; gold itself, nothing."""
+    """In the error span only what differs from the gold; if nothing does, what differs elsewhere; of gold, nothing."""
     tokenizer = helpers.java_tokenizer()
     spans = SpanFinder(tokenizer)
     greedy = [*tokenizer("assertEquals(3 4, 5);", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]

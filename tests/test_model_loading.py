@@ -58,7 +58,10 @@ def test_scratch_weights_depend_on_the_seed_alone(tokenizer):
     assert not torch.equal(one.shared.weight, make(tokenizer, seed=4).shared.weight)
 
 
-@pytest.mark.parametrize(("kept", "total", "expected"), [(1, 6, [0]), (2, 6, [0, 5]), (3, 6, [0, 2, 5]), (4, 12, [0, 4, 7, 11]), (6, 6, list(range(6)))])
+@pytest.mark.parametrize(
+    ("kept", "total", "expected"),
+    [(1, 6, [0]), (2, 6, [0, 5]), (3, 6, [0, 2, 5]), (4, 12, [0, 4, 7, 11]), (6, 6, list(range(6)))],
+)
 def test_layers_are_evenly_spaced_with_first_and_last(kept, total, expected):
     assert evenly_spaced(kept, total) == expected
 
@@ -73,7 +76,8 @@ def test_copied_student_holds_the_teachers_layers(tokenizer, tmp_path):
             assert torch.equal(a, b)
     save_model(student, tokenizer, tmp_path / "s")
     assert json.loads((tmp_path / "s" / "config.json").read_text())["layer_mapping"]["decoder"] == [0, 5]
-    assert torch.allclose(forward(load_model(str(tmp_path / "s")).eval(), tokenizer), forward(student.eval(), tokenizer))
+    reloaded = load_model(str(tmp_path / "s")).eval()
+    assert torch.allclose(forward(reloaded, tokenizer), forward(student.eval(), tokenizer))
 
 
 def test_all_layers_copied_is_the_same_function(tokenizer):
