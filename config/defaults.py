@@ -258,9 +258,7 @@ class TeacherDataConfig:
     max_distill_samples: int | None = arg(None, "distil at most this many rows of each file; default: all", low=1)
     teacher_encoding: str = arg("topk", "how logits are stored", choices=("topk", "hidden", "dense"))
     topk: int = arg(64, "logits stored a token with --teacher_encoding topk", low=1, high=65536)
-    compression_bits: int = arg(
-        16, "bits a value: dense 4, 8, 16 or 32; hidden 8 or 16", choices=(4, 8, 16, 32)
-    )
+    compression_bits: int = arg(16, "bits a value: dense 4, 8, 16 or 32; hidden 8 or 16", choices=(4, 8, 16, 32))
     distill_batch_size: int | None = arg(None, "samples of a generation batch; default: 4 x --batch_size", low=1)
     compression_workers: int = arg(1, "processes that compress; 0: the main process", low=0)
 

@@ -609,24 +609,28 @@ def _faults() -> dict[str, Fault]:
             for kind, phases in (("judged", student), ("teacher", teacher))
             for phase in dict.fromkeys(phases)
         }
-    return faults | {
-        "death at each file operation of a save": Fault(crash_between_file_operations, 1, 5),
-        "SIGTERM in a step": Fault(stopped([term], 85), 1, 20),
-        "SIGTERM to one of two processes": Fault(stopped([term], 85, processes=2), 1, 10),
-        "SIGUSR1 in the final evaluation": Fault(stopped([usr1], 85, "the final evaluation"), 1, 10),
-        "SIGINT once": Fault(stopped([interrupt], 85), 1, 10),
-        "SIGINT twice": Fault(stopped([interrupt, interrupt], 130), 1, 20),
-        "disk full from a save on": Fault(full_disk, 1, 20),
-        "disk full for a while": Fault(full_disk_for_a_while, 1, 20),
-        "disk full in data generation": Fault(full_disk_in_data_generation, 1, 10),
-        "output folder read-only": Fault(read_only_output, 1, 10),
-        "permission lost in mid-run": Fault(lost_permission, 1, 20),
-        "NaN in one batch": Fault(nan_batch, 1, 10),
-        "NaN in all batches": Fault(nan_batches, 1, 10),
-        "data worker killed": Fault(dying_worker, 1, 20),
-        "clock jumps": Fault(jumping_clock, 1, 10),
-        "bad rows of all kinds": Fault(bad_rows(list(BAD_ROWS)), 1, 5),
-    } | {f"bad rows: {kind}": Fault(bad_rows([kind]), 0, 5) for kind in BAD_ROWS}
+    return (
+        faults
+        | {
+            "death at each file operation of a save": Fault(crash_between_file_operations, 1, 5),
+            "SIGTERM in a step": Fault(stopped([term], 85), 1, 20),
+            "SIGTERM to one of two processes": Fault(stopped([term], 85, processes=2), 1, 10),
+            "SIGUSR1 in the final evaluation": Fault(stopped([usr1], 85, "the final evaluation"), 1, 10),
+            "SIGINT once": Fault(stopped([interrupt], 85), 1, 10),
+            "SIGINT twice": Fault(stopped([interrupt, interrupt], 130), 1, 20),
+            "disk full from a save on": Fault(full_disk, 1, 20),
+            "disk full for a while": Fault(full_disk_for_a_while, 1, 20),
+            "disk full in data generation": Fault(full_disk_in_data_generation, 1, 10),
+            "output folder read-only": Fault(read_only_output, 1, 10),
+            "permission lost in mid-run": Fault(lost_permission, 1, 20),
+            "NaN in one batch": Fault(nan_batch, 1, 10),
+            "NaN in all batches": Fault(nan_batches, 1, 10),
+            "data worker killed": Fault(dying_worker, 1, 20),
+            "clock jumps": Fault(jumping_clock, 1, 10),
+            "bad rows of all kinds": Fault(bad_rows(list(BAD_ROWS)), 1, 5),
+        }
+        | {f"bad rows: {kind}": Fault(bad_rows([kind]), 0, 5) for kind in BAD_ROWS}
+    )
 
 
 FAULTS = _faults()

@@ -32,7 +32,6 @@ def recover(folder: Path) -> None:
             path.unlink()
 
 
-
 def fsync_directory(path: Path) -> None:
     """Make renames inside ``path`` durable."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -540,6 +540,4 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors and its teacher signal on ``device``."""
     if device.type == "cpu":
         return batch
-    return {
-        key: value.to(device, non_blocking=True) if hasattr(value, "to") else value for key, value in batch.items()
-    }
+    return {key: value.to(device, non_blocking=True) if hasattr(value, "to") else value for key, value in batch.items()}
