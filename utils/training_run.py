@@ -201,7 +201,7 @@ def build_engine(
         data = config.data
         return RejectedRows(
             run.folder / "rejected.jsonl", len(dataset), data.max_reject_rate, data.strict, dataset.path,
-            write=accelerator.is_main_process and not config.output.dry_run,
+            write=not config.output.dry_run, tidy=accelerator.is_main_process,
         )  # fmt: skip
 
     if config.model.gradient_checkpointing:
