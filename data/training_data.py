@@ -18,17 +18,24 @@ from data.dataset import AssertionDataset, EpochSamplingDataset
 from data.distillation_file import attach_shared
 from data.sampling import micro_batches, share_of_rank
 from models.teacher_signal import TeacherSignal
+from utils.atomic_io import atomic_writer
 from utils.errors import UserError
 from utils.training_utils import default_workers
 
 
 class RejectedRows:
-    """Counts bad rows by reason, lists each once in rejected.jsonl, and stops the run where there are too many."""
+    """Counts bad rows by reason, lists each once in rejected.jsonl, and stops the run where there are too many.
 
-    def __init__(self, path: Path, rows: int, max_rate: float, strict: bool, source: Path, write: bool = True) -> None:
+    Several processes may write to one file, each what it met; ``tidy``: this one removes lines that were cut off.
+    """
+
+    def __init__(
+        self, path: Path, rows: int, max_rate: float, strict: bool, source: Path, write: bool = True, tidy: bool = True
+    ) -> None:
         self.path, self.rows, self.max_rate, self.strict, self.source = path, rows, max_rate, strict, source
         self.write = write
         self.reasons: dict[int, str] = {}
+        self.met: set[int] = set()  # by this start of the run, so comparable with the rows that it has seen
         if write and path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
@@ -40,23 +47,27 @@ class RejectedRows:
             lines = [json.dumps({"file": str(source), "row": r, "reason": why}) for r, why in self.reasons.items()]
             others = [x for x in path.read_text(encoding="utf-8").splitlines() if x.startswith("{") and x.endswith("}")]
             kept = [x for x in others if json.loads(x).get("file") != str(source)]
-            path.write_text("".join(x + "\n" for x in kept + lines), encoding="utf-8")
+            if tidy:
+                with atomic_writer(path) as handle:
+                    handle.writelines(x + "\n" for x in kept + lines)
 
     def add(self, rejected: list[tuple[int, str]], seen_rows: int) -> None:
         """Take in what a batch reports; ``seen_rows`` rows were read so far. Raises UserError when that is too much."""
-        new = [(row, reason) for row, reason in rejected if row not in self.reasons]
-        if not new:
+        if not rejected:
             return
+        new = [(row, reason) for row, reason in rejected if row not in self.reasons]
         self.reasons.update(new)
-        if self.write:
+        self.met.update(row for row, _ in rejected)
+        if self.write and new:
             with open(self.path, "a", encoding="utf-8") as handle:
                 for row, reason in new:
                     handle.write(json.dumps({"file": str(self.source), "row": row, "reason": reason}) + "\n")
         if self.strict:
-            raise UserError(f"{self.source} row {new[0][0]}: {new[0][1]} (--strict ends the run at the first bad row)")
-        if len(self.reasons) > self.max_rate * max(seen_rows, 200, 0 if seen_rows < self.rows else self.rows):
+            row, reason = rejected[0]
+            raise UserError(f"{self.source} row {row}: {reason} (--strict ends the run at the first bad row)")
+        if len(self.met) > self.max_rate * max(200, min(seen_rows, self.rows)):
             raise UserError(
-                f"{self.source}: {len(self.reasons)} bad rows among the first {seen_rows} ({self.summary()}), more than"
+                f"{self.source}: {len(self.met)} bad rows among the first {seen_rows} ({self.summary()}), more than"
                 f" --max_reject_rate {self.max_rate:g}; mend the file or raise the rate"
             )
 

@@ -497,7 +497,7 @@ def jumping_clock(lab: Lab, seed: int) -> int:
     return 1
 
 
-def bad_rows(kinds: Sequence[str]) -> Callable[[Lab, int], int]:
+def bad_rows(kinds: Sequence[str], processes: int = 1) -> Callable[[Lab, int], int]:
     """1 % of each kind is named and left out, 50 % end the run with one line that says what is wrong."""
 
     def trial(lab: Lab, seed: int) -> int:
@@ -520,12 +520,14 @@ def bad_rows(kinds: Sequence[str]) -> Callable[[Lab, int], int]:
                 path.write_text("\n".join([header, *lines]) + "\n")
                 shared = f"{source.name}.shared.safetensors"
                 shutil.copy(source.with_name(shared), folder / shared)
-                words = lab.words(folder / "run", "--train_data_path", path, "--epochs", 1, "--validation_frequency", 0)
+                words = lab.words(folder / "run", "--train_data_path", path, "--epochs", 1, "--validation_frequency", 0,
+                                  processes=processes)  # fmt: skip
                 if count == many:
-                    last = run(*words, code=2).strip().splitlines()[-1]
-                    assert last.startswith("error: ") and any(reason in last for reason in reasons.values()), last
+                    output = run(*words, code=2, processes=processes)
+                    told = [line for line in output.splitlines() if line.startswith("error: ")]
+                    assert told and any(reason in told[0] for reason in reasons.values()), output
                     continue
-                run(*words)
+                run(*words, processes=processes)
                 listed = [json.loads(x) for x in (folder / "run" / "rejected.jsonl").read_text().splitlines()]
                 assert sorted(entry["row"] for entry in listed) == sorted(bad)
                 assert all(reasons[entry["row"]] in entry["reason"] for entry in listed), listed
@@ -628,6 +630,7 @@ def _faults() -> dict[str, Fault]:
             "data worker killed": Fault(dying_worker, 1, 20),
             "clock jumps": Fault(jumping_clock, 1, 10),
             "bad rows of all kinds": Fault(bad_rows(list(BAD_ROWS)), 1, 5),
+        "bad rows of all kinds, 2 processes": Fault(bad_rows(list(BAD_ROWS), 2), 1, 5),
         }
         | {f"bad rows: {kind}": Fault(bad_rows([kind]), 0, 5) for kind in BAD_ROWS}
     )
