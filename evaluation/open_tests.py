@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from tree_sitter import Node
 from data.mining.assertions import find_assertions, root_call
 from data.mining.focal import FocalFinder
 from data.mining.java_syntax import modifiers, one_line, parse, text_of, walk
-from data.mining.projects import Project, index_file, package_of
+from data.mining.projects import Method, Project, index_file, package_of
 from data.mining.test_methods import TestMethod, find_test_methods
 from data.readers import PLACEHOLDER
 from evaluation.class_path import source_files
@@ -99,13 +100,16 @@ def _open(project: Project, test: TestMethod, texts: dict[str, bytes], raw: byte
     assert body is not None
     position, before, after, indent = _place(body, test.node, source)
     assertions, _ = find_assertions(test.node, source, set(), set())
-    focal = FocalFinder(project, test.owner, test.node, source).find(
-        (position, position), [item.node for item in assertions], skip_inside=False
-    )
-    if isinstance(focal, str):
-        return focal
-    owner = project.find(focal.method.owner, focal.method.file)
-    focal_text = texts[focal.method.file][slice(*focal.method.span)].decode()
+    finder = FocalFinder(project, test.owner, test.node, source)
+    focal = finder.find((position, position), [item.node for item in assertions], skip_inside=False)
+    method = focal if isinstance(focal, str) else focal.method
+    named = _named_by_test(project, finder, test.name)
+    if named is not None and (isinstance(method, str) or method.name != named.name):
+        method = named
+    if isinstance(method, str):
+        return method
+    owner = project.find(method.owner, method.file)
+    focal_text = texts[method.file][slice(*method.span)].decode()
     start, end = test.node.start_byte, test.node.end_byte
     masked = source[start:position].decode() + f" {PLACEHOLDER} " + source[position:end].decode()
 
@@ -121,20 +125,46 @@ def _open(project: Project, test: TestMethod, texts: dict[str, bytes], raw: byte
         after=after,
         masked=one_line(masked),
         focal=one_line(focal_text),
-        focal_name=f"{owner.name if owner else focal.method.owner}.{focal.method.name}",
+        focal_name=f"{owner.name if owner else method.owner}.{method.name}",
         source={
             "test_file": test.owner.file,
-            "focal_file": focal.method.file,
+            "focal_file": method.file,
             "test_class": test.owner.binary_name,
             "test_class_abstract": test.owner.abstract,
             "test_name": test.name,
             "test_span": (on_disk(start), on_disk(end)),
             "assertion_span": (on_disk(position), on_disk(position)),
             "framework": test.framework,
-            "focal_name": focal.method.name,
-            "focal_lines": focal.method.lines,
+            "focal_name": method.name,
+            "focal_lines": method.lines,
         },
     )
+
+
+def _named_by_test(project: Project, finder: FocalFinder, test_name: str) -> Method | None:
+    """The method of the class under test with whose name the test's begins: ``testTotalOfTwo``, ``total``/``getTotal``.
+
+    A getter that only the missing assertion would call is in no call of the test; its name is the evidence.
+    """
+    if finder.under_test is None:
+        return None
+    told = _words(test_name)
+    told = told[1:] if told[:1] == ["test"] else told
+    best: tuple[tuple[int, int], Method] | None = None
+    for owner in project.ancestors(finder.under_test)[0]:
+        for method in owner.methods:
+            words = _words(method.name)
+            length = next((len(w) for w in (words, words[1:]) if w and told[: len(w)] == w), 0)
+            if words[:1] not in (["get"], ["is"], ["has"]) and length != len(words):
+                continue
+            rank = (length, -len(method.parameters))
+            if length and method.has_body and not method.constructor and (best is None or rank > best[0]):
+                best = rank, method
+    return best[1] if best is not None else None
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)]
 
 
 def _place(body: Node, method: Node, source: bytes) -> tuple[int, str, str, str]:

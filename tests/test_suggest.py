@@ -103,6 +103,26 @@ def test_the_model_reads_what_it_was_trained_on(project):
     assert test.focal == "public boolean isEmpty() { return total == 0; }"
 
 
+@pytest.mark.parametrize(
+    ("test", "focal"),
+    [
+        ("totalOfTwo", "Cart.total"),  # called by the assertion that is missing, so by nothing that is there
+        ("testTotal_isSum", "Cart.total"),
+        ("emptyAtFirst", "Cart.isEmpty"),
+        ("totallyOther", "Cart.add"),
+        ("testAdd", "Cart.add"),
+    ],
+)
+def test_the_test_s_name_tells_the_method_under_test(project, test, focal):
+    file = project / TESTS / "CartTest.java"
+    file.write_text(
+        "package shop; import org.junit.Test; public class CartTest { @Test public void "
+        + test + "() { Cart cart = new Cart(); cart.add(3); } }"
+    )  # fmt: skip
+    found, _ = find_open_tests(project, file)
+    assert [item.focal_name for item in found] == [focal]
+
+
 def test_the_diff_puts_each_assertion_where_a_person_would(project):
     tests, _ = opened(project)
     raw = (project / TESTS / "CartOpenTest.java").read_bytes()
