@@ -81,7 +81,7 @@ def main() -> int:
         cases["predictions (16 tokens each), greedy"] = lambda: generate_predictions(
             model, tokenizer, [item.input_ids for item in items], batch_size=args.batch_size, max_output_len=16
         )
-        times = in_turns(cases, args.repeats, budget=args.budget)
+        times = in_turns(cases, args.repeats, budget=args.budget, clock=args.clock)
     lines = [
         [case, spread(times[case])["median"], len(items) / spread(times[case])["median"],
          ratio(times, case, "teacher's own forward")]

@@ -85,7 +85,7 @@ def main() -> int:
         "batched, 4 beams": lambda: batched(4),
     }
     equal = float(np.mean([a == b for a, b in zip(one_by_one(1), batched(1), strict=True)]))
-    times = in_turns(cases, args.repeats, warmup=0, budget=args.budget)
+    times = in_turns(cases, args.repeats, warmup=0, budget=args.budget, clock=args.clock)
     lines = [
         [case, spread(times[case])["median"], len(samples) / spread(times[case])["median"],
          ratio(times, "one by one" + case[case.index(","):], case)]

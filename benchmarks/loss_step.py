@@ -111,7 +111,7 @@ def main() -> int:
         "semantic alone": ours(["semantic"], None),
         "naive focal+jsd dense rows": plain(lambda: naive_focal_jsd(flat, target, dense)),
     }
-    times = in_turns(cases, args.repeats, warmup=2, budget=args.budget)
+    times = in_turns(cases, args.repeats, warmup=2, budget=args.budget, clock=args.clock)
     extra = {}
     for name, case in cases.items():
         logits.grad = flat.grad = None

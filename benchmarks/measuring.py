@@ -28,14 +28,32 @@ def options(description: str | None, repeats: int) -> argparse.ArgumentParser:
     parser.add_argument("--toy", action="store_true", help="a size of seconds, to see that it runs; stores nothing")
     parser.add_argument("--repeats", type=int, default=repeats, help="measured turns; medians are reported")
     parser.add_argument("--budget", type=float, default=240.0, help="seconds after which no further turn begins")
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="cpu: for a machine that is busy")
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's choice)")
     parser.add_argument("--output", type=Path, help="JSON to write (default: benchmarks/results/NAME.json)")
     return parser
 
 
+def _processor_seconds() -> tuple[float, float, float]:
+    """Of the cores that this process may use: seconds used by anyone, used by it and its children, and all."""
+    try:
+        import resource
+
+        mine = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        rows = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
+    except (ImportError, AttributeError, OSError):
+        return 0.0, 0.0, 0.0
+    ticks = [[float(x) for x in row[1:9]] for row in rows if row[0] in mine]
+    own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    rate = os.sysconf("SC_CLK_TCK")
+    # user nice system idle iowait irq softirq steal
+    return sum(sum(t) - t[3] - t[4] for t in ticks) / rate, own, sum(map(sum, ticks)) / rate
+
+
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The arguments, with torch's threads set."""
     args = parser.parse_args()
+    args.processor_seconds = _processor_seconds()
     if args.toy:
         args.repeats = min(args.repeats, 2)
     if args.threads:
@@ -78,21 +96,35 @@ def machine() -> dict[str, Any]:
     }
 
 
-def seconds(function: Callable[[], Any]) -> float:
-    """Wall time of one call, the GPU's work included."""
+def _cpu_clock() -> float:
+    """Processor seconds of this process's threads and of its ended children."""
+    return sum(os.times()[:4])
+
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": _cpu_clock}
+
+
+def seconds(function: Callable[[], Any], clock: str = "wall") -> float:
+    """Time of one call, the GPU's work included."""
     import torch
 
+    now = CLOCKS[clock]
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = now()
     function()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return now() - started
 
 
 def in_turns(
-    cases: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 1, budget: float | None = None
+    cases: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    warmup: int = 1,
+    *,
+    budget: float = float("inf"),
+    clock: str = "wall",
 ) -> dict[str, list[float]]:
     """Seconds of each case in each turn; a turn runs all cases, so a busy spell of the machine hits them alike.
 
@@ -110,9 +142,9 @@ def in_turns(
             turn_began = time.perf_counter()
             # Every second turn backwards: no case always follows the same other.
             for name in list(cases)[:: 1 if turn % 2 == 0 else -1]:
-                times[name].append(seconds(cases[name]))
+                times[name].append(seconds(cases[name], clock))
             now = time.perf_counter()
-            if budget is not None and now + (now - turn_began) > began + budget:
+            if now + (now - turn_began) > began + budget:
                 break
     finally:
         gc.enable()
@@ -179,7 +211,11 @@ def report(
     name: str, args: argparse.Namespace, settings: Mapping[str, Any], tables: Mapping[str, tuple], **more: Any
 ) -> int:
     """Print tables (title -> columns, rows) and the JSON; store it, unless the size is a toy's. Returns 0."""
-    result: dict[str, Any] = {"benchmark": name, "machine": machine(), "settings": dict(settings)}
+    used, own, everything = (b - a for a, b in zip(args.processor_seconds, _processor_seconds(), strict=True))
+    settings = dict(settings) | {"clock": args.clock}
+    result: dict[str, Any] = {"benchmark": name, "machine": machine(), "settings": settings}
+    # Figures of a machine that was busy with other things say little; above a tenth measure again.
+    result["machine"]["used_by_others"] = round(max(0.0, used - own) / everything, 3) if everything else None
     print(f"\n{name}: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items() if value is not None))
     print("settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
     for title, (columns, rows) in tables.items():

@@ -95,7 +95,7 @@ def main() -> int:
         fresh = time.perf_counter() - started
         if args.toy:
             cases = {key: cases[key] for key in ("--help of the student", "first step, focal + jsd")}
-        times = in_turns(cases, args.repeats, warmup=0, budget=args.budget)
+        times = in_turns(cases, args.repeats, warmup=0, budget=args.budget, clock=args.clock)
     settings = {
         "data": args.data.name if args.data else "synthetic",
         "rows": len(rows),

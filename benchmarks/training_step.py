@@ -55,7 +55,18 @@ def semantic_resource(vocabulary: int):
     return SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder), 1.0)
 
 
-def engine_of(model, tokenizer, components: list[str], data, folder: Path, batch_size: int, steps: int, **flags):
+def engine_of(
+    model,
+    tokenizer,
+    components: list[str],
+    data,
+    folder: Path,
+    batch_size: int,
+    steps: int,
+    *,
+    accelerator=None,
+    **flags,
+):
     """The product's engine with all its logs, on a model of its own."""
     from accelerate import Accelerator
 
@@ -73,7 +84,7 @@ def engine_of(model, tokenizer, components: list[str], data, folder: Path, batch
         components, lambda at: loss_weights(components, at.fraction, False), resources=LossResources(semantic=semantic)
     )
     logger = DistillationLogger(folder, tensorboard=True, console=False)
-    return TrainingEngine(config, Accelerator(cpu=True), model, tokenizer, loss, data, folder, logger)
+    return TrainingEngine(config, accelerator or Accelerator(cpu=True), model, tokenizer, loss, data, folder, logger)
 
 
 def epoch_of(engine) -> None:
@@ -235,7 +246,7 @@ def main() -> int:
                 if title == everywhere:
                     engine.target_head = None
                 cases[title] = lambda engine=engine: epoch_of(engine)
-            times = in_turns(cases, args.repeats, budget=args.budget)
+            times = in_turns(cases, args.repeats, budget=args.budget, clock=args.clock)
             stored["step_seconds"] = {case: spread(values) for case, values in times.items()}
             tables["training step on ready-made batches"] = (
                 ["case", "seconds a step", "samples/s", "x floor"],
@@ -261,7 +272,7 @@ def main() -> int:
                 cases[f"Seq2SeqTrainer, {policy}"] = trainer_of(
                     model(), tokenizer, items, args.batch_size, folder / policy, policy
                 )
-            times = in_turns(cases, args.repeats, budget=args.budget)
+            times = in_turns(cases, args.repeats, budget=args.budget, clock=args.clock)
             stored["trainer_seconds"] = {case: spread(values) for case, values in times.items()}
             base = "ours: focal + jsd, grouped"
             tables["samples a second from disk, against Seq2SeqTrainer"] = (
