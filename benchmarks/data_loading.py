@@ -1,141 +1,186 @@
 #!/usr/bin/env python
-"""Samples a second that one core decodes and collates, and the memory of files of different size.
+"""Samples a second that one worker core decodes and collates, and what a larger file costs in memory.
 
-    python benchmarks/data_loading.py [--rows 4000] [--big_mb 300] [--output FILE]
+    python benchmarks/data_loading.py [--data raw.jsonl] [--part speed|memory|both] [--big_mb 1000]
 
-Writes top-64 data of 32 target tokens a row over V = 32,100, then times the reading of rows from disk through decoding
-to the finished batch of 32: as the trainer does it, tokeniser included, and with the tokeniser's results given (what
-the storage alone costs). Memory: the resident size of a process after an epoch over a 10 MB and a larger file.
+Speed: top-64 data over V = 32,100, 32 target tokens a row, read from disk row by row to finished batches of 32. Once
+with the tokenised input given (what decoding and collating cost), once as the trainer does it, tokeniser included:
+input is not cached.
+
+Memory: the real training script, the same steps on a 10 MB file and on one of --big_mb (the same rows over and over);
+the highest resident size of the process, as Linux keeps it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import cProfile
+import pstats
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from utils.atomic_io import write_json
+from benchmarks.measuring import options, parse, report, spread
+from benchmarks.workload import VOCABULARY, mined_rows, texts_of, tokenizer_of, write_distillation_file
 from utils.errors import run_main
 
-VOCABULARY, TOKENS, BATCH = 32_100, 32, 32
-MEMORY = """
-import sys
-sys.path.insert(0, {root!r})
-import psutil, torch
-torch.set_num_threads(1)
-from data.collate import Collator
-from data.dataset import AssertionDataset
-from models.loading import load_tokenizer
-tokenizer = load_tokenizer({tokenizer!r})
-dataset = AssertionDataset({path!r}, tokenizer, vocab_size={vocabulary}, max_output_len={tokens})
-collate = Collator(tokenizer.pad_token_id, dataset.shared)
-for start in range(0, len(dataset), 32):
-    collate([dataset[i] for i in range(start, min(start + 32, len(dataset)))])
-print(psutil.Process().memory_info().rss)
-"""
+TOKENS, BATCH = 32, 32
 
 
-def build(path: Path, tokenizer, rows: int) -> None:
-    """A file of top-64 rows whose targets have exactly TOKENS labels."""
-    import numpy as np
-    import torch
-    from safetensors.torch import save_file
+def rows_of_32_tokens(data: Path | None, tokenizer: Any, count: int) -> list[dict[str, Any]]:
+    """Mined rows whose targets are filled up, or cut, to exactly TOKENS labels."""
+    from data.tokenization import encode_target
 
-    from data.distillation_file import Header, file_sha256, shared_path
-    from data.tokenization import encode_target, labels_hash, tokenizer_fingerprint
-    from models.teacher_pass import encode_topk
-    from utils.compress import TopKRows, pack
-
-    random = np.random.default_rng(0)
-    save_file({"mean_logits": torch.zeros(VOCABULARY)}, shared_path(path))
-    header = Header("made-up", tokenizer_fingerprint(tokenizer), VOCABULARY, "topk", 64, 16, TOKENS,
-                    file_sha256(shared_path(path)), 0)  # fmt: skip
-    target = "assertEquals(7, box.getCount(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17));"
-    labels = encode_target(tokenizer, target, TOKENS)
-    texts = []
-    for _ in range(8):
-        logits = torch.from_numpy(random.standard_normal((len(labels), VOCABULARY)) * 3).float()
-        ids, values, mass = encode_topk(logits, 64)
-        texts.append(pack(TopKRows(ids.numpy(), values.numpy(), mass.numpy(), VOCABULARY)))
-    with open(path, "w", encoding="utf-8") as handle:
-        handle.write(header.line())
-        for number in range(rows):
-            body = " ".join(f"box.add({number + i});" for i in range(20))
-            row = {
-                "focal_method": "public int getCount(int... xs) { int n = 0; for (int x : xs) { n += x; } return n; }",
-                "test_method_masked": f"@Test public void adds{number}() {{ {body} <AssertPlaceHolder> }}",
-                "assertions": [target], "teacher_prediction": target, "teacher_logits_compressed": texts[number % 8],
-                "labels_hash": labels_hash(labels),
-            }  # fmt: skip
-            handle.write(json.dumps(row) + "\n")
+    rows = []
+    for row in mined_rows(data, count):
+        target = " ".join(["\n".join(row["assertions"]), *["assertTrue(done);"] * TOKENS])
+        assert len(encode_target(tokenizer, target, TOKENS)) == TOKENS
+        rows.append(row | {"assertions": [target]})
+    return rows
 
 
-def speed(path: Path, tokenizer, tokenised: bool) -> float:
-    """Samples a second of CPU time from disk to batch; the best of three passes."""
+def samples_a_second(dataset: Any, given: bool, repeats: int, profile: bool = False) -> list[float]:
+    """Of this process's CPU time, for each pass over the file; ``given``: without the tokeniser."""
     import data.dataset as module
     from data.collate import Collator
 
-    dataset = module.AssertionDataset(path, tokenizer, vocab_size=VOCABULARY, max_output_len=TOKENS)
-    collate = Collator(tokenizer.pad_token_id, dataset.shared)
+    collate = Collator(dataset.tokenizer.pad_token_id)
     source, target = module.encode_source, module.encode_target
-    if tokenised:
-        first = dataset[0]
-        module.encode_source = lambda *_: first.input_ids
-        module.encode_target = lambda *_: first.labels
+    if given:
+        known = {}
+        for index in range(len(dataset)):
+            item = dataset[index]
+            known[item.sample.test, item.sample.focal], known[item.sample.target] = item.input_ids, item.labels
+        module.encode_source = lambda tokenizer, test, focal, length: known[test, focal]
+        module.encode_target = lambda tokenizer, text, length: known[text]
+
+    def epoch() -> None:
+        for start in range(0, len(dataset) - BATCH + 1, BATCH):
+            batch = collate([dataset[i] for i in range(start, start + BATCH)])
+            assert not batch["rejected"] and batch["teacher"].num_positions == TOKENS * BATCH
+
     try:
-        best = 0.0
-        for _ in range(3):
+        epoch()
+        rates = []
+        for _ in range(repeats):
             started = time.process_time()
-            for start in range(0, len(dataset) - BATCH + 1, BATCH):
-                batch = collate([dataset[i] for i in range(start, start + BATCH)])
-                assert not batch["rejected"]
-            best = max(best, len(dataset) / (time.process_time() - started))
+            epoch()
+            rates.append(len(dataset) // BATCH * BATCH / (time.process_time() - started))
+        if profile:
+            with cProfile.Profile() as profiler:
+                epoch()
+            pstats.Stats(profiler).sort_stats("tottime").print_stats(12)
     finally:
         module.encode_source, module.encode_target = source, target
-    return best
+    return rates
+
+
+def enlarge(source: Path, target: Path, size: int) -> None:
+    """The header of ``source``, and its rows over and over until there are ``size`` bytes."""
+    from data.distillation_file import shared_path
+
+    header, _, rows = source.read_bytes().partition(b"\n")
+    with open(target, "wb") as handle:
+        handle.write(header + b"\n")
+        while handle.tell() < size:
+            handle.write(rows)
+    shared_path(target).write_bytes(shared_path(source).read_bytes())
+
+
+def peak_of(*words: object) -> float:
+    """MB of memory that a run of a script had at its highest."""
+    high = 0
+    with subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+            except OSError:
+                break
+            high = max([high, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
+            time.sleep(0.05)
+        if process.wait():
+            raise SystemExit(f"{words} ended with {process.returncode}")
+    return high / 1024
+
+
+def memory(folder: Path, source: Path, tokenizer_folder: Path, sizes: list[float], steps: int) -> list[list[Any]]:
+    """Rows of the table: MB of the file, its rows, MB of the training process."""
+    from data.jsonl_index import open_index
+
+    found = []
+    small = folder / "val.jsonl"
+    for megabytes in [0.3, *sizes]:
+        path = small if megabytes == 0.3 else folder / "train.jsonl"
+        enlarge(source, path, int(megabytes * 1e6))
+        if path == small:
+            continue
+        for sampling in ([], ["--enable_epoch_sampling", "--max_train_samples", 500]):
+            peak = peak_of(
+                "knowledge_distillation.py", "--train_data_path", path, "--val_data_path", small, "--model_name",
+                "scratch:tiny", "--tokenizer_name", tokenizer_folder, "--loss_components", "focal", "jsd",
+                "--epochs", 1, "--batch_size", 4, "--gradient_accumulation_steps", 1, "--max_steps", steps,
+                "--num_workers", 0,
+                "--validation_frequency", 0, "--no_final_evaluation", "--no_run_report", "--no_tensorboard",
+                "--device", "cpu", "--output_dir", folder / "run", "--overwrite",
+            *sampling)  # fmt: skip
+            rows = len(open_index(path)) - 1
+            found.append([path.stat().st_size / 1e6, rows, "epoch sampling" if sampling else "all rows", peak])
+        path.unlink()
+    for row in found:
+        row.append(row[-1] / next(other[3] for other in found if other[2] == row[2]))
+    return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, repeats=5)
+    parser.add_argument("--data", type=Path, help="raw rows; default: the sample corpus")
     parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--big_mb", type=int, default=100)
-    parser.add_argument("--output", type=Path, help="where to write the results as JSON")
-    args = parser.parse_args()
+    parser.add_argument("--big_mb", type=float, default=1000)
+    parser.add_argument("--steps", type=int, default=10, help="of each training run")
+    parser.add_argument("--part", choices=("speed", "memory", "both"), default="both")
+    parser.add_argument("--profile", action="store_true", help="print where the time of decoding goes")
+    args = parse(parser)
+    if args.toy:
+        args.rows, args.big_mb, args.steps = 64, 12, 2
     import torch
 
-    from models.loading import load_tokenizer, train_tokenizer
+    from benchmarks.workload import KEPT
+    from data.dataset import AssertionDataset
 
     torch.set_num_threads(1)
-    results: dict[str, float] = {"target_tokens": TOKENS, "batch_size": BATCH}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        texts = [f"assertEquals({i}, box.getCount()); public void adds{i}() int x return for" for i in range(300)]
-        train_tokenizer(texts, 1000).save_pretrained(folder / "tokenizer")
-        tokenizer = load_tokenizer(str(folder / "tokenizer"))
+    name = args.data.stem if args.data else "sample"
+    tokenizer = tokenizer_of(texts_of(mined_rows(args.data, 6000)), name, VOCABULARY)
+    tables: dict[str, tuple] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         path = folder / "speed.jsonl"
-        build(path, tokenizer, args.rows)
-        results["bytes_per_row"] = path.stat().st_size / args.rows
-        results["samples_per_cpu_second"] = speed(path, tokenizer, False)
-        results["samples_per_cpu_second_tokenised_input_given"] = speed(path, tokenizer, True)
-        for megabytes in (10, args.big_mb):
-            path = folder / f"{megabytes}.jsonl"
-            build(path, tokenizer, int(megabytes * 1e6 / results["bytes_per_row"]))
-            names = {"root": str(ROOT), "tokenizer": str(folder / "tokenizer"), "path": str(path)}
-            code = MEMORY.format(**names, vocabulary=VOCABULARY, tokens=TOKENS)
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-            results[f"memory_mb_of_{megabytes}_mb_file"] = int(done.stdout.split()[-1]) / 2**20
-    for key, value in results.items():
-        print(f"{key}: {value:,.0f}")
-    if args.output:
-        write_json(args.output, results)
-    return 0
+        write_distillation_file(
+            path, rows_of_32_tokens(args.data, tokenizer, args.rows), tokenizer, VOCABULARY, max_output_len=TOKENS
+        )
+        dataset = AssertionDataset(path, tokenizer, vocab_size=VOCABULARY, max_output_len=TOKENS)
+        settings = {
+            "data": args.data.name if args.data else "sample corpus", "rows": len(dataset), "vocabulary": VOCABULARY,
+            "target_tokens": TOKENS, "batch_size": BATCH, "bytes_per_row": path.stat().st_size // len(dataset),
+            "source_tokens": round(statistics.mean(len(dataset[i].input_ids) for i in range(len(dataset))), 1),
+        }  # fmt: skip
+        if args.part != "memory":
+            rates = {
+                title: samples_a_second(dataset, given, args.repeats, args.profile and given)
+                for title, given in (("decode + collate, tokenised input given", True), ("tokeniser included", False))
+            }
+            rows = [[title, *(spread(rate)[key] for key in ("median", "low", "high"))] for title, rate in rates.items()]
+            tables["samples a second of one core's time, disk to batch"] = (["case", "median", "low", "high"], rows)
+        if args.part != "speed":
+            found = memory(folder, path, KEPT / f"tokenizer_{name}_{VOCABULARY}", [10, args.big_mb], args.steps)
+            columns = ["file MB", "rows", "reads", "peak MB of training", "to the small file"]
+            tables["memory of knowledge_distillation.py"] = (columns, found)
+    return report("data_loading", args, settings, tables)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,13 @@
-#!/usr/bin/env python
 """Seconds to score 2,000 predictions with every text metric, MiniLM, intervals, breakdown and one comparison.
 
     python benchmarks/evaluation_speed.py [--data raw.jsonl] [--workers 2]
 
 Without --data the tasks are mined from the sample project. Half of the predictions are right, the others are those of
-another task. Writes build/benchmarks/evaluation_speed.json.
+another task. Measured once: it takes long enough.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import subprocess
@@ -22,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.measuring import options, parse, report
 from utils.errors import run_main
 
 
@@ -40,12 +38,14 @@ def cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def main() -> int:
+    parser = options(__doc__, repeats=1)
     parser.add_argument("--data", type=Path, help="raw or distillation rows (None: the sample project's)")
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
-    args = parser.parse_args()
+    args = parse(parser)
+    if args.toy:
+        args.tasks = 50
 
     import numpy as np
 
@@ -53,7 +53,6 @@ def main() -> None:
     from evaluation.results import compare, judge
     from evaluation.systems import System
     from models.encoders import resolve_encoder
-    from utils.atomic_io import write_json
 
     with tempfile.TemporaryDirectory() as folder:
         data = args.data or sample_project(Path(folder))
@@ -69,7 +68,7 @@ def main() -> None:
     started, cpu = time.perf_counter(), cpu_seconds()
     encoder = resolve_encoder("embedded:minilm")
     student = judge(systems["student"], samples, encoder, args.workers)
-    summary = student.evaluation.summary()
+    student.evaluation.summary()
     student.evaluation.breakdown()
     seconds, cpu = time.perf_counter() - started, cpu_seconds() - cpu
     started = time.perf_counter()
@@ -77,16 +76,17 @@ def main() -> None:
     compare(student, teacher)
     more = time.perf_counter() - started
 
-    result = {
+    settings = {
         "tasks": len(samples),
         "workers": args.workers,
-        "seconds_one_system": round(seconds, 1),
-        "cpu_seconds_one_system": round(cpu, 1),
-        "seconds_second_system_and_comparison": round(more, 1),
-        "code_quality_score": summary["code_quality_score"]["value"],
+        "data": args.data.name if args.data else "sample project",
     }
-    write_json(ROOT / "build/benchmarks/evaluation_speed.json", result)
-    print(json.dumps(result))
+    rows = [
+        ("one system: encoder, all text metrics, intervals, breakdown", seconds, cpu),
+        ("a second system and the comparison", more, None),
+    ]
+    figures = {"evaluation": (("part", "seconds", "CPU seconds"), rows)}
+    return report("evaluation_speed", args, settings, figures, load_average=round(os.getloadavg()[0], 1))
 
 
 if __name__ == "__main__":

@@ -105,8 +105,6 @@ def run_case(shape: str, case: str, batch: int, source: int, target: int, steps:
     accelerator = Accelerator(cpu=not cuda, mixed_precision=precision)
     model = T5ForConditionalGeneration(config).to(accelerator.device)
     flags = {"compile": "True"} if compiled else {}
-    if compiled:
-        model.compile()
     batches = [made_up_batch(batch, source, target, vocabulary, seed) for seed in range(2)]
     with tempfile.TemporaryDirectory() as name:
         engine = engine_of(

@@ -1,32 +1,39 @@
 #!/usr/bin/env python
-"""What logging costs: the same training with all logs on and off, in turns, medians over the turns.
+"""What logging costs: one training whose logs are switched on and off every 20 steps, medians over the blocks.
 
-    python benchmarks/logging_overhead.py [--steps 2000] [--turns 10]
+    python benchmarks/logging_overhead.py
 
-The real engine trains a small T5 on random tokens on the CPU, tens of milliseconds a step; "on" writes both CSV files,
-the log, TensorBoard and plain lines at the default intervals, "off" is a logger that writes nothing. The final
-checkpoint is left out of both. Wall time and the CPU time of all threads are given: on a machine that is busy with
-other things only the second is steady. Prints a table and writes the turns as JSON with --output.
+The real engine trains a small T5 on random tokens on the CPU, tens of milliseconds a step: 2,000 steps with logging
+and 2,000 without, in the order on, off, off, on, so that a busy spell or a drift hits both alike. "on" writes both CSV
+files, the log, TensorBoard and plain lines at the default intervals, "off" is a logger that writes nothing.
+Checkpoints and validations are left out of both. Wall time and the CPU time of all threads are given: on a machine that
+is busy with other things only the second is steady. Stores benchmarks/results/logging_overhead.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.measuring import options, parse, report
 from utils.errors import run_main
 
+BLOCK = 20  # steps; two logging intervals
+ORDER = (True, False, False, True)
+Block = tuple[bool, float, float]  # logging on or off, wall and CPU seconds
 
-def build_turns(folder: Path, steps: int):
-    """A function (on, number) -> wall and CPU seconds of one turn of ``steps`` optimiser steps."""
+
+def train(folder: Path, steps: int) -> list[Block]:
+    """Train for ``steps`` optimiser steps; the time of each block of them."""
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -37,71 +44,86 @@ def build_turns(folder: Path, steps: int):
     from utils.engine import TrainingEngine
     from utils.logging_utils import DistillationLogger
 
-    torch.set_num_threads(1)
-    config = parse_config(
-        STUDENT_CATEGORIES, description="", argv=["--device", "cpu", "--epochs", "1", "--save_steps", "0",
-                                                  "--gradient_accumulation_steps", "1"])
+    flags = ["--device", "cpu", "--epochs", "1", "--save_steps", "0", "--gradient_accumulation_steps", "1"]
+    config = parse_config(STUDENT_CATEGORIES, description="", argv=flags)
     accelerator, _ = build_accelerator("cpu", fp16=False, bf16=False)
-    shape = T5Config(vocab_size=2048, d_model=96, d_kv=24, d_ff=256, num_layers=2, num_heads=4,
-                     decoder_start_token_id=0)
+    shape = T5Config(vocab_size=2048, d_model=96, d_kv=24, d_ff=256, num_layers=2, num_heads=4)
+    shape.decoder_start_token_id = 0
     torch.manual_seed(0)
     ids = torch.randint(2, 2048, (64, 4, 48))
     batches = [{"input_ids": one, "attention_mask": torch.ones_like(one), "labels": one[:, :16]} for one in ids]
+    loggers = {
+        on: DistillationLogger(folder / str(on), tensorboard=on, console=on, main_process=on) for on in (True, False)
+    }
+    loggers[True].scalars("Loss", {"total": 0.0}, 0)  # TensorBoard is imported before the clock starts
+    blocks: list[Block] = []
+
+    class Switched:
+        """One logger or the other, by the block."""
+
+        on = True
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loggers[self.on], name)
+
+    switched = Switched()
 
     class Data:
         def micro_batches(self, epoch: int) -> int:
             return steps
 
-        def batches(self, epoch: int, start: int):
-            return (batches[i % len(batches)] for i in range(start, steps))
+        def batches(self, epoch: int, start: int) -> Iterator[dict[str, Any]]:
+            before = time.perf_counter(), time.process_time()
+            for step in range(steps):
+                if step and step % BLOCK == 0:
+                    now = time.perf_counter(), time.process_time()
+                    blocks.append((switched.on, now[0] - before[0], now[1] - before[1]))
+                    switched.on = ORDER[step // BLOCK % len(ORDER)]
+                    before = time.perf_counter(), time.process_time()
+                yield batches[step % len(batches)]
 
         def end_epoch(self, epoch: int) -> dict[str, float]:
             return {}
 
-    def turn(on: bool, number: int) -> tuple[float, float]:
-        logger = DistillationLogger(folder / f"{number}-{on}", tensorboard=on, console=on, main_process=on)
-        loss = MultiComponentLoss(["ce", "focal"], lambda progress: {"ce": 0.5, "focal": 0.5})
-        engine = TrainingEngine(config, accelerator, T5ForConditionalGeneration(shape), None, loss, Data(),
-                                folder, logger)
-        engine.save = lambda: None  # type: ignore[method-assign]
-        logger.scalars("Loss", {"total": 0.0}, 0)  # TensorBoard is imported before the clock starts
-        began = time.perf_counter(), time.process_time()
-        with contextlib.redirect_stdout(io.StringIO()):
-            engine.run()
-            logger.close()
-        return time.perf_counter() - began[0], time.process_time() - began[1]
+    loss = MultiComponentLoss(["ce", "focal"], lambda progress: {"ce": 0.5, "focal": 0.5})
+    model = T5ForConditionalGeneration(shape)
+    engine = TrainingEngine(config, accelerator, model, None, loss, Data(), folder, switched)  # type: ignore[arg-type]
+    engine.save = lambda: True  # type: ignore[method-assign]
+    with contextlib.redirect_stdout(io.StringIO()):
+        engine.run()
+    for logger in loggers.values():
+        logger.close()
+    return blocks
 
-    return turn
+
+def median_interval(values: list[float]) -> tuple[float, float, float]:
+    """Median with its 95 % bootstrap interval."""
+    import numpy as np
+
+    draws = np.random.default_rng(0).choice(values, (10_000, len(values)))
+    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
+    return statistics.median(values), float(low), float(high)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps with and without logging")
-    parser.add_argument("--turns", type=int, default=10, help="turns that they are divided into")
-    parser.add_argument("--output", type=Path, help="JSON file of the measurements")
-    args = parser.parse_args()
-
-    from utils.atomic_io import write_json
-
-    each = args.steps // args.turns
+    parser = options(__doc__, 1)
+    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps with logging, and as many without")
+    args = parse(parser)
+    steps = 4 * BLOCK if args.toy else args.steps
     with tempfile.TemporaryDirectory() as folder:
-        turn = build_turns(Path(folder), each)
-        turn(True, -1)  # warm-up
-        pairs = []
-        for number in range(args.turns):
-            order = (True, False) if number % 2 else (False, True)
-            pairs.append({on: turn(on, number) for on in order})
-    result = {}
-    print(f"{'ms a step':<10} {'off':>8} {'on':>8} {'cost':>8}   {args.turns} turns of {each} steps each, medians")
+        # Four blocks more to warm up, one step more to close the last block.
+        blocks = train(Path(folder), 2 * steps + len(ORDER) * BLOCK + 1)[len(ORDER) :]
+    pairs = [dict(zip((first[0], second[0]), (first[1:], second[1:]), strict=True))
+             for first, second in zip(blocks[::2], blocks[1::2], strict=True)]  # fmt: skip
+    rows: list[list[Any]] = []
     for clock, name in enumerate(("wall", "CPU")):
-        off, on = (statistics.median(pair[which][clock] for pair in pairs) / each * 1000 for which in (False, True))
-        cost = statistics.median(pair[True][clock] / pair[False][clock] for pair in pairs) - 1
-        result[name] = {"ms_off": off, "ms_on": on, "cost": cost}
-        print(f"{name:<10} {off:>8.3f} {on:>8.3f} {cost:>+8.2%}")
-    if args.output:
-        turns = [{"off": pair[False], "on": pair[True]} for pair in pairs]
-        write_json(args.output, {"steps": args.steps, "turns": turns, **result})
-    return 0
+        off, on = (statistics.median(pair[which][clock] for pair in pairs) / BLOCK * 1000 for which in (False, True))
+        cost, low, high = median_interval([100 * (pair[True][clock] / pair[False][clock] - 1) for pair in pairs])
+        rows.append([name, off, on, cost, low, high])
+    columns = ("clock", "ms a step, off", "ms a step, on", "cost, %", "95 % from", "to")
+    settings = {"steps": steps, "steps_of_a_block": BLOCK, "pairs": len(pairs)}
+    stored = [{"off": pair[False], "on": pair[True]} for pair in pairs]
+    return report("logging_overhead", args, settings, {"medians over pairs of blocks": (columns, rows)}, pairs=stored)
 
 
 if __name__ == "__main__":

@@ -1,71 +1,51 @@
 #!/usr/bin/env python
 """What each encoding of the teacher's logits costs and keeps, over a vocabulary of 32,100.
 
-    python benchmarks/teacher_encodings.py [--data raw.jsonl] [--steps 400] [--output benchmarks/results/FILE.json]
+    python benchmarks/teacher_encodings.py [--data raw.jsonl] [--steps 240]
 
-Trains a small T5 on the data (default: the sample corpus), takes its logits at held-out target positions, stores and
-reads them in every encoding, and prints bytes a token in JSON, KL(exact || stored), top-1 agreement, and cosine and
-norm ratio of the KL and JSD gradients on a student half-way between the corpus mean and the teacher, at T = 1, 1.5, 2,
-4. Every second row gives the mean logits that shape a top-k tail, the others are judged.
+Trains a small T5 on the data (default: the sample corpus), takes its logits at target positions of held-out test
+classes, stores and reads them in every encoding, and prints bytes a token in JSON, KL(exact || stored), top-1
+agreement, and cosine and norm ratio of the KL and JSD gradients on a student half-way between the corpus mean and the
+teacher, at T = 1, 1.5, 2, 4. The mean that shapes a top-k tail, and the directions of the hidden states of lower rank,
+come from training rows.
+
+"hidden, rank r" is no encoding of its own: the states in their r main directions, with a head to fit. Bytes a token
+of hidden states grow with the teacher's width; a second table gives them for codet5p-770m's 1024.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from utils.atomic_io import write_json
-from utils.errors import UserError, run_main
+from benchmarks.measuring import options, parse, report
+from benchmarks.workload import VOCABULARY, mined_rows, texts_of, tokenizer_of
+from utils.errors import run_main
 
-VOCABULARY = 32_100
-# name, encoding, k, bits, tail
-CASES = [
+POSITIONS = 24  # tokens of a row
+LARGE = 1024  # d_model of codet5p-770m
+# name, encoding, k or rank, bits, tail
+CASES: list[tuple[str, str, int, int, str]] = [
     *((f"topk {k}, {tail}", "topk", k, 16, tail) for k in (16, 64, 256) for tail in ("bucket", "shaped")),
     *((f"hidden {bits} bit", "hidden", 0, bits, "") for bits in (8, 16)),
+    *((f"hidden 8 bit, rank {rank}", "hidden", rank, 8, "") for rank in (32, 64, 128)),
     *((f"dense {bits} bit, scale a token", "dense", 0, bits, "") for bits in (4, 8, 16)),
-    *((f"dense {bits} bit, old format", "old", 0, bits, "") for bits in (4, 8, 16)),
+    *((f"dense {bits} bit, published", "published", 0, bits, "") for bits in (4, 8, 16)),
 ]
+FIGURES = ("kl", "top1", "kl_gradient_cosine", "kl_gradient_ratio", "jsd_gradient_cosine", "jsd_gradient_ratio")
 
 
-def sample_data(folder: Path) -> Path:
-    """Raw rows of the sample corpus, through the real miner."""
-    raw = folder / "raw.jsonl"
-    commands = (
-        ["data/sample_corpus.py", "--output", folder / "project", "--seed", "1"],
-        ["scripts/mine_assertions.py", "--source", folder / "project", "--output", raw],
-    )
-    for command in commands:
-        subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True)
-    return raw
+def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int, tokens: int) -> tuple:
+    """A T5 of V = 32,100 trained on all but some test classes.
 
-
-def read_samples(path: Path, limit: int) -> list:
-    """The first ``limit`` usable rows, spread over the whole file."""
-    from data.jsonl_index import RowReader, open_index
-    from data.readers import RowError, parse_json_line, parse_sample
-
-    index = open_index(path)
-    read, samples = RowReader(index), []
-    for number in range(0, len(index), max(1, len(index) // limit)):
-        try:
-            samples.append(parse_sample(parse_json_line(read(number))))
-        except RowError:
-            continue
-    return samples[:limit]
-
-
-def train_teacher(samples: list, steps: int, batch_size: int):
-    """A T5 of V = 32,100 trained on all but the last tenth.
-
-    Returns its logits [N, V] and hidden states [N, d] at the targets of that tenth, its head [V, d], and facts.
+    Returns its logits [N, V] and hidden states [N, d] at targets of those classes, hidden states [M, d] at targets of
+    training rows, its head [V, d], and facts.
     """
     import numpy as np
     import torch
@@ -73,25 +53,28 @@ def train_teacher(samples: list, steps: int, batch_size: int):
 
     from data.collate import Collator
     from data.dataset import Item
+    from data.readers import parse_sample
     from data.tokenization import encode_source, encode_target
-    from models.loading import train_tokenizer
     from models.teacher_pass import TeacherPass
 
     torch.manual_seed(0)
-    tokenizer = train_tokenizer((text for s in samples for text in (s.test, s.focal, s.target)), VOCABULARY)
     config = T5Config(
-        vocab_size=VOCABULARY, d_model=256, d_ff=512, d_kv=32, num_heads=8, num_layers=2, dropout_rate=0.0,
+        vocab_size=len(tokenizer), d_model=256, d_ff=512, d_kv=32, num_heads=8, num_layers=2, dropout_rate=0.0,
         decoder_start_token_id=tokenizer.pad_token_id, pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     model = T5ForConditionalGeneration(config)
+    samples = [parse_sample(row) for row in rows]
     items = [
-        Item(n, encode_source(tokenizer, s.test, s.focal, 160), encode_target(tokenizer, s.target, 48), s, None)
+        Item(n, encode_source(tokenizer, s.test, s.focal, 128), encode_target(tokenizer, s.target, 48), s, None)
         for n, s in enumerate(samples)
     ]
-    held_out, items = items[-len(items) // 10 :], items[: -len(items) // 10]
-    collator = Collator(tokenizer.pad_token_id, {})
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    classes = [sample.source.get("test_class", str(n)) for n, sample in enumerate(samples)]
+    held = set(sorted(set(classes))[::10])
+    held_out = [item for item, name in zip(items, classes, strict=True) if name in held]
+    items = [item for item, name in zip(items, classes, strict=True) if name not in held]
+    collator = Collator(tokenizer.pad_token_id)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     random, losses, started = np.random.default_rng(0), [], time.perf_counter()
     for step in range(steps):
@@ -104,101 +87,128 @@ def train_teacher(samples: list, steps: int, batch_size: int):
         optimiser.zero_grad()
         losses.append(loss.item())
         if step % 25 == 24:
-            seconds = time.perf_counter() - started
-            print(f"step {step + 1}: loss {np.mean(losses[-25:]):.3f}, {seconds:.0f} s", flush=True)
-    teacher, logits, hidden, labels = TeacherPass(model), [], [], []
-    for start in range(0, len(held_out), batch_size):
-        batch = collator(held_out[start : start + batch_size])
-        rows, states = teacher(batch)
-        logits.append(rows)
-        hidden.append(states)
-        labels.append(batch["labels"][batch["labels"] != -100])
-        if sum(map(len, logits)) >= 600:
-            break
-    exact = torch.cat(logits)
-    accuracy = float((exact.argmax(1) == torch.cat(labels)).float().mean())
-    facts = {"steps": steps, "rows": len(items), "last_loss": float(np.mean(losses[-25:])), "top1_accuracy": accuracy}
-    return exact, torch.cat(hidden), teacher.head.weight.detach().float(), facts
+            print(
+                f"step {step + 1}: loss {np.mean(losses[-25:]):.3f}, {time.perf_counter() - started:.0f} s", flush=True
+            )
+    teacher = TeacherPass(model)
+
+    def look(items: list, count: int) -> list:
+        found: list = []
+        for start in range(0, len(items), batch_size):
+            batch = collator(items[start : start + batch_size])
+            found.append((*teacher(batch), batch["labels"][batch["labels"] != -100]))
+            if sum(len(labels) for *_, labels in found) >= count:
+                break
+        return [torch.cat(part)[:count].clone() for part in zip(*found, strict=True)]
+
+    order = np.random.default_rng(1).permutation(len(held_out))
+    exact, hidden, labels = look([held_out[i] for i in order], tokens)
+    seen = look(items[:: max(1, len(items) // 200)], 4000)[1]
+    facts = {
+        "training_rows": len(items), "steps": steps, "batch_size": batch_size,
+        "last_loss": float(np.mean(losses[-25:])), "held_out_tokens": len(exact),
+        "held_out_top1_accuracy": float((exact.argmax(1) == labels).float().mean()),
+        "teacher_seconds": time.perf_counter() - started,
+    }  # fmt: skip
+    return exact, hidden, seen, teacher.head.weight.detach().float(), facts
 
 
-def measure(exact, hidden, head, positions: int) -> list[dict]:
-    """One result a case: bytes a token of ``positions`` tokens a row, and the fidelity at each temperature."""
+def lower_rank(hidden: Any, seen: Any, head: Any, rank: int) -> tuple[Any, Any]:
+    """States [N, rank + 1] and a head [V, rank + 1] to fit: the main directions of ``seen``, and their mean."""
     import torch
+
+    mean = seen.mean(0)
+    directions = torch.linalg.svd(seen - mean, full_matrices=False).Vh[:rank]
+    states = (hidden - mean) @ directions.T
+    size = states.abs().amax(1).mean()  # of a kind with the others, so that 8 bits serve it as well
+    constant = torch.full((len(hidden), 1), float(size))
+    return torch.cat([states, constant], 1), torch.cat([head @ directions.T, (head @ mean / size).unsqueeze(1)], 1)
+
+
+def measure(exact: Any, hidden: Any, seen: Any, head: Any) -> list[dict[str, Any]]:
+    """One result a case: bytes a token, and the fidelity at each temperature."""
 
     from data.distillation_file import build_signal
     from models.teacher_fidelity import TEMPERATURES, fidelity
     from models.teacher_pass import split_rows
     from utils.compress import DenseRows, compress_logits, decompress_logits, pack, unpack
 
-    counts = [len(part) for part in exact.split(positions)]
-    mean = torch.cat(exact.split(positions)[::2]).double().mean(0).float()
-    shared = {"mean_logits": mean, "head": head.half()}
-    student = mean + 0.5 * (exact - mean)
+    parts = exact.split(POSITIONS)
+    counts = [len(part) for part in parts]
+    mean = seen.mean(0) @ head.T
+    students = (mean + 0.5 * (exact - mean)).split(POSITIONS)
     results = []
-    for name, encoding, k, bits, tail in CASES:
-        if encoding == "old":
-            texts = [json.dumps(compress_logits(part.numpy(), bits)) for part in exact.split(positions)]
-            rows = [DenseRows(decompress_logits(json.loads(text))) for text in texts]
+    for name, encoding, size, bits, tail in CASES:
+        states, own_head = lower_rank(hidden, seen, head, size) if encoding == "hidden" and size else (hidden, head)
+        shared = {"mean_logits": mean - mean.max(), "head": own_head.half().float()}
+        if encoding == "published":
+            texts = [json.dumps(compress_logits(part.numpy(), bits)) for part in parts]
+            rows: list = [DenseRows(decompress_logits(json.loads(text))) for text in texts]
         else:
-            texts = [json.dumps(pack(part, bits)) for part in split_rows(encoding, exact, hidden, counts, k)]
+            texts = [json.dumps(pack(part, bits)) for part in split_rows(encoding, exact, states, counts, size)]
             rows = [unpack(json.loads(text)) for text in texts]
-        result: dict = {"encoding": name, "bytes_per_token": sum(map(len, texts)) / len(exact)}
+        result: dict[str, Any] = {"encoding": name, "bytes_per_token": sum(map(len, texts)) / len(exact)}
         for temperature in TEMPERATURES:
             sums: dict[str, float] = {}
-            judged = 0
-            for number in range(1, len(rows), 2):
-                part = exact.split(positions)[number]
-                signal, own = build_signal([rows[number]], shared), student.split(positions)[number]
-                for key, value in fidelity(part, signal, own, temperature, tail or "shaped").items():
+            for part, row, student in zip(parts, rows, students, strict=True):
+                signal = build_signal([row], shared)
+                for key, value in fidelity(part, signal, student, temperature, tail or "shaped").items():
                     sums[key] = sums.get(key, 0.0) + value
-                judged += len(part)
-            result[f"T={temperature:g}"] = {key: value / judged for key, value in sums.items()}
+            result[f"T={temperature:g}"] = {key: value / len(exact) for key, value in sums.items()}
         results.append(result)
-        print(table([result], header=len(results) == 1), flush=True)
-    top = exact.topk(64, 1).indices
-    outside = {
-        f"T={t:g}": float((1 - torch.softmax(exact / t, 1).gather(1, top).sum(1)).mean()) for t in TEMPERATURES
-    }
-    print("mass outside the top 64:", ", ".join(f"{key} {value:.3f}" for key, value in outside.items()))
-    return [*results, {"mass_outside_top64": outside}]
+        print(f"{name}: {result['bytes_per_token']:.0f} bytes, KL {result['T=1']['kl']:.1e}", flush=True)
+    return results
 
 
-def table(results: list[dict], header: bool = True) -> str:
-    lines = []
-    if header:
-        lines.append("| encoding | bytes/token | T | KL | top-1 | KL grad cos | ratio | JSD grad cos | ratio |")
-        lines.append("|---|---|---|---|---|---|---|---|---|")
-    for result in results:
-        for key in [key for key in result if key.startswith("T=")]:
-            f = result[key]
-            lines.append(
-                f"| {result['encoding']} | {result['bytes_per_token']:.0f} | {key[2:]} | {f['kl']:.1e} |"
-                f" {f['top1']:.3f} |"
-                f" {f['kl_gradient_cosine']:.4f} | {f['kl_gradient_ratio']:.3f} |"
-                f" {f['jsd_gradient_cosine']:.4f} | {f['jsd_gradient_ratio']:.3f} |"
-            )
-    return "\n".join(lines)
+def bytes_of_a_large_teacher() -> list[list[Any]]:
+    """Bytes a token of hidden states 1024 wide; random ones, which nothing can shrink."""
+    import numpy as np
+
+    from utils.compress import HiddenRows, pack
+
+    states = np.random.default_rng(0).standard_normal((POSITIONS, LARGE)).astype(np.float32)
+    cases = (("hidden 8 bit", LARGE, 8), ("hidden 16 bit", LARGE, 16), ("hidden 8 bit, rank 256", 257, 8))
+    return [[name, len(json.dumps(pack(HiddenRows(states[:, :w]), bits))) / POSITIONS] for name, w, bits in cases]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, repeats=1)
     parser.add_argument("--data", type=Path, help="raw rows; default: the sample corpus")
     parser.add_argument("--rows", type=int, default=6000)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--output", type=Path, help="where to write the results as JSON")
-    args = parser.parse_args()
-    if args.data is not None and not args.data.is_file():
-        raise UserError(f"--data {args.data} does not exist; make one with scripts/mine_assertions.py")
-    with tempfile.TemporaryDirectory() as folder:
-        samples = read_samples(args.data or sample_data(Path(folder)), args.rows)
-        exact, hidden, head, facts = train_teacher(samples, args.steps, args.batch_size)
-    facts |= {"tokens": len(exact), "vocabulary": VOCABULARY, "data": args.data.name if args.data else "sample corpus"}
-    print(json.dumps(facts))
-    results = measure(exact, hidden, head, positions=24)
-    if args.output:
-        write_json(args.output, {"teacher": facts, "results": results})
-    return 0
+    parser.add_argument("--tokens", type=int, default=360, help="held-out target tokens that are judged")
+    args = parse(parser)
+    if args.toy:
+        args.rows, args.steps, args.tokens = 100, 2, 48
+    import torch
+
+    from models.teacher_fidelity import TEMPERATURES
+
+    rows = mined_rows(args.data, args.rows)
+    name = args.data.stem if args.data else "sample"
+    tokenizer = tokenizer_of(texts_of(mined_rows(args.data, 6000)), name, VOCABULARY)
+    exact, hidden, seen, head, facts = train_teacher(rows, tokenizer, args.steps, args.batch_size, args.tokens)
+    results = measure(exact, hidden, seen, head)
+    top = exact.topk(64, 1).indices
+    outside = [
+        [f"T={t:g}", float((1 - torch.softmax(exact / t, 1).gather(1, top).sum(1)).mean())] for t in TEMPERATURES
+    ]
+    settings = {
+        "data": args.data.name if args.data else "sample corpus", "vocabulary": VOCABULARY, "d_model": head.shape[1],
+        **facts,
+    }  # fmt: skip
+    lines = [
+        [r["encoding"], r["bytes_per_token"], t, *(r[f"T={t:g}"][figure] for figure in FIGURES)]
+        for r in results
+        for t in TEMPERATURES
+    ]
+    tables = {
+        "fidelity": (["encoding", "bytes/token", "T", *FIGURES], lines),
+        f"bytes of hidden states {LARGE} wide": (["encoding", "bytes/token"], bytes_of_a_large_teacher()),
+        "mass outside the 64 most probable tokens": (["temperature", "mass"], outside),
+    }
+    return report("teacher_encodings", args, settings, tables)
 
 
 if __name__ == "__main__":

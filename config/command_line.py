@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-from transformers import HfArgumentParser
+from typing import TYPE_CHECKING, Any
 
 from config.defaults import LOSS_COMPONENTS, parameters
 from config.presets import PRESETS
 from utils.arguments import HelpFormatter, OneLineErrors, nearest
 from utils.errors import UserError
+
+
+def _argument_parser() -> Any:
+    """transformers.HfArgumentParser from its own file: it needs nothing of the package, which takes a second."""
+    package = importlib.util.find_spec("transformers")
+    assert package is not None and package.submodule_search_locations
+    file = Path(package.submodule_search_locations[0]) / "hf_argparser.py"
+    spec = importlib.util.spec_from_file_location("hf_argparser", file)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.HfArgumentParser
+
+
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+if TYPE_CHECKING:
+    from transformers import HfArgumentParser
+else:
+    HfArgumentParser = _argument_parser()
 
 
 class Parser(OneLineErrors, HfArgumentParser):

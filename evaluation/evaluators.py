@@ -215,7 +215,7 @@ class Evaluation:
         for metric, (columns, statistic) in parts.items():
             part = slice(start, start := start + columns.shape[1])
             interval = percentile_interval(statistic(sums[:, part].sum(axis=0)), statistic(draws[:, part]))
-            if interval.low == interval.high:
+            if interval.high - interval.low < 1e-9:
                 interval = constant_interval(interval.value, len(sums))
             known = int((~np.isnan(self.per_sample[metric][rows])).sum())
             result[metric] = {**asdict(interval), "n": known}

@@ -78,7 +78,8 @@ def constant_interval(value: float, n: int, z: float = 1.959964) -> Interval:
     constant value stands as it is.
     """
     unseen = z * z / (n + z * z)
-    return Interval(value, value - unseen if value == 1 else value, value + unseen if value == 0 else value)
+    none, every = abs(value) < 1e-6, abs(value - 1) < 1e-6  # a mean of parts may miss 1 by a rounding
+    return Interval(value, value - unseen if every else value, value + unseen if none else value)
 
 
 @dataclass(frozen=True)

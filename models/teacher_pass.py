@@ -52,6 +52,7 @@ class TeacherPass:
         assert self._hidden is not None
         return logits[0].float(), self._hidden[0].float()
 
+    @torch.inference_mode()
     def check_head(self, logits: Tensor, hidden: Tensor) -> None:
         """Refuse a model whose logits are more than head times hidden state: its encoding would not be exact."""
         product = hidden @ self.head.weight.float().T

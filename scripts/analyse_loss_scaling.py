@@ -61,20 +61,28 @@ def main() -> int:
 
 def table(scaling) -> str:
     """The result as aligned text."""
-    lines = [f"share of the {scaling.basis} per component, {len(scaling.steps)} measurements "
-             f"from step {scaling.steps[0]} to {scaling.steps[-1]}",
-             f"{'component':<12} {'first third':>11} {'last third':>10} {'weight':>8} {'balancing':>9}  verdict"]
+    lines = [
+        f"share of the {scaling.basis} per component, {len(scaling.steps)} measurements "
+        f"from step {scaling.steps[0]} to {scaling.steps[-1]}",
+        f"{'component':<12} {'first third':>11} {'last third':>10} {'weight':>8} {'balancing':>9}  verdict",
+    ]
     for name, one in scaling.components.items():
         balanced = "–" if one.balanced_weight is None else f"{one.balanced_weight:.3g}"
-        lines.append(f"{name:<12} {one.share_first:>11.1%} {one.share_last:>10.1%} {one.weight_last:>8.3g} "
-                     f"{balanced:>9}  {one.verdict}: {one.reason}")
+        lines.append(
+            f"{name:<12} {one.share_first:>11.1%} {one.share_last:>10.1%} {one.weight_last:>8.3g} "
+            f"{balanced:>9}  {one.verdict}: {one.reason}"
+        )
     weights = {name: one.balanced_weight for name, one in scaling.components.items() if one.balanced_weight}
     if len(weights) > 1:
-        lines.append(f"these would pull equally hard with: --loss_components {' '.join(weights)} "
-                     f"--loss_weights {' '.join(f'{weight:.3g}' for weight in weights.values())}")
+        lines.append(
+            f"these would pull equally hard with: --loss_components {' '.join(weights)} "
+            f"--loss_weights {' '.join(f'{weight:.3g}' for weight in weights.values())}"
+        )
     if scaling.balanced_semantic_loss_scale is not None:
-        lines.append(f"or, for semantic alone: --semantic_loss_scale {scaling.balanced_semantic_loss_scale:.3g} "
-                     f"(now {scaling.semantic_loss_scale:.3g}) lets it pull as hard as the others on average")
+        lines.append(
+            f"or, for semantic alone: --semantic_loss_scale {scaling.balanced_semantic_loss_scale:.3g} "
+            f"(now {scaling.semantic_loss_scale:.3g}) lets it pull as hard as the others on average"
+        )
     return "\n".join([*lines, *(f"note: {note}" for note in scaling.notes)])
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Make run_report.html and training_curves.png of a run anew, from its CSV files; also while it is still running.
 
-    python scripts/make_run_report.py results/run [results/other_run ...]
+python scripts/make_run_report.py results/run [results/other_run ...]
 """
 
 from __future__ import annotations

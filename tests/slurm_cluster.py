@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "setpriv")
 PACKAGES = ("slurm-wlm", "munge", "util-linux")
 INSTALL_TIMEOUT = 240
@@ -221,9 +223,16 @@ class SlurmCluster:
         return self.job(job_id)["JobState"]
 
     def start_now(self, job_id: int) -> None:
-        """Start a requeued job without the two minutes that Slurm makes it wait."""
+        """Start a requeued job without the two minutes that Slurm makes it wait, in which its last start winds up."""
         self.wait_for(lambda: self.state(job_id) == "PENDING", 90, f"job {job_id} to be pending again")
+        self.wait_for(lambda: not self._steps(job_id), 90, f"the last start of job {job_id} to wind up")
         self.run("scontrol", "update", f"jobid={job_id}", "StartTime=now")
+
+    @staticmethod
+    def _steps(job_id: int) -> list[str]:
+        """The daemons that look after the job's running steps."""
+        titles = (" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+        return [title for title in titles if title.startswith(f"slurmstepd: [{job_id}.")]
 
     def wait(self, job_id: int, timeout: float) -> str:
         """Wait until the job is over; its final state."""

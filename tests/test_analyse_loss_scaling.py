@@ -33,9 +33,12 @@ def test_balanced_run_raises_no_alarm(tmp_path, seed):
     assert set(verdicts(analysed(tmp_path, seed=seed, noise=0.3)).values()) == {"active"}
 
 
-@pytest.mark.parametrize("weights", [
-    {"focal": (0.3, 0.3), "jsd": (0.7, 0.35), "semantic": (0.0, 0.35)},  # Trident: semantic grows in by schedule
-])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"focal": (0.3, 0.3), "jsd": (0.7, 0.35), "semantic": (0.0, 0.35)},  # Trident: semantic grows in by schedule
+    ],
+)
 def test_the_schedule_is_not_mistaken_for_an_explosion(tmp_path, weights):
     assert set(verdicts(analysed(tmp_path, weights=weights)).values()) == {"active"}
 
@@ -46,14 +49,17 @@ def test_a_component_that_begins_near_zero_may_grow(tmp_path):
     assert verdicts(analysed(tmp_path, gradients=growing))["jsd"] == "active"
 
 
-@pytest.mark.parametrize(("component", "curve", "verdict"), [
-    ("semantic", lambda p: 0.8 * math.exp(-9 * p), "vanishing"),
-    ("jsd", lambda p: 1.4 * math.exp(6 * p), "exploding"),
-    ("jsd", lambda p: math.inf if p > 0.9 else 1.0, "exploding"),
-    ("semantic", lambda p: 0.01, "dominated"),
-    ("semantic", lambda p: 0.0, "silent"),
-    ("focal", lambda p: 30.0, "dominant"),
-])
+@pytest.mark.parametrize(
+    ("component", "curve", "verdict"),
+    [
+        ("semantic", lambda p: 0.8 * math.exp(-9 * p), "vanishing"),
+        ("jsd", lambda p: 1.4 * math.exp(6 * p), "exploding"),
+        ("jsd", lambda p: math.inf if p > 0.9 else 1.0, "exploding"),
+        ("semantic", lambda p: 0.01, "dominated"),
+        ("semantic", lambda p: 0.0, "silent"),
+        ("focal", lambda p: 30.0, "dominant"),
+    ],
+)
 def test_a_fault_is_recognised_in_its_component(tmp_path, component, curve, verdict):
     found = verdicts(analysed(tmp_path, gradients={**BALANCED, component: curve}))
     assert found[component] == verdict
@@ -72,8 +78,13 @@ def test_a_single_component_is_balanced_by_itself(tmp_path):
 
 
 def test_a_weight_scheduled_to_nothing_is_no_fault(tmp_path):
-    found = verdicts(analysed(tmp_path, gradients={**BALANCED, "semantic": lambda p: 0.1},
-                              weights={"focal": (0.5, 0.5), "jsd": (0.5, 0.5), "semantic": (0.8, 0.0)}))
+    found = verdicts(
+        analysed(
+            tmp_path,
+            gradients={**BALANCED, "semantic": lambda p: 0.1},
+            weights={"focal": (0.5, 0.5), "jsd": (0.5, 0.5), "semantic": (0.8, 0.0)},
+        )
+    )
     assert found["semantic"] == "scheduled out"
 
 
@@ -84,8 +95,10 @@ def test_too_few_measurements_give_no_verdict(tmp_path):
 def test_balancing_weights_and_scale_by_hand(tmp_path):
     """Gradients 1, 2, 6 at weights 0.5, 0.25, 0.1: pulls 0.5, 0.5, 0.6."""
     scaling = analysed(
-        tmp_path, gradients={"focal": lambda p: 1.0, "jsd": lambda p: 2.0, "semantic": lambda p: 6.0},
-        weights={"focal": (0.5, 0.5), "jsd": (0.25, 0.25), "semantic": (0.1, 0.1)}, noise=0.0,
+        tmp_path,
+        gradients={"focal": lambda p: 1.0, "jsd": lambda p: 2.0, "semantic": lambda p: 6.0},
+        weights={"focal": (0.5, 0.5), "jsd": (0.25, 0.25), "semantic": (0.1, 0.1)},
+        noise=0.0,
     )
     pull = (0.5 + 0.5 + 0.6) / 3
     balanced = {name: one.balanced_weight for name, one in scaling.components.items()}
@@ -116,8 +129,13 @@ def test_without_gradient_norms_the_weighted_loss_is_shown_and_named(tmp_path):
 
 
 def script(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(ROOT / "scripts" / "analyse_loss_scaling.py"), *map(str, arguments)],
-                          capture_output=True, text=True, timeout=120, cwd=ROOT)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "analyse_loss_scaling.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+    )
 
 
 def test_script_writes_table_json_and_figure(tmp_path):
@@ -134,12 +152,15 @@ def test_script_writes_table_json_and_figure(tmp_path):
     assert other["components"] == stored["components"]
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
-    ("step_metrics.csv", "step,loss\n1,2\n", "<component>_loss_raw"),
-    ("step_metrics.csv", "", "no rows"),
-    ("step_metrics.csv", "step,focal_loss_raw\n1,zwei\n", "line 2: focal_loss_raw is 'zwei'"),
-    (None, "", "does not exist"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("step_metrics.csv", "step,loss\n1,2\n", "<component>_loss_raw"),
+        ("step_metrics.csv", "", "no rows"),
+        ("step_metrics.csv", "step,focal_loss_raw\n1,zwei\n", "line 2: focal_loss_raw is 'zwei'"),
+        (None, "", "does not exist"),
+    ],
+)
 def test_a_wrong_file_is_told_in_one_line(tmp_path, name, content, words):
     if name:
         (tmp_path / name).write_text(content)

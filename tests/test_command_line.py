@@ -200,11 +200,30 @@ def test_every_script_names_the_nearest_flag(words: str, right: str) -> None:
 
 
 def test_help_lists_every_category_and_default() -> None:
-    shown = run_script("knowledge_distillation.py", "--help").stdout
+    shown = run_script("knowledge_distillation.py", "--help", COLUMNS="100").stdout
     assert len(shown.splitlines()) < 200 and "--batch-size" not in shown and "--batch_size N" in shown
     for kind in STUDENT_CATEGORIES.values():
         assert f"{kind._argument_group_name}:" in shown
     assert "(default: 5e-05)" in shown
+
+
+def test_lack_of_memory_is_one_line_that_says_what_to_lower(capsys: pytest.CaptureFixture) -> None:
+    import torch
+
+    from utils.errors import run_main
+
+    def on_the_gpu() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+
+    for main, where in ((on_the_gpu, "the GPU"), (lambda: torch.empty(10**16), "this machine"),
+                        (lambda: bytearray(10**17), "this machine")):  # fmt: skip
+        with pytest.raises(SystemExit) as ended:
+            run_main(main)
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and said.count("\n") == 1
+        assert said.startswith(f"error: out of memory on {where}; lower --batch_size")
+    with pytest.raises(RuntimeError, match="another"):
+        run_main(lambda: (_ for _ in ()).throw(RuntimeError("another")))
 
 
 def test_an_error_is_one_line_and_exit_code_2() -> None:

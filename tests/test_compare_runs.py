@@ -49,8 +49,9 @@ def test_seeds_are_gathered_and_ranked(runs):
 def test_cost_by_hand(runs):
     for run in runs:
         lines = (run / "step_metrics.csv").read_text().splitlines()
-        (run / "step_metrics.csv").write_text("\n".join(
-            [lines[0], *(line.rpartition(",")[0] + ",12.0" for line in lines[1:])]) + "\n")
+        (run / "step_metrics.csv").write_text(
+            "\n".join([lines[0], *(line.rpartition(",")[0] + ",12.0" for line in lines[1:])]) + "\n"
+        )
     hot = compare(runs).groups[0]
     assert hot.seconds == pytest.approx(30 * 12)  # 6 minutes for 90 points
     assert hot.minutes_per_point("code_quality_score") == pytest.approx(6 / 90)
@@ -113,8 +114,18 @@ def test_script_writes_markdown_csv_and_figure(tmp_path, runs):
 
     (runs[3] / "final_model").mkdir()
     save_file({"w": np.zeros((1000, 500), np.float32)}, runs[3] / "final_model" / "model.safetensors")
-    done = subprocess.run([sys.executable, str(ROOT / "scripts" / "compare_runs.py"), *map(str, runs),
-                           "--output_dir", str(tmp_path / "out")], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "scripts" / "compare_runs.py"),
+            *map(str, runs),
+            "--output_dir",
+            str(tmp_path / "out"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert text in done.stdout and "0.600 (0.352 to 0.848)" in text and "clearly worse" in text

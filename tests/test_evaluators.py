@@ -299,6 +299,9 @@ def test_none_of_n_is_not_never():
     for prediction, value, low, high in (("g(y);", 0, 0, 0.1611), ("f(x);", 1, 0.8389, 1)):
         metric = evaluate_predictions([prediction] * 20, [("f(x);",)] * 20).summary()["exact_match"]
         assert [metric[key] for key in ("value", "low", "high")] == pytest.approx([value, low, high], abs=1e-4)
+    rounding = {"token_accuracy": np.full(20, 1 - 1e-9)}
+    rounded = evaluate_predictions(["g(y);"] * 20, [("f(x);",)] * 20, measured=rounding)
+    assert rounded.summary()["token_accuracy"]["low"] == pytest.approx(0.8389, abs=1e-4)
 
 
 def test_clusters_widen_the_interval():

@@ -43,10 +43,27 @@ def quiet(folder: Path, **changes: bool) -> DistillationLogger:
 
 def test_step_columns_are_the_documented_ones():
     assert step_columns(["focal", "kl"]) == [
-        "epoch", "step",
-        "focal_loss_raw", "focal_loss_weighted", "focal_weight", "kl_loss_raw", "kl_loss_weighted", "kl_weight",
-        "grad_norm_total", "grad_norm_encoder", "grad_norm_decoder", "grad_norm_focal", "grad_norm_kl",
-        "learning_rate", "temperature", "alpha", "loss_total", "target_tokens", "samples", "memory_mb", "seconds",
+        "epoch",
+        "step",
+        "focal_loss_raw",
+        "focal_loss_weighted",
+        "focal_weight",
+        "kl_loss_raw",
+        "kl_loss_weighted",
+        "kl_weight",
+        "grad_norm_total",
+        "grad_norm_encoder",
+        "grad_norm_decoder",
+        "grad_norm_focal",
+        "grad_norm_kl",
+        "learning_rate",
+        "temperature",
+        "alpha",
+        "loss_total",
+        "target_tokens",
+        "samples",
+        "memory_mb",
+        "seconds",
     ]
     assert components_of(step_columns(COMPONENTS)) == COMPONENTS
 
@@ -63,8 +80,17 @@ def test_csv_files_load_in_pandas_with_every_digit(tmp_path):
     numbers = random.Random(0)
     losses = [numbers.random() * 10 ** numbers.randint(-20, 20) for _ in range(50)]
     for step, loss in enumerate(losses, 1):
-        logger.step({"epoch": 0.5, "step": step, "loss_total": loss, "focal_loss_raw": np.float64(loss),
-                     "jsd_loss_raw": np.float32(0.5), "semantic_loss_raw": math.nan, "grad_norm_focal": None})
+        logger.step(
+            {
+                "epoch": 0.5,
+                "step": step,
+                "loss_total": loss,
+                "focal_loss_raw": np.float64(loss),
+                "jsd_loss_raw": np.float32(0.5),
+                "semantic_loss_raw": math.nan,
+                "grad_norm_focal": None,
+            }
+        )
     logger.training({"kind": "validation", "epoch": 1, "step": 50, "exact_match": 0.25, "coverage": 0.5})
     logger.close()
     steps = pd.read_csv(tmp_path / STEP_FILE)
@@ -176,8 +202,11 @@ def test_rows_missing_at_resume_are_told(tmp_path, capsys):
 @contextlib.contextmanager
 def small_disk(folder: Path):
     """A folder with room for 64 kB, and a way to give it more: a tmpfs for root, else a file size limit."""
-    if os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder],
-                                            capture_output=True).returncode == 0:
+    if (
+        os.geteuid() == 0
+        and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode
+        == 0
+    ):
         try:
             yield lambda: subprocess.run(["mount", "-o", "remount,size=4m", folder], check=True)
         finally:
@@ -214,6 +243,19 @@ def test_full_disk_warns_once_and_the_rows_follow_when_there_is_room(tmp_path, c
         logger.close()
         assert "nothing was lost" in capsys.readouterr().err
         assert pd.read_csv(folder / STEP_FILE)["step"].tolist() == list(range(3000))
+
+
+def test_tensorboard_on_a_full_disk_is_one_warning(tmp_path, capsys):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with small_disk(folder):
+        logger = quiet(folder, console=True, tensorboard=True)
+        for step in range(1500):
+            logger.scalars("Loss", {f"part_{number}": 1.0 for number in range(20)}, step)
+        logger.state_dict()
+        logger.close()
+    told = capsys.readouterr().err
+    assert told.count("TensorBoard is off") == 1 and "Traceback" not in told
 
 
 def test_a_file_in_the_way_does_not_stop_training(tmp_path, capsys):
@@ -274,8 +316,19 @@ def test_tensorboard_reads_back_the_eight_groups_and_the_text(tmp_path):
     logger.sample_predictions(3, [{"id": 0, "reference": "assertTrue(a)", "prediction": "assertTrue(b)"}])
     logger.close()
     events = read_events(tmp_path / "tensorboard")
-    assert sorted(events.Tags()["scalars"]) == sorted(f"{group}/a" for group in (
-        "Loss", "Loss_Raw", "Loss_Weighted", "Weights", "Gradients", "Hyperparams", "Validation", "Training"))
+    assert sorted(events.Tags()["scalars"]) == sorted(
+        f"{group}/a"
+        for group in (
+            "Loss",
+            "Loss_Raw",
+            "Loss_Weighted",
+            "Weights",
+            "Gradients",
+            "Hyperparams",
+            "Validation",
+            "Training",
+        )
+    )
     assert [(e.step, e.value) for e in events.Scalars("Weights/a")] == [(1, 0.5), (2, 1.0), (3, 1.5)]
     text = events.Tensors("Validation/sample_predictions")[0].tensor_proto.string_val[0].decode()
     assert "assertTrue(b)" in text

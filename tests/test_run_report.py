@@ -66,9 +66,18 @@ def test_report_is_complete_and_loads_nothing(tmp_path):
     write_report(write_run(tmp_path, weights=weights))
     document = (tmp_path / "run_report.html").read_text(encoding="utf-8")
     shown = Checker(document)
-    for caption in ("Components, raw", "Components, weighted", "Weights", "Temperature", "Learning rate",
-                    "Gradient norm", "Gradient norm per component, unweighted", "Memory", "code quality score",
-                    "exact match"):
+    for caption in (
+        "Components, raw",
+        "Components, weighted",
+        "Weights",
+        "Temperature",
+        "Learning rate",
+        "Gradient norm",
+        "Gradient norm per component, unweighted",
+        "Memory",
+        "code quality score",
+        "exact match",
+    ):
         assert caption in shown.figures, caption
     assert "Alpha" not in shown.figures  # the mode without alpha has none to show
     for name in weights:
@@ -83,12 +92,16 @@ def test_report_is_complete_and_loads_nothing(tmp_path):
 
 def test_values_in_the_charts_are_those_of_the_run(tmp_path):
     document = report_page(load_run(write_run(tmp_path, steps=60)))
-    found = [json.loads(data) for data in re.findall(r'data-chart="([^"]*)"', document.replace("&quot;", "\0"))
-             for data in [data.replace("\0", '"')]]
+    found = [
+        json.loads(data)
+        for data in re.findall(r'data-chart="([^"]*)"', document.replace("&quot;", "\0"))
+        for data in [data.replace("\0", '"')]
+    ]
     temperature = next(c for c in found if c["series"][0]["name"] == "temperature")["series"][0]
     assert temperature["x"] == list(range(1, 61))
     assert [float(v) for v in temperature["y"]] == pytest.approx(
-        [4 * (1.5 / 4) ** (s / 60) for s in range(1, 61)], rel=1e-3)
+        [4 * (1.5 / 4) ** (s / 60) for s in range(1, 61)], rel=1e-3
+    )
 
 
 def test_report_says_who_drove_and_names_the_fault(tmp_path):
@@ -112,14 +125,16 @@ def test_the_first_two_sentences_by_hand(tmp_path):
         weights={"focal": (0.5, 0.5), "jsd": (0.25, 0.25), "semantic": (0.1, 0.1)}, noise=0.0, validations=12,
         validation=lambda p: 0.5 + 0.12 * p,
     ).text  # fmt: skip
-    top = shown[shown.index("What drove the student?"):]
+    top = shown[shown.index("What drove the student?") :]
     assert top.startswith(
         "What drove the student?semantic: on average over the run it held 38% of the gradient (focal 31%, jsd 31%); in "
-        "the last third semantic led with 38%.")
+        "the last third semantic led with 38%."
+    )
     assert top.index("Worth training longer?") < top.index("optimiser steps")
     assert (
         "Worth training longer?Yes: over the last 6 of 12 evaluations the Code Quality Score was still improving; a "
-        "quarter more steps should raise it by about 0.0300, less if the curve flattens.") in top
+        "quarter more steps should raise it by about 0.0300, less if the curve flattens."
+    ) in top
 
 
 def test_two_components_that_share_the_lead_are_both_named(tmp_path):
@@ -148,19 +163,33 @@ def test_log_warnings_are_shown_once(tmp_path):
     assert shown.text.count("31% of the inputs are cut") == 1 and "Warnings in the log: 1" in shown.text
 
 
-@pytest.mark.parametrize("run", [
-    {"validations": 0}, {"grad_norm_steps": 0}, {"steps": 1}, {"gradients": {"ce": lambda p: 1.0}}, {"validations": 2},
-    {"gradients": {**BALANCED, "jsd": lambda p: math.inf}},
-])
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"validations": 0},
+        {"grad_norm_steps": 0},
+        {"steps": 1},
+        {"gradients": {"ce": lambda p: 1.0}},
+        {"validations": 2},
+        {"gradients": {**BALANCED, "jsd": lambda p: math.inf}},
+    ],
+)
 def test_unusual_runs_get_a_report(tmp_path, run):
     write_report(write_run(tmp_path, **run))
     assert "What drove the student" in Checker((tmp_path / "run_report.html").read_text()).text
 
 
-@pytest.mark.parametrize("missing", [
-    "step_metrics.csv", "training_metrics.csv", "run_config.json", "metrics_summary_final.json",
-    "sample_predictions.jsonl", "distillation_log.txt",
-])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "step_metrics.csv",
+        "training_metrics.csv",
+        "run_config.json",
+        "metrics_summary_final.json",
+        "sample_predictions.jsonl",
+        "distillation_log.txt",
+    ],
+)
 def test_a_missing_file_leaves_a_gap_not_an_error(tmp_path, missing):
     write_run(tmp_path, steps=50)
     (tmp_path / missing).unlink()
@@ -216,17 +245,21 @@ def test_interval_by_hand():
     view = outlook(series([0.01 * y for y in (0, 1, 0, 1)]))
     slope, error = 0.2e-2, math.sqrt(0.8 / 2 / 5) * 1e-2
     assert (view.gain, view.low, view.high) == pytest.approx(
-        (slope, slope - 2.91999 * error, slope + 2.91999 * error), rel=1e-4)
+        (slope, slope - 2.91999 * error, slope + 2.91999 * error), rel=1e-4
+    )
 
 
-@pytest.mark.parametrize(("values", "verdict"), [
-    ([0.3, 0.5, 0.6, 0.61, 0.6101, 0.6102, 0.6101, 0.6102], "converged"),
-    ([0.6, 0.6, 0.6, 0.6], "converged"),
-    ([0.3, 0.5, 0.6, 0.62, 0.60, 0.57, 0.55, 0.52], "getting worse"),
-    ([0.3, 0.5, 0.4, 0.62, 0.5, 0.62, 0.48, 0.6], "undecided"),
-    ([0.3, 0.5], "unknown"),
-    ([math.nan] * 8, "unknown"),
-])
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([0.3, 0.5, 0.6, 0.61, 0.6101, 0.6102, 0.6101, 0.6102], "converged"),
+        ([0.6, 0.6, 0.6, 0.6], "converged"),
+        ([0.3, 0.5, 0.6, 0.62, 0.60, 0.57, 0.55, 0.52], "getting worse"),
+        ([0.3, 0.5, 0.4, 0.62, 0.5, 0.62, 0.48, 0.6], "undecided"),
+        ([0.3, 0.5], "unknown"),
+        ([math.nan] * 8, "unknown"),
+    ],
+)
 def test_verdicts(values, verdict):
     assert outlook(series(values)).verdict == verdict
 
@@ -242,11 +275,14 @@ def test_the_metric_of_early_stopping_is_the_one_judged():
     assert outlook(both, "loss").verdict == "worth it" and outlook(both, "loss").metric == "val_loss"
 
 
-@pytest.mark.parametrize(("values", "words"), [
-    ([0.5], "Unknown: there was one evaluation"),
-    ([0.3, 0.5], "Probably: the Code Quality Score went from 0.3000 to 0.5000 over 2 evaluations"),
-    ([0.3, 0.5, 0.4], "Unclear: the Code Quality Score went from 0.3000 to 0.4000 over 3 evaluations"),
-])
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0.5], "Unknown: there was one evaluation"),
+        ([0.3, 0.5], "Probably: the Code Quality Score went from 0.3000 to 0.5000 over 2 evaluations"),
+        ([0.3, 0.5, 0.4], "Unclear: the Code Quality Score went from 0.3000 to 0.4000 over 3 evaluations"),
+    ],
+)
 def test_what_few_validations_allow_to_say(values, words):
     assert outlook(series(values)).advice.startswith(words)
 
@@ -260,16 +296,27 @@ def test_no_validation_is_said():
 
 def test_texts_are_escaped():
     attack = '<script>alert("x")</script>'
-    document = page(attack, paragraph(attack) + table([attack], [[attack]])
-                    + line_chart(attack, [Series(attack, [1, 2], [1, 2])]) + bar_chart(attack, [(attack, 0.5)]), attack)
+    document = page(
+        attack,
+        paragraph(attack)
+        + table([attack], [[attack]])
+        + line_chart(attack, [Series(attack, [1, 2], [1, 2])])
+        + bar_chart(attack, [(attack, 0.5)]),
+        attack,
+    )
     assert "<script>alert" not in document and document.count("<script>") == 1
     Checker(document)
 
 
-@pytest.mark.parametrize(("low", "high", "expected"), [
-    (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 2000, [0, 500, 1000, 1500, 2000]), (3, 3, [3]),
-    (-1e-5, 1e-5, [-1e-5, -5e-6, 0, 5e-6, 1e-5]),
-])
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0, 2000, [0, 500, 1000, 1500, 2000]),
+        (3, 3, [3]),
+        (-1e-5, 1e-5, [-1e-5, -5e-6, 0, 5e-6, 1e-5]),
+    ],
+)
 def test_ticks_are_round(low, high, expected):
     assert ticks(low, high) == pytest.approx(expected)
 
@@ -289,6 +336,19 @@ def test_values_that_are_not_finite_are_counted_not_drawn():
 
 def test_number_and_time_formats():
     assert [format_number(v) for v in (None, 5, 5.0, 12345.6, 0.123456, 1e-7, math.nan)] == [
-        "–", "5", "5", "12,346", "0.1235", "1e-07", "not finite"]
+        "–",
+        "5",
+        "5",
+        "12,346",
+        "0.1235",
+        "1e-07",
+        "not finite",
+    ]
     assert [format_seconds(v) for v in (0.25, 9.96, 42, 200, 3600, 7500)] == [
-        "0.25 s", "10 s", "42 s", "3 min 20 s", "1 h", "2 h 5 min"]
+        "0.25 s",
+        "10 s",
+        "42 s",
+        "3 min 20 s",
+        "1 h",
+        "2 h 5 min",
+    ]

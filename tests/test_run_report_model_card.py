@@ -12,8 +12,14 @@ from synthetic_run import write_run
 from utils.model_card import write_model_card
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = {"train_data_path": "/home/somebody/secret/train.jsonl", "val_data_path": "val.jsonl", "max_train_samples": 1000,
-        "enable_epoch_sampling": True, "max_input_len": 64, "max_output_len": 8}
+DATA = {
+    "train_data_path": "/home/somebody/secret/train.jsonl",
+    "val_data_path": "val.jsonl",
+    "max_train_samples": 1000,
+    "enable_epoch_sampling": True,
+    "max_input_len": 64,
+    "max_output_len": 8,
+}
 
 
 @pytest.fixture
@@ -25,9 +31,20 @@ def card(tmp_path: Path) -> str:
 
 def test_card_names_data_losses_scores_and_origin(card):
     assert card.startswith("---\nlibrary_name: transformers\nbase_model: Salesforce/codet5p-220m\n")
-    for fact in ("1,000 samples, drawn anew each epoch", "`train.jsonl`", "800 in 50 steps", "Jensen-Shannon",
-                 "0.6", "0.532 (0.502 to 0.562)", "| `pass_rate` | not computed: no JDK |", "on 200 samples",
-                 "0123456789abcdef", "torch 2.0", "seed 0", "student without a teacher"):
+    for fact in (
+        "1,000 samples, drawn anew each epoch",
+        "`train.jsonl`",
+        "800 in 50 steps",
+        "Jensen-Shannon",
+        "0.6",
+        "0.532 (0.502 to 0.562)",
+        "| `pass_rate` | not computed: no JDK |",
+        "on 200 samples",
+        "0123456789abcdef",
+        "torch 2.0",
+        "seed 0",
+        "student without a teacher",
+    ):
         assert fact in card, fact
     assert re.search(r"\| jsd \| .* \| 0\.69\d* → 0\.35 \|", card)
     assert "/home/somebody" not in card and "retrieval" not in card  # that baseline was not judged

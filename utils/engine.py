@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from config.command_line import Config
 from config.schedules import AlphaController, lr_lambda, temperature_at, warmup_step_count
+from data.buckets import MAX_SHAPES, pad_to_buckets
 from models.loading import save_model
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from models.target_head import TargetHead, target_rows
@@ -114,6 +115,7 @@ class TrainingEngine:
         )
         self.model = model if self.fsdp else accelerator.prepare(model)
         self.optimizer = accelerator.prepare(optimizer)
+        self.forward = self._compiled() if config.hardware.compile else self.model
         # A compiled model wants shapes that do not change; --fsdp has its own copy of the head.
         self.target_head = None if config.hardware.compile or config.hardware.fsdp else TargetHead(model)
         self.progress = Progress()
@@ -257,11 +259,13 @@ class TrainingEngine:
         weights = dict(self.loss.weights(where))
         self.model.train()
         for index, (batch, counts_here) in enumerate(window):
+            if self.config.hardware.compile:
+                batch = pad_to_buckets(batch, self.bare_model.config.pad_token_id)
             batch = to_device(batch, device)
             is_last = index == len(window) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast(), self._targets_only(batch):
-                    logits = self.model(
+                    logits = self.forward(
                         input_ids=batch["input_ids"],
                         attention_mask=batch["attention_mask"],
                         decoder_input_ids=shift_right(self.bare_model, batch["labels"]),
@@ -318,6 +322,11 @@ class TrainingEngine:
         self._maybe_log(row, finite)
         if progress.window == self.steps_per_epoch[progress.epoch]:
             self._end_epoch(row)
+
+    def _compiled(self) -> Callable:
+        """The training forward, compiled once for each bucket of lengths; generation keeps the model as it is."""
+        torch._dynamo.config.recompile_limit = MAX_SHAPES
+        return torch.compile(self.model, dynamic=False)
 
     def _targets_only(self, batch: Batch) -> AbstractContextManager:
         if self.target_head is None:

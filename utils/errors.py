@@ -14,6 +14,15 @@ class UserError(Exception):
     """Something the user can mend. The message is one line: what is wrong, where, what to do."""
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """Of this process or of the GPU; torch's own classes are told by name, since torch may not be there."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error))
+    )
+
+
 def run_main(main: Callable[[], int | None]) -> None:
     """Run an entry point; a UserError or a failing disk becomes one line and exit code 2, Ctrl-C exits 130."""
     try:
@@ -32,5 +41,12 @@ def run_main(main: Callable[[], int | None]) -> None:
         if error.errno not in DISK_ERRORS:
             raise
         print(f"error: {error.filename or 'a file'}: {error.strerror}; mend that, then continue", file=sys.stderr)
+        code = 2
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        where = "the GPU" if "CUDA" in str(error) else "this machine"
+        print(f"error: out of memory on {where}; lower --batch_size and raise --gradient_accumulation_steps, add"
+              " --gradient_checkpointing, or lower --max_input_len", file=sys.stderr)  # fmt: skip
         code = 2
     sys.exit(code or 0)

@@ -71,18 +71,24 @@ def grid(*figures: str) -> str:
     return f'<div class="grid">{"".join(figures)}</div>\n'
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numeric: Iterable[int] | None = None,
-          html: bool = False) -> str:
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[object]], numeric: Iterable[int] | None = None, html: bool = False
+) -> str:
     """A table that scrolls sideways on a narrow screen.
 
     Numbers are formatted and set right; ``numeric`` names the right-set columns where cells are ready-made texts.
     ``html=True``: the cells of the body are HTML already.
     """
     rows = [list(row) for row in rows]
-    right = set(numeric) if numeric is not None else {
-        column for column in range(len(headers))
-        if rows and all(isinstance(row[column], (int, float)) or row[column] is None for row in rows)
-    }
+    right = (
+        set(numeric)
+        if numeric is not None
+        else {
+            column
+            for column in range(len(headers))
+            if rows and all(isinstance(row[column], (int, float)) or row[column] is None for row in rows)
+        }
+    )
     wide = {column for column in range(len(headers)) if any(len(str(row[column])) > 30 for row in rows)}
 
     def cell(value: object, column: int, tag: str) -> str:

@@ -25,13 +25,34 @@ LOG_FILE = "distillation_log.txt"
 ESTIMATE_AFTER = 5  # steps after the first, which is slower than the rest
 
 METRICS = (
-    "exact_match", "exact_match_strict", "f1", "precision", "recall", "bleu", "codebleu", "pans", "ast_validity",
-    "semantic_similarity", "token_similarity", "token_accuracy", "critical_token_accuracy", "code_quality_score",
+    "exact_match",
+    "exact_match_strict",
+    "f1",
+    "precision",
+    "recall",
+    "bleu",
+    "codebleu",
+    "pans",
+    "ast_validity",
+    "semantic_similarity",
+    "token_similarity",
+    "token_accuracy",
+    "critical_token_accuracy",
+    "code_quality_score",
     "knowledge_retention_score",
 )
 TRAINING_COLUMNS = (
-    "kind", "epoch", "step", "train_loss", "val_loss", *METRICS, "learning_rate", "samples_per_second", "seconds",
-    "memory_mb", "coverage",
+    "kind",
+    "epoch",
+    "step",
+    "train_loss",
+    "val_loss",
+    *METRICS,
+    "learning_rate",
+    "samples_per_second",
+    "seconds",
+    "memory_mb",
+    "coverage",
 )
 # Columns whose values differ between two runs of the same seed on the same machine.
 UNSTABLE_COLUMNS = ("seconds", "samples_per_second", "memory_mb")
@@ -41,10 +62,21 @@ def step_columns(components: Iterable[str]) -> list[str]:
     """The columns of step_metrics.csv for these loss components."""
     names = list(components)
     return [
-        "epoch", "step",
+        "epoch",
+        "step",
         *(f"{name}_{what}" for name in names for what in ("loss_raw", "loss_weighted", "weight")),
-        "grad_norm_total", "grad_norm_encoder", "grad_norm_decoder", *(f"grad_norm_{name}" for name in names),
-        "learning_rate", "temperature", "alpha", "loss_total", "target_tokens", "samples", "memory_mb", "seconds",
+        "grad_norm_total",
+        "grad_norm_encoder",
+        "grad_norm_decoder",
+        *(f"grad_norm_{name}" for name in names),
+        "learning_rate",
+        "temperature",
+        "alpha",
+        "loss_total",
+        "target_tokens",
+        "samples",
+        "memory_mb",
+        "seconds",
     ]
 
 
@@ -61,8 +93,15 @@ class DistillationLogger:
     behind the rows that the checkpoint knows. distillation_log.txt is never cut: it tells of every attempt.
     """
 
-    def __init__(self, output_dir: str | Path, *, tensorboard: bool = True, console: bool = True,
-                 main_process: bool = True, files: bool = True) -> None:
+    def __init__(
+        self,
+        output_dir: str | Path,
+        *,
+        tensorboard: bool = True,
+        console: bool = True,
+        main_process: bool = True,
+        files: bool = True,
+    ) -> None:
         """``files=False``: say everything, write nothing (a dry run)."""
         self.folder = Path(output_dir)
         self._main = main_process and files
@@ -133,8 +172,12 @@ class DistillationLogger:
     def _interval(self, row: Mapping[str, Any]) -> None:
         """One logging interval: component losses on the bar, or one line of key=value."""
         components = {name: self._last_step.get(f"{name}_loss_raw") for name in components_of(self._last_step)}
-        shown = {"loss": row.get("train_loss"), **components, "lr": row.get("learning_rate"),
-                 "samples_per_second": row.get("samples_per_second")}
+        shown = {
+            "loss": row.get("train_loss"),
+            **components,
+            "lr": row.get("learning_rate"),
+            "samples_per_second": row.get("samples_per_second"),
+        }
         texts = {key: f"{value:.4g}" for key, value in shown.items() if value is not None}
         if self._bar is not None:
             self._bar.set_postfix(texts, refresh=False)
@@ -212,8 +255,11 @@ class DistillationLogger:
             self._samples.write((json.dumps({"step": step, **row}, ensure_ascii=False) + "\n").encode())
         self._samples.flush()
         fence = "```"
-        blocks = (f"reference\n{fence}java\n{row.get('reference')}\n{fence}\nprediction\n{fence}java\n"
-                  f"{row.get('prediction')}\n{fence}\n" for row in rows)
+        blocks = (
+            f"reference\n{fence}java\n{row.get('reference')}\n{fence}\nprediction\n{fence}java\n"
+            f"{row.get('prediction')}\n{fence}\n"
+            for row in rows
+        )
         self.text("Validation/sample_predictions", "\n---\n".join(blocks), step)
 
     # -------------------------------------------------------------------------------------------------- state, export

@@ -75,8 +75,10 @@ def analyse(steps: dict[str, np.ndarray], semantic_loss_scale: float | None = No
     measured = np.any([~np.isnan(values) for values in gradients.values()], axis=0)
     if not measured.any():
         basis = "weighted loss"
-        notes.append("no gradient norms per component were recorded (see --grad_norm_steps): shares of the weighted "
-                     "loss are shown instead; they say what the loss consists of, not what moves the student")
+        notes.append(
+            "no gradient norms per component were recorded (see --grad_norm_steps): shares of the weighted "
+            "loss are shown instead; they say what the loss consists of, not what moves the student"
+        )
         gradients = {name: np.abs(steps[f"{name}_loss_raw"]) for name in names}
         measured = np.any([~np.isnan(values) for values in gradients.values()], axis=0)
         if not measured.any():
@@ -87,8 +89,9 @@ def analyse(steps: dict[str, np.ndarray], semantic_loss_scale: float | None = No
     at = steps["step"][measured]
     pulls = {name: np.nan_to_num(values * factors[name], nan=0.0, posinf=0.0) for name, values in gradients.items()}
     total = np.sum(list(pulls.values()), axis=0)
-    shares = {name: np.divide(values, total, out=np.zeros_like(values), where=total > 0)
-              for name, values in pulls.items()}
+    shares = {
+        name: np.divide(values, total, out=np.zeros_like(values), where=total > 0) for name, values in pulls.items()
+    }
 
     third = max(1, len(at) // 3)
     first, last = slice(0, third), slice(len(at) - third, len(at))
@@ -101,18 +104,32 @@ def analyse(steps: dict[str, np.ndarray], semantic_loss_scale: float | None = No
         rises = pull > _middle(total[first])
         verdict, reason = _verdict(name, leader, broken, gradients[name], weights[name], shares, first, last, rises)
         components[name] = ComponentScaling(
-            verdict, reason, float(np.mean(shares[name][first])), float(np.mean(shares[name][last])),
-            float(np.mean(shares[name])), _middle(gradients[name][first]), _middle(gradients[name][last]), pull, weight,
+            verdict,
+            reason,
+            float(np.mean(shares[name][first])),
+            float(np.mean(shares[name][last])),
+            float(np.mean(shares[name])),
+            _middle(gradients[name][first]),
+            _middle(gradients[name][last]),
+            pull,
+            weight,
             weight * mean_pull / pull if pull > 0 and weight > 0 else None,
         )
-    result = LossScaling(basis, [int(step) for step in at], {name: values.tolist() for name, values in shares.items()},
-                         components, notes=notes)
+    result = LossScaling(
+        basis,
+        [int(step) for step in at],
+        {name: values.tolist() for name, values in shares.items()},
+        components,
+        notes=notes,
+    )
     semantic = components.get("semantic")
     if semantic is not None and len(names) > 1 and semantic.pull_last > 0:
         others = np.mean([one.pull_last for name, one in components.items() if name != "semantic"])
         if semantic_loss_scale is None:
-            notes.append("the semantic scale β of this run is not known (no run_config.json beside it): a balancing "
-                         f"scale is {others / semantic.pull_last:.3g} times the present one")
+            notes.append(
+                "the semantic scale β of this run is not known (no run_config.json beside it): a balancing "
+                f"scale is {others / semantic.pull_last:.3g} times the present one"
+            )
         else:
             result.semantic_loss_scale = semantic_loss_scale
             result.balanced_semantic_loss_scale = float(semantic_loss_scale * others / semantic.pull_last)
@@ -132,8 +149,17 @@ def _middle(values: np.ndarray) -> float:
     return float(np.median(finite) or np.mean(finite)) if len(finite) else 0.0
 
 
-def _verdict(name: str, leader: str, broken: int, gradients: np.ndarray, weights: np.ndarray,
-             shares: dict[str, np.ndarray], first: slice, last: slice, rises: bool) -> tuple[str, str]:
+def _verdict(
+    name: str,
+    leader: str,
+    broken: int,
+    gradients: np.ndarray,
+    weights: np.ndarray,
+    shares: dict[str, np.ndarray],
+    first: slice,
+    last: slice,
+    rises: bool,
+) -> tuple[str, str]:
     """``rises``: it now pulls harder than all components together did at first (one that began near 0 may grow)."""
     count, not_finite = len(shares), int(np.sum(~np.isfinite(gradients)))
     if broken or not_finite:

@@ -63,8 +63,12 @@ def card(data: RunData, folder: Path, role: str) -> str:
     base = str(config.get("model_name", "unknown"))
     # A path on somebody's disk is nobody else's base model.
     hub = base.count("/") == 1 and not base.startswith((".", "/")) and not Path(base).exists()
-    front = ["library_name: transformers", f"base_model: {base}" if hub else "", "language: code",
-             "tags: [java, unit-tests, test-oracle, assertion-generation, knowledge-distillation]"]
+    front = [
+        "library_name: transformers",
+        f"base_model: {base}" if hub else "",
+        "language: code",
+        "tags: [java, unit-tests, test-oracle, assertion-generation, knowledge-distillation]",
+    ]
     how = "distilled from a larger teacher" if role == "student" else "fine-tuned as a teacher"
     parts = [
         "---\n" + "\n".join(filter(None, front)) + "\n---",
@@ -72,16 +76,23 @@ def card(data: RunData, folder: Path, role: str) -> str:
         f"Writes the assertion that a Java unit test lacks, given the test and the method under test. A sequence-to-"
         f"sequence model {how}, starting from `{_name(base)}`.",
         "## How to load it",
-        USAGE.format(folder=os.path.relpath(folder), max_input_len=config.get("max_input_len", 512),
-                     max_output_len=config.get("max_output_len", 128)),
-        "## Training data", _data(data),
-        "## Losses", _losses(data),
-        "## Scores", _scores(data, role),
+        USAGE.format(
+            folder=os.path.relpath(folder),
+            max_input_len=config.get("max_input_len", 512),
+            max_output_len=config.get("max_output_len", 128),
+        ),
+        "## Training data",
+        _data(data),
+        "## Losses",
+        _losses(data),
+        "## Scores",
+        _scores(data, role),
         "## What it cannot do",
         "The scores compare text with text, unless `compile_rate` and `pass_rate` are given. An assertion from the "
         "model may not compile, may fail on correct code, or may pass on wrong code: read it before you keep it. It "
         "was trained on Java tests like those of its training data and knows no other language.",
-        "## How it was made", _origin(data),
+        "## How it was made",
+        _origin(data),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -101,9 +112,11 @@ def _data(data: RunData) -> str:
     drawn = f"{samples:,} samples" if samples else "all samples"
     if config.get("enable_epoch_sampling"):
         drawn += ", drawn anew each epoch"
-    rows = [["training", f"`{Path(str(config.get('train_data_path'))).name}`, {drawn}"],
-            ["validation", f"`{Path(str(config.get('val_data_path'))).name}`"],
-            ["longest input, output", f"{config.get('max_input_len')}, {config.get('max_output_len')} tokens"]]
+    rows = [
+        ["training", f"`{Path(str(config.get('train_data_path'))).name}`, {drawn}"],
+        ["validation", f"`{Path(str(config.get('val_data_path'))).name}`"],
+        ["longest input, output", f"{config.get('max_input_len')}, {config.get('max_output_len')} tokens"],
+    ]
     if len(data.steps.get("samples", [])):
         rows.append(["samples seen", f"{int(data.steps['samples'].sum()):,} in {len(data.steps['step']):,} steps"])
     coverage = data.training.get("coverage")
@@ -131,23 +144,35 @@ def _scores(data: RunData, role: str) -> str:
     systems = dict(sorted(systems.items(), key=lambda pair: pair[0] != role))
     if not systems:
         return "Not evaluated yet."
-    names = [n for n in (*METRICS, "compile_rate", "pass_rate", "nontrivial_rate")
-             if any(n in metrics for metrics in systems.values())]
+    names = [
+        n
+        for n in (*METRICS, "compile_rate", "pass_rate", "nontrivial_rate")
+        if any(n in metrics for metrics in systems.values())
+    ]
     rows = [[f"`{name}`", *(interval(metrics.get(name)) for metrics in systems.values())] for name in names]
-    counts = {metric["n"] for metrics in systems.values() for metric in metrics.values()
-              if isinstance(metric, dict) and metric.get("n")}
+    counts = {
+        metric["n"]
+        for metrics in systems.values()
+        for metric in metrics.values()
+        if isinstance(metric, dict) and metric.get("n")
+    }
     on = f" on {max(counts):,} samples" if counts else ""
-    return _table(["metric", *systems], rows) + (
-        f"\n\nIn brackets: 95 % intervals{on}.")
+    return _table(["metric", *systems], rows) + (f"\n\nIn brackets: 95 % intervals{on}.")
 
 
 def _origin(data: RunData) -> str:
     config, git = data.config, data.run.get("git") or {}
-    settings = ", ".join(f"{name} {config[name]}" for name in (
-        "batch_size", "gradient_accumulation_steps", "epochs", "lr", "weight_decay", "seed") if name in config)
+    settings = ", ".join(
+        f"{name} {config[name]}"
+        for name in ("batch_size", "gradient_accumulation_steps", "epochs", "lr", "weight_decay", "seed")
+        if name in config
+    )
     versions = ", ".join(f"{name} {version}" for name, version in (data.run.get("versions") or {}).items())
     changed = " with uncommitted changes" if git.get("modified") else ""
-    lines = [f"Settings: {settings}." if settings else "", f"Libraries: {versions}." if versions else "",
-             f"Code: {git['commit']}{changed}." if git.get("commit") else "",
-             "`run_config.json` in the folder of the run holds every parameter: pass it to `--config` to train again."]
+    lines = [
+        f"Settings: {settings}." if settings else "",
+        f"Libraries: {versions}." if versions else "",
+        f"Code: {git['commit']}{changed}." if git.get("commit") else "",
+        "`run_config.json` in the folder of the run holds every parameter: pass it to `--config` to train again.",
+    ]
     return "\n".join(filter(None, lines))

@@ -16,9 +16,18 @@ def figure(rows: int, columns: int, width: float = 5.0, height: float = 3.2) -> 
     import matplotlib.pyplot as plt
     from cycler import cycler
 
-    plt.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False,
-                         "axes.prop_cycle": cycler(color=COLOURS), "figure.dpi": 120,
-                         "axes.titlesize": 10, "font.size": 9})
+    plt.rcParams.update(
+        {
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": cycler(color=COLOURS),
+            "figure.dpi": 120,
+            "axes.titlesize": 10,
+            "font.size": 9,
+        }
+    )
     return plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained")
 
 

@@ -17,13 +17,44 @@ from utils.html_page import format_number, format_seconds
 from utils.run_data import RunData, load_run
 
 # Parameters that name the run or change its speed and bookkeeping, not what is learned.
-NOT_COMPARED = frozenset({
-    "seed", "sampling_seed", "output_dir", "overwrite", "resume", "save_steps", "save_minutes", "save_total_limit",
-    "logging_steps", "grad_norm_steps", "tensorboard", "run_report", "preset", "config", "dry_run", "print_config",
-    "num_workers", "pin_memory", "prefetch_factor", "cpu_threads", "sample_predictions", "distillation_dir",
-})
-METRICS = ("code_quality_score", "semantic_similarity", "exact_match", "f1", "codebleu", "ast_validity",
-           "knowledge_retention_score", "compile_rate", "pass_rate", "nontrivial_rate")
+NOT_COMPARED = frozenset(
+    {
+        "seed",
+        "sampling_seed",
+        "output_dir",
+        "overwrite",
+        "resume",
+        "save_steps",
+        "save_minutes",
+        "save_total_limit",
+        "logging_steps",
+        "grad_norm_steps",
+        "tensorboard",
+        "run_report",
+        "preset",
+        "config",
+        "dry_run",
+        "print_config",
+        "num_workers",
+        "pin_memory",
+        "prefetch_factor",
+        "cpu_threads",
+        "sample_predictions",
+        "distillation_dir",
+    }
+)
+METRICS = (
+    "code_quality_score",
+    "semantic_similarity",
+    "exact_match",
+    "f1",
+    "codebleu",
+    "ast_validity",
+    "knowledge_retention_score",
+    "compile_rate",
+    "pass_rate",
+    "nontrivial_rate",
+)
 CONFIDENCE = 0.95
 
 
@@ -105,8 +136,11 @@ def compare(folders: Iterable[str | Path], metric: str | None = None) -> Compari
     found = list(groups.values())
     names = sorted({name for group in found for name in group.settings})
     # A parameter that one of two scripts does not have is no difference between their runs.
-    differing = [name for name in names
-                 if len({json.dumps(group.settings[name]) for group in found if name in group.settings}) > 1]
+    differing = [
+        name
+        for name in names
+        if len({json.dumps(group.settings[name]) for group in found if name in group.settings}) > 1
+    ]
     known = [name for name in METRICS if any(_value(run, name) is not None for run in runs)]
     metric = metric or next(iter(known), METRICS[0])
     for group in found:
@@ -143,8 +177,11 @@ def _measure(group: Group, metrics: list[str]) -> None:
         if len(values) == 1:
             low, high = (scored[0].summary["student"][name].get(end) for end in ("low", "high"))
         group.scores[name] = Score(value, low, high, len(values))
-    times = [float(np.nansum(run.steps["seconds"])) * run.run.get("processes", 1)
-             for run in group.runs if "seconds" in run.steps]
+    times = [
+        float(np.nansum(run.steps["seconds"])) * run.run.get("processes", 1)
+        for run in group.runs
+        if "seconds" in run.steps
+    ]
     group.seconds = float(np.mean(times)) if times else None
     for run in group.runs:
         files = sorted((run.folder / "final_model").glob("*.safetensors"))
@@ -164,8 +201,11 @@ def count_parameters(file: Path) -> int:
 
 def _label(group: Group, differing: list[str]) -> str:
     # Only the end of a long path tells files apart.
-    parts = [f"{name}={'/'.join(_text(group.settings[name]).split('/')[-2:])}" for name in differing
-             if name in group.settings]
+    parts = [
+        f"{name}={'/'.join(_text(group.settings[name]).split('/')[-2:])}"
+        for name in differing
+        if name in group.settings
+    ]
     return ", ".join(parts) or group.runs[0].name
 
 
@@ -192,8 +232,16 @@ def told_apart(best: Score, other: Score) -> bool:
 def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """The table as headers and texts."""
     metric = comparison.metric
-    headers = ["configuration", "seeds", *(name.replace("_", " ") for name in comparison.metrics), "steps", "time",
-               "size", f"minutes per point of {metric.replace('_', ' ')}", "against the best"]
+    headers = [
+        "configuration",
+        "seeds",
+        *(name.replace("_", " ") for name in comparison.metrics),
+        "steps",
+        "time",
+        "size",
+        f"minutes per point of {metric.replace('_', ' ')}",
+        "against the best",
+    ]
     best = comparison.groups[0].scores.get(metric)
     rows = []
     for index, group in enumerate(comparison.groups):
@@ -206,16 +254,22 @@ def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
             verdict = f"{score.value - best.value:+.3f}, no interval"
         else:
             verdict = f"{score.value - best.value:+.3f}, " + (
-                "clearly worse" if told_apart(best, score) else "intervals overlap")
+                "clearly worse" if told_apart(best, score) else "intervals overlap"
+            )
         size = f"{group.parameters / 1e6:.1f} M, {group.megabytes:.0f} MB" if group.parameters else "–"
         steps = [int(run.steps["step"][-1]) for run in group.runs if len(run.steps.get("step", []))]
-        rows.append([
-            group.label, str(len(group.runs)),
-            *(group.scores[name].text() if name in group.scores else "–" for name in comparison.metrics),
-            format_number(round(float(np.mean(steps)))) if steps else "–",
-            format_seconds(group.seconds) if group.seconds else "–", size,
-            format_number(group.minutes_per_point(metric), 3), verdict,
-        ])
+        rows.append(
+            [
+                group.label,
+                str(len(group.runs)),
+                *(group.scores[name].text() if name in group.scores else "–" for name in comparison.metrics),
+                format_number(round(float(np.mean(steps)))) if steps else "–",
+                format_seconds(group.seconds) if group.seconds else "–",
+                size,
+                format_number(group.minutes_per_point(metric), 3),
+                verdict,
+            ]
+        )
     return headers, rows
 
 
@@ -230,10 +284,13 @@ def markdown(comparison: Comparison) -> str:
     kind = "over seeds; over the evaluated samples where there is one seed" if several else "over the evaluated samples"
     text = f"# Comparison of runs\n\n{table(*table_rows(comparison))}\nIn brackets: 95 % intervals, {kind}.\n"
     if comparison.differing:
-        rows = [[f"`{name}`", *(_text(group.settings.get(name)) for group in comparison.groups)]
-                for name in comparison.differing]
-        heads = [f"{index}. {', '.join(run.name for run in group.runs)}"
-                 for index, group in enumerate(comparison.groups, 1)]
+        rows = [
+            [f"`{name}`", *(_text(group.settings.get(name)) for group in comparison.groups)]
+            for name in comparison.differing
+        ]
+        heads = [
+            f"{index}. {', '.join(run.name for run in group.runs)}" for index, group in enumerate(comparison.groups, 1)
+        ]
         text += "\n## What differs\n\n" + table(["parameter", *heads], rows)
     if comparison.notes:
         text += "\n## Notes\n\n" + "".join(f"- {note}\n" for note in comparison.notes)
@@ -245,14 +302,23 @@ def csv_rows(comparison: Comparison) -> list[dict[str, Any]]:
     rows = []
     for group in comparison.groups:
         row: dict[str, Any] = {
-            "configuration": group.label, "runs": " ".join(run.name for run in group.runs), "seeds": len(group.runs),
+            "configuration": group.label,
+            "runs": " ".join(run.name for run in group.runs),
+            "seeds": len(group.runs),
         }
         for name in comparison.metrics:
             score = group.scores.get(name)
-            row |= {name: score.value if score else None, f"{name}_low": score.low if score else None,
-                    f"{name}_high": score.high if score else None}
-        row |= {"seconds": group.seconds, "parameters": group.parameters, "megabytes": group.megabytes,
-                "minutes_per_point": group.minutes_per_point(comparison.metric)}
+            row |= {
+                name: score.value if score else None,
+                f"{name}_low": score.low if score else None,
+                f"{name}_high": score.high if score else None,
+            }
+        row |= {
+            "seconds": group.seconds,
+            "parameters": group.parameters,
+            "megabytes": group.megabytes,
+            "minutes_per_point": group.minutes_per_point(comparison.metric),
+        }
         row |= {name: _text(group.settings.get(name)) for name in comparison.differing}
         rows.append(row)
     return rows

@@ -118,8 +118,9 @@ def load_run(folder: str | Path) -> RunData:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of a run, such as results/run_name")
     run = read_json(folder / "run_config.json")
-    data = RunData(folder, run=run, config=run.get("config", {}),
-                   summary=read_json(folder / "metrics_summary_final.json"))
+    data = RunData(
+        folder, run=run, config=run.get("config", {}), summary=read_json(folder / "metrics_summary_final.json")
+    )
     for name in (STEP_FILE, TRAINING_FILE):
         if (folder / name).exists():
             setattr(data, name.removesuffix("_metrics.csv").replace("step", "steps"), read_columns(folder / name))

@@ -61,8 +61,10 @@ def try_write_report(folder: str | Path, warn: Callable[[str], None]) -> None:
     try:
         write_report(folder)
     except Exception as error:
-        warn(f"run_report.html could not be written ({type(error).__name__}: {error}); the run itself is complete, "
-             f"make the report later with: python scripts/make_run_report.py {folder}")
+        warn(
+            f"run_report.html could not be written ({type(error).__name__}: {error}); the run itself is complete, "
+            f"make the report later with: python scripts/make_run_report.py {folder}"
+        )
 
 
 def report_page(data: RunData) -> str:
@@ -81,8 +83,12 @@ def report_page(data: RunData) -> str:
     ]
     kept = [(anchor, title, body) for anchor, title, body in parts if body]
     subtitle = ", ".join(filter(None, [str(data.config.get("model_name", "")), _when(data)]))
-    return page(f"Run {data.name}", "".join(section(title, body, anchor) for anchor, title, body in kept), subtitle,
-                [(anchor, title) for anchor, title, _ in kept])
+    return page(
+        f"Run {data.name}",
+        "".join(section(title, body, anchor) for anchor, title, body in kept),
+        subtitle,
+        [(anchor, title) for anchor, title, _ in kept],
+    )
 
 
 def _scaling(data: RunData) -> tuple[LossScaling | None, str]:
@@ -113,8 +119,10 @@ def _glance(data: RunData, scaling: LossScaling | None, problem: str, view: Outl
     facts = []
     if data.steps:
         seconds = float(np.nansum(data.steps["seconds"])) if "seconds" in data.steps else 0.0
-        facts += [("optimiser steps", format_number(int(data.steps["step"][-1]))),
-                  ("epochs", format_number(round(_last(data.steps, "epoch") or 0.0, 2)))]
+        facts += [
+            ("optimiser steps", format_number(int(data.steps["step"][-1]))),
+            ("epochs", format_number(round(_last(data.steps, "epoch") or 0.0, 2))),
+        ]
         facts += [("time in steps", format_seconds(seconds))] if seconds else []
         if (memory := _peak(data.steps, "memory_mb")) is not None:
             facts.append(("peak memory", f"{memory / 1024:.2f} GiB"))
@@ -172,10 +180,12 @@ def _overfitting(data: RunData) -> str:
     if len(losses) < 4 or training is None or len(training) < 4:
         return ""
     lowest = int(np.argmin(losses))
-    half = training[len(training) // 2:]
+    half = training[len(training) // 2 :]
     if lowest < len(losses) - 2 and losses[-1] > 1.05 * losses[lowest] and half[-1] < half[0]:
-        return (f"The validation loss has risen by {losses[-1] / losses[lowest] - 1:.0%} since its lowest value while "
-                f"the training loss went on falling: the {data.role} is learning the training data by heart.")
+        return (
+            f"The validation loss has risen by {losses[-1] / losses[lowest] - 1:.0%} since its lowest value while "
+            f"the training loss went on falling: the {data.role} is learning the training data by heart."
+        )
     return ""
 
 
@@ -194,41 +204,67 @@ def _drove(data: RunData, scaling: LossScaling | None, problem: str) -> str:
         return paragraph(problem)
     names = list(scaling.components)
     leader_first, leader_last = (
-        max(names, key=lambda n: getattr(scaling.components[n], f"share_{when}")) for when in ("first", "last"))
+        max(names, key=lambda n: getattr(scaling.components[n], f"share_{when}")) for when in ("first", "last")
+    )
     first, last = scaling.components[leader_first].share_first, scaling.components[leader_last].share_last
     what = "pull (weight × gradient norm on the logits)" if scaling.basis == "gradient" else "weighted loss"
     if len(names) == 1:
         body = paragraph(f"{names[0]} is the only component.")
     elif leader_first == leader_last:
-        body = paragraph(f"{leader_first} led from start to end: {first:.0%} of the {what} in the first third of the "
-                         f"run, {last:.0%} in the last.")
+        body = paragraph(
+            f"{leader_first} led from start to end: {first:.0%} of the {what} in the first third of the "
+            f"run, {last:.0%} in the last."
+        )
     else:
-        body = paragraph(f"{leader_first} led at first with {first:.0%} of the {what}; in the last third "
-                         f"{leader_last} led with {last:.0%}.")
+        body = paragraph(
+            f"{leader_first} led at first with {first:.0%} of the {what}; in the last third "
+            f"{leader_last} led with {last:.0%}."
+        )
     if (limit := data.config.get("max_grad_norm")) and np.isfinite(data.steps["grad_norm_total"]).any():
         norms = data.steps["grad_norm_total"]
         clipped = float(np.mean(norms[np.isfinite(norms)] > limit))
         body += paragraph(f"The gradient was clipped to {limit:g} in {clipped:.0%} of the steps.")
     shares = {name: np.array(values) for name, values in scaling.shares.items()}
     windows = np.array_split(np.arange(len(scaling.steps)), min(6, len(scaling.steps)))
-    rows = [(f"steps {scaling.steps[w[0]]:,} to {scaling.steps[w[-1]]:,}", [float(shares[n][w].mean()) for n in names])
-            for w in windows]
+    rows = [
+        (f"steps {scaling.steps[w[0]]:,} to {scaling.steps[w[-1]]:,}", [float(shares[n][w].mean()) for n in names])
+        for w in windows
+    ]
     figures = [stacked_bars(f"Share of the {scaling.basis}", rows, names)]
     if scaling.basis == "gradient":
         columns = {n: f"grad_norm_{n}" for n in names}
         figures.append(_chart("Gradient norm per component, unweighted", data.steps, columns))
     body += grid(*figures)
     headers = ["component", "first third", "last third", "weight", "balancing weight", "verdict"]
-    body += table(headers, [
-        [name, f"{one.share_first:.0%}", f"{one.share_last:.0%}", format_number(one.weight_last, 3),
-         format_number(one.balanced_weight, 3), f"{one.verdict}: {one.reason}"]
-        for name, one in scaling.components.items()], numeric=range(1, 5))
+    body += table(
+        headers,
+        [
+            [
+                name,
+                f"{one.share_first:.0%}",
+                f"{one.share_last:.0%}",
+                format_number(one.weight_last, 3),
+                format_number(one.balanced_weight, 3),
+                f"{one.verdict}: {one.reason}",
+            ]
+            for name, one in scaling.components.items()
+        ],
+        numeric=range(1, 5),
+    )
     if scaling.balanced_semantic_loss_scale is not None:
-        body += paragraph(f"For semantic to pull as hard as the others: --semantic_loss_scale "
-                          f"{scaling.balanced_semantic_loss_scale:.3g} (now {scaling.semantic_loss_scale:g}).")
-    return body + "".join(paragraph(note, soft=True) for note in scaling.notes) + paragraph(
-        "A share says how hard a component pulled, not whether it pulled in the right direction: compare runs with and "
-        "without it (scripts/compare_runs.py) before you keep or drop it.", soft=True)
+        body += paragraph(
+            f"For semantic to pull as hard as the others: --semantic_loss_scale "
+            f"{scaling.balanced_semantic_loss_scale:.3g} (now {scaling.semantic_loss_scale:g})."
+        )
+    return (
+        body
+        + "".join(paragraph(note, soft=True) for note in scaling.notes)
+        + paragraph(
+            "A share says how hard a component pulled, not whether it pulled in the right direction: compare runs with "
+            "and without it (scripts/compare_runs.py) before you keep or drop it.",
+            soft=True,
+        )
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ longer, scores
@@ -243,12 +279,17 @@ def _longer(data: RunData, view: Outlook) -> str:
             steps, values, low, high = view.trend
             series.append(Series("trend, a quarter longer", steps, values, low, high, colour=1))
             note = "with its 90 % interval"
-        body += grid(line_chart(LABELS[view.metric], series, note=note, log=False),
-                     _chart("Learning rate", data.steps, {"learning rate": "learning_rate"}, log=False))
+        body += grid(
+            line_chart(LABELS[view.metric], series, note=note, log=False),
+            _chart("Learning rate", data.steps, {"learning rate": "learning_rate"}, log=False),
+        )
     rate, peak = _last(data.steps, "learning_rate"), _peak(data.steps, "learning_rate")
     if rate and peak and rate < 0.5 * peak and view.verdict in ("worth it", "undecided"):
-        body += paragraph(f"The learning rate had come down from {peak:.2g} to {rate:.2g}. To go on, start anew with "
-                          "more --epochs, so that it falls later, rather than training on at the floor.", soft=True)
+        body += paragraph(
+            f"The learning rate had come down from {peak:.2g} to {rate:.2g}. To go on, start anew with "
+            "more --epochs, so that it falls later, rather than training on at the floor.",
+            soft=True,
+        )
     return body
 
 
@@ -256,8 +297,11 @@ def _scores(data: RunData) -> str:
     scored = data.systems()
     if not scored:
         return paragraph("This run has not been evaluated yet (evaluation/evaluate_assertions.py).")
-    names = [n for n in (*METRICS, "compile_rate", "pass_rate", "nontrivial_rate")
-             if any(n in metrics for metrics in scored.values())]
+    names = [
+        n
+        for n in (*METRICS, "compile_rate", "pass_rate", "nontrivial_rate")
+        if any(n in metrics for metrics in scored.values())
+    ]
     rows = [[name.replace("_", " "), *(interval(metrics.get(name)) for metrics in scored.values())] for name in names]
     figures = []
     for name in ("code_quality_score", "exact_match", "pass_rate"):
@@ -265,12 +309,20 @@ def _scores(data: RunData) -> str:
         metrics = {who: metric for who, metric in known.items() if metric.get("value") is not None}
         if metrics:
             ends = [(one.get("low"), one.get("high")) for one in metrics.values()]
-            figures.append(bar_chart(
-                name.replace("_", " "), [(who, one["value"]) for who, one in metrics.items()], maximum=1.0,
-                intervals=[None if None in end else end for end in ends],
-                colours=[list(scored).index(who) for who in metrics]))
-    return grid(*figures) + table(["metric", *scored], rows, numeric=()) + paragraph(
-        "In brackets: 95 % intervals over the evaluated samples.", soft=True)
+            figures.append(
+                bar_chart(
+                    name.replace("_", " "),
+                    [(who, one["value"]) for who, one in metrics.items()],
+                    maximum=1.0,
+                    intervals=[None if None in end else end for end in ends],
+                    colours=[list(scored).index(who) for who in metrics],
+                )
+            )
+    return (
+        grid(*figures)
+        + table(["metric", *scored], rows, numeric=())
+        + paragraph("In brackets: 95 % intervals over the evaluated samples.", soft=True)
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- curves
@@ -283,13 +335,22 @@ def _series(columns: Columns, names: dict[str, str], marks: bool = False) -> lis
         values = columns.get(column, np.array([]))
         recorded = ~np.isnan(values)
         if recorded.any():
-            series.append(Series(label, columns["step"][recorded].tolist(), values[recorded].tolist(), colour=index,
-                                 marks=marks))
+            series.append(
+                Series(label, columns["step"][recorded].tolist(), values[recorded].tolist(), colour=index, marks=marks)
+            )
     return series
 
 
-def _chart(caption: str, columns: Columns, names: dict[str, str], *, note: str = "", log: bool | None = None,
-           marks: bool = False, y_range: tuple[float, float] | None = None) -> str:
+def _chart(
+    caption: str,
+    columns: Columns,
+    names: dict[str, str],
+    *,
+    note: str = "",
+    log: bool | None = None,
+    marks: bool = False,
+    y_range: tuple[float, float] | None = None,
+) -> str:
     """A line chart of columns (label -> column); an empty string where none of them holds a value."""
     series = _series(columns, names, marks)
     return line_chart(caption, series, note=note, log=log, y_range=y_range) if series else ""
@@ -299,29 +360,50 @@ def _curves(data: RunData) -> str:
     names = data.components
     if not data.steps:
         return paragraph("No step was recorded.")
-    return grid(*filter(None, [
-        _chart("Total loss", data.steps, {"loss": "loss_total"}),
-        _chart("Components, raw", data.steps, {n: f"{n}_loss_raw" for n in names}),
-        _chart("Components, weighted", data.steps, {n: f"{n}_loss_weighted" for n in names}),
-        _chart("Weights", data.steps, {n: f"{n}_weight" for n in names}, log=False),
-        _chart("Temperature", data.steps, {"temperature": "temperature"}, log=False),
-        _chart("Alpha", data.steps, {"alpha": "alpha"}, log=False, y_range=(0.0, 1.0)),
-        _chart("Learning rate", data.steps, {"learning rate": "learning_rate"}, log=False),
-        _chart("Gradient norm", data.steps,
-               {"total": "grad_norm_total", "encoder": "grad_norm_encoder", "decoder": "grad_norm_decoder"}),
-        _chart("Memory", data.steps, {"MiB": "memory_mb"}, note="MiB", log=False),
-        _chart("Speed", data.rows("step"), {"samples per second": "samples_per_second"}, note="samples per second",
-               log=False),
-        _chart("Coverage of the training file", data.training, {"coverage": "coverage"}, log=False, y_range=(0.0, 1.0)),
-    ])) + paragraph("A line is the mean over neighbouring steps, the band around it their smallest and largest value.",
-                    soft=True)
+    return grid(
+        *filter(
+            None,
+            [
+                _chart("Total loss", data.steps, {"loss": "loss_total"}),
+                _chart("Components, raw", data.steps, {n: f"{n}_loss_raw" for n in names}),
+                _chart("Components, weighted", data.steps, {n: f"{n}_loss_weighted" for n in names}),
+                _chart("Weights", data.steps, {n: f"{n}_weight" for n in names}, log=False),
+                _chart("Temperature", data.steps, {"temperature": "temperature"}, log=False),
+                _chart("Alpha", data.steps, {"alpha": "alpha"}, log=False, y_range=(0.0, 1.0)),
+                _chart("Learning rate", data.steps, {"learning rate": "learning_rate"}, log=False),
+                _chart(
+                    "Gradient norm",
+                    data.steps,
+                    {"total": "grad_norm_total", "encoder": "grad_norm_encoder", "decoder": "grad_norm_decoder"},
+                ),
+                _chart("Memory", data.steps, {"MiB": "memory_mb"}, note="MiB", log=False),
+                _chart(
+                    "Speed",
+                    data.rows("step"),
+                    {"samples per second": "samples_per_second"},
+                    note="samples per second",
+                    log=False,
+                ),
+                _chart(
+                    "Coverage of the training file",
+                    data.training,
+                    {"coverage": "coverage"},
+                    log=False,
+                    y_range=(0.0, 1.0),
+                ),
+            ],
+        )
+    ) + paragraph(
+        "A line is the mean over neighbouring steps, the band around it their smallest and largest value.", soft=True
+    )
 
 
 def _validation(data: RunData) -> str:
     rows = data.rows("validation")
     figures = [_chart("Loss on the validation data", rows, {"validation loss": "val_loss"}, marks=True)]
-    figures += [_chart(name.replace("_", " "), rows, {name.replace("_", " "): name}, marks=True, log=False)
-                for name in METRICS]
+    figures += [
+        _chart(name.replace("_", " "), rows, {name.replace("_", " "): name}, marks=True, log=False) for name in METRICS
+    ]
     kept = [figure for figure in figures if figure]
     return grid(*kept) if kept else paragraph("There was no validation.")
 
@@ -343,17 +425,27 @@ def _samples(data: RunData) -> str:
         body += f"<h3>What the {data.role} wrote</h3>" + table(
             ["from step", "prediction"],
             [[f"{row['step']:,}", code(str(row.get("prediction", ""))) + _mark(row, reference)] for row in moments],
-            numeric=[0], html=True)
+            numeric=[0],
+            html=True,
+        )
         right = _is_right(rows[-1], reference)
-        blocks.append(details(f"Sample {number}: {'right at the end' if right else 'not (yet) the reference'}", body,
-                              opened=number <= 2))
+        blocks.append(
+            details(
+                f"Sample {number}: {'right at the end' if right else 'not (yet) the reference'}",
+                body,
+                opened=number <= 2,
+            )
+        )
     return "".join(blocks)
 
 
 def _changes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows where the prediction changed, thinned to MOMENTS; the first and the last are always there."""
-    changed = [row for index, row in enumerate(rows)
-               if index == 0 or row.get("prediction") != rows[index - 1].get("prediction")]
+    changed = [
+        row
+        for index, row in enumerate(rows)
+        if index == 0 or row.get("prediction") != rows[index - 1].get("prediction")
+    ]
     if len(changed) <= MOMENTS:
         return changed
     return [changed[round(i * (len(changed) - 1) / (MOMENTS - 1))] for i in range(MOMENTS)]
@@ -400,8 +492,14 @@ def draw_curves(data: RunData, path: Path) -> None:
             shown = np.isfinite(values) & (values > 0 if log else True)
             if shown.any():
                 drawn = True
-                place.plot(columns["step"][shown], values[shown], label=label, linewidth=1,
-                           marker="o" if shown.sum() < 40 else None, markersize=3)
+                place.plot(
+                    columns["step"][shown],
+                    values[shown],
+                    label=label,
+                    linewidth=1,
+                    marker="o" if shown.sum() < 40 else None,
+                    markersize=3,
+                )
         place.set(title=title, xlabel="step")
         if drawn and log:
             place.set_yscale("log")
@@ -412,10 +510,19 @@ def draw_curves(data: RunData, path: Path) -> None:
     panel(axes[0, 0], "components, raw", data.steps, {n: f"{n}_loss_raw" for n in names}, log=positive)
     panel(axes[0, 1], "components, weighted", data.steps, {n: f"{n}_loss_weighted" for n in names})
     panel(axes[0, 2], "weights", data.steps, {n: f"{n}_weight" for n in names})
-    panel(axes[1, 0], "gradient norm", data.steps,
-          {"total": "grad_norm_total", "encoder": "grad_norm_encoder", "decoder": "grad_norm_decoder"}, log=True)
-    panel(axes[1, 1], "validation", rows,
-          {n.replace("_", " "): n for n in ("exact_match", "f1", "code_quality_score", "semantic_similarity")})
+    panel(
+        axes[1, 0],
+        "gradient norm",
+        data.steps,
+        {"total": "grad_norm_total", "encoder": "grad_norm_encoder", "decoder": "grad_norm_decoder"},
+        log=True,
+    )
+    panel(
+        axes[1, 1],
+        "validation",
+        rows,
+        {n.replace("_", " "): n for n in ("exact_match", "f1", "code_quality_score", "semantic_similarity")},
+    )
     panel(axes[1, 2], "learning rate", data.steps, {"learning rate": "learning_rate"})
     drawing.suptitle(data.name)
     save(drawing, path)

@@ -56,8 +56,13 @@ def start_screen(facts: RunFacts) -> str:
     lines = [
         ("run", _joined(facts.get("output_dir"), _prefixed("resumed from ", facts.get("resumed_from")))),
         ("data", _data(facts)),
-        ("lengths", _joined(_lengths("input", facts, "input_lengths", "max_input_len"),
-                            _lengths("target", facts, "target_lengths", "max_output_len"))),
+        (
+            "lengths",
+            _joined(
+                _lengths("input", facts, "input_lengths", "max_input_len"),
+                _lengths("target", facts, "target_lengths", "max_output_len"),
+            ),
+        ),
         ("student" if facts.get("teacher") else "model", _model(facts.get("student"), facts.get("student_parameters"))),
         ("teacher", _model(facts.get("teacher"), facts.get("teacher_parameters"))),
         ("batch", _batch(facts)),
@@ -66,8 +71,15 @@ def start_screen(facts: RunFacts) -> str:
         ("losses", ", ".join(f"{name} {_move(*ends)}" for name, ends in facts.get("weights", {}).items())),
         ("temperature", _move(*facts["temperature"]) if "temperature" in facts else ""),
         ("alpha", format_number(facts["alpha"]) if facts.get("alpha") is not None else ""),
-        ("device", _joined(facts.get("device"), facts.get("precision"), _count(facts, "processes", "process"),
-                           _count(facts, "num_workers", "data worker"))),
+        (
+            "device",
+            _joined(
+                facts.get("device"),
+                facts.get("precision"),
+                _count(facts, "processes", "process"),
+                _count(facts, "num_workers", "data worker"),
+            ),
+        ),
         ("seed", str(facts.get("seed", ""))),
     ]
     return "\n".join(f"{label:<14} {text}" for label, text in lines if text)
@@ -85,29 +97,41 @@ def warnings_that_matter(facts: RunFacts) -> list[str]:
     total, mapped = facts.get("critical_tokens_total", 0), facts.get("critical_tokens_mapped", 0)
     if total and total - mapped > UNMAPPED_SHARE * total:
         examples = ", ".join(facts.get("critical_tokens_unmapped", [])[:5])
-        found.append(f"{total - mapped} of {total} critical tokens do not map to this vocabulary and have no effect"
-                     + (f" (such as {examples})" if examples else ""))
+        found.append(
+            f"{total - mapped} of {total} critical tokens do not map to this vocabulary and have no effect"
+            + (f" (such as {examples})" if examples else "")
+        )
     student, teacher = facts.get("student_parameters"), facts.get("teacher_parameters")
     if student and teacher and student >= TEACHER_RATIO * teacher:
-        found.append(f"the student ({_parameters(student)}) is not smaller than its teacher ({_parameters(teacher)}): "
-                     "nothing is distilled; choose a smaller --model_name or fewer --student_decoder_layers")
+        found.append(
+            f"the student ({_parameters(student)}) is not smaller than its teacher ({_parameters(teacher)}): "
+            "nothing is distilled; choose a smaller --model_name or fewer --student_decoder_layers"
+        )
     weights = facts.get("weights", {})
     for name, (start, end) in weights.items():
         if start == 0 == end:
-            found.append(f"the weight of {name} is 0 from start to end: it costs time and teaches nothing; "
-                         "drop it from --loss_components or give it a weight in --loss_weights")
+            found.append(
+                f"the weight of {name} is 0 from start to end: it costs time and teaches nothing; "
+                "drop it from --loss_components or give it a weight in --loss_weights"
+            )
     steps, warmup = facts.get("total_steps", 0), facts.get("warmup_steps", 0)
     if steps and warmup >= steps:
-        found.append(f"warm-up takes {warmup} steps, the run has {steps}: the learning rate never reaches its value; "
-                     "lower --warmup_steps")
+        found.append(
+            f"warm-up takes {warmup} steps, the run has {steps}: the learning rate never reaches its value; "
+            "lower --warmup_steps"
+        )
     elif 0 < steps < 100:
-        found.append(f"only {steps} optimiser steps: too few to learn much; more data, more --epochs, "
-                     "or a smaller --gradient_accumulation_steps")
+        found.append(
+            f"only {steps} optimiser steps: too few to learn much; more data, more --epochs, "
+            "or a smaller --gradient_accumulation_steps"
+        )
     rejected = facts.get("rejected", {})
     if rejected:
         worst = max(rejected, key=lambda reason: rejected[reason])
-        found.append(f"{sum(rejected.values())} of the rows looked at cannot be used, most often: {worst}; they are "
-                     "skipped and counted in rejected.jsonl (--strict: an error)")
+        found.append(
+            f"{sum(rejected.values())} of the rows looked at cannot be used, most often: {worst}; they are "
+            "skipped and counted in rejected.jsonl (--strict: an error)"
+        )
     return found
 
 
@@ -169,8 +193,10 @@ def _batch(facts: RunFacts) -> str:
     if "batch_size" not in facts:
         return ""
     factors = [facts["batch_size"], facts.get("gradient_accumulation_steps", 1), facts.get("processes", 1)]
-    return (f"{factors[0]} × {factors[1]} accumulated × {factors[2]} process{'' if factors[2] == 1 else 'es'}"
-            f" = {factors[0] * factors[1] * factors[2]} samples a step")
+    return (
+        f"{factors[0]} × {factors[1]} accumulated × {factors[2]} process{'' if factors[2] == 1 else 'es'}"
+        f" = {factors[0] * factors[1] * factors[2]} samples a step"
+    )
 
 
 def _steps(facts: RunFacts) -> str:

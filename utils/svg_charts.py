@@ -45,8 +45,15 @@ def downsample(series: Series, buckets: int = 160) -> Series:
     edges = [round(i * len(kept) / buckets) for i in range(buckets + 1)]
     groups = [kept[a:b] for a, b in pairwise(edges)]
     ys = [[y for _, y in group] for group in groups]
-    return Series(series.name, [sum(x for x, _ in g) / len(g) for g in groups], [sum(y) / len(y) for y in ys],
-                  [min(y) for y in ys], [max(y) for y in ys], series.colour, series.marks)
+    return Series(
+        series.name,
+        [sum(x for x, _ in g) / len(g) for g in groups],
+        [sum(y) / len(y) for y in ys],
+        [min(y) for y in ys],
+        [max(y) for y in ys],
+        series.colour,
+        series.marks,
+    )
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -97,11 +104,15 @@ class _Axes:
         parts = []
         for value in rows:
             at = self.y(value)
-            parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
-                         f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_tick_label(value)}</text>')
+            parts.append(
+                f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
+                f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_tick_label(value)}</text>'
+            )
         for value in ticks(self.x0, self.x1, 5):
-            parts.append(f'<text x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
-                         f"{_tick_label(value)}</text>")
+            parts.append(
+                f'<text x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
+                f"{_tick_label(value)}</text>"
+            )
         parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>')
         return "".join(parts)
 
@@ -122,8 +133,15 @@ def _figure(caption: str, note: str, key: str, svg: str, data: str = "") -> str:
     return f"<figure{attribute}><figcaption>{escape(caption)}{small}</figcaption>{key}{svg}</figure>\n"
 
 
-def line_chart(caption: str, series: Sequence[Series], *, note: str = "", x_label: str = "step",
-               log: bool | None = None, y_range: tuple[float, float] | None = None) -> str:
+def line_chart(
+    caption: str,
+    series: Sequence[Series],
+    *,
+    note: str = "",
+    x_label: str = "step",
+    log: bool | None = None,
+    y_range: tuple[float, float] | None = None,
+) -> str:
     """Curves over steps.
 
     ``log``: logarithmic y; None decides by the data (all positive, spread above a factor of 100).
@@ -159,20 +177,43 @@ def line_chart(caption: str, series: Sequence[Series], *, note: str = "", x_labe
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         if one.marks or len(points) < 2:
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
-    data = json.dumps({
-        "width": WIDTH, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM,
-        "x0": axes.x0, "x1": axes.x1, "label": x_label,
-        "series": [{"name": s.name, "c": (s.colour or 0) % COLOURS,
+    data = json.dumps(
+        {
+            "width": WIDTH,
+            "left": LEFT,
+            "right": WIDTH - RIGHT,
+            "top": TOP,
+            "bottom": HEIGHT - BOTTOM,
+            "x0": axes.x0,
+            "x1": axes.x1,
+            "label": x_label,
+            "series": [
+                {
+                    "name": s.name,
+                    "c": (s.colour or 0) % COLOURS,
                     "x": [round(float(x)) for x, y in zip(s.x, s.y, strict=True) if _shown(x, y)],
-                    "y": [format_number(float(y)) for y in _finite(s.y)]} for s in series],
-    }, separators=(",", ":"))
+                    "y": [format_number(float(y)) for y in _finite(s.y)],
+                }
+                for s in series
+            ],
+        },
+        separators=(",", ":"),
+    )
     notes = [note, "logarithmic scale" if use_log else "", f"{lost} values not finite" if lost else ""]
     key = legend([(s.name, s.colour or 0) for s in series]) if len(series) > 1 else ""
     return _figure(caption, ", ".join(filter(None, notes)), key, _svg(caption, HEIGHT, parts), data)
 
 
-def bar_chart(caption: str, bars: Sequence[tuple[str, float | None]], *, intervals: Sequence[tuple | None] = (),
-              colours: Sequence[int] = (), note: str = "", maximum: float | None = None, digits: int = 3) -> str:
+def bar_chart(
+    caption: str,
+    bars: Sequence[tuple[str, float | None]],
+    *,
+    intervals: Sequence[tuple | None] = (),
+    colours: Sequence[int] = (),
+    note: str = "",
+    maximum: float | None = None,
+    digits: int = 3,
+) -> str:
     """Horizontal bars from zero, each with its value; ``intervals`` draws (low, high) whiskers. None: not computed."""
     whiskers = list(intervals) or [None] * len(bars)
     top = maximum or max([*_finite(value for _, value in bars), *(w[1] for w in whiskers if w), 1e-12])
@@ -192,14 +233,22 @@ def bar_chart(caption: str, bars: Sequence[tuple[str, float | None]], *, interva
         if whisker:
             a, b = (begin + (end - begin) * min(max(w, 0.0), top) / top for w in whisker)
             after = max(after, b)
-            parts.append(f'<path d="M{a:.1f} {y + 27}H{b:.1f}M{a:.1f} {y + 22}v10M{b:.1f} {y + 22}v10" '
-                         'stroke="var(--ink)" stroke-width="1.5" fill="none"/>')
+            parts.append(
+                f'<path d="M{a:.1f} {y + 27}H{b:.1f}M{a:.1f} {y + 22}v10M{b:.1f} {y + 22}v10" '
+                'stroke="var(--ink)" stroke-width="1.5" fill="none"/>'
+            )
         parts.append(f'<text class="value" x="{after + 6:.1f}" y="{y + 32}">{shown}</text>')
     return _figure(caption, note, "", _svg(caption, len(bars) * row, parts))
 
 
-def stacked_bars(caption: str, rows: Sequence[tuple[str, Sequence[float]]], names: Sequence[str], *,
-                 colours: Sequence[int] = (), note: str = "") -> str:
+def stacked_bars(
+    caption: str,
+    rows: Sequence[tuple[str, Sequence[float]]],
+    names: Sequence[str],
+    *,
+    colours: Sequence[int] = (),
+    note: str = "",
+) -> str:
     """Rows that each divide a whole (100 %) among ``names``: shares at several moments, below each other."""
     colours = list(colours) or list(range(len(names)))
     row, parts = 44, []
@@ -211,8 +260,10 @@ def stacked_bars(caption: str, rows: Sequence[tuple[str, Sequence[float]]], name
             fill = f"var(--c{colour % COLOURS})"
             parts.append(f'<rect x="{x:.1f}" y="{y + 21}" width="{width:.1f}" height="17" fill="{fill}"/>')
             if width > 34:
-                parts.append(f'<text x="{x + width / 2:.1f}" y="{y + 34}" text-anchor="middle" '
-                             f'style="fill:var(--ground);font-weight:600">{value / total:.0%}</text>')
+                parts.append(
+                    f'<text x="{x + width / 2:.1f}" y="{y + 34}" text-anchor="middle" '
+                    f'style="fill:var(--ground);font-weight:600">{value / total:.0%}</text>'
+                )
             x += width
     key = legend(list(zip(names, colours, strict=True)))
     return _figure(caption, note, key, _svg(caption, len(rows) * row, parts))

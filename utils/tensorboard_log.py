@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 GROUPS = ("Loss", "Loss_Raw", "Loss_Weighted", "Weights", "Gradients", "Hyperparams", "Validation", "Training")
+
+
+def _without_traceback(args: threading.ExceptHookArgs) -> None:
+    """The failure of TensorBoard's own thread comes back at the next call, and is then said in one line."""
+    if type(args.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(args)
 
 
 class TensorBoardLog:
@@ -22,6 +29,7 @@ class TensorBoardLog:
             from tensorboard.compat.proto import event_pb2, summary_pb2
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+            threading.excepthook = _without_traceback
             self._event, self._summary = event_pb2.Event, summary_pb2.Summary
             had_events = folder.exists() and any(folder.iterdir())
             self._writer = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=10)

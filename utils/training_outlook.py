@@ -12,8 +12,11 @@ from utils.run_data import Columns
 LONGER = 0.25  # the question asked: what would a quarter more training bring?
 WORTH = 0.005  # a gain below half a point on a scale of 0 to 1 (or 0.5 % of a loss) is not worth it
 CONFIDENCE = 0.9
-LABELS = {"code_quality_score": "Code Quality Score", "val_loss": "validation loss",
-          "exact_match": "share of exact matches"}
+LABELS = {
+    "code_quality_score": "Code Quality Score",
+    "val_loss": "validation loss",
+    "exact_match": "share of exact matches",
+}
 
 
 @dataclass
@@ -56,8 +59,9 @@ def outlook(validations: Columns, preferred: str = "auto") -> Outlook:
     label, best_step = LABELS[metric], int(steps[best])
     seen = f"The best {label} was {values[best]:.4f}, at step {best_step:,} of {int(steps[-1]):,}."
     if len(values) < 4:
-        return Outlook("unknown", _few(label, values, best), seen, metric, best_step=best_step,
-                       best_value=float(values[best]))
+        return Outlook(
+            "unknown", _few(label, values, best), seen, metric, best_step=best_step, best_value=float(values[best])
+        )
     from scipy.stats import t
 
     count = max(4, len(values) // 2)
@@ -70,23 +74,31 @@ def outlook(validations: Columns, preferred: str = "auto") -> Outlook:
     gain, low, high = (ahead * one for one in (slope, slope - margin, slope + margin))
     over = f"over the last {count} of {len(values)} evaluations"
     worth = WORTH * (abs(float(np.median(values[-count:]))) if metric == "val_loss" else 1.0)
-    trend = (f"Over the last {count} validations it {'improves' if gain > 0 else 'worsens'} by {abs(gain):.4f} per "
-             f"{ahead:,.0f} steps ({CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}; positive is better).")
+    trend = (
+        f"Over the last {count} validations it {'improves' if gain > 0 else 'worsens'} by {abs(gain):.4f} per "
+        f"{ahead:,.0f} steps ({CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}; positive is better)."
+    )
     if low > 0 and gain >= worth:
         verdict = "worth it"
-        advice = (f"Yes: {over} the {label} was still improving; a quarter more steps should "
-                  f"{'lower' if sign < 0 else 'raise'} it by about {gain:.4f}, less if the curve flattens.")
+        advice = (
+            f"Yes: {over} the {label} was still improving; a quarter more steps should "
+            f"{'lower' if sign < 0 else 'raise'} it by about {gain:.4f}, less if the curve flattens."
+        )
     elif high < 0 and -gain >= worth:
         verdict = "getting worse"
-        advice = (f"No: {over} the {label} got worse. Keep best_model/; use more data, more dropout or fewer epochs.")
+        advice = f"No: {over} the {label} got worse. Keep best_model/; use more data, more dropout or fewer epochs."
     elif high < worth:
         verdict = "converged"
-        advice = (f"No: {over} the {label} hardly moved; a quarter more steps would improve it by less than "
-                  f"{worth:.4f}. To get further, change the data, the losses or the size of the student.")
+        advice = (
+            f"No: {over} the {label} hardly moved; a quarter more steps would improve it by less than "
+            f"{worth:.4f}. To get further, change the data, the losses or the size of the student."
+        )
     else:
         verdict = "undecided"
-        advice = (f"Not decided: {over} the {label} scattered as much as it moved. Validate on more samples, or train "
-                  "a quarter longer and look again.")
+        advice = (
+            f"Not decided: {over} the {label} scattered as much as it moved. Validate on more samples, or train "
+            "a quarter longer and look again."
+        )
     ends = np.array([recent[0], recent.mean(), recent[-1], steps[-1] + ahead])
     line, spread = sign * (scores.mean() + slope * (ends - recent.mean())), margin * np.abs(ends - recent.mean())
     drawn = (ends.tolist(), line.tolist(), (line - spread).tolist(), (line + spread).tolist())

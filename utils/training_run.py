@@ -209,10 +209,13 @@ def build_engine(
         model.config.use_cache = False
     if not config.hardware.fsdp:  # which takes its shares from the CPU
         model.to(accelerator.device)
-    if config.hardware.compile:
-        model.compile()
     data = JsonlTrainingData(
-        train_set, config, rejects(train_set), rank=rank, world=world, live_teacher=live_teacher,
+        train_set,
+        config,
+        rejects(train_set),
+        rank=rank,
+        world=world,
+        live_teacher=live_teacher,
         device=accelerator.device,
     )
     engine = TrainingEngine(config, accelerator, model, tokenizer, loss, data, run.folder, run.logger, alpha=alpha)
