@@ -127,10 +127,9 @@ def place(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                         "--epochs", 1, "--final_evaluation", "--run_report", "--max_val_samples", 4,
                         "--embedding_model", "embedded:minilm")  # fmt: skip
     forked.run(*run, fault=enter, arguments=(str(folder),))
-    project = folder / "corpus" / "sample"
-    forked.run("data/sample_corpus.py", "--output", project, "--classes", 8, fault=enter, arguments=(str(folder),))
-    for name in ("libcommons-codec-java", "libcommons-collections4-java"):
-        shutil.copytree(project, folder / "corpus" / name)
+    for seed, name in enumerate(("sample", "libcommons-codec-java", "libcommons-collections4-java")):
+        forked.run("data/sample_corpus.py", "--output", folder / "corpus" / name, "--classes", 8, "--seed", seed,
+                   fault=enter, arguments=(str(folder),))  # fmt: skip
     (folder / "logs" / "slurm-4711.out").write_text("CUDA check passed\n")
     for link, target in LINKS.items():
         (folder / link).parent.mkdir(parents=True, exist_ok=True)
