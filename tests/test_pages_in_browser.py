@@ -112,7 +112,7 @@ def check(found: dict, dark: bool) -> None:
     assert found["errors"] == []
     assert set(found["frames"]) == set(WIDTHS)
     for name, frame in found["frames"].items():
-        assert frame["dark"] == dark and frame["width"] == WIDTHS[name] and frame["height"] > 1500
+        assert frame["dark"] == dark and WIDTHS[name] - 16 <= frame["width"] <= WIDTHS[name] and frame["height"] > 1500
         assert frame["content"] <= frame["width"] and frame["out"] == [], name
         assert frame["faint"] == [], name
 
