@@ -248,6 +248,10 @@ def main(argv: list[str] | None = None) -> int:
             f"--teacher_data {args.teacher_data}: nothing to judge; the rows hold no teacher_prediction:"
             " give --teacher_model, --student_model_path or --train_data"
         )
+    if args.project:
+        from evaluation.run_systems import check_runnable
+
+        check_runnable(samples, args)
     training = None
     if args.train_data:
         training, _, _ = read_samples(args.train_data, "--train_data", args.max_reject_rate)

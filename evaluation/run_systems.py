@@ -10,8 +10,18 @@ from typing import Any
 
 from data.readers import Sample
 from evaluation.execution import DROPPED, Outcome, ProjectExecutor, summarise
+from evaluation.java_service import find_jdk
 from evaluation.systems import System
 from utils.errors import UserError
+
+
+def check_runnable(samples: Sequence[Sample], args: Namespace) -> None:
+    """UserError where the rows do not say where they come from or there is no JDK: before a model writes for hours."""
+    if not any("test_file" in sample.source for sample in samples[: args.execution_limit]):
+        raise UserError(
+            "--project: the rows do not say where they come from; mine them with scripts/mine_assertions.py"
+        )
+    find_jdk(args.jdk_home)
 
 
 def run_systems(
@@ -19,14 +29,9 @@ def run_systems(
 ) -> tuple[dict[str, list[Outcome]], dict[str, Any]]:
     """The outcomes of each system, one a task, and the summaries of all, of the human assertion and of none.
 
-    Controls and mutants are made once for all systems. Tasks beyond ``--execution_limit`` count as dropped. Raises
-    UserError where the rows do not say where they come from.
+    Controls and mutants are made once for all systems. Tasks beyond ``--execution_limit`` count as dropped.
     """
     tasks = [sample.source for sample in samples[: args.execution_limit]]
-    if not any("test_file" in task for task in tasks):
-        raise UserError(
-            "--project: the rows do not say where they come from; mine them with scripts/mine_assertions.py"
-        )
     class_path = [part for part in (args.class_path or "").split(os.pathsep) if part] + args.junit_jars
     outcomes: dict[str, list[Outcome]] = {}
     facts: dict[str, Any] = {}

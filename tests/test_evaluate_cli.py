@@ -363,6 +363,14 @@ def test_help_is_quick_and_whole():
 # -- execution
 
 
+def test_without_a_jdk_it_ends_before_a_model_is_looked_for(tmp_path):
+    row = {**make_rows(1, 1)[0], "teacher_prediction": "x();", "source": {"test_file": "ATest.java"}}
+    data = write_rows(tmp_path / "data.jsonl", [row])
+    with pytest.raises(UserError, match=r"^no JDK at --jdk_home"):
+        evaluate("--teacher_data", data, "--project", tmp_path, "--jdk_home", tmp_path / "none",
+                 "--student_model_path", "/no/such/model", *QUICK)  # fmt: skip
+
+
 @pytest.mark.jdk
 def test_predictions_are_run_in_their_project(tmp_path, monkeypatch):
     need_jdk()
