@@ -29,8 +29,17 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy knowledge_distillation.py train_codet5_assertions.py config data models evaluation utils
 
+# make bench BENCH_FLAGS=--toy shows in a minute that they run. What asks for a trained model or a plan of its own
+# (ablation, bridge, loss_components, ...) is not among them; its document names its command.
+SPEED := loss_step training_step startup scaling generation data_generation
+OTHERS := data_loading evaluation_speed execution logging_overhead teacher_encodings
+
 bench: $(STAMP)
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for name in $(SPEED); do $(BIN)/python benchmarks/$$name.py $(BENCH_FLAGS) || exit 1; done
+	$(BIN)/python benchmarks/training_step.py --part trainer $(BENCH_FLAGS)
+	if nvidia-smi -L >/dev/null 2>&1; then $(BIN)/python benchmarks/gpu_step.py $(BENCH_FLAGS); \
+	else $(BIN)/python benchmarks/gpu_step.py --toy; fi
+	test -n "$(BENCH_FLAGS)" || for name in $(OTHERS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 soak: $(STAMP) system-packages
 	$(BIN)/python -m pytest -q

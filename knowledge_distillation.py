@@ -45,11 +45,11 @@ def main(argv: list[str] | None = None) -> int:
     if config.output.dry_run:
         return dry_run(run, engine)
     code = engine.run()
-    if code:
-        run.logger.close()
-        return code
-    finish_model(run, engine, tokenizer)
-    return finish(config, run, train, validation)
+    if not code:
+        finish_model(run, engine, tokenizer)
+        code = finish(config, run, train, validation)
+    run.leave()
+    return code
 
 
 def data_files(config: Any) -> tuple[Path, Path]:

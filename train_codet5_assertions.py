@@ -37,13 +37,14 @@ def main(argv: list[str] | None = None) -> int:
     if config.output.dry_run:
         return dry_run(run, engine)
     code = engine.run()
-    if code:
-        run.logger.close()
-        return code
-    model = finish_model(run, engine, tokenizer)
-    if config.teacher_data.create_distillation_dataset:
-        code = distil(config, run, model, tokenizer, {"training": train, "validation": validation})
-    return code or finish(config, run)
+    if not code:
+        model = finish_model(run, engine, tokenizer)
+        if config.teacher_data.create_distillation_dataset:
+            code = distil(config, run, model, tokenizer, {"training": train, "validation": validation})
+        if not code:
+            finish(config, run)
+    run.leave()
+    return code
 
 
 def data_files(config: Any) -> tuple[Path, Path]:
@@ -161,7 +162,7 @@ def distil(config: Any, run: Any, model: Any, tokenizer: Any, files: dict[str, P
     return 0
 
 
-def finish(config: Any, run: Any) -> int:
+def finish(config: Any, run: Any) -> None:
     """Report and model card."""
     if run.accelerator.is_main_process:
         run.logger.info(f"final model: {run.final_model}")
@@ -173,7 +174,6 @@ def finish(config: Any, run: Any) -> int:
         if config.output.run_report:
             try_write_report(run.folder, run.logger.warning)
     run.accelerator.wait_for_everyone()
-    return 0
 
 
 if __name__ == "__main__":

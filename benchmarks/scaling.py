@@ -133,31 +133,22 @@ def answers(*processes: subprocess.Popen) -> list[dict]:
     return found
 
 
-def main() -> int:
-    parser = options(__doc__, repeats=3)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
-    parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--model", default="scratch:base")
-    parser.add_argument("--measure_size", type=Path, help="(internal) a file to measure")
-    parser.add_argument("--train", action="store_true", help="(internal) train as one process")
-    args = parse(parser)
-    if args.measure_size:
-        print(json.dumps(measure_size(args.measure_size)))
-        return 0
-    if args.train:
-        print(json.dumps(train(args.steps, args.model)), flush=True)
-        return 0
-    if args.toy:
-        args.sizes, args.steps, args.model, args.repeats = [100, 1000], 4, "scratch:tiny", 1
-    tokenizer()
+def size_tables(args) -> dict[str, tuple]:
+    """What a file of each size costs."""
     sizes = []
     with tempfile.TemporaryDirectory() as name:
         for size in args.sizes:
             path = Path(name) / f"{size}.jsonl"
             with open(path, "w", encoding="utf-8") as handle:
                 handle.writelines(json.dumps(row) + "\n" for row in synthetic_rows(size))
-            sizes += answers(child("--measure_size", str(path)))
+            sizes += [measure_size(path)] if args.toy else answers(child("--measure_size", str(path)))
             path.unlink()
+    columns = list(sizes[0])
+    return {"file size": (columns, [[row[column] for column in columns] for row in sizes])}
+
+
+def process_tables(args) -> tuple[dict[str, tuple], dict[str, list[float]], int]:
+    """One process, two apart, two together; the turns, and the model's parameters."""
     work = ("--train", "--steps", str(args.steps), "--model", args.model)
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     turns: dict[str, list[float]] = {"one process": [], "two apart": [], "two together": []}
@@ -181,12 +172,39 @@ def main() -> int:
         "lost to talking and waiting for each other": medians["one process"] / medians["two apart"]
         - medians["one process"] / medians["two together"],
     }
-    columns = list(sizes[0])
     tables = {
-        "file size": (columns, [[row[column] for column in columns] for row in sizes]),
         "processes (batch 4 each)": (["case", "seconds a step", "samples/s", "speed-up"], lines),
         "where the second core's time goes": (["part", "share"], [[k, v] for k, v in lost.items()]),
     }
+    return tables, turns, parameters
+
+
+def main() -> int:
+    parser = options(__doc__, repeats=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--model", default="scratch:base")
+    parser.add_argument("--part", choices=("sizes", "processes", "both"), default="both")
+    parser.add_argument("--measure_size", type=Path, help="(internal) a file to measure")
+    parser.add_argument("--train", action="store_true", help="(internal) train as one process")
+    args = parse(parser)
+    if args.measure_size:
+        print(json.dumps(measure_size(args.measure_size)))
+        return 0
+    if args.train:
+        print(json.dumps(train(args.steps, args.model)), flush=True)
+        return 0
+    if args.toy:
+        args.sizes, args.steps, args.model, args.repeats = [100, 1000], 4, "scratch:tiny", 1
+    tokenizer()
+    tables: dict[str, tuple] = {}
+    if args.part != "processes":
+        tables |= size_tables(args)
+    turns: dict[str, list[float]] = {}
+    parameters = None
+    if args.part != "sizes":
+        found, turns, parameters = process_tables(args)
+        tables |= found
     settings = {"model": args.model, "parameters": parameters, "vocabulary": 2048, "steps": args.steps,
                 "turns": args.repeats}  # fmt: skip
     return report("scaling", args, settings, tables, turns=turns)

@@ -186,9 +186,10 @@ def parse_config(
     argv = list(sys.argv[1:] if argv is None else argv)
     known = {name: f for name, (_, f) in parameters(categories).items()}
     parser = Parser(
-        [*categories.values()], description=description, allow_abbrev=False, formatter_class=HelpFormatter,
+        [*categories.values()],  # type: ignore[list-item]
+        description=description, allow_abbrev=False, formatter_class=HelpFormatter,
         usage="%(prog)s [--flag value ...]",
-    )  # type: ignore[list-item]  # fmt: skip
+    )  # fmt: skip
     parser.set_defaults(**(defaults or {}))
     parser.parse_args(argv)  # --help, with the defaults, and errors
     base = vars(parser.parse_args([]))

@@ -177,7 +177,8 @@ def decode_teacher(row: dict[str, Any], labels: list[int], vocab_size: int, keep
         raise RowError("teacher logits are of another vocabulary")
     if keep is None or keep >= len(labels):
         return rows
-    return replace(rows, **{name: part[:keep] for name, part in vars(rows).items() if isinstance(part, np.ndarray)})
+    arrays: dict[str, Any] = {name: part[:keep] for name, part in vars(rows).items() if isinstance(part, np.ndarray)}
+    return replace(rows, **arrays)
 
 
 def build_signal(parts: list[Rows], shared: dict[str, Tensor] | None = None) -> TeacherSignal:
@@ -208,7 +209,7 @@ def build_signal(parts: list[Rows], shared: dict[str, Tensor] | None = None) -> 
     return attach_shared(signal, shared) if shared else signal
 
 
-def attach_shared(signal: TeacherSignal | None, shared: dict[str, Tensor]) -> TeacherSignal | None:
+def attach_shared(signal: TeacherSignal, shared: dict[str, Tensor]) -> TeacherSignal:
     """The signal with the tensors of its file; they are not copied."""
     if isinstance(signal, TopKSignal):
         return replace(signal, tail_shape=shared.get("mean_logits"))

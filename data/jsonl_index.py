@@ -91,7 +91,8 @@ def _scan(path: Path, size: int) -> JsonlIndex:
                 texts.append(lengths[-1] - _logit_bytes(line))
                 cut_off = not ended and not _is_object(line)
             position += len(line)
-    return JsonlIndex(path, *(np.array(part, dtype=np.int64) for part in (starts, lengths, texts)), cut_off=cut_off)
+    first, size_of, text = (np.array(part, dtype=np.int64) for part in (starts, lengths, texts))
+    return JsonlIndex(path, first, size_of, text, cut_off)
 
 
 def _places(path: Path) -> Iterator[Path]:
@@ -111,14 +112,16 @@ def open_index(path: str | Path) -> JsonlIndex:
         # An index that is missing, damaged or of another version is built again.
         with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(place) as stored:
             if stored["stamp"].tobytes() == stamp.tobytes():
-                parts = (stored[name] for name in ("starts", "lengths", "text_lengths"))
-                return JsonlIndex(path, *parts, cut_off=bool(stored["cut_off"]))
+                starts, lengths, texts = (stored[name] for name in ("starts", "lengths", "text_lengths"))
+                return JsonlIndex(path, starts, lengths, texts, bool(stored["cut_off"]))
     index = _scan(path, size)
-    arrays = {"starts": index.starts, "lengths": index.lengths, "text_lengths": index.text_lengths}
     for place in _places(path):
         with suppress(OSError):  # a full or read-only disk costs the next start a scan, nothing else
             with atomic_writer(place, "wb") as handle:
-                np.savez(handle, stamp=stamp, cut_off=np.array(index.cut_off), **arrays)
+                np.savez(
+                    handle, stamp=stamp, cut_off=np.array(index.cut_off), starts=index.starts, lengths=index.lengths,
+                    text_lengths=index.text_lengths,
+                )  # fmt: skip
             break
     return index
 

@@ -129,13 +129,15 @@ class JsonlTrainingData:
             prefetch_factor=loading.prefetch_factor if workers else None,
             pin_memory=loading.pin_memory and torch.cuda.is_available(),
         )
-        for batch in loader:
-            self._seen += len(batch["labels"]) + len(batch["rejected"])
-            self.rejected.add(batch["rejected"], self._seen)
+        for number, batch in enumerate(loader, start):
+            if number * self.world + self.rank < len(everything):  # else a repeated one, whose process named its rows
+                self._seen += len(batch["labels"]) + len(batch["rejected"])
+                self.rejected.add(batch["rejected"], self._seen)
             if "input_ids" in batch:
-                batch["teacher"] = (
-                    self.live_teacher(batch) if self.live_teacher else attach_shared(batch["teacher"], self._shared)
-                )
+                if self.live_teacher:
+                    batch["teacher"] = self.live_teacher(batch)
+                elif batch["teacher"] is not None:
+                    batch["teacher"] = attach_shared(batch["teacher"], self._shared)
             yield batch
 
     def end_epoch(self, epoch: int) -> dict[str, float]:

@@ -189,7 +189,7 @@ def build_scratch(
 ) -> PreTrainedModel:
     """A T5 of a small shape with random weights, drawn from ``seed`` alone."""
     d_model, d_ff, heads, encoder_layers, decoder_layers, _ = SCRATCH_SHAPES[size]
-    config = T5Config(
+    config = T5Config(  # type: ignore[call-arg]
         vocab_size=len(tokenizer), d_model=d_model, d_ff=d_ff, d_kv=d_model // heads, num_heads=heads,
         num_layers=encoder_layers, num_decoder_layers=decoder_layers, dropout_rate=dropout_rate,
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,

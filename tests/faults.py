@@ -630,6 +630,7 @@ def _faults() -> dict[str, Fault]:
             "data worker killed": Fault(dying_worker, 1, 20),
             "clock jumps": Fault(jumping_clock, 1, 10),
             "bad rows of all kinds": Fault(bad_rows(list(BAD_ROWS)), 1, 5),
+            "bad rows of all kinds, 2 processes": Fault(bad_rows(list(BAD_ROWS), 2), 1, 5),
         }
         | {f"bad rows: {kind}": Fault(bad_rows([kind]), 0, 5) for kind in BAD_ROWS}
     )

@@ -16,6 +16,7 @@ from forked import Started, run
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from data.training_data import RejectedRows
 from utils.checkpoint import checkpoints
 from utils.errors import UserError
 
@@ -237,3 +238,15 @@ def test_errors_name_the_disk(capsys: pytest.CaptureFixture, tmp_path: Path) -> 
         with pytest.raises(SystemExit, match="2"):
             run_main(main)
         assert capsys.readouterr().err == told + "\n"
+
+
+def test_bad_rows_known_from_before_do_not_end_a_resumed_run(tmp_path: Path) -> None:
+    """5 % of 2000 rows were bad; after a resume the first new one is one of few rows seen, not one of a hundred."""
+    known = [{"file": "data.jsonl", "row": row, "reason": "missing assertion"} for row in range(100)]
+    (tmp_path / "rejected.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in known) + '{"file": "da')
+    rejected = RejectedRows(tmp_path / "rejected.jsonl", 4000, 0.1, False, Path("data.jsonl"))
+    rejected.add([(3000, "not valid JSON"), (7, "missing assertion")], 16)
+    lines = (tmp_path / "rejected.jsonl").read_text().splitlines()
+    assert [json.loads(line)["row"] for line in lines] == [*range(100), 3000]
+    with pytest.raises(UserError, match="21 bad rows among the first 200"):
+        rejected.add([(row, "not valid JSON") for row in range(3001, 3020)], 200)

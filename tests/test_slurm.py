@@ -409,6 +409,7 @@ adopt_srun()
 accelerator, _ = build_accelerator("cpu", fp16=False, bf16=False)
 total = accelerator.reduce(torch.tensor([2.0 ** accelerator.process_index]), "sum").item()
 print("rank", accelerator.process_index, "of", accelerator.num_processes, "sum", total)
+accelerator.end_training()
 """
 
 

@@ -8,16 +8,18 @@ import os
 import pickle
 import resource
 import struct
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lz4.frame
 import numpy as np
 import pytest
 import torch
-from conftest import make_rows, write_rows
+from conftest import make_rows, student_words, write_rows
+from forked import Started
 
 from config.command_line import parse_config
 from config.defaults import STUDENT_CATEGORIES
@@ -609,6 +611,36 @@ def test_grouping_by_length_saves_padding() -> None:
         return sum(int(lengths[part].max()) * len(part) for part in plan)
 
     assert padded(True) < 0.7 * padded(False)
+
+
+def peak_memory(run: Started) -> int:
+    """Bytes of resident memory that a run had at its highest."""
+    high = 0
+    while run.processes[0].is_alive():
+        with suppress(OSError):
+            status = Path(f"/proc/{run.pid}/status").read_text()
+            high = max([high, *(int(x.split()[1]) << 10 for x in status.splitlines() if x.startswith("VmHWM"))])
+        time.sleep(0.02)
+    ended = run.wait()
+    assert ended.code == 0, ended.output
+    return high
+
+
+def test_memory_of_training_does_not_grow_with_the_file(teacher_run: Path, tmp_path: Path) -> None:
+    """The real script on a file and on one of a hundred times its rows (benchmarks/data_loading.py: 10 MB and 1 GB)."""
+    source = teacher_run / "distillation_data_training.jsonl"
+    header, _, rows = source.read_bytes().partition(b"\n")
+    peaks, sizes = [], []
+    for times in (1, 100):
+        path = tmp_path / f"{times}.jsonl"
+        path.write_bytes(header + b"\n" + rows * times)
+        shared_path(path).write_bytes(shared_path(source).read_bytes())
+        sizes.append(path.stat().st_size)
+        words = student_words(teacher_run, tmp_path / "run", "--train_data_path", path, "--max_steps", 3, "--overwrite",
+                              "--validation_frequency", 0)  # fmt: skip
+        peaks.append(peak_memory(Started(words)))
+    assert sizes[1] > 30e6
+    assert peaks[1] - peaks[0] < min(0.1 * peaks[0], 0.2 * sizes[1])
 
 
 def test_rejected_rows_are_listed_once_and_too_many_stop(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
         if action.dest.endswith(("_path", "_dir", "config", "resume")):
             return "PATH"
-        return {int: "N", float: "X"}.get(action.type, "TEXT")  # type: ignore[arg-type]
+        return "N" if action.type is int else "X" if action.type is float else "TEXT"
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if isinstance(action, argparse._StoreFalseAction):

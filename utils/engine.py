@@ -415,7 +415,7 @@ class TrainingEngine:
         started = time.monotonic()
         metrics = self.validate(self.whole_model().to(self.accelerator.device), progress.step)
         if self.fsdp:
-            self.bare_model.to("cpu")
+            self.bare_model.cpu()
         steps = self.steps_per_epoch[min(progress.epoch, len(self.steps_per_epoch) - 1)]
         epoch = progress.epoch + progress.window / steps
         self.logger.training({"kind": "validation", "epoch": epoch, "step": progress.step, **metrics})

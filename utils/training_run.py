@@ -47,6 +47,11 @@ class Run:
     def final_model(self) -> Path:
         return self.folder / "final_model"
 
+    def leave(self) -> None:
+        """Close the log, then the group of processes: a thread of it that outlives Python would abort the process."""
+        self.logger.close()
+        self.accelerator.end_training()
+
 
 def open_run(config: Config, script: str) -> Run:
     """Choose device and folder, seed everything, find the checkpoint. Raises UserError in one line."""
@@ -239,6 +244,7 @@ def build_engine(
         )  # fmt: skip
     if run.checkpoint is not None:
         engine.restore(run.checkpoint)
+    accelerator.wait_for_everyone()  # rejected.jsonl is tidy before anyone adds to it
     return engine
 
 
@@ -253,6 +259,7 @@ def dry_run(run: Run, engine: TrainingEngine) -> int:
         f"dry run: everything fits together; one step took {engine.progress.seconds:.1f} s, "
         f"{engine.total_steps} steps would follow. Nothing was written."
     )
+    run.leave()
     return 0
 
 
