@@ -1,13 +1,14 @@
 #!/usr/bin/env python
 """A training step on real lengths: against the bare model's own step, and against an ordinary Seq2SeqTrainer.
 
-    python benchmarks/training_step.py [--part step|trainer] [--data raw.jsonl] [--rows 8] [--model scratch:base]
+    python benchmarks/training_step.py [--part step|trainer|profile] [--data raw.jsonl] [--rows 8] [--model NAME]
 
 Floor: forward with labels, backward and fused AdamW of the bare model on ready-made batches. Ours: the engine's whole
 step (loss, gradient norms, clipping, AdamW, CSV and TensorBoard logs) on the same batches; "from disk" with everything
 before it (JSONL, tokeniser, stored top-64 logits). Trainer: transformers.Seq2SeqTrainer whose compute_loss adds
 T^2 KL on dense teacher logits to the model's cross-entropy; its samples are tokenised and its logits in memory (fp16)
 beforehand, which favours it. Every case sees the same rows, threads, dropout and number of workers (none).
+Profile: self time of torch's operators in one step; what they do not add up to is Python between them.
 Without --data: the sample corpus.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,13 +184,35 @@ def trainer_of(model, tokenizer, items: list, batch_size: int, folder: Path, pol
     return run
 
 
+def profile_table(cases: dict[str, Callable[[], None]], steps: int, shown: int = 12) -> tuple[list[str], list[list]]:
+    """Milliseconds a step by operator (self time), the largest first; what no operator accounts for stands last."""
+    import time
+
+    from torch.profiler import ProfilerActivity, profile
+
+    found, walls = {}, {}
+    for case, run in cases.items():
+        run()
+        with profile(activities=[ProfilerActivity.CPU]) as trace:
+            started = time.perf_counter()
+            run()
+            walls[case] = 1e3 * (time.perf_counter() - started) / steps
+        found[case] = {e.key: e.self_cpu_time_total / 1e3 / steps for e in trace.key_averages()}
+    keys = {key for times in found.values() for key in times}
+    largest = sorted(keys, key=lambda key: -max(times.get(key, 0.0) for times in found.values()))
+    rows = [[key, *(found[case].get(key, 0.0) for case in cases)] for key in largest[:shown]]
+    rows.append(["all other operators", *(sum(found[case].get(k, 0.0) for k in largest[shown:]) for case in cases)])
+    rows.append(["whole step", *walls.values()])
+    return ["ms a step", *cases], rows
+
+
 def main() -> int:
     parser = options(__doc__, repeats=3)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--model", default="scratch:base")
-    parser.add_argument("--part", choices=("step", "trainer"), default="step")
+    parser.add_argument("--part", choices=("step", "trainer", "profile"), default="step")
     args = parse(parser)
     if args.toy:
         args.rows, args.batch_size, args.model = 8, 4, "scratch:tiny"
@@ -234,7 +258,8 @@ def main() -> int:
             "source_tokens": round(float(np.mean(sources)), 1), "target_tokens": round(float(np.mean(targets)), 1),
         }  # fmt: skip
         tables, stored = {}, {}
-        if args.part == "step":
+        times: dict[str, list[float]] = {}
+        if args.part != "trainer":
             cases = {"floor: bare model": floor_of(model(), batches, True),
                      "floor without any loss": floor_of(model(), batches, False)}  # fmt: skip
             pair, trident = ["focal", "jsd"], ["focal", "jsd", "semantic"]
@@ -246,6 +271,9 @@ def main() -> int:
                 if title == everywhere:
                     engine.target_head = None
                 cases[title] = lambda engine=engine: epoch_of(engine)
+        if args.part == "profile":
+            tables["operators by self time"] = profile_table(cases, len(batches))
+        elif args.part == "step":
             times = in_turns(cases, args.repeats, budget=args.budget, clock=args.clock)
             stored["step_seconds"] = {case: spread(values) for case, values in times.items()}
             tables["training step on ready-made batches"] = (
@@ -279,8 +307,8 @@ def main() -> int:
                 ["case", "samples/s", "focal + jsd, grouped, is x times as fast"],
                 [[case, len(items) / spread(times[case])["median"], ratio(times, case, base)] for case in cases],
             )
-    settings["turns"] = len(times["ours: focal + jsd, grouped" if args.part == "trainer" else "focal + jsd"])
-    name = "training_step" if args.part == "step" else "training_step_trainer"
+    settings["turns"] = len(next(iter(times.values()), [0]))
+    name = "training_step" + ("" if args.part == "step" else f"_{args.part}")
     return report(name, args, settings, tables, **stored)
 
 

@@ -13,15 +13,16 @@ import torch
 
 from benchmarks.measuring import RESULTS, in_turns, ratio, table
 
-QUICK = {
-    "loss_step": (),
-    "training_step": (),
-    "generation": (),
-    "data_generation": (),
-    "gpu_step": (),
-    "scaling": ("--part", "sizes"),
-}
-SLOW = {"startup": (), "scaling": ("--part", "processes"), "training_step": ("--part", "trainer")}
+QUICK = [
+    ("loss_step",),
+    ("training_step",),
+    ("training_step", "--part", "profile"),
+    ("generation",),
+    ("data_generation",),
+    ("gpu_step",),
+    ("scaling", "--part", "sizes"),
+]
+SLOW = [("startup",), ("scaling", "--part", "processes"), ("training_step", "--part", "trainer")]
 
 
 def run(name: str, flags: tuple[str, ...], monkeypatch, capsys) -> dict:
@@ -45,15 +46,15 @@ def run(name: str, flags: tuple[str, ...], monkeypatch, capsys) -> dict:
     return result
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_toy_size(name, monkeypatch, capsys):
-    run(name, QUICK[name], monkeypatch, capsys)
+@pytest.mark.parametrize("words", QUICK, ids=" ".join)
+def test_toy_size(words, monkeypatch, capsys):
+    run(words[0], words[1:], monkeypatch, capsys)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SLOW)
-def test_toy_size_with_processes_of_its_own(name, monkeypatch, capsys):
-    run(name, SLOW[name], monkeypatch, capsys)
+@pytest.mark.parametrize("words", SLOW, ids=" ".join)
+def test_toy_size_with_processes_of_its_own(words, monkeypatch, capsys):
+    run(words[0], words[1:], monkeypatch, capsys)
 
 
 def test_turns_ratios_and_table():
