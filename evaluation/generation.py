@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from models.decoding import decode
 from models.teacher_signal import TeacherSignal
 
 IGNORED = -100
@@ -59,13 +60,13 @@ def generate_candidates(
             attention_mask = torch.zeros_like(input_ids)
             for place, index in enumerate(indices):
                 attention_mask[place, : len(rows[index])] = 1
-            output = model.generate(
-                input_ids=input_ids.to(device),
-                attention_mask=attention_mask.to(device),
+            output = decode(
+                model,
+                input_ids.to(device),
+                attention_mask.to(device),
                 max_new_tokens=max_output_len,
                 num_beams=num_beams,
                 num_return_sequences=num_return_sequences,
-                do_sample=False,
             )
             decoded = tokenizer.batch_decode(output, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             for place, index in enumerate(indices):

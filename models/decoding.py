@@ -1,0 +1,75 @@
+"""Decoding of a batch without work for rows that have ended, nor copies of what beams share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+# Settings of a model's generation config that leave greedy decoding what it is.
+HARMLESS = {
+    "bos_token_id", "cache_implementation", "decoder_start_token_id", "do_sample", "eos_token_id", "max_length",
+    "max_new_tokens", "num_beams", "num_return_sequences", "output_attentions", "output_hidden_states", "pad_token_id",
+    "return_dict_in_generate", "temperature", "top_k", "top_p", "transformers_version", "use_cache", "early_stopping",
+    "length_penalty", "_from_model_config",
+}  # fmt: skip
+ROOM = 0.75  # rows are let go when at most this share still writes: each time costs a copy of the cache
+
+
+class SharedEncoding(EncoderDecoderCache):
+    """A new order among the beams of one input leaves what they attend to in the encoder as it is."""
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self.self_attention_cache.reorder_cache(beam_idx)
+
+
+def decode(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    *,
+    max_new_tokens: int,
+    num_beams: int,
+    num_return_sequences: int,
+) -> Tensor:
+    """[B * num_return_sequences, at most max_new_tokens + 1] int64, start token first, padded, as of ``generate``."""
+    if num_beams == 1 and not set(model.generation_config.to_diff_dict()) - HARMLESS:
+        return greedy(model, input_ids, attention_mask, max_new_tokens)
+    return model.generate(
+        input_ids=input_ids, attention_mask=attention_mask, max_new_tokens=max_new_tokens, num_beams=num_beams,
+        num_return_sequences=num_return_sequences, do_sample=False,
+        past_key_values=SharedEncoding(DynamicCache(), DynamicCache()) if num_beams > 1 else None,
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def greedy(model: Any, input_ids: Tensor, attention_mask: Tensor, max_new_tokens: int) -> Tensor:
+    """[B, steps + 1] int64: the likeliest token at each step. Rows that have ended leave the batch."""
+    settings, device = model.generation_config, input_ids.device
+    ends = torch.tensor(settings.eos_token_id, device=device).reshape(-1)
+    written = torch.full((len(input_ids), max_new_tokens + 1), settings.pad_token_id, device=device)
+    written[:, 0] = settings.decoder_start_token_id
+    rows, tokens = torch.arange(len(input_ids), device=device), written[:, :1]
+    encoded = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)[0]
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    for step in range(1, max_new_tokens + 1):
+        logits = model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoded), attention_mask=attention_mask,
+            decoder_input_ids=tokens, past_key_values=cache, use_cache=True,
+        ).logits  # fmt: skip
+        tokens = logits[:, -1:].argmax(-1)
+        written[rows, step] = tokens[:, 0]
+        going = ~torch.isin(written[rows, 1 : step + 1], ends).any(1)
+        left = int(going.sum())
+        if not left:
+            break
+        if left <= ROOM * len(rows):
+            kept = going.nonzero()[:, 0]
+            rows, tokens, encoded, attention_mask = rows[kept], tokens[kept], encoded[kept], attention_mask[kept]
+            cache.batch_select_indices(kept)
+    after_end = torch.isin(written, ends).cumsum(1).roll(1, 1) > 0
+    after_end[:, 0] = False
+    return written[:, : step + 1].masked_fill(after_end[:, : step + 1], settings.pad_token_id)
