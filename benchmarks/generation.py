@@ -4,7 +4,8 @@
     python benchmarks/generation.py [--data raw.jsonl] [--rows 64] [--model scratch:base] [--batch_size 32]
 
 The model has random weights and would never stop by itself: in both ways each prediction ends where its reference ends,
-so the output lengths are those of real assertions. The texts of both ways are compared: batching must not change them.
+so the output lengths are those of real assertions. The encoder alone is what no way of decoding can save. The texts
+of both ways are compared: batching must not change them.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> int:
 
     from data.readers import parse_sample
     from data.tokenization import encode_source, encode_target
-    from evaluation.generation import generate_predictions
+    from evaluation.generation import generate_predictions, length_sorted, pad_rows
     from models.loading import build_scratch, scratch_size
 
     size = scratch_size(args.model)
@@ -80,7 +81,14 @@ def main() -> int:
     def batched(beams: int) -> list[str]:
         return generate_predictions(model, tokenizer, sources, batch_size=args.batch_size, num_beams=beams)
 
+    @torch.inference_mode()
+    def encoder() -> None:
+        for indices in length_sorted([len(source) for source in sources], args.batch_size):
+            ids = pad_rows([sources[index] for index in indices], tokenizer.pad_token_id)
+            model.get_encoder()(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long())
+
     cases = {
+        "encoder alone, batched": encoder,
         "one by one, greedy": lambda: one_by_one(1),
         "batched, greedy": lambda: batched(1),
         "one by one, 4 beams": lambda: one_by_one(4),
@@ -90,7 +98,7 @@ def main() -> int:
     times = in_turns(cases, args.repeats, warmup=0, budget=args.budget, clock=args.clock)
     lines = [
         [case, spread(times[case])["median"], len(sources) / spread(times[case])["median"],
-         ratio(times, "one by one" + case[case.index(","):], case)]
+         ratio(times, "one by one" + (", greedy" if case.startswith("encoder") else case[case.index(","):]), case)]
         for case in cases
     ]  # fmt: skip
     settings = {"data": args.data.name if args.data else "sample corpus", "rows": len(sources), "model": args.model,

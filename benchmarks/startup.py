@@ -5,7 +5,8 @@
 
 Each turn starts new processes. The clock of a training run stops when step 1 stands in step_metrics.csv; then the run
 is told to stop. "new data" has no index of the file yet; Trident finds its vocabulary bridge in the cache, except in
-"bridge not fitted yet" (measured once). Imports alone are those of the training run without the run.
+"bridge not fitted yet" (measured once). Imports alone are those of the training run without the run; before them,
+those of the libraries that nobody can do without.
 """
 
 from __future__ import annotations
@@ -85,6 +86,9 @@ def main() -> int:
         cases = {
             "--help of the student": lambda: call(MAIN, "--help"),
             "--help of the teacher": lambda: call(TEACHER, "--help"),
+            "imports of torch, T5 of transformers, accelerate": lambda: call(
+                "-c", "import torch, accelerate; from transformers import T5ForConditionalGeneration, AutoTokenizer"
+            ),
             "imports alone": lambda: call("-c", "import utils.training_run, models.loss_building, evaluation.systems"),
             "first step, focal + jsd": lambda: first_step(*rest, *pair),
             "first step, focal + jsd, new data": new_data,
