@@ -604,35 +604,35 @@ def _faults() -> dict[str, Fault]:
     for n, processes in ((1, "1 process"), (2, "2 processes")):
         # Ten moments in the tests; in the soak each phase for itself.
         faults |= {
-            f"kill -9, seven in one student, {processes}": Fault(killed(student, "judged", n), 1, 5),
-            f"kill -9, three in one teacher, {processes}": Fault(killed(teacher, "teacher", n), 1, 5),
+            f"kill -9, seven in one student, {processes}": Fault(killed(student, "judged", n), 1, 2),
+            f"kill -9, three in one teacher, {processes}": Fault(killed(teacher, "teacher", n), 1, 2),
         } | {
-            f"kill -9 in {phase}, {processes}": Fault(killed([phase] * 3, kind, n), 0, 12)
+            f"kill -9 in {phase}, {processes}": Fault(killed([phase] * 3, kind, n), 0, 4)
             for kind, phases in (("judged", student), ("teacher", teacher))
             for phase in dict.fromkeys(phases)
         }
     return (
         faults
         | {
-            "death at each file operation of a save": Fault(crash_between_file_operations, 1, 5),
-            "SIGTERM in a step": Fault(stopped([term], 85), 1, 20),
-            "SIGTERM to one of two processes": Fault(stopped([term], 85, processes=2), 1, 10),
-            "SIGUSR1 in the final evaluation": Fault(stopped([usr1], 85, "the final evaluation"), 1, 10),
-            "SIGINT once": Fault(stopped([interrupt], 85), 1, 10),
-            "SIGINT twice": Fault(stopped([interrupt, interrupt], 130), 1, 20),
-            "disk full from a save on": Fault(full_disk, 1, 20),
-            "disk full for a while": Fault(full_disk_for_a_while, 1, 20),
-            "disk full in data generation": Fault(full_disk_in_data_generation, 1, 10),
-            "output folder read-only": Fault(read_only_output, 1, 10),
-            "permission lost in mid-run": Fault(lost_permission, 1, 20),
-            "NaN in one batch": Fault(nan_batch, 1, 10),
-            "NaN in all batches": Fault(nan_batches, 1, 10),
-            "data worker killed": Fault(dying_worker, 1, 20),
-            "clock jumps": Fault(jumping_clock, 1, 10),
-            "bad rows of all kinds": Fault(bad_rows(list(BAD_ROWS)), 1, 5),
-            "bad rows of all kinds, 2 processes": Fault(bad_rows(list(BAD_ROWS), 2), 1, 5),
+            "death at each file operation of a save": Fault(crash_between_file_operations, 1, 2),
+            "SIGTERM in a step": Fault(stopped([term], 85), 1, 5),
+            "SIGTERM to one of two processes": Fault(stopped([term], 85, processes=2), 1, 4),
+            "SIGUSR1 in the final evaluation": Fault(stopped([usr1], 85, "the final evaluation"), 1, 4),
+            "SIGINT once": Fault(stopped([interrupt], 85), 1, 4),
+            "SIGINT twice": Fault(stopped([interrupt, interrupt], 130), 1, 5),
+            "disk full from a save on": Fault(full_disk, 1, 5),
+            "disk full for a while": Fault(full_disk_for_a_while, 1, 5),
+            "disk full in data generation": Fault(full_disk_in_data_generation, 1, 4),
+            "output folder read-only": Fault(read_only_output, 1, 4),
+            "permission lost in mid-run": Fault(lost_permission, 1, 5),
+            "NaN in one batch": Fault(nan_batch, 1, 4),
+            "NaN in all batches": Fault(nan_batches, 1, 4),
+            "data worker killed": Fault(dying_worker, 1, 5),
+            "clock jumps": Fault(jumping_clock, 1, 4),
+            "bad rows of all kinds": Fault(bad_rows(list(BAD_ROWS)), 1, 2),
+            "bad rows of all kinds, 2 processes": Fault(bad_rows(list(BAD_ROWS), 2), 1, 2),
         }
-        | {f"bad rows: {kind}": Fault(bad_rows([kind]), 0, 5) for kind in BAD_ROWS}
+        | {f"bad rows: {kind}": Fault(bad_rows([kind]), 0, 2) for kind in BAD_ROWS}
     )
 
 
