@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import LongTensor, Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -22,7 +22,7 @@ ROOM = 0.75  # rows are let go when at most this share still writes: each time c
 class SharedEncoding(EncoderDecoderCache):
     """A new order among the beams of one input leaves what they attend to in the encoder as it is."""
 
-    def reorder_cache(self, beam_idx: Tensor) -> None:
+    def reorder_cache(self, beam_idx: LongTensor) -> None:
         self.self_attention_cache.reorder_cache(beam_idx)
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import forked
 import pytest
 from conftest import ROOT, student_words
+from java_project import junit_jars, need_jdk
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "slurm_scripts" / "README.md"]
 FIRST_WORDS = ("python", "make", "sbatch", "torchrun", "accelerate", "tensorboard", "pip", "bash", "scripts/", "srun")
@@ -121,7 +122,6 @@ def place(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part, rows in split.items():
         shutil.copy(rows, folder / "data" / f"{part}.jsonl")
         shutil.copy(rows, folder / "data" / f"raw_{part}.jsonl")
-    shutil.copy(split["training"], folder / "data" / "raw.jsonl")
     shutil.copytree(teacher_run, folder / "teacher_models" / "codet5_teacher")
     run = student_words(teacher_run, folder / "results" / "run", "--tensorboard", "--max_train_samples", 16,
                         "--epochs", 1, "--final_evaluation", "--run_report", "--max_val_samples", 4,
@@ -130,6 +130,11 @@ def place(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate(("sample", "libcommons-codec-java", "libcommons-collections4-java")):
         forked.run("data/sample_corpus.py", "--output", folder / "corpus" / name, "--classes", 8, "--seed", seed,
                    fault=enter, arguments=(str(folder),))  # fmt: skip
+    (folder / "lib").mkdir()
+    for jar in junit_jars():
+        (folder / "lib" / jar.name).symlink_to(jar)
+    forked.run("scripts/mine_assertions.py", "--source", folder / "corpus" / "sample", "--output",
+               folder / "data" / "raw.jsonl", fault=enter, arguments=(str(folder),))  # fmt: skip
     (folder / "logs" / "slurm-4711.out").write_text("CUDA check passed\n")
     for link, target in LINKS.items():
         (folder / link).parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +147,9 @@ LINKS = {
     "results/run_name": "results/run", "results/student-4711": "results/run", "results/demo": "results/run",
     "build/demo/teacher": "teacher_models/codet5_teacher", "build/demo/project": "corpus/sample",
     "path/to/project": "corpus/sample", "mined/raw.jsonl": "data/raw.jsonl",
+    "mined/project.jsonl": "data/raw.jsonl",
+    "teacher_models/first": "teacher_models/codet5_teacher", "results/first": "results/run",
+    "results/first_without_teacher": "results/run",
 }  # fmt: skip
 
 
@@ -194,7 +202,8 @@ def convert(place: Path, words: list[str], output: Path) -> None:
 
 
 def _expand(place: Path, word: str) -> list[str]:
-    return sorted(str(path.relative_to(place)) for path in place.glob(word)) if "*" in word else [word]
+    found = sorted(str(path.relative_to(place)) for path in place.glob(word)) if "*" in word else []
+    return found or [word]
 
 
 SCRIPTS: dict[str, Callable[[Path, list[str], Path], None]] = {
@@ -320,12 +329,13 @@ def look(place: Path, words: list[str], output: Path) -> None:
 
 
 def execute(place: Path, command: Command, output: Path) -> None:
-    words = command.words
+    inner = re.fullmatch(r"\w+=\$\((.*)\)", command.text)
+    words = shlex.split(inner[1]) if inner else command.words
     variables = []
     while words and re.match(r"[A-Za-z_]+=", words[0]):
         variables.append(words.pop(0).split("=")[0])
     if not words:
-        return  # an assignment; what is in its $(...) is a command of its own kind, tests/test_slurm.py submits it
+        return  # an assignment
     first, rest = words[0], words[1:]
     runners = {"python": python, "make": make, "pip": pip, "torchrun": launcher, "accelerate": launcher,
                "tensorboard": tensorboard}  # fmt: skip
@@ -369,6 +379,8 @@ def test_a_command_that_nothing_knows_fails(place: Path, tmp_path: Path) -> None
 def test_python_blocks_run(place: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     for _, text in blocks(page, "python"):
+        if "evaluation.execution" in text:
+            need_jdk()
         exec(text, {})
 
 
