@@ -97,13 +97,14 @@ class AssertionDataset(Dataset):
         return len(self.index)
 
     def _row_has_teacher(self) -> bool:
-        """Whether the file holds logits: the first readable row tells."""
+        """Whether the file holds logits: any of the first 1,000 rows. One that lost its own does not speak for the rest."""
         for row in range(self.first_row, min(len(self.index), self.first_row + 1000)):
             try:
                 value = parse_json_line(self._read(row))
             except RowError:
                 continue
-            return any(value.get(key) is not None for key in ("teacher_logits_compressed", "compressed_logits"))
+            if any(value.get(key) is not None for key in ("teacher_logits_compressed", "compressed_logits")):
+                return True
         return False
 
     def __len__(self) -> int:

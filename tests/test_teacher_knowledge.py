@@ -516,12 +516,12 @@ def tokenizer(teacher_run: Path):
     return load_tokenizer(str(teacher_run / "final_model"))
 
 
-def corrupted(teacher_run: Path, folder: Path, change) -> Path:
-    """The training file with ``change(row)`` applied to its third row."""
+def corrupted(teacher_run: Path, folder: Path, change, row: int = 2) -> Path:
+    """The training file with ``change`` applied to one row."""
     source = teacher_run / "distillation_data_training.jsonl"
     lines = source.read_text().splitlines()
-    changed = change(json.loads(lines[3]))
-    lines[3] = changed if isinstance(changed, str) else json.dumps(changed)
+    changed = change(json.loads(lines[row + 1]))
+    lines[row + 1] = changed if isinstance(changed, str) else json.dumps(changed)
     folder.mkdir(exist_ok=True)
     path = folder / source.name
     path.write_text("\n".join(lines) + "\n")
@@ -543,14 +543,17 @@ BAD_ROWS = {
 }
 
 
+@pytest.mark.parametrize("row", [0, 2])
 @pytest.mark.parametrize("reason", BAD_ROWS)
-def test_a_bad_row_is_named_and_the_rest_survives(teacher_run: Path, tokenizer, tmp_path: Path, reason: str) -> None:
-    path = corrupted(teacher_run, tmp_path / "bad", BAD_ROWS[reason])
+def test_a_bad_row_is_named_and_the_rest_survives(
+    teacher_run: Path, tokenizer, tmp_path: Path, reason: str, row: int
+) -> None:
+    path = corrupted(teacher_run, tmp_path / "bad", BAD_ROWS[reason], row)
     dataset = AssertionDataset(path, tokenizer, max_input_len=96, max_output_len=32)
     entries = [dataset[i] for i in range(len(dataset))]
     bad = [entry for entry in entries if isinstance(entry, Rejected)]
     assert len(entries) == 90 and len(bad) == 1
-    assert bad[0].row_id == 2 and reason in bad[0].reason
+    assert bad[0].row_id == row and reason in bad[0].reason
 
 
 def test_wrong_tokenizer_wrong_head_and_missing_file_are_refused(teacher_run: Path, tokenizer, tmp_path: Path) -> None:
