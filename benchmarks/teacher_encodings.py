@@ -38,7 +38,6 @@ CASES: list[tuple[str, str, int, int, str]] = [
     *((f"dense {bits} bit, scale a token", "dense", 0, bits, "") for bits in (4, 8, 16)),
     *((f"dense {bits} bit, published", "published", 0, bits, "") for bits in (4, 8, 16)),
 ]
-FIGURES = ("kl", "top1", "kl_gradient_cosine", "kl_gradient_ratio", "jsd_gradient_cosine", "jsd_gradient_ratio")
 
 
 def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int, tokens: int) -> tuple:
@@ -198,13 +197,21 @@ def main() -> int:
         "data": args.data.name if args.data else "sample corpus", "vocabulary": VOCABULARY, "d_model": head.shape[1],
         **facts,
     }  # fmt: skip
-    lines = [
-        [r["encoding"], r["bytes_per_token"], t, *(r[f"T={t:g}"][figure] for figure in FIGURES)]
-        for r in results
-        for t in TEMPERATURES
-    ]
+    at = [f"T={t:g}" for t in TEMPERATURES]
+
+    def gradient(loss: str) -> tuple[list[str], list[list[Any]]]:
+        figures = [(word, f"{loss}_gradient_{key}") for word, key in (("cosine", "cosine"), ("norm ratio", "ratio"))]
+        columns = [f"{word}, {t}" for word, _ in figures for t in at]
+        lines = [[r["encoding"], *(r[t][key] for _, key in figures for t in at)] for r in results]
+        return ["encoding", *columns], lines
+
     tables = {
-        "fidelity": (["encoding", "bytes/token", "T", *FIGURES], lines),
+        "fidelity": (
+            ["encoding", "bytes/token", "top-1 agreement", *(f"KL, {t}" for t in at)],
+            [[r["encoding"], r["bytes_per_token"], r["T=1"]["top1"], *(r[t]["kl"] for t in at)] for r in results],
+        ),
+        "gradient of kl": gradient("kl"),
+        "gradient of jsd": gradient("jsd"),
         f"bytes of hidden states {LARGE} wide": (["encoding", "bytes/token"], bytes_of_a_large_teacher()),
         "mass outside the 64 most probable tokens": (["temperature", "mass"], outside),
     }

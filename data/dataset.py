@@ -97,7 +97,7 @@ class AssertionDataset(Dataset):
         return len(self.index)
 
     def _row_has_teacher(self) -> bool:
-        """Whether the file holds logits: any of the first 1,000 rows. One that lost its own does not speak for the rest."""
+        """Whether any of the first 1,000 rows holds logits; one that lost its own does not speak for the rest."""
         for row in range(self.first_row, min(len(self.index), self.first_row + 1000)):
             try:
                 value = parse_json_line(self._read(row))
