@@ -6,13 +6,15 @@
 Sizes: each in a process of its own, on made-up raw rows: building the index of offsets, opening it again, the plan of
 an epoch's batches, drawing an epoch's sample, then reading, tokenising and collating 512 rows of a random order.
 Processes: training steps on one core alone, two trainings side by side that know nothing of each other (what the
-shared memory bus costs), and two processes of one training (DistributedDataParallel over gloo: what talking costs).
+shared memory bus costs), and two processes of one training (DistributedDataParallel over gloo: what talking costs),
+with gradients summed at each micro-batch and, as by default, at every fourth.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -75,8 +77,8 @@ def measure_size(path: Path) -> dict[str, float]:
     }  # fmt: skip
 
 
-def train(steps: int, model_name: str) -> dict[str, float]:
-    """Steps of one process (under torchrun: of several) on ready-made batches of its own."""
+def train(steps: int, model_name: str, accumulated: int) -> dict[str, float]:
+    """Micro-batches of one process (under torchrun: of several) on ready-made batches of its own."""
     import torch
 
     from data.collate import Collator
@@ -103,7 +105,10 @@ def train(steps: int, model_name: str) -> dict[str, float]:
                 return world * len(self.ready)
 
         model = build_scratch(scratch_size(model_name), tokens, dropout_rate=0.1, attention="sdpa", seed=0)
-        engine = engine_of(model, tokens, ["focal", "jsd"], Shared(batches), Path(name), 4, 4, grad_norm_steps=0)
+        engine = engine_of(
+            model, tokens, ["focal", "jsd"], Shared(batches), Path(name), 4, 4, grad_norm_steps=0,
+            gradient_accumulation_steps=accumulated,
+        )  # fmt: skip
         epoch_of(engine)
         times = []
         for _ in range(max(1, steps // len(batches))):
@@ -123,13 +128,13 @@ def child(*arguments: str, prefix: tuple[str, ...] = (), core: int | None = None
 
 
 def answers(*processes: subprocess.Popen) -> list[dict]:
-    """The JSON lines that the processes print."""
+    """The JSON objects that the processes print; two of one torchrun may share a line."""
     found = []
     for process in processes:
         out, err = process.communicate()
         if process.returncode:
             raise RuntimeError(err[-2000:])
-        found += [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        found += [json.loads(text) for text in re.findall(r"\{[^{}]*\}", out)]
     return found
 
 
@@ -150,31 +155,38 @@ def size_tables(args) -> dict[str, tuple]:
 def process_tables(args) -> tuple[dict[str, tuple], dict[str, list[float]], int]:
     """One process, two apart, two together; the turns, and the model's parameters."""
     work = ("--train", "--steps", str(args.steps), "--model", args.model)
+    often = (*work, "--accumulated", "4")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    turns: dict[str, list[float]] = {"one process": [], "two apart": [], "two together": []}
+    runs = {
+        "one process": lambda: [child(*work, core=0)],
+        "two apart": lambda: [child(*work, core=0), child(*work, core=1)],
+        "two together": lambda: [child(*work, prefix=torchrun)],
+        "one process, 4 accumulated": lambda: [child(*often, core=0)],
+        "two together, 4 accumulated": lambda: [child(*often, prefix=torchrun)],
+    }
+    turns: dict[str, list[float]] = {case: [] for case in runs}
     parameters = 0
     for _ in range(args.repeats):
-        (alone,) = answers(child(*work, core=0))
-        apart = answers(child(*work, core=0), child(*work, core=1))
-        together = answers(child(*work, prefix=torchrun))
-        parameters = alone["parameters"]
-        turns["one process"].append(alone["seconds"])
-        turns["two apart"].append(max(answer["seconds"] for answer in apart))
-        turns["two together"].append(max(answer["seconds"] for answer in together))
+        for case, start in runs.items():
+            found = answers(*start())
+            parameters = found[0]["parameters"]
+            turns[case].append(max(answer["seconds"] for answer in found))
     medians = {case: spread(values)["median"] for case, values in turns.items()}
-    lines = [
-        [case, seconds, (4 if case == "one process" else 8) / seconds,
-         medians["one process"] / seconds * (1 if case == "one process" else 2)]
-        for case, seconds in medians.items()
-    ]  # fmt: skip
+    lines = []
+    for case, seconds in medians.items():
+        processes = 1 + case.startswith("two")
+        base = medians["one process, 4 accumulated" if "accumulated" in case else "one process"]
+        lines.append([case, seconds, 4 * processes / seconds, processes * base / seconds])
+    alone, apart, together = (medians[case] for case in ("one process", "two apart", "two together"))
     lost = {
-        "of two cores' time, lost to the shared memory bus": 1 - medians["one process"] / medians["two apart"],
-        "lost to talking and waiting for each other": medians["one process"] / medians["two apart"]
-        - medians["one process"] / medians["two together"],
+        "to the shared memory bus": 1 - alone / apart,
+        "to talking and waiting, at each micro-batch": alone / apart - alone / together,
+        "to talking and waiting, at every fourth": alone / apart
+        - medians["one process, 4 accumulated"] / medians["two together, 4 accumulated"],
     }
     tables = {
-        "processes (batch 4 each)": (["case", "seconds a step", "samples/s", "speed-up"], lines),
-        "where the second core's time goes": (["part", "share"], [[k, v] for k, v in lost.items()]),
+        "processes (batch 4 each)": (["case", "seconds a micro-batch", "samples/s", "speed-up"], lines),
+        "where the second core's time goes": (["lost of two cores' time", "share"], [[k, v] for k, v in lost.items()]),
     }
     return tables, turns, parameters
 
@@ -187,12 +199,13 @@ def main() -> int:
     parser.add_argument("--part", choices=("sizes", "processes", "both"), default="both")
     parser.add_argument("--measure_size", type=Path, help="(internal) a file to measure")
     parser.add_argument("--train", action="store_true", help="(internal) train as one process")
+    parser.add_argument("--accumulated", type=int, default=1, help="(internal) micro-batches of a step")
     args = parse(parser)
     if args.measure_size:
         print(json.dumps(measure_size(args.measure_size)))
         return 0
     if args.train:
-        print(json.dumps(train(args.steps, args.model)), flush=True)
+        print(json.dumps(train(args.steps, args.model, args.accumulated)), flush=True)
         return 0
     if args.toy:
         args.sizes, args.steps, args.model, args.repeats = [100, 1000], 4, "scratch:tiny", 1

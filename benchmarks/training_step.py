@@ -78,9 +78,8 @@ def engine_of(
     from utils.engine import TrainingEngine
     from utils.logging_utils import DistillationLogger
 
-    config = student_config(
-        output_dir=folder, batch_size=batch_size, gradient_accumulation_steps=1, epochs=1000, num_workers=0, **flags
-    )
+    flags = {"gradient_accumulation_steps": 1} | flags
+    config = student_config(output_dir=folder, batch_size=batch_size, epochs=1000, num_workers=0, **flags)
     semantic = semantic_resource(len(tokenizer)) if "semantic" in components else None
     loss = MultiComponentLoss(
         components, lambda at: loss_weights(components, at.fraction, False), resources=LossResources(semantic=semantic)
@@ -282,7 +281,7 @@ def main() -> int:
                   ratio(times, case, "floor: bare model")] for case in cases],
             )  # fmt: skip
         else:
-            cases = {}
+            cases = {"floor: bare model, grouped batches ready": floor_of(model(), batches, True)}
             for title, components, group in (
                 ("ours: focal + jsd, grouped", ["focal", "jsd"], "True"),
                 ("ours: focal + jsd, not grouped", ["focal", "jsd"], "False"),

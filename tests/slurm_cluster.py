@@ -3,6 +3,7 @@
 Each cluster lives in its own temporary folder (configuration, munge key, spool, logs). Its three daemons are children
 of the test process: started here, stopped here by process id, and stopped by the kernel should the test process die.
 The node declares more CPUs, memory and GPUs than the machine has, so that jobs with a real cluster's demands can run.
+Credentials expire after 15 s, not 120: a requeued job waits for that.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "setpriv")
 PACKAGES = ("slurm-wlm", "munge", "util-linux")
 INSTALL_TIMEOUT = 240
@@ -36,7 +35,7 @@ CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=15
 CryptoType=crypto/munge
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -221,18 +220,6 @@ class SlurmCluster:
 
     def state(self, job_id: int) -> str:
         return self.job(job_id)["JobState"]
-
-    def start_now(self, job_id: int) -> None:
-        """Start a requeued job without the two minutes that Slurm makes it wait, in which its last start winds up."""
-        self.wait_for(lambda: self.state(job_id) == "PENDING", 90, f"job {job_id} to be pending again")
-        self.wait_for(lambda: not self._steps(job_id), 90, f"the last start of job {job_id} to wind up")
-        self.run("scontrol", "update", f"jobid={job_id}", "StartTime=now")
-
-    @staticmethod
-    def _steps(job_id: int) -> list[str]:
-        """The daemons that look after the job's running steps."""
-        titles = (" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
-        return [title for title in titles if title.startswith(f"slurmstepd: [{job_id}.")]
 
     def wait(self, job_id: int, timeout: float) -> str:
         """Wait until the job is over; its final state."""

@@ -430,9 +430,8 @@ def test_preempted_student_ends_as_one_left_alone(
     cluster.run("scontrol", "requeue", str(job))
     cluster.wait_for(lambda: cluster.state(job) == "PENDING", 90, "the preempted job to be pending")
     before = steps(run)
-    cluster.start_now(job)
     for number, _ in pair.values():
-        assert cluster.wait(number, PATIENCE) == "COMPLETED", log(checkout, number)
+        assert cluster.wait(number, PATIENCE) == "COMPLETED", log(checkout, number) + cluster.logs()
     assert cluster.job(job)["Restarts"] == "1"
     assert_went_on(run, before)
     assert_same_run(run, pair["alone"][1])
@@ -455,9 +454,8 @@ def test_two_processes_at_their_time_limit_end_as_if_left_alone(
     before = steps(run)
     assert "checkpoint written; requeueing" in log(checkout, job)
     cluster.run("scontrol", "update", f"jobid={job}", "TimeLimit=60")
-    cluster.start_now(job)
     for number, _ in pair.values():
-        assert cluster.wait(number, PATIENCE) == "COMPLETED", log(checkout, number)
+        assert cluster.wait(number, PATIENCE) == "COMPLETED", log(checkout, number) + cluster.logs()
     assert cluster.job(job)["Restarts"] == "1"
     assert_went_on(run, before)
     assert_same_run(run, pair["alone"][1])
