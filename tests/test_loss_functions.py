@@ -288,6 +288,19 @@ def test_hard_rows_give_no_nan(student, teacher, dtype):
                 assert value.isfinite()
 
 
+@pytest.mark.parametrize("name", ["kl", "jsd"])
+def test_float16_logits_keep_the_tail_of_the_gradient(name):
+    """A loss scaler lifts it into float16's range; it must not have been rounded to that range before."""
+    generator = torch.Generator().manual_seed(12)
+    logits = torch.randn(1, 2, 32_100, generator=generator).half()
+    teacher = logits[0].double() + 0.01 * torch.randn(2, 32_100, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([[1, 2]])
+    scaled = component(name, batch_of(labels, DenseSignal(teacher.float())), 1.0)
+    _, gradient = value_and_gradient(lambda leaf: scaled(leaf) * 2.0**16, logits)
+    _, exact = value_and_gradient(component(name, batch_of(labels, DenseSignal(teacher)), 1.0), logits.double())
+    assert (gradient.double() / 2.0**16 - exact).norm() < 0.01 * exact.norm()
+
+
 def test_large_logits_keep_their_exact_value():
     """A student 65,504 nats away from the teacher's token: no infinity, no clamp."""
     labels = torch.tensor([[1]])

@@ -105,6 +105,37 @@ def test_micro_batches_and_padding_change_nothing(names, size, padding):
     assert_same(step_gradient(names, size, padding), at_once(names))
 
 
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_a_component_of_tokens_weighs_by_length_one_of_sequences_each_alike(name):
+    def value(rows: slice) -> tuple[float, float]:
+        batch, logits = part(rows, 0)
+        count = Denominators(float((batch["labels"] != -100).sum()), float(len(batch["labels"])))
+        return float(loss_of((name,), double_encoder())(logits, batch, PROGRESS, count).raw[name]), count.tokens
+
+    alone = [value(slice(i, i + 1)) for i in range(6)]
+    weights = [tokens if name in {"ce", "focal", "kl", "jsd"} else 1.0 for _, tokens in alone]
+    expected = sum(one * weight for (one, _), weight in zip(alone, weights, strict=True)) / sum(weights)
+    assert expected > 0 and len({tokens for _, tokens in alone}) > 1
+    assert value(slice(0, 6))[0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.7])
+def test_the_gradient_through_the_soft_prediction_is_that_of_plain_autograd(tau):
+    soft, references = helpers.soft_encoder(double_encoder()), TEXTS[:1]
+    labels = helpers.labels_of(references)[:, :-1]  # text alone, so that every row is a soft token
+    logits = whole()[1][:1, : labels.shape[1]].clone().requires_grad_()
+    loss = MultiComponentLoss(
+        ["semantic"], lambda progress: {"semantic": 1.0}, settings=LossSettings(semantic_temperature=tau),
+        resources=LossResources(not_text=helpers.not_text(), semantic=soft),
+    )  # fmt: skip
+    total = loss(logits, {"labels": labels, "references": references}, PROGRESS, Denominators(1.0, 1.0)).total
+    tokens = torch.softmax(logits / tau, -1) @ soft.tokens
+    plain = 5.0 * (1.0 - soft.embed_soft(tokens, labels >= 0) @ soft.embed_texts(references).T).sum()
+    assert total.item() == pytest.approx(plain.item(), rel=1e-9)
+    found, expected = (torch.autograd.grad(value, logits)[0] for value in (total, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-12)
+
+
 def _rank(rank: int, names, file: str) -> None:
     import torch.distributed as dist
 
