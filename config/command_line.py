@@ -91,7 +91,9 @@ def _stored_flags(resume: str | None, known: dict[str, Any]) -> dict[str, Any]:
     path = Path(resume)
     file = (path.parent if path.name.startswith("checkpoint-") else path) / "run_config.json"
     if not file.is_file():
-        return {}  # the search for its checkpoint says what is missing
+        if path.name.startswith("checkpoint-") and path.is_dir():
+            return {}
+        raise UserError(f"--resume {resume}: no run there (it has no run_config.json); name its folder, or auto")
     stored = _read_config_file(file, known, "--resume")
     return {name: value for name, value in stored.items() if name not in ("output_dir", "preset")}
 

@@ -111,7 +111,7 @@ def require_file(path: str | Path, flag: str, how: str) -> Path:
     """The path of a data file that exists and is not empty; ``how`` tells how to make one."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{flag}: {path} does not exist; {how}")
+        raise UserError(f"{flag}: {path} {'is a folder' if path.is_dir() else 'does not exist'}; {how}")
     if path.stat().st_size == 0:
         raise UserError(f"{flag}: {path} is empty; {how}")
     return path

@@ -69,7 +69,7 @@ def _download(name: str, patterns: list[str], flag: str) -> Path:
             raise UserError(f"{flag} {name}: no space left on disk for the download") from None
         raise UserError(
             f"{flag} {name}: not on disk and the hub cannot be reached; download it where there is a network "
-            f"(huggingface-cli download {name}) or use a local folder or {SCRATCH_PREFIX}small"
+            f"(hf download {name}) or use a local folder or {SCRATCH_PREFIX}small"
         ) from None
 
 

@@ -116,7 +116,8 @@ def inspect(path: Path, reference: Path | None, max_rows: int | None) -> dict[st
             sums[t].update(fidelity(exact, signal, mean + 0.5 * (exact - mean), t, tail))
         judged += signal.num_positions
     if not rows:
-        raise UserError(f"{path}: no row with readable teacher logits ({dict(counts.most_common(3))})")
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in counts.most_common(3)) or "it holds none"
+        raise UserError(f"{path}: no row with readable teacher logits ({reasons})")
     report: dict[str, Any] = {
         "file": str(path), "file_bytes": path.stat().st_size, "header": vars(header) if header else None, "rows": rows,
         "bad_rows": dict(counts.most_common()), "tokens": tokens, "vocab_size": vocabulary,

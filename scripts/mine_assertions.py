@@ -54,6 +54,18 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
+def check_output(path: Path) -> None:
+    """Raise UserError where ``path`` cannot be written: now, not after an hour of mining."""
+    if path.is_dir():
+        raise UserError(f"--output {path}: is a folder; name a file, such as {path / 'raw.jsonl'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"--output {path}: cannot be written ({error.strerror})") from None
+
+
 def main() -> int:
     args = parse_arguments()
     import os
@@ -70,6 +82,7 @@ def main() -> int:
         args.max_assertion_tokens,
         args.max_file_bytes,
     )
+    check_output(args.output)
     progress = sys.stderr.isatty()
     with tempfile.TemporaryDirectory(prefix="mine-assertions-") as scratch:
         if args.importer == "java":

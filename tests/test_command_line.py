@@ -168,6 +168,11 @@ def test_a_folder_that_holds_a_run_is_refused(teacher_run: Path, raw_data: tuple
         train_codet5_assertions.main(words)
 
 
+def test_resuming_what_is_no_run_is_said_first(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run there"):
+        parse_config(STUDENT_CATEGORIES, ["--resume", str(tmp_path)], description="")
+
+
 def test_a_run_is_not_continued_as_another_one(teacher_run: Path, raw_data: tuple[Path, Path]) -> None:
     words = ["--train_data_path", str(raw_data[0]), "--val_data_path", str(raw_data[1]), "--output_dir",
              str(teacher_run), "--resume", "auto", "--device", "cpu", "--lr", "0.5"]  # fmt: skip

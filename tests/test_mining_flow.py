@@ -56,6 +56,13 @@ def mined(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+def test_an_output_that_cannot_be_written_is_said_before_the_mining(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output, reason in ((tmp_path, "is a folder; name a file"), (tmp_path / "file" / "raw.jsonl", "cannot be")):
+        done = run("--source", tmp_path / "nothing", "--output", output)
+        assert done.returncode == 2 and f"--output {output}: {reason}" in done.stderr
+
+
 # -- the files it writes --------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
+PATH_ERRORS = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 
 
 class UserError(Exception):
@@ -24,7 +25,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run an entry point; a UserError or a failing disk becomes one line and exit code 2, Ctrl-C exits 130."""
+    """Run an entry point; a UserError or a failing disk or path becomes one line and exit code 2, Ctrl-C exits 130."""
     try:
         code = main()
     except UserError as error:
@@ -38,7 +39,7 @@ def run_main(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno not in DISK_ERRORS | PATH_ERRORS:
             raise
         print(f"error: {error.filename or 'a file'}: {error.strerror}; mend that, then continue", file=sys.stderr)
         code = 2
