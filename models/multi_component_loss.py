@@ -60,7 +60,7 @@ class RunningScale:
         self.names = tuple(names)
         self.momentum = momentum
         self._mean: dict[str, Tensor] = {}
-        self._steps = 0
+        self._steps = torch.zeros(())
 
     def __call__(self, name: str, like: Tensor) -> Tensor:
         """Factor on the component, of ``like``'s type and device."""
@@ -75,17 +75,17 @@ class RunningScale:
         """Take in one optimiser step's raw values; a step with a non-finite one changes nothing."""
         raw = torch.stack([values[name].detach().float() for name in self.names])
         finite = raw.isfinite().all()
-        self._steps += 1
+        self._steps = self._steps.to(raw) + finite
         for name, value in zip(self.names, raw, strict=True):
             old = self._mean.get(name, torch.zeros_like(value))
             self._mean[name] = torch.where(finite, self.momentum * old + (1.0 - self.momentum) * value, old)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"mean": {name: float(value) for name, value in self._mean.items()}, "steps": self._steps}
+        return {"mean": {name: float(value) for name, value in self._mean.items()}, "steps": int(self._steps)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._mean = {name: torch.tensor(value, dtype=torch.float32) for name, value in state["mean"].items()}
-        self._steps = state["steps"]
+        self._steps = torch.tensor(float(state["steps"]))
 
 
 def no_teacher(component: str) -> UserError:

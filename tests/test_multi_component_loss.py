@@ -175,7 +175,10 @@ def test_autocast_gives_the_same_loss(name, dtype, tolerance):
         total.backward()
         return total.detach(), leaf.grad
 
+    with torch.autocast("cpu", dtype=dtype):  # float32 logits: no part of the loss itself is rounded
+        untouched = loss(logits.float(), batch, PROGRESS, Denominators(100.0, 8.0)).total
     (half, half_gradient), (full, gradient) = run(True), run(False)
+    assert untouched.item() == pytest.approx(full.item(), rel=1e-6)
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(full.item(), rel=tolerance, abs=tolerance / 10)
     # A greedy token that rounding turns over moves ast to another token.
@@ -304,6 +307,7 @@ def test_the_normaliser_brings_components_to_one_size_and_is_restored():
     for step in range(1, 4):
         raw = {name: torch.tensor(step * (1.0 if name == "ce" else 0.01)) for name in names}
         loss.end_step(raw)
+        loss.end_step({"ce": torch.tensor(5.0), "jsd": torch.tensor(torch.nan)})  # a skipped step changes nothing
         means = {name: 0.9 * means[name] + 0.1 * raw[name].item() for name in names}
     restored = loss_of(names, normalize=True, normalizer_momentum=0.9)
     restored.load_state_dict(loss.state_dict())
@@ -312,6 +316,19 @@ def test_the_normaliser_brings_components_to_one_size_and_is_restored():
         for name in names:
             expected = output.weights[name] * output.raw[name].item() / (means[name] / (1 - 0.9**3))
             assert output.weighted[name].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_validation_leaves_the_queue_alone():
+    batch, logits = part(slice(0, 4), 0)
+    loss = loss_of(["contrastive"])
+    before = loss.state_dict()["queue"]
+    with torch.no_grad():
+        loss(logits, batch, PROGRESS, Denominators(1.0, 4.0))
+    loss.end_step({"contrastive": torch.tensor(1.0)})
+    assert loss.state_dict()["queue"] == before
+    loss(logits.requires_grad_(), batch, PROGRESS, Denominators(1.0, 4.0))
+    loss.end_step({"contrastive": torch.tensor(1.0)})
+    assert set(loss.state_dict()["queue"]["texts"]) == {*before["texts"], *TEXTS[:4]}
 
 
 def test_a_missing_parser_is_named_before_training(monkeypatch):
