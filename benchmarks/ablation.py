@@ -8,8 +8,10 @@
     python benchmarks/ablation.py GRID --report docs/results.md            # the page, from the stored results alone
 
 GRID is a JSON file: where the data lie, the teacher's flags, the flags all students share, contenders (flags of each)
-and stages (contenders, rows, seeds). Every run is an ordinary run of the scripts under DIR: one that was killed goes
-on. What is measured, task by task, is stored beside the grid, in the folder of its name.
+and stages (contenders, rows, seeds), and under ``held_out`` the flags with which evaluate_assertions.py judges every
+student on a library that nothing was trained on, by running its predictions. Every run is an ordinary run of the
+scripts under DIR: one that was killed goes on. What is measured, task by task, is stored beside the grid, in the folder
+of its name.
 """
 
 from __future__ import annotations
@@ -153,9 +155,32 @@ def student(grid: Grid, task: Task) -> int:
     found = measured(folder, "student")
     baselines = grid.stored("baselines")
     if not baselines.is_file():
-        names = ("teacher", "retrieval", "trivial")
-        write_json(baselines, {name: measured(folder, name) for name in names} | {"clusters": clusters(folder)})
+        write_json(baselines, of_everybody(folder))
     write_json(grid.stored(task.name), vars(task) | {"flags": own, **cost(folder, data)} | found)
+    return 0
+
+
+def held_out(grid: Grid, task: Task) -> int:
+    """Judge one student on the held-out library, and with the first of them the teacher and the baselines."""
+    assert grid.work is not None
+    name = f"{task.name}.held_out"
+    if "held_out" not in grid.settings or grid.stored(name).is_file():
+        return 0
+    baselines = grid.stored("baselines.held_out")
+    flags = {**grid.settings["held_out"], "student_model_path": grid.work / task.name / "final_model"}
+    if not baselines.is_file():
+        flags |= {
+            "teacher_model": "$WORK/teacher/final_model",
+            "train_data": "$WORK/teacher/distillation_data_training.jsonl",
+        }
+    folder = grid.work / name
+    again = {"resume": True} if folder.is_dir() else {}
+    words = grid.words({**flags, "output_dir": folder, **again})
+    if code := call(["evaluation/evaluate_assertions.py", *words], grid.work / f"{name}.log"):
+        return code
+    if not baselines.is_file():
+        write_json(baselines, of_everybody(folder))
+    write_json(grid.stored(name), measured(folder, "student"))
     return 0
 
 
@@ -168,6 +193,13 @@ def clusters(folder: Path) -> list[str]:
     """The test class of each task."""
     return [f"{row['source'].get('project', '')}/{row['source'].get('test_class', row['index'])}"
             for row in predictions(folder)]  # fmt: skip
+
+
+def of_everybody(folder: Path) -> dict[str, Any]:
+    """What is measured of the teacher and the baselines, and the test class of each task."""
+    return {name: measured(folder, name) for name in ("teacher", "retrieval", "trivial")} | {
+        "clusters": clusters(folder)
+    }
 
 
 def measured(folder: Path, system: str) -> dict[str, Any]:
@@ -224,7 +256,10 @@ def main() -> int:
     steps = [lambda: teacher(grid)]
     if args.teacher:
         tasks = []
-    steps += [lambda task=task: student(grid, task) for task in tasks if args.stage in (None, task.stage)]
+    steps += [
+        lambda task=task: student(grid, task) or held_out(grid, task)
+        for task in tasks if args.stage in (None, task.stage)
+    ]  # fmt: skip
     for number, step in enumerate(steps):
         code = step()
         if code:

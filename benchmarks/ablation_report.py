@@ -50,16 +50,36 @@ def mean(values: np.ndarray | None) -> float | None:
     return None if values is None else float(np.nanmean(values))
 
 
-def load(grid: Grid) -> tuple[dict[str, Any], dict[tuple[int, str], list[dict[str, Any]]]]:
-    """Baselines, and the runs of each (rows, contender)."""
-    if not grid.stored("baselines").is_file():
-        raise UserError(f"{grid.results}: no stored results; run the grid first")
-    baselines = json.loads(grid.stored("baselines").read_text(encoding="utf-8"))
-    runs: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
+Runs = dict[tuple[int, str], list[dict[str, Any]]]
+
+
+def load(grid: Grid, suffix: str = "") -> tuple[dict[str, Any], Runs] | None:
+    """Baselines, and the runs of each (rows, contender); None where nothing is stored."""
+
+    def read(name: str) -> dict[str, Any]:
+        return json.loads(grid.stored(name).read_text(encoding="utf-8"))
+
+    if not grid.stored(f"baselines{suffix}").is_file():
+        return None
+    runs: Runs = defaultdict(list)
     for task in grid.tasks:
-        if grid.stored(task.name).is_file():
-            runs[task.rows, task.contender].append(json.loads(grid.stored(task.name).read_text(encoding="utf-8")))
-    return baselines, runs
+        if grid.stored(f"{task.name}{suffix}").is_file():
+            runs[task.rows, task.contender].append(read(task.name) | read(f"{task.name}{suffix}"))
+    return read(f"baselines{suffix}"), runs
+
+
+def tables(found: tuple[dict[str, Any], Runs]) -> list[str]:
+    """A table and the aims for each number of rows."""
+    baselines, runs = found
+    parts = []
+    for rows in sorted({rows for rows, _ in runs}):
+        chosen = {name: those for (count, name), those in runs.items() if count == rows}
+        parts += [
+            f"### {rows:,} training rows",
+            contender_table(baselines, chosen),
+            "\n".join(f"- {line}" for line in aims(baselines, chosen)),
+        ]
+    return parts
 
 
 def contender_table(baselines: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> str:
@@ -97,6 +117,8 @@ def aims(baselines: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> li
     clusters = baselines["clusters"]
     best = max(runs, key=lambda name: mean(per_task(runs[name], MAIN)) or 0.0)
     own, of_teacher = per_task(runs[best], MAIN), per_task([baselines["teacher"]], MAIN)
+    if own is None or of_teacher is None:
+        return [f"Without {MAIN} (it needs a text encoder) the aims cannot be computed."]
     lines = [f"The contender with the best {MAIN} is **{best}**."]
     sizes = runs[best][0]["parameters"], baselines["teacher"]["parameters"]
     if all(sizes):
@@ -119,22 +141,31 @@ def aims(baselines: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> li
 
 def write_page(grid: Grid, path: Path) -> None:
     """docs/results.md and its like. Raises UserError where nothing is stored."""
-    baselines, runs = load(grid)
+    found = load(grid)
+    if found is None:
+        raise UserError(f"{grid.results}: no stored results; run the grid first")
+    clusters = found[0]["clusters"]
     reading = grid.path.with_suffix(".reading.md")
     command = f"python benchmarks/ablation.py {grid.path} --report {path}"
-    classes = len(set(baselines["clusters"]))
     parts = [
         "# Results",
         f"Made by `{command}` from the results stored in `{grid.results}/`; no number in the tables is typed by hand.",
         grid.settings["about"],
-        f"Tasks judged: {len(baselines['clusters'])}, of {classes} test classes that no training row comes from. "
+        "## Held-out classes",
+        f"Tasks judged: {len(clusters)}, of {len(set(clusters))} test classes that no training row comes from. "
         "Intervals are 95 %, by resampling classes, each score averaged over the seeds; p-values are of a paired "
         "permutation test over classes, adjusted by Holm. s: seconds of training steps.",
+        *tables(found),
     ]
-    for rows in sorted({rows for rows, _ in runs}):
-        chosen = {name: found for (count, name), found in runs.items() if count == rows}
-        parts += [f"## {rows:,} training rows", contender_table(baselines, chosen), "\n".join(
-            f"- {line}" for line in aims(baselines, chosen))]  # fmt: skip
+    elsewhere = load(grid, ".held_out")
+    if elsewhere is not None:
+        clusters = elsewhere[0]["clusters"]
+        parts += [
+            "## A held-out library",
+            f"Tasks judged: {len(clusters)}, of {len(set(clusters))} test classes of a library that nothing was "
+            "trained on, compiled and run. A contender stands here with those of its seeds that were judged.",
+            *tables(elsewhere),
+        ]
     if reading.is_file():
         parts += ["## Reading", reading.read_text(encoding="utf-8").strip()]
     with atomic_writer(path, "w") as handle:

@@ -41,6 +41,21 @@ def grid(tmp_path: Path, teacher_run: Path) -> tuple[Path, Path]:
     return path, work
 
 
+def test_students_are_judged_on_a_held_out_library(grid, raw_data, tmp_path):
+    path, work = grid
+    settings = GRID | {"held_out": {
+        "teacher_data": str(raw_data[1]), "student_limit": 4, "teacher_limit": 4, "embedding_model": "embedded:minilm",
+        "latency_samples": 0, "device": "cpu",
+    }}  # fmt: skip
+    path.write_text(json.dumps(settings))
+    ablation(path, "--work", work, "--task", 0)
+    judged = json.loads((path.with_suffix("") / "gold_only-16-seed1.held_out.json").read_text())
+    assert len(judged["per_task"]["f1"]) == 4
+    page = tmp_path / "results.md"
+    ablation(path, "--report", page)
+    assert "A held-out library" in page.read_text() and "Tasks judged: 4" in page.read_text()
+
+
 def ablation(*words: object, check: bool = True) -> str:
     done = run_script("benchmarks/ablation.py", *words, check=check)
     return done.stdout if check else done.stderr
