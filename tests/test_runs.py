@@ -92,7 +92,7 @@ def test_resuming_with_another_flag_is_refused(reference: Path) -> None:
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path, teacher_run: Path) -> None:
     refused = run(*student_words(teacher_run, tmp_path), "--resume", tmp_path, code=2)
-    assert f"--resume {tmp_path}: no checkpoint there" in last_line(refused)
+    assert f"--resume {tmp_path}: no run there" in last_line(refused)
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(teacher_run: Path, tmp_path: Path) -> None:
