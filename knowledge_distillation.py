@@ -185,6 +185,7 @@ def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
                     "--device", str(run.accelerator.device), "--num_beams", str(config.validation.num_beams),
                     "--max_input_len", str(config.data.max_input_len),
                     "--max_output_len", str(config.data.max_output_len),
+                    "--max_reject_rate", str(config.data.max_reject_rate),
                     *(["--student_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
                     *(["--teacher_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
                 ]

@@ -162,6 +162,14 @@ def _check_together(config: Config) -> None:
         raise UserError("--enable_epoch_sampling needs --max_train_samples: how many rows to draw each epoch")
     if config.hardware.fp16 and config.hardware.bf16:
         raise UserError("--fp16 and --bf16 exclude each other")
+    validation = config.validation
+    if validation.validation_metric == "code_quality_score" and (
+        not validation.use_enhanced_metrics or validation.embedding_model == "none"
+    ):
+        raise UserError(
+            "--validation_metric code_quality_score needs --use_enhanced_metrics and an --embedding_model; it cannot be"
+            " computed without them"
+        )
     if config.output.overwrite and config.output.resume:
         raise UserError("--overwrite and --resume exclude each other")
     if "teacher_data" in parts:

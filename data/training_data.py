@@ -37,16 +37,17 @@ class RejectedRows:
         self.reasons: dict[int, str] = {}
         self.met: set[int] = set()  # by this start of the run, so comparable with the rows that it has seen
         if write and path.exists():
+            kept = []
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
                     entry = json.loads(line)
                     if entry["file"] == str(source):
                         self.reasons[entry["row"]] = entry["reason"]
-                except (ValueError, KeyError):
+                    else:
+                        kept.append(line)
+                except (ValueError, KeyError, TypeError):
                     continue  # a line that a killed run left half written
             lines = [json.dumps({"file": str(source), "row": r, "reason": why}) for r, why in self.reasons.items()]
-            others = [x for x in path.read_text(encoding="utf-8").splitlines() if x.startswith("{") and x.endswith("}")]
-            kept = [x for x in others if json.loads(x).get("file") != str(source)]
             if tidy:
                 with atomic_writer(path) as handle:
                     handle.writelines(x + "\n" for x in kept + lines)
@@ -65,7 +66,7 @@ class RejectedRows:
         if self.strict:
             row, reason = rejected[0]
             raise UserError(f"{self.source} row {row}: {reason} (--strict ends the run at the first bad row)")
-        if len(self.met) > self.max_rate * max(200, min(seen_rows, self.rows)):
+        if len(self.met) > self.max_rate * max(min(200, self.rows), min(seen_rows, self.rows)):
             raise UserError(
                 f"{self.source}: {len(self.met)} bad rows among the first {seen_rows} ({self.summary()}), more than"
                 f" --max_reject_rate {self.max_rate:g}; mend the file or raise the rate"

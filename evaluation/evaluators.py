@@ -215,10 +215,12 @@ class Evaluation:
         for metric, (columns, statistic) in parts.items():
             part = slice(start, start := start + columns.shape[1])
             interval = percentile_interval(statistic(sums[:, part].sum(axis=0)), statistic(draws[:, part]))
+            known = ~np.isnan(self.per_sample[metric][rows])
+            count = int(known.sum())
             if interval.high - interval.low < 1e-9:
-                interval = constant_interval(interval.value, len(sums))
-            known = int((~np.isnan(self.per_sample[metric][rows])).sum())
-            result[metric] = {**asdict(interval), "n": known}
+                of_them = count if clusters is None else len({c for c, k in zip(clusters, known, strict=True) if k})
+                interval = constant_interval(interval.value, of_them)
+            result[metric] = {**asdict(interval), "n": count}
         return result
 
     def value(self, metric: str) -> float | None:

@@ -71,7 +71,7 @@ class _TestFile:
 
 @dataclass
 class _Worker:
-    """A JVM and its scratch folder: a copy of the project's other files, mended after each task."""
+    """A JVM and its scratch folder: a copy of the project's other files, mended before each run."""
 
     service: JavaService
     folder: Path
@@ -233,7 +233,6 @@ class ProjectExecutor:
             try:
                 return job(worker, index)
             finally:
-                worker.restore()
                 self._free.put(worker)
                 if progress is not None:
                     progress()
@@ -320,7 +319,6 @@ class ProjectExecutor:
             return "test file does not compile", 0.0
         runs = [self._run(worker, task, compiled.classes)]
         if runs[0].status == "passed":
-            worker.restore()
             runs.append(self._run(worker, task, compiled.classes))
         statuses = [run.status for run in runs]
         if statuses == ["passed", "passed"]:
@@ -336,6 +334,8 @@ class ProjectExecutor:
         }[statuses[0]], 0.0
 
     def _run(self, worker: _Worker, task: Task, classes: Classes, limit: float | None = None) -> TestRun:
+        """One run of the test, in a folder that no earlier one has left its files in."""
+        worker.restore()
         adapter = ADAPTERS[task["framework"]]
         return worker.service.run(adapter, task["test_class"], task["test_name"], classes, limit or self.timeout_s)
 

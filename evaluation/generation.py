@@ -121,13 +121,13 @@ def accuracy_per_sample(
 
 def _forced(rows: list[list[Tensor]], losses: list[Tensor], row_ids: list[Tensor]) -> TeacherForced:
     right, tokens, critical_right, critical = (
-        torch.cat([row[i] for row in rows]).double().cpu().numpy() if rows else np.zeros(0) for i in range(4)
+        torch.cat([row[i] for row in rows]).cpu().double().numpy() if rows else np.zeros(0) for i in range(4)
     )
     with np.errstate(invalid="ignore"):
         return TeacherForced(
             token_accuracy=right / tokens,
             critical_token_accuracy=critical_right / critical,
-            loss=torch.cat(losses).double().cpu().numpy() / tokens if losses else np.full(len(tokens), np.nan),
+            loss=torch.cat(losses).cpu().double().numpy() / tokens if losses else np.full(len(tokens), np.nan),
             tokens=tokens,
             row_ids=torch.cat(row_ids).cpu().numpy() if row_ids else np.zeros(0, dtype=np.int64),
         )

@@ -7,6 +7,7 @@ Some of the mutants do not compile, such as one that subtracts strings: the comp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -62,16 +63,31 @@ def default_values(returned: str) -> list[str]:
     return ['""', "null"] if returned in ("String", "CharSequence", "Object") else ["null"]
 
 
+def _plain(expression: str) -> str | float:
+    """An expression without its cast; a number as a number."""
+    text = re.sub(r"^\(\s*\w+\s*\)\s*", "", expression.strip())
+    try:
+        return float(text.rstrip("lLfFdD"))
+    except ValueError:
+        return text
+
+
 def _defaults(method: Node, body: Node, source: bytes) -> Iterator[tuple[Node, str]]:
+    """Bodies that do nothing or return a constant, but not the one that the method has anyway."""
+    statements = [node for node in body.named_children if "comment" not in node.type]
     if method.type == "constructor_declaration":
-        first = next((item for item in body.named_children if "comment" not in item.type), None)
-        explicit = first is not None and first.type == "explicit_constructor_invocation"
-        yield body, "{ " + (text_of(first, source) if explicit and first is not None else "") + " }"
+        explicit = bool(statements) and statements[0].type == "explicit_constructor_invocation"
+        if len(statements) > explicit:
+            yield body, "{ " + (text_of(statements[0], source) if explicit else "") + " }"
     elif field_text(method, "type", source) == "void":
-        yield body, "{ }"
+        if statements:
+            yield body, "{ }"
     else:
+        only = statements[0] if len(statements) == 1 and statements[0].type == "return_statement" else None
+        own = _plain(text_of(only.named_children[0], source)) if only is not None and only.named_children else None
         for value in default_values(field_text(method, "type", source)):
-            yield body, f"{{ return {value}; }}"
+            if _plain(value) != own:
+                yield body, f"{{ return {value}; }}"
 
 
 def _conditions(body: Node, source: bytes) -> Iterator[tuple[Node, str]]:

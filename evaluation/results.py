@@ -97,7 +97,8 @@ def compare(mine: Judged, other: Judged, replicates: int = REPLICATES) -> Json:
             continue
         found = a.difference(b, metric, replicates)
         if found is not None:
-            differences[metric] = {**asdict(found), "n": n}
+            known = ~np.isnan(a.per_sample[metric]) & ~np.isnan(b.per_sample[metric])
+            differences[metric] = {**asdict(found), "n": int(known.sum())}
         else:
             lacking = a if metric not in a.per_sample else b
             differences[metric] = {"value": None, "reason": lacking.reasons.get(metric, "no task has both values")}

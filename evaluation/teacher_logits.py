@@ -109,9 +109,8 @@ def closeness(model: Any, stored: StoredLogits, temperatures: Sequence[float]) -
 
 def _per_sample(values: Tensor, target: Tensor) -> np.ndarray:
     """[N] values at the target positions of [B, T] to their [B] sums."""
-    rows = target.nonzero()[:, 0]
-    sums = torch.zeros(len(target), dtype=torch.float64, device=values.device)
-    return sums.index_add_(0, rows, values.double()).cpu().numpy()
+    rows, values = target.nonzero()[:, 0].cpu(), values.cpu().double()
+    return torch.zeros(len(target), dtype=torch.float64).index_add_(0, rows, values).numpy()
 
 
 def closeness_summary(found: Closeness, clusters: Sequence[Hashable]) -> dict[str, Any]:

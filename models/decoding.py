@@ -70,6 +70,9 @@ def greedy(model: Any, input_ids: Tensor, attention_mask: Tensor, max_new_tokens
             kept = going.nonzero()[:, 0]
             rows, tokens, encoded, attention_mask = rows[kept], tokens[kept], encoded[kept], attention_mask[kept]
             cache.batch_select_indices(kept)
-    after_end = torch.isin(written, ends).cumsum(1).roll(1, 1) > 0
+    # The start token does not end a row, even where it is the end token too (BART).
+    ended = torch.isin(written, ends)
+    ended[:, 0] = False
+    after_end = ended.cumsum(1).roll(1, 1) > 0
     after_end[:, 0] = False
     return written[:, : step + 1].masked_fill(after_end[:, : step + 1], settings.pad_token_id)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from models.target_head import TargetHead, target_rows
-from models.teacher_signal import DenseSignal, TeacherSignal
+from models.teacher_signal import DenseSignal, TeacherSignal, widest_float
 from models.vocabulary_pass import CPU_CHUNK
 from utils.compress import TAIL_GRID, DenseRows, HiddenRows, Rows, TopKRows
 from utils.engine import shift_right, to_device
@@ -101,10 +101,11 @@ def split_rows(encoding: str, logits: Tensor, hidden: Tensor, counts: list[int],
 
 
 def finite_sums(logits: Tensor) -> Tensor:
-    """[2, V] float64: sum and number of each token's finite logits, over the rows [N, V] that can be stored."""
+    """[2, V]: sum and number of each token's finite logits, over the rows [N, V] that can be stored."""
     rows = logits[logits.amax(1).isfinite()]
     finite = rows.isfinite()
-    return torch.stack([rows.masked_fill(~finite, 0.0).sum(0, dtype=torch.float64), finite.sum(0).double()])
+    wide = widest_float(logits.device)
+    return torch.stack([rows.masked_fill(~finite, 0.0).sum(0, dtype=wide), finite.sum(0).to(wide)])
 
 
 def mean_logits(sums: np.ndarray) -> Tensor:

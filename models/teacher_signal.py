@@ -42,6 +42,11 @@ class TeacherSignal:
         return self._map(lambda tensor: tensor.pin_memory())
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, which Apple's GPUs do not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 @dataclass
 class DenseSignal(TeacherSignal):
     """The whole row of logits. ``logits`` [N, V], any float type."""
@@ -91,7 +96,7 @@ class TopKSignal(TeacherSignal):
         beta = 1.0 / temperature
         if not 0.0 < beta <= MAX_INVERSE_TEMPERATURE:
             raise UserError(f"temperature {temperature:g}: top-k teacher data covers temperatures of 0.5 and more")
-        nodes = self.inverse_temperatures.double()
+        nodes = self.inverse_temperatures.to(widest_float(self.ids.device))
         eye = torch.eye(len(nodes), dtype=torch.bool, device=nodes.device)
         factors = (beta - nodes)[None, :] / (nodes[:, None] - nodes[None, :]).masked_fill(eye, 1.0)
         weights = factors.masked_fill(eye, 1.0).prod(dim=1).to(self.tail_log_mass.dtype)

@@ -70,6 +70,14 @@ public class CartTest {
     }
 
     @Test
+    public void testAppends() throws Exception {
+        Cart cart = new Cart();
+        java.nio.file.Path log = Paths.get("log.txt");
+        Files.write(log, new byte[1], java.nio.file.StandardOpenOption.CREATE, java.nio.file.StandardOpenOption.APPEND);
+        assertEquals(1, Files.size(log));
+    }
+
+    @Test
     public void testEmpty() {
         Cart cart = new Cart();
         assertEquals(true, cart.isEmpty());

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from benchmarks.generation import end_at
 from models.decoding import decode
@@ -38,6 +38,22 @@ def test_same_tokens_as_generate(model, beams, kept):
         assert torch.equal(decode(model, ids, mask, **options), expected)
         ends |= {int((row != 0).sum()) for row in expected}
     assert len(ends) > 4
+
+
+def test_a_start_token_that_ends_too_is_no_end():
+    """As in BART's configurations."""
+    torch.manual_seed(0)
+    config = BartConfig(
+        vocab_size=VOCAB, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, decoder_start_token_id=2, eos_token_id=2,
+        pad_token_id=1, bos_token_id=0, forced_eos_token_id=None, init_std=1.0,
+    )  # fmt: skip
+    model = BartForConditionalGeneration(config).eval()
+    for seed in range(4):
+        ids, mask = batch(seed)
+        expected = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=9)
+        assert torch.equal(decode(model, ids, mask, max_new_tokens=9, num_beams=1, num_return_sequences=1), expected)
+        assert (expected[:, 1] != 1).all()
 
 
 def test_rows_that_have_ended_cost_nothing(model, monkeypatch):

@@ -257,6 +257,14 @@ def test_what_one_prediction_does_to_files_is_undone_before_the_next(executor, p
     assert executor.execute([data], ['assertEquals("3 4", text.trim());'])[0].passed
 
 
+def test_every_run_of_a_test_finds_the_folder_as_it_was(executor, project):
+    """What a control, a prediction or a mutant leaves there would fail the next, or be counted as a kill."""
+    human = "assertEquals(1, Files.size(log));"
+    appends = task(project, "CartTest.java", "testAppends", human)
+    for outcome in [executor.execute([appends], [human])[0] for _ in range(3)]:
+        assert (outcome.status, outcome.nontrivial) == ("passed", False) and outcome.mutants_tried > 0
+
+
 def test_a_scratch_folder_that_was_removed_is_made_anew(executor, project):
     """By hand: inside of the JVM it cannot be removed where it is a mount of its own."""
     shutil.rmtree(executor._all[0].folder)

@@ -148,6 +148,24 @@ def test_mutants_of_constructors_void_and_overloads():
     assert strings == [SOURCE.replace(b"{ return s; }", text) for text in (b'{ return ""; }', b"{ return null; }")]
 
 
+@pytest.mark.parametrize(
+    ("method", "left"),
+    [
+        (b"void f() { /* nothing */ }", []),
+        (b"A() { super(); }", []),
+        (b"int f() { return 0; }", [b"{ return (int) 1; }"]),
+        (b"long f() { return (long) 1L; }", [b"{ return (long) 0; }"]),
+        (b"boolean f() { return false; }", [b"{ return true; }"]),
+        (b"Object f() { return null; }", [b'{ return ""; }']),
+    ],
+)
+def test_a_method_is_not_replaced_by_itself(method, left):
+    source = b"class A {\n" + method + b"\n}\n"
+    found = mutants(source, "A" if method.startswith(b"A") else "f", (2, 2), 12)
+    body = method[method.index(b"{") :]
+    assert [one.source for one in found if one.operator == "default"] == [source.replace(body, new) for new in left]
+
+
 def test_no_mutants_where_there_is_no_body():
     assert mutants(SOURCE, "h", (12, 12)) == [] and mutants(SOURCE, "f", (1, 2)) == []
 

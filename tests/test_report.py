@@ -116,6 +116,16 @@ def test_comparison(evaluated):
     assert 20 / 24 <= comparison["output_agreement"]["value"] < 1
 
 
+def test_rates_of_few_stable_tasks_count_those_alone():
+    """Two of 24 could be judged: Wilson's interval and the comparison are of two."""
+    tasks = samples()
+    outcomes = [Outcome("dropped", "no reason")] * 22 + [Outcome("passed", "", True, True, True)] * 2
+    first, second = (judge(system(name, 20), tasks, None, 0, outcomes=outcomes) for name in ("student", "teacher"))
+    rate = first.evaluation.summary()["pass_rate"]
+    assert (rate["value"], rate["n"]) == (1.0, 2) and rate["low"] == pytest.approx(0.342, abs=1e-3)
+    assert compare(first, second)["pass_rate"]["n"] == 2
+
+
 def test_student_on_fewer_tasks_is_compared_on_those():
     tasks = samples()
     teacher = judge(system("teacher", 20), tasks, None, 0)

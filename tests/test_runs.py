@@ -240,6 +240,32 @@ def test_errors_name_the_disk(capsys: pytest.CaptureFixture, tmp_path: Path) -> 
         assert capsys.readouterr().err == told + "\n"
 
 
+def test_a_few_bad_rows_of_few_are_too_many(tmp_path: Path) -> None:
+    (tmp_path / "rejected.jsonl").write_text('{"file": "data.jsonl", "row": {"file": 1}}}\n{"file": 3}\n[1]\n')
+    rejected = RejectedRows(tmp_path / "rejected.jsonl", 40, 0.1, False, Path("data.jsonl"))
+    rejected.add([(row, "not valid JSON") for row in range(4)], 10)
+    with pytest.raises(UserError, match="5 bad rows"):
+        rejected.add([(4, "not valid JSON")], 10)
+
+
+def test_the_final_evaluation_accepts_the_rows_that_the_run_accepts(teacher_run: Path, tmp_path: Path) -> None:
+    source = teacher_run / "distillation_data_validation.jsonl"
+    (tmp_path / source.name).write_text(source.read_text() + "{}\n" * 4)
+    shared = f"{source.name}.shared.safetensors"
+    (tmp_path / shared).write_bytes((teacher_run / shared).read_bytes())
+    words = (
+        "--val_data_path",
+        tmp_path / source.name,
+        "--max_steps",
+        1,
+        "--max_reject_rate",
+        0.5,
+        "--final_evaluation",
+    )
+    run(*student_words(teacher_run, tmp_path / "run", *words))
+    assert (tmp_path / "run" / "metrics_summary_final.json").is_file()
+
+
 def test_bad_rows_known_from_before_do_not_end_a_resumed_run(tmp_path: Path) -> None:
     """5 % of 2000 rows were bad; after a resume the first new one is one of few rows seen, not one of a hundred."""
     known = [{"file": "data.jsonl", "row": row, "reason": "missing assertion"} for row in range(100)]

@@ -38,13 +38,39 @@ def save_checkpoint(
         model.save_pretrained(folder, safe_serialization=True)
         torch.save(tensors, folder / "training_state.pt")
         (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-    for old in checkpoints(run)[:-limit]:
+    drop(checkpoints(run)[:-limit])
+    return path
+
+
+def drop(folders: list[Path]) -> None:
+    """Delete checkpoints."""
+    for old in folders:
         # Renamed first: a folder that is half deleted must not look like a checkpoint.
         doomed = old.with_name(f".{old.name}.{os.getpid()}.tmp")
         old.rename(doomed)
-        fsync_directory(run)
+        fsync_directory(old.parent)
         shutil.rmtree(doomed)
-    return path
+
+
+def drop_later(path: Path) -> list[str]:
+    """Delete the checkpoints after ``path``, from which the run goes on another way; their names."""
+    found = checkpoints(path.parent)
+    later = found[found.index(path) + 1 :] if path in found else []
+    drop(later)
+    return [old.name for old in later]
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The checkpoint's JSON. Raises UserError where it is missing or damaged."""
+    try:
+        return json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from None
+
+
+def _unusable(path: Path, error: Exception) -> UserError:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return UserError(f"--resume {path}: not a usable checkpoint ({reason}); name an earlier one")
 
 
 def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -52,10 +78,9 @@ def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Any], dict[
     try:
         weights = load_file(path / "model.safetensors")
         tensors = torch.load(path / "training_state.pt", map_location="cpu", weights_only=True)
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"--resume {path}: not a usable checkpoint ({reason}); name an earlier one") from None
+        raise _unusable(path, error) from None
+    state = read_state(path)
     missing, unexpected = model.load_state_dict(weights, strict=False)
     names = dict(model.named_parameters())
     if unexpected or any(name in names for name in missing):

@@ -44,6 +44,7 @@ from utils.training_utils import (
 )
 
 Batch = dict[str, Any]
+LOWEST_SCALE = 1.0  # of --fp16: gradients that are still not finite below it are no matter of the scale
 # How Python, torch and safetensors report a disk that is full or not to be written.
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 
@@ -184,7 +185,12 @@ class TrainingEngine:
             ) from None
         finally:
             self.logger.end_progress()
+        # One that came during the last checkpoint: what follows (evaluation) is for the next start.
+        (told_to_stop,) = self._any(self.signal.received is not None)
         exit_on_signal()
+        if told_to_stop:
+            self.logger.info(f"{self.signal.received or 'signal'}: training is done; continue with --resume")
+            return REQUEUE_EXIT_CODE
         return 0
 
     def _stop(self) -> int:
@@ -272,18 +278,18 @@ class TrainingEngine:
                     ).logits
                 if wants_norms and not component_norms:
                     component_norms = self.loss.gradient_norms(logits, batch, where, denominators)
-                output = self.loss(logits, batch, where, denominators)
-                # DDP averages over the processes; the denominators already span them.
-                self.accelerator.backward(output.total * (world if counts_here else 0.0))
-            if counts_here:
-                for name in raw:
-                    raw[name] += output.raw[name]
-                    weighted[name] += output.weighted[name]
+                if counts_here:
+                    output = self.loss(logits, batch, where, denominators)
+                    for name in raw:
+                        raw[name] += output.raw[name]
+                        weighted[name] += output.weighted[name]
+                # DDP averages over the processes; the denominators already span them. A stand-in takes part, with 0.
+                self.accelerator.backward(output.total * world if counts_here else logits.sum() * 0.0)
         values = torch.stack([*raw.values(), *weighted.values()])
         if world > 1:
             values = self.accelerator.reduce(values, "sum")
         raw_values = dict(zip(raw, values[: len(raw)], strict=True))
-        if self.accelerator.scaler is not None:
+        if self.accelerator.scaler is not None and window:
             self.accelerator.unscale_gradients(self.optimizer)
         norms = gradient_norms(self.model)
         # The one wait for the device in a step: is all finite, and what do the logs want.
@@ -291,7 +297,10 @@ class TrainingEngine:
         host_values, host = host[: len(values)], host[len(values) :]
         host_norms = dict(zip([*norms, *component_norms], host, strict=True))
         finite_loss, finite_norm = all(map(math.isfinite, host_values)), math.isfinite(host_norms["total"])
-        finite = bool(tokens) and self._apply([batch for batch, _ in window], norms["total"], finite_norm, finite_loss)
+        if tokens:
+            finite = self._apply([batch for batch, _ in window], norms["total"], finite_norm, finite_loss)
+        else:
+            finite = self._leave_out(bool(window))
         if finite:
             self.loss.end_step(raw_values)
             if self.alpha and "ce" in raw_values:
@@ -336,14 +345,12 @@ class TrainingEngine:
 
     def _apply(self, window: list[Batch], norm: Tensor, finite_norm: bool, finite_loss: bool) -> bool:
         """Clip and step where loss and gradient are finite; else skip, and stop after too many in a row."""
-        progress = self.progress
+        progress, scaler = self.progress, self.accelerator.scaler
         if finite_norm and finite_loss:
             clip_gradients(self.model, norm, self.config.optimization.max_grad_norm)
             self.optimizer.step()
             progress.nonfinite_in_row = 0
-        elif self.accelerator.scaler is not None and finite_loss:
-            self.optimizer.step()  # the scaler skips the step and lowers its scale
-        else:
+        elif scaler is None or not finite_loss or scaler.get_scale() < LOWEST_SCALE:
             progress.nonfinite_in_row += 1
             progress.nonfinite_total += 1
             self.logger.warning(f"step {progress.step + 1}: non-finite loss or gradient, step skipped")
@@ -355,8 +362,17 @@ class TrainingEngine:
                     f"{progress.nonfinite_in_row} steps in a row had a non-finite loss; the last batch is in {path};"
                     " lower --lr, or look at the rows it names"
                 )
+        if finite_norm and finite_loss:
+            self.optimizer.zero_grad()
+            return True
+        return self._leave_out(True)
+
+    def _leave_out(self, gradients: bool) -> bool:
+        """Forget this step's gradients, if there are any. Of --fp16 the scaler notes what it saw of them."""
+        if self.accelerator.scaler is not None and gradients:
+            self.accelerator.scaler.update()
         self.optimizer.zero_grad()
-        return finite_norm and finite_loss
+        return False
 
     # -- now and then -------------------------------------------------------------------------------------------------
 
@@ -456,9 +472,11 @@ class TrainingEngine:
 
     def metric_name(self) -> str:
         """The column of training_metrics.csv that chooses the best model; fixed for the run."""
-        wanted = self.config.validation.validation_metric
+        settings = self.config.validation
+        wanted = settings.validation_metric
         if wanted == "auto":
-            return "code_quality_score" if self.config.validation.use_enhanced_metrics else "val_loss"
+            scored = settings.use_enhanced_metrics and settings.embedding_model != "none"
+            return "code_quality_score" if scored else "val_loss"
         return "val_loss" if wanted == "loss" else wanted
 
     def _maybe_finish(self) -> None:
@@ -489,6 +507,7 @@ class TrainingEngine:
                 "alpha": self.alpha.state_dict() if self.alpha else None,
                 "logger": self.logger.state_dict(),
                 "processes": self.accelerator.num_processes,
+                "steps_per_epoch": self.steps_per_epoch,
                 "config": self.config.flat(),
                 "interval": [self._interval, self._interval_samples],
             }
@@ -518,6 +537,11 @@ class TrainingEngine:
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint folder."""
         tensors, state = load_checkpoint(path, self.bare_model)
+        if state["steps_per_epoch"] != self.steps_per_epoch:
+            raise UserError(
+                f"--resume {path}: an epoch had {state['steps_per_epoch'][0]} steps, now it has"
+                f" {self.steps_per_epoch[0]}; the training data are not those that the run began with"
+            )
         if self.fsdp:
             sharding.scatter(self.bare_model, self.model)
             sharding.load_optimizer_state(self.model, self.optimizer.optimizer, tensors["optimizer"])

@@ -31,11 +31,19 @@ FREE_ON_RESUME = {
 def choose_folder(config: Config, model_name: str) -> Path:
     """``--output_dir``, the run that ``--resume`` names, or results/<time>_<model>. UserError where it holds a run."""
     output = config.output
+    resumed = None
+    if output.resume and output.resume != "auto":
+        path = Path(output.resume)
+        resumed = path.parent if path.name.startswith("checkpoint-") else path
     if output.output_dir:
         folder = Path(output.output_dir)
-    elif output.resume and output.resume != "auto":
-        path = Path(output.resume)
-        folder = path.parent if path.name.startswith("checkpoint-") else path
+        if resumed is not None and folder.resolve() != resumed.resolve():
+            raise UserError(
+                f"--resume {output.resume}: a run goes on in its own folder, not in --output_dir {folder}; to branch"
+                " off, copy the folder first"
+            )
+    elif resumed is not None:
+        folder = resumed
     elif output.resume == "auto":
         raise UserError("--resume auto needs --output_dir: the run folder to look in")
     else:
@@ -51,8 +59,9 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
+            recover(folder)
             for path in folder.iterdir():
-                if path.name.startswith(("checkpoint-", "distillation_data", ".")) or path.name in RUN_FILES:
+                if path.name.startswith(OF_A_RUN) or path.name in RUN_FILES:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         probe = folder / ".writable"
         probe.touch()
@@ -62,7 +71,9 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
         raise UserError(f"--output_dir {folder}: cannot be written ({error.strerror})") from None
 
 
+OF_A_RUN = ("checkpoint-", "distillation_data", ".distillation_data")
 RUN_FILES = {
+    ".progress",
     RUN_CONFIG, "final_model", "best_model", "training_metrics.csv", "step_metrics.csv", "tensorboard", "metrics.json",
     "distillation_log.txt", "sample_predictions.jsonl", "predictions_final.jsonl", "metrics_summary_final.json",
     "metrics_final.csv", "run_report.html", "training_curves.png", "report.md", "report.html", "rejected.jsonl",

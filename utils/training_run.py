@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +19,7 @@ from data.training_data import JsonlTrainingData, RejectedRows, validation_batch
 from evaluation.validation import Validator
 from models.loading import load_model, parameter_count, save_model
 from models.multi_component_loss import MultiComponentLoss
-from utils.checkpoint import find_resume
+from utils.checkpoint import drop_later, find_resume, read_state
 from utils.device import adopt_srun, build_accelerator
 from utils.engine import WRITE_ERRORS, TrainingEngine
 from utils.errors import UserError
@@ -84,8 +83,7 @@ def open_run(config: Config, script: str) -> Run:
     seed_everything(hardware.seed, hardware.deterministic)
     checkpoint = find_resume(config.output.resume, folder)
     if checkpoint is not None:
-        stored = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        notes += check_same_run(stored, config, accelerator.num_processes)
+        notes += check_same_run(read_state(checkpoint), config, accelerator.num_processes)
     is_main, files = accelerator.is_main_process, not config.output.dry_run
     logger = DistillationLogger(folder, tensorboard=config.output.tensorboard, main_process=is_main, files=files)
     for note in notes:
@@ -244,6 +242,8 @@ def build_engine(
         )  # fmt: skip
     if run.checkpoint is not None:
         engine.restore(run.checkpoint)
+        if accelerator.is_main_process and not config.output.dry_run and (later := drop_later(run.checkpoint)):
+            run.logger.warning(f"dropped {', '.join(later)}: the run goes on from an earlier checkpoint")
     accelerator.wait_for_everyone()  # rejected.jsonl is tidy before anyone adds to it
     return engine
 
