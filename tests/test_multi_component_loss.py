@@ -270,12 +270,18 @@ def test_alpha_falls_once_the_hard_loss_has_converged_and_is_restored():
     controller = fed(schedules.AlphaController(0.5, dynamic=True), windows[:2])
     assert controller.value(0.5) == 0.5
     other = schedules.AlphaController(0.5, dynamic=True)
+    controller.observe(1.24)  # a run is interrupted in the middle of a window, too
     other.load_state_dict(controller.state_dict())
     for c in (controller, other):
-        fed(c, windows[2:])
+        c.observe(0.74)
+        assert not c.close_window()  # mean 0.99, of both
+        c.observe(0.75)
+        assert not c.close_window()
+        fed(c, [(0.75, 0.75)])
         assert c.value(0.5) == pytest.approx(0.4)
         assert c.value(1.0) == pytest.approx(0.3)
     assert fed(schedules.AlphaController(0.5, dynamic=False), windows).value(1.0) == 0.5
+    assert fed(schedules.AlphaController(0.2, dynamic=True), windows).value(1.0) == 0.2  # below the minimum: it stays
 
 
 def test_output_reports_raw_weighted_and_gradient_norms():

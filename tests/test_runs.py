@@ -261,6 +261,8 @@ def test_the_final_evaluation_accepts_the_rows_that_the_run_accepts(teacher_run:
         "--max_reject_rate",
         0.5,
         "--final_evaluation",
+        "--embedding_model",
+        "embedded:minilm",
     )
     run(*student_words(teacher_run, tmp_path / "run", *words))
     assert (tmp_path / "run" / "metrics_summary_final.json").is_file()
