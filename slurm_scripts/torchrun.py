@@ -12,8 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+asked: list[int] = []  # to save and end
 # A handler, unlike SIG_IGN, is not inherited: a worker that has none yet dies of the signal instead of missing it.
-signal.signal(signal.SIGUSR1, lambda *_: None)
+signal.signal(signal.SIGUSR1, lambda number, _: asked.append(number))
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -28,4 +29,5 @@ except ChildFailedError as error:
     print(f"workers ended with {sorted(codes)}", file=sys.stderr)
     sys.exit(REQUEUE_EXIT_CODE if codes & {REQUEUE_EXIT_CODE, -signal.SIGUSR1} else 1)
 except SignalException as error:
-    sys.exit(128 + error.sigval)
+    # Several nodes: srun ends this launcher as soon as another one has ended with 85.
+    sys.exit(REQUEUE_EXIT_CODE if asked else 128 + error.sigval)
