@@ -8,8 +8,9 @@
     python benchmarks/ablation.py GRID --report docs/results.md            # the page, from the stored results alone
 
 GRID is a JSON file: where the data lie, the teacher's flags, the flags all students share, contenders (flags of each)
-and stages (contenders, rows, seeds), and under ``held_out`` the flags with which evaluate_assertions.py judges every
-student on a library that nothing was trained on, by running its predictions. Every run is an ordinary run of the
+and stages (contenders, rows, seeds); under ``pretrain`` the runs to make before everything else, by name (flags of
+train_codet5_assertions.py; the model is then $WORK/NAME/final_model); and under ``held_out`` the flags with which
+evaluate_assertions.py judges every student on a library that nothing was trained on, by running its predictions. Every run is an ordinary run of the
 scripts under DIR: one that was killed goes on. What is measured, task by task, is stored beside the grid, in the folder
 of its name.
 """
@@ -115,6 +116,11 @@ def teacher(grid: Grid) -> int:
     assert grid.work is not None
     if teacher_is_ready(grid):
         return 0
+    for name, own in grid.settings.get("pretrain", {}).items():
+        if not (grid.work / name / "final_model").is_dir():
+            flags = {**own, "output_dir": f"$WORK/{name}", "resume": "auto"}
+            if code := call(["train_codet5_assertions.py", *grid.words(flags)], grid.work / f"{name}.log"):
+                return code
     flags = {**grid.settings["teacher"], "output_dir": "$WORK/teacher", "resume": "auto"}
     return call(["train_codet5_assertions.py", *grid.words(flags)], grid.work / "teacher.log")
 
@@ -203,13 +209,20 @@ def of_everybody(folder: Path) -> dict[str, Any]:
 
 
 def measured(folder: Path, system: str) -> dict[str, Any]:
-    """Task by task, None where there is no value; and the number of parameters."""
-    rows = [row["systems"][system]["metrics"] for row in predictions(folder)]
+    """Scores task by task, None where there is no value; how often each kind of failure, with its first example; and
+    the number of parameters."""
+    rows = [(row["reference"], row["systems"][system]) for row in predictions(folder)]
+    scores = [found["metrics"] for _, found in rows]
     per_task = {
-        name: [row.get(name) for row in rows] for name in METRICS if any(row.get(name) is not None for row in rows)
+        name: [row.get(name) for row in scores] for name in METRICS if any(row.get(name) is not None for row in scores)
     }
+    failures: dict[str, dict[str, Any]] = {}
+    for reference, found in rows:
+        example = {"reference": "\n".join(reference), "prediction": found["prediction"]}
+        failures.setdefault(found["failure"], {"tasks": 0, "example": example})["tasks"] += 1
     summary = json.loads((folder / "metrics_summary_final.json").read_text(encoding="utf-8"))
-    return {"parameters": summary["run"]["systems"][system].get("parameters"), "per_task": per_task}
+    parameters = summary["run"]["systems"][system].get("parameters")
+    return {"parameters": parameters, "per_task": per_task, "failures": failures}
 
 
 def cost(folder: Path, data: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,9 @@ def tables(found: tuple[dict[str, Any], Runs]) -> list[str]:
             f"### {rows:,} training rows",
             contender_table(baselines, chosen),
             "\n".join(f"- {line}" for line in aims(baselines, chosen)),
+            "Share of the predictions, by what is wrong with them first:",
+            failure_table(baselines, chosen),
+            "\n".join(f"- {line}" for line in examples(chosen)),
         ]
     return parts
 
@@ -95,7 +98,7 @@ def contender_table(baselines: dict[str, Any], runs: dict[str, list[dict[str, An
     adjusted = dict(zip(differences, holm([d.p_value for d in differences.values()]), strict=True))
     everybody = {**runs, **{name: [baselines[name]] for name in ("teacher", "retrieval", "trivial")}}
     metrics = [*SHOWN, *(m for m in EXECUTED if any(per_task(found, m) is not None for found in everybody.values()))]
-    columns = ["contender", "seeds", "M parameters", MAIN, "seed s.d.", f"minus {REFERENCE}", "p (Holm)", *metrics, "s"]
+    columns = ["contender", "seeds", "M parameters", MAIN, "seed s.d.", f"minus {REFERENCE}", "p (Holm)", *metrics, "s", "MB"]
     rows = []
     for name, found in everybody.items():
         scores = [mean(per_task([run], MAIN)) for run in found]
@@ -107,33 +110,60 @@ def contender_table(baselines: dict[str, Any], runs: dict[str, list[dict[str, An
             float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
             f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})" if difference else "-",
             adjusted.get(name), *(mean(per_task(found, metric)) for metric in metrics),
-            float(np.mean([run["train_seconds"] for run in found])) if name in runs else None,
+            *(float(np.mean([run[key] for run in found])) / unit if name in runs else None
+              for key, unit in (("train_seconds", 1), ("data_bytes", 1e6))),
         ])  # fmt: skip
     return table(columns, rows)
+
+
+def failure_table(baselines: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> str:
+    """One line a contender: the share of each kind of failure, over all seeds."""
+    everybody = {**runs, **{name: [baselines[name]] for name in ("teacher", "retrieval", "trivial")}}
+    counts = {
+        name: sum((Counter({kind: one["tasks"] for kind, one in run["failures"].items()}) for run in found), Counter())
+        for name, found in everybody.items()
+    }
+    kinds = [kind for kind, _ in sum(counts.values(), Counter()).most_common()]
+    rows = [[name, *(f"{count[kind] / count.total():.1%}" for kind in kinds)] for name, count in counts.items()]
+    return table(["contender", *kinds], rows)
+
+
+def examples(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """What the best contender (its first seed) wrote: the first task of each kind of failure."""
+    name = best(runs)
+    kinds = sorted(runs[name][0]["failures"].items(), key=lambda item: -item[1]["tasks"])
+    return [
+        f"{name}, {kind}: ``{one['example']['prediction'] or ' '}`` for ``{one['example']['reference']}``"
+        for kind, one in kinds
+    ]
+
+
+def best(runs: dict[str, list[dict[str, Any]]]) -> str:
+    return max(runs, key=lambda name: mean(per_task(runs[name], MAIN)) or 0.0)
 
 
 def aims(baselines: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The aim of the project, computed for the contender with the best score."""
     clusters = baselines["clusters"]
-    best = max(runs, key=lambda name: mean(per_task(runs[name], MAIN)) or 0.0)
-    own, of_teacher = per_task(runs[best], MAIN), per_task([baselines["teacher"]], MAIN)
+    name = best(runs)
+    own, of_teacher = per_task(runs[name], MAIN), per_task([baselines["teacher"]], MAIN)
     if own is None or of_teacher is None:
         return [f"Without {MAIN} (it needs a text encoder) the aims cannot be computed."]
-    lines = [f"The contender with the best {MAIN} is **{best}**."]
-    sizes = runs[best][0]["parameters"], baselines["teacher"]["parameters"]
+    lines = [f"The contender with the best {MAIN} is **{name}**."]
+    sizes = runs[name][0]["parameters"], baselines["teacher"]["parameters"]
     if all(sizes):
         lines.append(f"It has {sizes[0] / sizes[1]:.0%} of the teacher's parameters (aim: at most 30 %).")
     lines.append(f"It keeps {mean(own) / mean(of_teacher):.1%} of the teacher's {MAIN} (aim: 95 %).")
     # Retrieval has no token accuracy, so no code quality score.
     against = [("nearest-neighbour retrieval", [baselines["retrieval"]], "f1")]
-    if REFERENCE in runs and best != REFERENCE:
+    if REFERENCE in runs and name != REFERENCE:
         against.append(("the same student on gold labels only", runs[REFERENCE], MAIN))
-    for name, others, metric in against:
-        sums = (cluster_sums(mean_columns(per_task(found, metric)), clusters) for found in (runs[best], others))
+    for other, others, metric in against:
+        sums = (cluster_sums(mean_columns(per_task(found, metric)), clusters) for found in (runs[name], others))
         difference = paired_difference(*sums)
         verdict = "reached" if difference.low > 0 else "missed"
         lines.append(
-            f"{metric} against {name}: {difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}); "
+            f"{metric} against {other}: {difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}); "
             f"to be ahead is {verdict}."
         )
     return lines
@@ -154,7 +184,7 @@ def write_page(grid: Grid, path: Path) -> None:
         "## Held-out classes",
         f"Tasks judged: {len(clusters)}, of {len(set(clusters))} test classes that no training row comes from. "
         "Intervals are 95 %, by resampling classes, each score averaged over the seeds; p-values are of a paired "
-        "permutation test over classes, adjusted by Holm. s: seconds of training steps.",
+        "permutation test over classes, adjusted by Holm. s: seconds of training steps; MB: the file that the student learned from.",
         *tables(found),
     ]
     elsewhere = load(grid, ".held_out")

@@ -85,12 +85,37 @@ def test_a_grid_is_run_stored_and_read(grid, tmp_path):
 
     page = tmp_path / "results.md"
     ablation(path, "--report", page)
-    header, line = (
+    header, line, _, wrong = (
         re.split(r" *\| *", row) for row in page.read_text().splitlines() if re.match(r"\| *(contender|seq)", row)
     )
     shown = float(line[header.index("f1")])
     assert shown == pytest.approx(np.mean(scores), abs=6e-4)
     assert "retrieval" in page.read_text() and "A grid of seconds." in page.read_text()
+    kinds = run["failures"]
+    assert sum(one["tasks"] for one in kinds.values()) == len(scores)
+    assert {f"{one['tasks'] / len(scores):.1%}" for one in kinds.values()} <= set(wrong)
+
+
+def test_what_is_to_be_pretrained_is_trained_first(grid, raw_data, tmp_path):
+    path, work = grid
+    shutil.rmtree(work / "teacher")
+    shared = {"max_train_samples": 16, "max_val_samples": 4, "epochs": 1, "batch_size": 8, "val_data_path": raw_data[1]}
+    shared |= {key: value for key, value in GRID["student"].items() if key not in ("batch_size", "epochs")}
+    common = {key: str(value) for key, value in shared.items() if value is not True} | {
+        "no_tensorboard": True, "train_data_path": str(raw_data[0]), "no_final_evaluation": True,
+    }  # fmt: skip
+    settings = GRID | {
+        "pretrain": {"first": {**common, "no_create_distillation_dataset": True}},
+        "teacher": {**common, "model_name": "$WORK/first/final_model"},
+    }
+    path.write_text(json.dumps(settings))
+    ablation(path, "--work", work, "--teacher")
+    config = json.loads((work / "teacher" / "run_config.json").read_text())
+    assert str(work / "first" / "final_model") in json.dumps(config)
+    before = (work / "first" / "final_model" / "config.json").stat().st_mtime_ns
+    (work / "teacher" / "distillation_data_training.jsonl").unlink()
+    ablation(path, "--work", work, "--teacher")
+    assert (work / "first" / "final_model" / "config.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
