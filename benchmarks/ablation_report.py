@@ -98,18 +98,8 @@ def contender_table(baselines: dict[str, Any], runs: dict[str, list[dict[str, An
     adjusted = dict(zip(differences, holm([d.p_value for d in differences.values()]), strict=True))
     everybody = {**runs, **{name: [baselines[name]] for name in ("teacher", "retrieval", "trivial")}}
     metrics = [*SHOWN, *(m for m in EXECUTED if any(per_task(found, m) is not None for found in everybody.values()))]
-    columns = [
-        "contender",
-        "seeds",
-        "M parameters",
-        MAIN,
-        "seed s.d.",
-        f"minus {REFERENCE}",
-        "p (Holm)",
-        *metrics,
-        "s",
-        "MB",
-    ]
+    columns = ["contender", "seeds", "M parameters", MAIN, "seed s.d.", f"minus {REFERENCE}", "p (Holm)", *metrics]
+    columns += ["s", "MB"]
     rows = []
     for name, found in everybody.items():
         scores = [mean(per_task([run], MAIN)) for run in found]
@@ -195,8 +185,8 @@ def write_page(grid: Grid, path: Path) -> None:
         "## Held-out classes",
         f"Tasks judged: {len(clusters)}, of {len(set(clusters))} test classes that no training row comes from. "
         "Intervals are 95 %, by resampling classes, each score averaged over the seeds; p-values are of a paired "
-        "permutation test over classes, adjusted by Holm. s: seconds of training steps; MB: the file that the student learned "
-        "from.",
+        "permutation test over classes, adjusted by Holm. s: seconds of training steps; MB: the file that the "
+        "student learned from.",
         *tables(found),
     ]
     elsewhere = load(grid, ".held_out")
