@@ -6,6 +6,7 @@ import argparse
 import copy
 import importlib.util
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -77,6 +78,8 @@ def _read_config_file(path: str | Path, known: dict[str, Any], flag: str = "--co
         values = values["config"]  # a run_config.json
     if not isinstance(values, dict):
         raise UserError(f"{flag} {path}: expected one JSON object of parameter: value")
+    names = {alias.lstrip("-"): name for name, f in known.items() for alias in f.metadata.get("aliases", ())}
+    values = {names.get(name, name): value for name, value in values.items()}
     for name in values:
         if name not in known:
             raise UserError(f"{flag} {path}: unknown parameter {name}{nearest(name, list(known))}")
@@ -98,29 +101,39 @@ def _stored_flags(resume: str | None, known: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if name not in ("output_dir", "preset")}
 
 
-def _check_value(name: str, value: Any, default: Any, metadata: Any, where: str) -> None:
+def _kind(annotation: str) -> tuple[Any, str, bool]:
+    """What a parameter's annotation (``int | None``, ``list[str]``) allows, in words, and whether it is a list."""
+    kinds = {
+        "bool": (bool, "true or false"), "int": (int, "a whole number"), "float": ((int, float), "a number"),
+        "str": (str, "a text"),
+    }  # fmt: skip
+    inner = annotation.removesuffix(" | None")
+    many = inner.startswith("list[")
+    return *kinds[inner.removeprefix("list[").removesuffix("]")], many
+
+
+def _check_value(name: str, value: Any, default: Any, annotation: str, metadata: Any, where: str) -> None:
     """Type and range of one value, for flags and files alike."""
     if value is None:
         if default is not None and not metadata.get("optional"):
             raise UserError(f"{where}: --{name} needs a value")
         return
+    wanted, what, many = _kind(annotation)
+    for one in value if many and isinstance(value, list) else [value]:
+        right = isinstance(one, wanted) and (wanted is bool or not isinstance(one, bool))
+        if not right or (many and not isinstance(value, list)):
+            raise UserError(f"{where}: --{name} {value!r} is not {'a list, each ' * many}{what}")
+        if isinstance(one, float) and not math.isfinite(one):
+            raise UserError(f"{where}: --{name} {one} is not a finite number")
     low, high, above, choices = (metadata.get(key) for key in ("low", "high", "above", "choices"))
     numeric = [bound for bound in (low, high, above) if bound is not None]
     if numeric:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-            raise UserError(f"{where}: --{name} {value!r} is not a number")
         if low is not None and value < low:
             raise UserError(f"{where}: --{name} {value} is too small; allowed: at least {low}")
         if above is not None and value <= above:
             raise UserError(f"{where}: --{name} {value} is too small; allowed: more than {above}")
         if high is not None and value > high:
             raise UserError(f"{where}: --{name} {value} is too large; allowed: at most {high}")
-    elif isinstance(default, bool) and not isinstance(value, bool):
-        raise UserError(f"{where}: --{name} {value!r} is not true or false")
-    elif isinstance(default, str) and not isinstance(value, str):
-        raise UserError(f"{where}: --{name} {value!r} is not a text")
-    if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float):
-        raise UserError(f"{where}: --{name} {value} is not a whole number")
     if choices and value not in choices:
         hint = nearest(str(value), [str(choice) for choice in choices])
         raise UserError(f"{where}: --{name} {value} is unknown{hint}; allowed: {', '.join(map(str, choices))}")
@@ -216,16 +229,17 @@ def parse_config(
     overlay |= _stored_flags(flags.get("resume"), known)
     preset = preset or from_file.get("preset")
     if preset is not None:
-        if preset not in PRESETS:
-            hint = nearest(preset, list(PRESETS))
+        if not isinstance(preset, str) or preset not in PRESETS:
+            hint = nearest(str(preset), list(PRESETS))
             raise UserError(f"--preset {preset} is unknown{hint}; allowed: {', '.join(PRESETS)}")
         overlay |= {k: v for k, v in PRESETS[preset].items() if k in known}
     overlay |= from_file
     values = base | overlay | flags
+    annotations = {name: text for kind in categories.values() for name, text in kind.__annotations__.items()}
     for name, parameter in known.items():
         where = f"--config {flags.get('config')}" if name in from_file else "default"
         where = "command line" if name in flags else where
-        _check_value(name, values[name], base[name], parameter.metadata, where)
+        _check_value(name, values[name], base[name], annotations[name], parameter.metadata, where)
     built = {
         name: kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
         for name, kind in categories.items()

@@ -98,7 +98,7 @@ class DataConfig:
 class LoadingConfig:
     _argument_group_name = "loading"
     enable_epoch_sampling: bool = arg(False, "draw another --max_train_samples rows each epoch")
-    sampling_seed: int = arg(42, "seed of the rows drawn each epoch", low=0)
+    sampling_seed: int = arg(42, "seed of the rows drawn each epoch", low=0, high=2**31 - 1)
     length_grouping: bool = arg(True, "batch inputs of similar length together: less padding")
     length_group_window: int = arg(64, "batches among which rows are sorted by length", low=1)
     num_workers: int | None = arg(None, "loader processes; default min(8, cores); 0: in the main process", low=0)
@@ -244,7 +244,7 @@ class HardwareConfig:
     compile: bool = arg(False, "torch.compile the model")
     fsdp: bool = arg(False, "shard the model over the processes instead of copying it (FSDP)")
     cpu_threads: int | None = arg(None, "torch threads per process; default: torch's choice", low=1)
-    seed: int = arg(42, "seed of Python, NumPy, torch and the workers", low=0)
+    seed: int = arg(42, "seed of Python, NumPy, torch and the workers", low=0, high=2**31 - 1)
     deterministic: bool = arg(True, "deterministic kernels where they exist")
 
 

@@ -125,6 +125,8 @@ class AssertionDataset(Dataset):
     def __getitem__(self, index: int) -> Item | Rejected:
         try:
             row = parse_json_line(self.raw(index))
+            if is_header(row):
+                raise RowError("a header inside the file: files were joined; give each its own run")
             sample = parse_sample(row)
             labels = encode_target(self.tokenizer, sample.target, self._stored_output_len)
             if len(labels) < 2:

@@ -16,6 +16,7 @@ PLACEHOLDER = "<AssertPlaceHolder>"
 FOCAL_KEYS = ("focal_method", "focal_file")
 TEST_KEYS = ("test_method_masked", "test_method")
 TARGET_KEYS = ("assertions", "assertion", "original_target")
+HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # or a whole pair: one part alone does not tell
 LITERAL_OR_BLANK = re.compile(r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|\s+""")
 
 
@@ -39,14 +40,25 @@ class Sample:
         return "\n".join(self.assertions)
 
 
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def parse_json_line(line: bytes | str) -> dict[str, Any]:
     """Decode one line into an object; raise RowError where it is not one."""
     try:
-        value = json.loads(line)
+        value = json.loads(line, parse_constant=_no_number)
     except ValueError:  # covers bad JSON and bad UTF-8
         raise RowError("not valid JSON") from None
+    except RecursionError:
+        raise RowError("JSON nested too deeply") from None
     if not isinstance(value, dict):
         raise RowError("not a JSON object")
+    if HALF_PAIR.search(line if isinstance(line, bytes) else line.encode(errors="replace")):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise RowError("text holds half a surrogate pair") from None
     return value
 
 
@@ -86,22 +98,33 @@ def _assertions(row: dict[str, Any]) -> tuple[str, ...]:
     raise RowError("missing assertion")
 
 
-def parse_sample(row: dict[str, Any]) -> Sample:
-    """Read a row in any of the spellings; raise RowError with the reason where a needed field is missing or wrong.
-
-    A test without the placeholder (some published files have none) gets it before its last closing brace: the end of
-    the test, where the missing assertion belongs.
-    """
-    test = _text(row, TEST_KEYS, "masked test")
+def _masked(test: str, assertions: tuple[str, ...]) -> str:
+    for number, assertion in enumerate(assertions):
+        written = r"\s+".join(map(re.escape, assertion.split()))
+        test = re.sub(written, "" if number else PLACEHOLDER, test, count=1)
     if PLACEHOLDER not in test:
         head, brace, tail = test.rpartition("}")
         test = f"{head}{PLACEHOLDER} {brace}{tail}" if brace else f"{test} {PLACEHOLDER}"
+    return test
+
+
+def parse_sample(row: dict[str, Any]) -> Sample:
+    """Read a row in any of the spellings; raise RowError with the reason where a needed field is missing or wrong.
+
+    A test without the placeholder (some published files have none) gets it in place of the assertion, if it still
+    holds that, or the answer would stand in the input; else before its last closing brace: the end of the test, where
+    the missing assertion belongs.
+    """
+    test = _text(row, TEST_KEYS, "masked test")
+    assertions = _assertions(row)
+    if PLACEHOLDER not in test:
+        test = _masked(test, assertions)
     source = row.get("source")
     prediction = row.get("teacher_prediction")
     return Sample(
         test=test,
         focal=_text(row, FOCAL_KEYS, "focal method"),
-        assertions=_assertions(row),
+        assertions=assertions,
         source=source if isinstance(source, dict) else {},
         teacher_prediction=prediction if isinstance(prediction, str) else None,
     )

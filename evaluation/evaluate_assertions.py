@@ -86,8 +86,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             raise UserError(f"--{name} {getattr(args, name)}: allowed: at least 1")
     if args.max_input_len < 16:
         raise UserError(f"--max_input_len {args.max_input_len}: allowed: at least 16")
-    if not 0 < args.temperature < float("inf"):
-        raise UserError(f"--temperature {args.temperature}: allowed: above 0")
+    for name in ("temperature", "timeout"):
+        if not 0 < getattr(args, name) < float("inf"):
+            raise UserError(f"--{name} {getattr(args, name)}: allowed: above 0")
+    if args.latency_samples < 0:
+        raise UserError(f"--latency_samples {args.latency_samples}: allowed: at least 0")
+    if not 0 <= args.max_reject_rate <= 1:
+        raise UserError(f"--max_reject_rate {args.max_reject_rate}: allowed: 0 to 1")
     if args.num_return_sequences > args.num_beams:
         raise UserError(
             f"--num_return_sequences {args.num_return_sequences} needs --num_beams of at least as many,"
@@ -328,11 +333,13 @@ def main(argv: list[str] | None = None) -> int:
     for name, system in systems.items():
         with say(f"{TITLES[name]}: scoring", len(system.predictions)):
             judged[name] = judge(system, samples, encoder, workers, outcomes.get(name), reasons)
+    judged_samples = samples[: max(len(system.predictions) for system in systems.values())]
     run = {
         "teacher_data": args.teacher_data,
-        "tasks": len(samples),
+        "tasks": len(judged_samples),
+        "tasks_in_file": len(samples),
         "rows_left_out": dict(rejected),
-        "test_classes": len({sample.source.get("test_class") for sample in samples} - {None}),
+        "test_classes": len({sample.source.get("test_class") for sample in judged_samples} - {None}),
         "arguments": vars(args),
         "device": device,
         "seconds": round(time.monotonic() - started, 1),

@@ -365,20 +365,24 @@ def knowledge_retention(
     """Knowledge Retention Score, ``0.6 · mean(agreement) + 0.4 · min(1, CQS student / CQS teacher)``, with interval.
 
     ``agreement`` [n]: token F1 of the student's text against the teacher's. Range 0 to 1. Trap: it rewards copying
-    the teacher's mistakes; a student better than its teacher cannot score above one that copies it.
+    the teacher's mistakes; a student better than its teacher cannot score above one that copies it. Over the ``n``
+    tasks on which all three have a value.
     """
     for who, evaluation in (("student", student), ("teacher", teacher)):
         if "code_quality_score" not in evaluation.per_sample:
             return {"value": None, "reason": f"{who}'s code_quality_score: {evaluation.reasons['code_quality_score']}"}
     parts = (agreement, student.per_sample["code_quality_score"], teacher.per_sample["code_quality_score"])
     columns = np.stack([*parts, np.ones(len(agreement))], axis=1)
-    if np.isnan(columns).any() or not len(columns):
-        return {"value": None, "reason": "a task without a value"}
+    both = ~np.isnan(columns).any(axis=1)
+    if not both.any():
+        return {"value": None, "reason": "no task with a value of both"}
+    columns = columns[both]
 
     def statistic(sums: np.ndarray) -> np.ndarray:
         ratio = np.divide(sums[..., 1], sums[..., 2], out=np.ones_like(sums[..., 1]), where=sums[..., 2] > 0)
         return 0.6 * sums[..., 0] / sums[..., 3] + 0.4 * np.minimum(1.0, ratio)
 
-    sums = cluster_sums(columns, student.clusters)
+    clusters = student.clusters and [student.clusters[i] for i in np.flatnonzero(both).tolist()]
+    sums = cluster_sums(columns, clusters)
     interval = percentile_interval(statistic(sums.sum(axis=0)), statistic(bootstrap_sums(sums, replicates)))
     return {**asdict(interval), "n": len(columns)}

@@ -17,6 +17,7 @@ TOKEN = re.compile(
       | (?P<symbol>->|::|\.\.\.|\+\+|--|&&|\|\||<<=|[-+*/%&|^!=<>]=|<<|.)""",
     re.VERBOSE | re.DOTALL,
 )
+TYPE_SIGNS = frozenset("<>.,?[]&@")
 OPEN, CLOSE = frozenset("([{"), frozenset(")]}")
 
 # Classes whose static assertions are usually imported; "Assert.assertTrue(x)" and "assertTrue(x)" are the same.
@@ -27,9 +28,10 @@ ARITY = {
     "fail": 0, "assertTrue": 1, "assertFalse": 1, "assertNull": 1, "assertNotNull": 1, "assertDoesNotThrow": 1,
     "assertEquals": 2, "assertNotEquals": 2, "assertSame": 2, "assertNotSame": 2, "assertArrayEquals": 2,
     "assertIterableEquals": 2, "assertLinesMatch": 2, "assertInstanceOf": 2, "assertThrows": 2,
-    "assertThrowsExactly": 2,
+    "assertThrowsExactly": 2, "assertThat": 2,
 }  # fmt: skip
 WITH_DELTA = frozenset({"assertEquals", "assertNotEquals", "assertArrayEquals"})
+THROWS = frozenset({"assertThrows", "assertThrowsExactly"})  # TestNG's alone takes its message first
 MESSAGE_FIRST = frozenset({"junit3", "junit4"})
 MESSAGE_LAST = frozenset({"junit5", "testng"})
 FLUENT_MESSAGES = frozenset({"as", "describedAs", "withFailMessage", "overridingErrorMessage"})
@@ -84,6 +86,20 @@ def split_assertions(text: str) -> list[str]:
     return parts
 
 
+def _opens_type_arguments(tokens: Sequence[str], index: int) -> bool:
+    """``List<String>``, not ``MAX < b``: a name in upper case before it, and only what types consist of inside."""
+    if not tokens[index - 1][0].isupper():
+        return False
+    depth = 0
+    for token in tokens[index:]:
+        depth += (token == "<") - (token == ">")
+        if depth == 0:
+            return True
+        if not (token[0].isalpha() or token[0] == "_" or token in TYPE_SIGNS):
+            return False
+    return False
+
+
 def _arguments(tokens: Sequence[str]) -> list[list[str]]:
     """Split the tokens between a call's brackets at the commas of the call itself."""
     arguments: list[list[str]] = [[]]
@@ -93,7 +109,7 @@ def _arguments(tokens: Sequence[str]) -> list[list[str]]:
             depth += 1
         elif token in CLOSE:
             depth -= 1
-        elif token == "<" and index and tokens[index - 1][0].isupper():  # List<String>, not a < b
+        elif token == "<" and index and (angles or _opens_type_arguments(tokens, index)):
             angles += 1
         elif token == ">" and angles:
             angles -= 1
@@ -133,8 +149,10 @@ def _without_message(name: str, arguments: list[list[str]], framework: str | Non
     extra = len(arguments) - ARITY[name]
     if extra < 1 or extra > 1 + (name in WITH_DELTA):
         return arguments
+    if name == "assertThat":  # Hamcrest's, whose reason comes first
+        return arguments[1:]
     first, last = _is_text(arguments[0]), _is_text(arguments[-1])
-    if framework in MESSAGE_FIRST:
+    if framework in MESSAGE_FIRST or (framework == "testng" and name in THROWS):
         last = False
         first = first or name not in WITH_DELTA or extra == 2
     elif framework in MESSAGE_LAST:

@@ -381,7 +381,8 @@ def _samples(rows: Sequence[Json], main: str) -> str:
 def html_report(summary: Json, rows: Sequence[Json]) -> str:
     """report.html: everything inside the one file."""
     systems, main, run = systems_of(summary), main_system(summary), summary["run"]
-    facts = [("tasks", format_number(run["tasks"]))]
+    whole = run.get("tasks_in_file", run["tasks"])
+    facts = [("tasks", format_number(run["tasks"]) + (f" of {format_number(whole)}" if whole > run["tasks"] else ""))]
     for metric in (
         "code_quality_score",
         "semantic_similarity",

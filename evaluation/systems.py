@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,7 +212,7 @@ def model_system(
         "path": str(name),
         "parameters": parameter_count(model),
         "size_bytes": sum(file.stat().st_size for file in path.glob("*.safetensors")),
-        "loss": forced.mean_loss,
+        "loss": forced.mean_loss if math.isfinite(forced.mean_loss) else None,
         "memory_bytes": {"cpu": max(0, process.memory_info().rss - before)},
     }
     if on_gpu:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,14 @@ from evaluation.java_syntax import is_valid_java
 from evaluation.java_tokens import assertion_kind, normalise, split_assertions, tokenize
 
 Tokens = Sequence[str]
+BLANK = re.compile(r"\s")
 PANS_MAX_ORDER = 4
 PANS_DECAY = 0.1
+
+
+def _spaced(tokens: Tokens) -> str:
+    """Tokens for sacrebleu, which splits at blanks: those inside a literal are replaced, so that it stays one token."""
+    return " ".join(BLANK.sub("\N{SYMBOL FOR SPACE}", token) for token in tokens)
 
 
 def edit_distance(a: Tokens, b: Tokens) -> int:
@@ -182,7 +189,7 @@ def score_task(
     hypothesis = "\n".join(text + ";" for text in ordered)
     reference = "\n".join(text + ";" for text in wanted_texts)
     hypothesis_tokens, reference_tokens = tokenize(hypothesis), tokenize(reference)
-    bleu = _sacrebleu().sentence_score(" ".join(hypothesis_tokens), [" ".join(reference_tokens)])
+    bleu = _sacrebleu().sentence_score(_spaced(hypothesis_tokens), [_spaced(reference_tokens)])
     context = None
     if test is not None and PLACEHOLDER in test:
         before, _, after = test.partition(PLACEHOLDER)

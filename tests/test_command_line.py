@@ -14,6 +14,7 @@ import train_codet5_assertions
 from config.command_line import parse_config
 from config.defaults import CATEGORIES, STUDENT_CATEGORIES, TEACHER_CATEGORIES, TEACHER_DEFAULTS, parameters
 from config.presets import PRESETS
+from config.without_effect import without_effect
 from utils.errors import UserError
 
 
@@ -102,7 +103,10 @@ def test_presets_name_known_parameters_with_allowed_values(name: str) -> None:
         ("--loss_weights 1 -2 3", "weights are >= 0"),
         ("--temperature 0", "--temperature 0.0 is too small; allowed: more than 0"),
         ("--alpha 1.5", "--alpha 1.5 is too large; allowed: at most 1"),
-        ("--lr nan", "--lr nan is not a number"),
+        ("--lr nan", "--lr nan is not a finite number"),
+        ("--semantic_loss_scale inf", "--semantic_loss_scale inf is not a finite number"),
+        ("--loss_weights 1 inf 1", "inf is not a finite number"),
+        ("--seed 99999999999999999999", "--seed 99999999999999999999 is too large"),
         ("--batch_size x", "invalid int value"),
         ("--enable_epoch_sampling", "needs --max_train_samples"),
         ("--fp16 --bf16", "exclude each other"),
@@ -119,13 +123,47 @@ def test_a_config_file_is_checked_like_flags(tmp_path: Path) -> None:
     for content, message in (
         ("{", "not valid JSON"),
         ('{"temprature": 3}', "did you mean temperature"),
-        ('{"epochs": "many"}', "is not a number"),
+        ('{"epochs": "many"}', "is not a whole number"),
+        ('{"loss_weights": 5}', "is not a list, each a number"),
+        ('{"loss_weights": ["a", 1, 1]}', "is not a list, each a number"),
+        ('{"loss_components": 5}', "is not a list, each a text"),
+        ('{"preset": ["quick_start"]}', "quick_start.* is unknown"),
+        ('{"max_train_samples": 10.5}', "is not a whole number"),
+        ('{"warmup_steps": 2.5}', "is not a whole number"),
+        ('{"output_dir": 5}', "is not a text"),
         ('{"strict": 3}', "is not true or false"),
         ('{"epochs": 2.5}', "is not a whole number"),
     ):
         (tmp_path / "c.json").write_text(content)
         with pytest.raises(UserError, match=message):
             student("--config", str(tmp_path / "c.json"))
+
+
+def test_a_config_file_may_use_the_other_names(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"learning_rate": 1, "max_src_length": 64}')
+    config = student("--config", str(tmp_path / "c.json"))
+    assert (config.optimization.lr, config.data.max_input_len) == (1, 64)
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("", []),
+        ("--alpha 0.5", []),  # the default, though named
+        ("--alpha 0.7 --focal_gamma 3", ["alpha"]),
+        (
+            "--loss_function traditional --loss_components focal jsd --pans_weight 9 --focal_gamma 3 --alpha 0.7",
+            ["loss_components", "pans_weight", "focal_gamma"],
+        ),
+        ("--loss_function ast_enhanced --pans_weight 9 --ast_weight 3", []),
+        ("--loss_components kl jsd --enable_token_weighting", ["enable_token_weighting"]),
+        ("--critical_token_weight 4 --critical_token_categories logical", ["critical_token_weight"]),
+        ("--loss_weights 1 1 1 --enable_dynamic_weighting", ["enable_dynamic_weighting"]),
+    ],
+)
+def test_what_has_no_effect_is_said(words: str, names: list[str]) -> None:
+    said = [sentence.split()[0].removeprefix("--") for sentence in without_effect(student(*words.split()))]
+    assert set(names) <= set(said) and bool(names) == bool(said)
 
 
 def student_error(*words: object) -> str:

@@ -277,6 +277,14 @@ def test_resume_does_not_write_again_what_is_there(teacher_run, tmp_path, monkey
     assert summary_of(tmp_path / "o")["student"] == whole
 
 
+def test_tasks_are_those_that_were_judged(stored, tmp_path):
+    words = ["--teacher_data", stored, "--teacher_limit", 5, "--student_limit", 5, "--output_dir", tmp_path / "out"]
+    evaluate(*words, *QUICK)
+    run = summary_of(tmp_path / "out")["run"]
+    assert (run["tasks"], run["tasks_in_file"]) == (5, 12)
+    assert (tmp_path / "out" / "report.md").read_text().startswith("# Evaluation of 5 tasks")
+
+
 # -- what cannot work ends in one line
 
 
@@ -291,6 +299,10 @@ def test_resume_does_not_write_again_what_is_there(teacher_run, tmp_path, monkey
         (["--teacher_data", "{stored}", "--teacher_limit", "0"], "--teacher_limit 0"),
         (["--teacher_data", "{stored}", "--num_return_sequences", "3"], "--num_beams"),
         (["--teacher_data", "{stored}", "--temperature", "0"], "--temperature 0"),
+        (["--teacher_data", "{stored}", "--timeout", "-1"], "--timeout -1"),
+        (["--teacher_data", "{stored}", "--latency_samples", "-3"], "--latency_samples -3"),
+        (["--teacher_data", "{stored}", "--max_reject_rate", "7"], "--max_reject_rate 7"),
+        (["--teacher_data", "{stored}", "--max_reject_rate", "nan"], "--max_reject_rate nan"),
         (["--teacher_data", "{stored}", "--max_input_len", "1"], "--max_input_len 1"),
         (["--teacher_data", "{stored}", "--student_model", "x"], "did you mean --student_model_path"),
         (["--teacher_data", "{stored}", "--student_model_path", "/no/such/model"], "/no/such/model: no such folder"),

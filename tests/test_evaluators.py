@@ -247,6 +247,21 @@ def test_retention_score():
     assert knowledge_retention(teacher, student, np.ones(6))["value"] == pytest.approx(1.0)  # the ratio is capped
 
 
+def test_retention_score_is_over_the_tasks_that_have_a_value_of_both():
+    def judged(value: float, tasks: int, texts: list[str]):
+        measured = {name: np.r_[column, np.nan][:tasks] for name, column in all_measured(5, value).items()}
+        return evaluate_predictions(
+            texts[:tasks], [(t,) for t in random_texts(6, 10)[:tasks]], encoder=CountingEncoder(), measured=measured
+        )
+
+    agreement = np.array([0.5, 0.25, 0.0, 1.0, 0.5, 0.75])
+    found = [
+        knowledge_retention(judged(0.0, n, ["x"] * 6), judged(1.0, n, random_texts(6, 10)), agreement[:n])
+        for n in (5, 6)
+    ]
+    assert found[1]["n"] == 5 and found[1]["value"] == pytest.approx(found[0]["value"])
+
+
 def test_texts_are_embedded_once_and_flipped_order_is_the_same_text():
     encoder = CountingEncoder()
     evaluation = evaluate_predictions(
@@ -371,6 +386,23 @@ def test_holm():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+
+
+def test_a_literal_is_one_token_of_bleu():
+    def bleu(given: str, wanted: str) -> float:
+        return score_task(f"assertEquals({given}, x);", (f"assertEquals({wanted}, x);",)).values["bleu"]
+
+    assert bleu('"a b c d e f g h"', '"a b c d e f g X"') == bleu('"abcdefgh"', '"abcdefgX"') < 1
+    assert bleu('"a  b"', '"a b"') < 1 == bleu('"a b"', '"a b"')
+
+
+def test_a_deeply_nested_prediction_is_scored():
+    deep = "assertTrue(" + "f(" * 600 + ")" * 600 + ");"
+    joined = "assertEquals(" + " + ".join(f'"l{i}"' for i in range(900)) + ", x);"
+    for text in (deep, joined):
+        values = score_task(text, ("assertTrue(f(x));",)).values
+        assert all(0 <= value <= 1 for value in values.values())
+        assert score_task(text, (text,)).values["codebleu"] == pytest.approx(1)
 
 
 def test_same_input_same_numbers():

@@ -76,6 +76,9 @@ def test_statements(text, parts):
         ('assertEquals("a", "b", "m")', 'assertEquals("a", "b")', "testng"),
         ('fail("no");', "fail();", None),
         ('assertThat(a).as("it").isTrue()', "assertThat(a).isTrue()", None),
+        ('assertThat("why", x, is(1));', "assertThat(x, is(1))", None),
+        ('assertTrue(MAX < b, "m")', "assertTrue(MAX < b)", None),
+        ('assertThrows("m", A.class, () -> f())', "assertThrows(A.class, () -> f())", "testng"),
         ('assertNotNull("list", new HashMap<String, Integer>())', "assertNotNull(new HashMap<String,Integer>())", None),
     ],
 )
@@ -96,6 +99,8 @@ def test_same_meaning_same_form(one, other, framework):
         ("assertTrue(x)", "assertFalse(x)", None),
         ('check("a", b)', "check(b)", None),
         ("assertThat(x.as(1))", "assertThat(x)", None),
+        ('assertThrows("m", A.class, () -> f())', 'assertThrows("m", A.class, () -> g())', "testng"),
+        ("assertThat(x, is(1))", "assertThat(is(1))", "junit4"),
     ],
 )
 def test_other_meaning_other_form(one, other, framework):

@@ -66,6 +66,12 @@ def test_a_test_without_placeholder_gets_one_before_its_end() -> None:
     assert sample.test == f"void t() {{ f(); {PLACEHOLDER} }}"
 
 
+def test_the_answer_never_stands_in_the_input() -> None:
+    test = "@Test void t() { int x = f(); assertEquals(1,\n     f()); done(); assertTrue(x > 0); }"
+    row = {"focal_method": FOCAL, "test_method": test, "assertions": ["assertEquals(1, f());", "assertTrue(x > 0);"]}
+    assert parse_sample(row).test == f"@Test void t() {{ int x = f(); {PLACEHOLDER} done();  }}"
+
+
 def test_provenance_and_prediction_are_kept() -> None:
     row = {"focal_method": FOCAL, "test_method": TEST, "assertion": ASSERTION}
     sample = parse_sample({**row, "source": {"project": "p"}, "teacher_prediction": "fail();"})
@@ -98,11 +104,19 @@ def test_the_reason_for_a_row_that_cannot_be_used(change: dict[str, object], rea
         (b'{"a": "\xff"}', "not valid JSON"),
         (b"[1]", "not a JSON object"),
         (b"3", "not a JSON object"),
+        (b'{"a": NaN}', "not valid JSON"),
+        (b'{"a": ' + b"[" * 100_000, "JSON nested too deeply"),
+        (rb'{"a": "\ud83d"}', "text holds half a surrogate pair"),
+        (b'{"a": "\xed\xa0\xbd"}', "text holds half a surrogate pair"),
     ],
 )
 def test_lines_that_are_no_objects(line: bytes, reason: str) -> None:
     with pytest.raises(RowError, match=f"^{reason}$"):
         parse_json_line(line)
+
+
+def test_a_whole_surrogate_pair_is_a_character() -> None:
+    assert parse_json_line(rb'{"a": "\ud83d\ude00"}') == {"a": "\N{GRINNING FACE}"}
 
 
 def test_header_lines_have_no_sample_field() -> None:
