@@ -54,10 +54,16 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def check_output(path: Path) -> None:
-    """Raise UserError where ``path`` cannot be written: now, not after an hour of mining."""
+def check_output(path: Path, sources: list[Path]) -> None:
+    """Raise UserError where ``path`` cannot be written, or a source lies where it would be: now, not after an hour."""
+    from data.mining.miner import SPLIT_FILES, split_path
+
     if path.is_dir():
         raise UserError(f"--output {path}: is a folder; name a file, such as {path / 'raw.jsonl'}")
+    for written in (path, path.with_suffix(".summary.json"), *(split_path(path, split) for split in SPLIT_FILES)):
+        for source in sources:
+            if written.exists() and written.resolve().is_relative_to(source.resolve()):
+                raise UserError(f"--output {path}: {written} is one of the sources; write to another folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -82,7 +88,7 @@ def main() -> int:
         args.max_assertion_tokens,
         args.max_file_bytes,
     )
-    check_output(args.output)
+    check_output(args.output, args.source if args.importer != "java" else [])
     progress = sys.stderr.isatty()
     with tempfile.TemporaryDirectory(prefix="mine-assertions-") as scratch:
         if args.importer == "java":

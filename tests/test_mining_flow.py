@@ -293,6 +293,73 @@ def test_a_large_or_binary_file_is_left_out_and_counted(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["left_out"]["file"] == {"file is not text": 1, "file too large": 1}
 
 
+def test_names_and_annotations_do_not_tell_tests_apart() -> None:
+    body = '() { Foo foo = new Foo(); assertEquals("x", foo.name()); }'
+    heads = ("@Test", '@Test @DisplayName("first (1)")', "@org.junit.Test(timeout = 5)", '@A({"("}) @B', "public")
+    keys = {duplicate_key(f"{head} void t{i}{body}") for i, head in enumerate(heads)}
+    assert len(keys) == 1
+    assert duplicate_key("@Test void t(int x) { f(); }") not in keys
+    assert duplicate_key("@Test") == ()
+
+
+def test_what_is_akin_to_a_held_out_project_is_left_out(tmp_path: Path) -> None:
+    body = " ".join(f"count += {i} * count;" for i in range(9))
+    main = f"package shop;\npublic class Tally {{ int count; public int total() {{ {body} return count; }} }}\n"
+    for name, lines in (
+        ("a", "int one = 1; int two = one;"),
+        ("b", 'String word = "w"; word.trim(); Object o = null;'),
+    ):
+        test = f"@Test public void t() {{ {lines} assertEquals(0, new Tally().total()); }}"
+        files = {
+            "src/main/java/shop/Tally.java": main,
+            "src/test/java/shop/TallyTest.java": test_class(test, "TallyTest"),
+        }
+        write_project(tmp_path / "all" / name, files)
+    done = run("--source", tmp_path / "all", "--output", tmp_path / "raw.jsonl", "--hold_out_projects", "b")
+    assert {row["source"]["project"] for row in rows(tmp_path / "raw.jsonl")} == {"b"}
+    assert json.loads(done.stdout)["left_out"]["test"] == {"kin of a held-out project": 1}
+
+
+def test_a_split_that_stays_empty_is_said(tmp_path: Path) -> None:
+    write_project(tmp_path / "shop", {TEST_FILE: test_class(BODY)})
+    done = run("--source", tmp_path / "shop", "--output", tmp_path / "raw.jsonl", "--split_by", "class")
+    assert done.returncode == 0 and "small enough for the validation split" in done.stderr
+
+
+def test_a_source_is_never_written_over(tmp_path: Path) -> None:
+    row = {"test_method": "@Test void t() { assertEquals(1, f()); }", "focal_method": "int f() { return 1; }"}
+    source = tmp_path / "raw_training.jsonl"
+    source.write_text(json.dumps(row) + "\n")
+    for named in (source, tmp_path):
+        done = run("--importer", "jsonl", "--source", named, "--output", tmp_path / "raw.jsonl")
+        assert done.returncode == 2 and "is one of the sources" in done.stderr and done.stderr.count("\n") == 1
+    assert json.loads(source.read_text()) == row
+
+
+def test_a_file_name_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
+    write_project(tmp_path / "shop", {TEST_FILE: test_class(BODY)})
+    (tmp_path / "shop" / os.fsdecode(b"src/test/java/shop/X\xe8Test.java")).write_text(test_class(BODY, "XTest"))
+    done = run("--source", tmp_path / "shop", "--output", tmp_path / "raw.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert {row["source"]["test_file"] for row in rows(tmp_path / "raw.jsonl")} == {TEST_FILE}
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.xz", "tar.gz", "zip"])
+def test_a_damaged_archive_is_refused_whole(tmp_path: Path, kind: str) -> None:
+    write_project(tmp_path / "shop", {TEST_FILE: test_class(BODY)})
+    path = tmp_path / f"shop.{kind}"
+    mode = {"tar": "w", "tar.xz": "w:xz", "tar.gz": "w:gz"}.get(kind)
+    _tar(path, tmp_path / "shop", mode) if mode else _zip(path, tmp_path / "shop")
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    harmed = whole[:middle] + bytes(byte ^ 0x5A for byte in whole[middle : middle + 600]) + whole[middle + 600 :]
+    for content in (harmed, whole[: len(whole) // 3]):
+        path.write_bytes(content)
+        done = run("--source", path, "--output", tmp_path / "raw.jsonl")
+        assert done.returncode == 2 and "not a readable" in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 # -- bad input: one clear line --------------------------------------------------
 
 

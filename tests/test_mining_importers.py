@@ -240,6 +240,45 @@ def test_imported_tests_of_one_class_are_kin(tmp_path: Path) -> None:
     assert {side for _, side in sides} == {"train", "validation", "test"}
 
 
+def test_imported_tests_without_a_class_are_kin_by_their_focal_method(tmp_path: Path) -> None:
+    lines = [
+        {"test_method": f"@Test void t() {{ int x{i} = {i}; f{i}(x{i}); assertEquals({i}, g{i % 50}()); }}",
+         "focal_method": f"int g{i % 50}() {{ return {i % 50}; }}"}
+        for i in range(100)
+    ]  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    collected = collect("jsonl", tmp_path / "pairs.jsonl", tmp_path)
+    splits = split_tests(collected.tests, SplitOptions(by="class", validation_fraction=0.2, test_fraction=0.2))
+    assert {side: splits.count(side) for side in set(splits)} == {"train": 60, "validation": 20, "test": 20}
+    sides = {(test.rows[0]["focal_method"], side) for test, side in zip(collected.tests, splits, strict=True)}
+    assert len(sides) == 50
+
+
+def test_the_name_of_a_source_tells_its_split(tmp_path: Path) -> None:
+    row = {"test_method": "@Test void t() { assertEquals(1, f()); }", "focal_method": "int f() { return 1; }"}
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    with tarfile.open(tmp_path / "eval.tar.bz2", "w:bz2") as handle:
+        handle.add(tmp_path / "train", "data")
+    (tmp_path / "test.jsonl").write_text(json.dumps(row) + "\n")
+    for name, split in (("train", "train"), ("eval.tar.bz2", "validation"), ("test.jsonl", "test")):
+        (test,) = collect("jsonl", tmp_path / name, tmp_path / name.partition(".")[0]).tests
+        assert test.given_split == split
+
+
+def test_rows_without_a_split_beside_others_are_said(tmp_path: Path, capsys) -> None:
+    row = {"test_method": "@Test void t() { assertEquals(%d, f()); }", "focal_method": "int f() { return 1; }"}
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate(("train", "other")):
+        own = row | {"test_method": row["test_method"] % number}
+        (tmp_path / "in" / f"{name}.jsonl").write_text(json.dumps(own) + "\n")
+    collected = collect("jsonl", tmp_path / "in", tmp_path)
+    write(collected, split_tests(collected.tests, SplitOptions()), tmp_path / "raw.jsonl", {})
+    assert "1 tests came without a split" in capsys.readouterr().err
+    assert len((tmp_path / "raw.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "raw_training.jsonl").read_text().splitlines()) == 1
+
+
 @pytest.mark.parametrize("kind", ["methods2test", "jsonl"])
 def test_folders_without_data(tmp_path: Path, kind: str) -> None:
     with pytest.raises(UserError, match=r"holds no \.json"):

@@ -134,6 +134,33 @@ def test_testng_annotation_on_the_class(tmp_path: Path) -> None:
     assert (row["source"]["test_name"], row["source"]["framework"]) == ("a", "testng")
 
 
+@pytest.mark.parametrize(
+    ("on_class", "on_method"),
+    [
+        ("", "@Test(enabled=false)"),
+        ("", "@Test(priority = 1, enabled = false)"),
+        ("", "@org.testng.annotations.Test(enabled=false)"),
+        ("@Test(enabled=false)", "@Test"),
+    ],
+)
+def test_disabled_testng_tests(tmp_path: Path, on_class: str, on_method: str) -> None:
+    body = f"{on_method} public void a() {{ {ONE} }}"
+    text = f"package shop;\nimport org.testng.annotations.*;\n{on_class} public class StackTest {{ {body} }}\n"
+    result = mine(tmp_path, {TEST_FILE: text})
+    assert rows_of(result) == [] and result.left_out["test"] == {"test is disabled": 1}
+
+
+def test_a_caught_exception_has_its_type(tmp_path: Path) -> None:
+    files = {
+        TEST_FILE: test_class(
+            "@Test public void t() { try { throw new Empty(); } catch (Empty e) { assertEquals(3, e.size()); } }"
+        ),
+        "src/main/java/shop/Empty.java":
+            "package shop;\npublic class Empty extends RuntimeException { public int size() { return 3; } }\n",
+    }  # fmt: skip
+    assert focal(mine(tmp_path, files)) == ["shop.Empty.size"]
+
+
 def test_junit3_base_class_of_the_project(tmp_path: Path) -> None:
     files = {
         TEST_FILE: test_class(f"public void testIt() {{ {ONE} }}", header="extends Common", imports=""),
@@ -158,12 +185,24 @@ def test_nested_classes_are_named_as_the_jvm_does(tmp_path: Path) -> None:
         ("@Test public void t() { new Stack().size(); }", "no assertion"),
         ("@Test public void t() { assertTrue(1 + ); new Stack(); }", "test does not parse"),
         ("@Test public abstract void t();", "test has no body"),
+        (
+            f"@Disabled static class In {{ static class Deep {{ @Test public void t() {{ {ONE} }} }} }}",
+            "test is disabled",
+        ),
+        (f"@Test public void t() {{ {ONE * 60} }}", "no usable assertion"),  # too long, seen before the work
     ],
 )
 def test_tests_that_are_left_out(tmp_path: Path, method: str, reason: str) -> None:
     result = mine_body(tmp_path, method)
     assert rows_of(result) == []
     assert result.left_out["test"] == {reason: 1}
+
+
+def test_an_expression_that_is_nested_too_deeply_costs_its_test_alone(tmp_path: Path) -> None:
+    deep = "@Test public void t() { b" + ".a()" * 2000 + f"; {ONE} assertTrue(b" + ".a()" * 2000 + "); }"
+    result = mine_body(tmp_path, f"{deep} @Test public void u() {{ {ONE} }}", max_test_tokens=100_000)
+    assert [row["source"]["test_name"] for row in rows_of(result)] == ["u"]
+    assert result.left_out["test"] == {"expression nested too deeply": 1}
 
 
 def test_a_test_annotation_of_nobody_knows_what(tmp_path: Path) -> None:

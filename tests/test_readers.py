@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from data.file_split import split_rows
 from data.readers import (
     PLACEHOLDER,
     RowError,
@@ -136,3 +137,21 @@ def test_missing_and_empty_files_say_how_to_make_one(tmp_path) -> None:
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(UserError, match=r"--data: .*empty.jsonl is empty; mine it"):
         require_file(tmp_path / "empty.jsonl", "--data", "mine it")
+
+
+def test_one_file_is_split_without_leaks(tmp_path) -> None:
+    rows = [
+        {
+            "focal_method": f"int f{i}() {{ return {i}; }}", "test_method_masked": TEST, "assertion": ASSERTION,
+            "source": {"project": "p", "test_class": f"a.C{i}Test{nested}", "focal_class": f"a.C{i}"},
+        }
+        for i in range(60) for nested in ("", "$WhenEmpty", "$WhenFull")
+    ]  # fmt: skip
+    rows += [{"focal_method": f"int g{i % 30}() {{ }}", "test_method_masked": TEST, "assertion": ASSERTION}
+             for i in range(90)]  # fmt: skip
+    source, sides = tmp_path / "all.jsonl", (tmp_path / "t.jsonl", tmp_path / "v.jsonl")
+    source.write_text("\n".join(map(json.dumps, rows)) + "\nbroken\n")
+    split_rows(source, *sides, 0.2, 42)
+    focal = [{json.loads(line)["focal_method"] for _, line in read_rows(side) if line != b"broken\n"} for side in sides]
+    assert not focal[0] & focal[1] and len(focal[0] | focal[1]) == 90 and len(focal[1]) > 5
+    assert sides[0].read_text().count("broken") == 1

@@ -87,6 +87,9 @@ class FocalFinder:
                     self._declare(item, node.child_by_field_name("type"), item.child_by_field_name("value"))
             elif node.type in ("formal_parameter", "enhanced_for_statement", "resource"):
                 self._declare(node, node.child_by_field_name("type"), node.child_by_field_name("value"))
+            elif node.type == "catch_formal_parameter":
+                types = next(child for child in node.named_children if child.type == "catch_type").named_children
+                self._declare(node, types[0] if len(types) == 1 else None, None)
         calls = ("method_invocation", "object_creation_expression", "method_reference")
         self._calls = [node for node in evaluation_order(method) if node.type in calls]
 

@@ -15,7 +15,7 @@ from data.mining.assertions import blocks, find_assertions
 from data.mining.java_syntax import one_line, parse, text_of, walk
 from data.mining.miner import Collected
 from data.mining.projects import index_file
-from data.mining.sources import unpack
+from data.mining.sources import archive_name, unpack
 from data.mining.tasks import Limits, MinedTest, duplicate_key, focal_link, needed_imports, problem_of
 from data.readers import PLACEHOLDER, TARGET_KEYS, RowError, parse_json_line, parse_sample, read_rows
 from utils.errors import UserError
@@ -264,6 +264,7 @@ def import_tests(kind: str, paths: Sequence[Path], limits: Limits, scratch: Path
             raise UserError(f"--source {path}: does not exist")
         plain = path.is_dir() or path.suffix in (".json", ".jsonl")
         root = path if plain else unpack(path, scratch / str(number))
+        split = SPLIT_NAMES.get(archive_name(path).removesuffix(path.suffix if plain else "").lower(), "")
         for record in tqdm(READERS[kind](root), desc=f"import {path.name}", unit="test", disable=not progress):
             collected.counts["tests"] += 1
             if isinstance(record, str):
@@ -271,8 +272,12 @@ def import_tests(kind: str, paths: Sequence[Path], limits: Limits, scratch: Path
                 continue
             rows = _rows(record, limits, left_out)
             if rows:
-                links = (*record.links, *focal_link(rows[0]["focal_method"])) or (f"test {collected.counts['tests']}",)
+                focal = rows[0]["focal_method"]
+                # Where no class is known, tests of one method are kin, however short it is.
+                links = (*record.links, *focal_link(focal)) if record.links else (f"focal {focal}",)
                 whole = rows[0]["test_method_masked"].replace(PLACEHOLDER, " ".join(rows[0]["assertions"]))
-                collected.tests.append(MinedTest(tuple(rows), tuple(sorted(links)), duplicate_key(whole), record.split))
+                collected.tests.append(
+                    MinedTest(tuple(rows), tuple(sorted(links)), duplicate_key(whole), record.split or split)
+                )
     collected.leave_out("record", left_out)
     return collected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -144,8 +145,22 @@ def drop_duplicates(collected: Collected, threshold: float, held_out: Sequence[s
             kin[position] = [f"test {kept[i]}" for i in similar] + [f"test {position}"]
             kept.append(position)
         exact.add(test.tokens)
-    collected.leave_out("test", reasons)
     collected.tests = [replace(tests[i], links=(*tests[i].links, *kin[i])) for i in sorted(kept)]
+    reasons["kin of a held-out project"] = _shield(collected, held_out)
+    collected.leave_out("test", +reasons)
+
+
+def _shield(collected: Collected, held_out: Sequence[str]) -> int:
+    """Leave out what is too like a test of a held-out project, or has a copy of its focal method; return how many."""
+
+    def is_held_out(test: MinedTest) -> bool:
+        return test.rows[0]["source"].get("project") in held_out
+
+    theirs = {link for test in collected.tests if is_held_out(test) for link in test.links}
+    alike = {link for link in theirs if link.startswith(("test ", "method ", "focal "))}
+    before = len(collected.tests)
+    collected.tests = [test for test in collected.tests if is_held_out(test) or alike.isdisjoint(test.links)]
+    return before - len(collected.tests)
 
 
 def split_tests(tests: Sequence[MinedTest], options: SplitOptions) -> list[str]:
@@ -167,9 +182,18 @@ def split_tests(tests: Sequence[MinedTest], options: SplitOptions) -> list[str]:
         chosen = assign(groups, sizes, options.validation_fraction, options.test_fraction, options.seed)
         for i, name in zip(rest, chosen, strict=True):
             splits[i] = name
+        for name, share in (("validation", options.validation_fraction), ("test", options.test_fraction)):
+            if share and name not in chosen:
+                warn(
+                    f"no group of kindred tests is small enough for the {name} split; give more data or a larger share"
+                )
     elif options.held_out:
         splits = [split or "train" for split in splits]
     return splits
+
+
+def warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -194,8 +218,10 @@ def write(collected: Collected, splits: Sequence[str], output: Path, settings: d
         raise UserError(f"--source: no usable test was found ({dict(collected.counts)}, left out: {reasons})")
     _write_rows(output, rows)
     used = [name for name in SPLIT_FILES if name in splits]
+    if used and (alone := sum(not split for split in splits)):
+        warn(f"{alone} tests came without a split: their rows stand in {output} alone; --split_by splits all of them")
     for name in used:
-        part = [row for row in rows if row["source"]["split"] == name]
+        part = [row for row in rows if row["source"].get("split") == name]
         # A run that takes the first N rows of a file must not get one project's alone.
         random.Random(settings.get("seed", 0)).shuffle(part)
         _write_rows(split_path(output, name), part)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +14,7 @@ from utils.errors import UserError
 
 BUILD_FILES = ("pom.xml", "build.gradle", "build.gradle.kts", "settings.gradle", "build.xml", "WORKSPACE", "src")
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip", ".jar")
-MAX_MEMBERS = 500_000
+MAX_MEMBERS = 1_000_000
 MAX_UNPACKED_BYTES = 4 << 30
 
 
@@ -27,13 +29,19 @@ class ProjectSource:
 
 def _java_files(root: Path) -> tuple[str, ...]:
     """Without links, and without hidden folders: these hold a tool's copies (patches, history), not the sources."""
-    found = (path.relative_to(root) for path in root.rglob("*.java") if path.is_file() and not path.is_symlink())
+    found = (
+        path.relative_to(root)
+        for path in root.rglob("*.java")
+        if path.is_file()
+        and not path.is_symlink()
+        and str(path).encode(errors="ignore").decode() == str(path)  # else its name is not UTF-8
+    )
     return tuple(sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)))
 
 
 def _safe_target(folder: Path, name: str, archive: Path) -> Path:
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
         raise UserError(f"--source {archive}: the entry {name!r} points outside the archive; refused")
     return folder.joinpath(*path.parts)
 
@@ -48,13 +56,22 @@ def _check_size(archive: Path, members: int, declared: int) -> None:
 
 def _unpack_zip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as handle:
-        members = [item for item in handle.infolist() if item.filename and not item.is_dir()]
+        members = [item for item in handle.infolist() if item.filename.strip("./") and not item.is_dir()]
         _check_size(archive, len(members), sum(item.file_size for item in members))
         targets = [(item, _safe_target(folder, item.filename, archive)) for item in members]
         for item, target in targets:
             target.parent.mkdir(parents=True, exist_ok=True)
             # zipfile stops at the declared size, so a lying header cannot write more than was checked above.
             target.write_bytes(handle.read(item))
+
+
+def _check_end(handle: tarfile.TarFile) -> None:
+    """tarfile takes a damaged header, and the end of a file that was cut there, for the end of the archive."""
+    assert handle.fileobj is not None
+    handle.fileobj.seek(handle.offset)
+    block = handle.fileobj.read(tarfile.BLOCKSIZE)
+    if len(block) != tarfile.BLOCKSIZE or any(block):
+        raise tarfile.ReadError("cut off or damaged")
 
 
 def _unpack_tar(archive: Path, folder: Path) -> None:
@@ -71,6 +88,7 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             content = handle.extractfile(item)
             assert content is not None
             target.write_bytes(content.read())
+        _check_end(handle)
 
 
 def unpack(archive: Path, folder: Path) -> Path:
@@ -80,14 +98,17 @@ def unpack(archive: Path, folder: Path) -> Path:
             _unpack_zip(archive, folder)
         else:
             _unpack_tar(archive, folder)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
+    except (
+        tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError,
+    ) as error:  # fmt: skip
         reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
         raise UserError(f"--source {archive}: not a readable tar or zip archive ({reason})") from None
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     return inside[0] if len(inside) == 1 and inside[0].is_dir() and inside[0].name not in BUILD_FILES else folder
 
 
-def _archive_name(path: Path) -> str:
+def archive_name(path: Path) -> str:
+    """The file name without the ending of an archive."""
     ending = max((end for end in ARCHIVE_ENDINGS if path.name.lower().endswith(end)), key=len, default="")
     return path.name[: len(path.name) - len(ending)] or path.name
 
@@ -112,7 +133,7 @@ def find_projects(paths: Iterable[Path], scratch: Path) -> list[ProjectSource]:
         if path.is_dir():
             found = _projects_in(path, path.resolve().name)
         elif path.is_file():
-            found = _projects_in(unpack(path, scratch / str(number)), _archive_name(path))
+            found = _projects_in(unpack(path, scratch / str(number)), archive_name(path))
         else:
             raise UserError(f"--source {path}: does not exist; give a folder, a Maven project or a tar/zip archive")
         if not any(project.files for project in found):

@@ -80,8 +80,19 @@ def problem_of(test: str, focal: str, assertions: Iterable[str], limits: Limits)
 
 
 def duplicate_key(test: str) -> tuple[str, ...]:
-    """The tokens of a test from its parameters on: two tests that differ in name only are the same test."""
-    return tuple(java_tokens(test[test.find("(") :]))
+    """The tokens of a test from its parameters on: two tests that differ in name and annotations only are the same."""
+    tokens = java_tokens(test)
+    start = 0
+    while start < len(tokens) and tokens[start] == "@":
+        start += 2
+        while tokens[start : start + 1] == ["."]:
+            start += 2
+        depth = 0
+        while start < len(tokens) and (tokens[start] == "(" or depth):
+            depth += (tokens[start] == "(") - (tokens[start] == ")")
+            start += 1
+    opening = tokens.index("(", start) if "(" in tokens[start:] else start
+    return tuple(tokens[opening:])
 
 
 def focal_link(focal: str) -> tuple[str, ...]:
@@ -123,7 +134,10 @@ def mine_file(project: Project, root: Path, file: str, limits: Limits) -> FileRe
         if test.problem:
             result.left_out["test"][test.problem] += 1
         else:
-            _mine_test(project, root, test, source, limits, result)
+            try:
+                _mine_test(project, root, test, source, limits, result)
+            except RecursionError:
+                result.left_out["test"]["expression nested too deeply"] += 1
     return result
 
 
@@ -138,6 +152,11 @@ def _mine_test(
         result.left_out["test"]["no assertion"] += 1
         return
     result.counts[f"assertions of {test.framework}"] += len(assertions)
+    longest = limits.max_test_tokens + limits.max_assertion_tokens
+    if limits.assertions_per_task == "single" and len(java_tokens(text_of(test.node, source))) > longest:
+        result.left_out["assertion"]["test too long"] += len(assertions)
+        result.left_out["test"]["no usable assertion"] += 1
+        return
     finder = FocalFinder(project, test.owner, test.node, source)
     groups = list(blocks(assertions)) if limits.assertions_per_task == "block" else [[item] for item in assertions]
     ancestors = project.ancestors(test.owner)[0]

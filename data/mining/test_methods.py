@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tree_sitter import Node
@@ -12,6 +13,7 @@ from data.mining.projects import Imports, JavaClass, Project, members, type_decl
 
 JUPITER_ONLY = frozenset({"ParameterizedTest", "RepeatedTest", "TestFactory", "TestTemplate"})
 DISABLING = frozenset({"Ignore", "Disabled"})
+SWITCHED_OFF = re.compile(r"\benabled\s*=\s*false\b")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ def _annotation_framework(annotations: dict[str, str], imports: Imports) -> str:
     return ""
 
 
+def _disabled(annotations: Mapping[str, str]) -> bool:
+    """By ``@Ignore`` and ``@Disabled``, or by TestNG's ``@Test(enabled = false)``."""
+    return any(
+        name.rpartition(".")[2] in DISABLING or (name.rpartition(".")[2] == "Test" and SWITCHED_OFF.search(text))
+        for name, text in annotations.items()
+    )
+
+
 def _is_junit3(project: Project, owner: JavaClass) -> bool:
     """``junit.framework.TestCase`` is outside of the project; so may be the base class between, known by its name."""
     return any(name.endswith("TestCase") for name in project.ancestors(owner)[1])
@@ -57,13 +67,16 @@ def _is_junit3(project: Project, owner: JavaClass) -> bool:
 
 def find_test_methods(root: Node, source: bytes, project: Project, file: str, package: str) -> Iterator[TestMethod]:
     """The tests of a compilation unit in source order, nested classes (JUnit 5 ``@Nested``) included."""
+    disabled: list[str] = []  # classes; what is nested in one is disabled with it
     for node, qualified, _ in type_declarations(root, source, package):
         owner = project.find(qualified, file)
         if owner is None or node.type != "class_declaration":
             continue
         _, class_annotations = modifiers(node, source)
         class_framework = _annotation_framework(class_annotations, owner.imports)
-        disabled_class = not DISABLING.isdisjoint(name.rpartition(".")[2] for name in class_annotations)
+        if _disabled(class_annotations):
+            disabled.append(qualified)
+        disabled_class = any(qualified == name or qualified.startswith(f"{name}.") for name in disabled)
         junit3 = _is_junit3(project, owner)
         for method in members(node):
             if method.type != "method_declaration":
@@ -79,11 +92,10 @@ def find_test_methods(root: Node, source: bytes, project: Project, file: str, pa
                     framework = "junit3"
             if not framework:
                 continue
-            disabled = disabled_class or not DISABLING.isdisjoint(item.rpartition(".")[2] for item in annotations)
             problem = ""
             if framework == "unknown":
                 problem = "@Test of an unknown framework"
-            elif disabled or "enabled = false" in annotations.get("Test", ""):
+            elif disabled_class or _disabled(annotations):
                 problem = "test is disabled"
             elif method.child_by_field_name("body") is None:
                 problem = "test has no body"
