@@ -185,7 +185,8 @@ def source_files(project: Path, ending: str) -> list[Path]:
     found = []
     for folder, inner, names in os.walk(project):
         inner[:] = sorted(name for name in inner if name not in NOT_SOURCES or _is_package(Path(folder, name)))
-        found += [Path(folder, name) for name in sorted(names) if name.endswith(ending)]
+        chosen = (name for name in sorted(names) if name.endswith(ending) and not name.startswith("."))
+        found += [path for name in chosen if (path := Path(folder, name)).is_file()]  # an editor's lock is a dead link
     return found
 
 
@@ -206,27 +207,39 @@ def _module_roots(project: Path, part: str) -> list[Path]:
     return found
 
 
-def _built(project: Path, newest_source: float) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
-    """What Maven or Gradle left, if it is not older than the sources."""
-    for main, test in BUILT:
-        main_folders = tuple(project / name for name in main if (project / name).is_dir())
-        test_folders = tuple(project / name for name in test if (project / name).is_dir())
-        classes = [path for folder in (*main_folders, *test_folders) for path in folder.rglob("*.class")]
-        newest = max((path.stat().st_mtime for path in classes), default=0.0)
-        if main_folders and test_folders and newest >= newest_source:
-            return main_folders, test_folders
+def _built(
+    project: Path, main_sources: list[Path], test_sources: list[Path]
+) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
+    """What Maven or Gradle left, if neither part is older than its sources."""
+
+    def newest(paths: Iterable[Path]) -> float:
+        return max((path.stat().st_mtime for path in paths), default=0.0)
+
+    for names in BUILT:
+        main, test = (tuple(project / name for name in part if (project / name).is_dir()) for part in names)
+        if (
+            main
+            and test
+            and all(
+                newest(path for folder in folders for path in folder.rglob("*.class")) >= newest(sources)
+                for folders, sources in ((main, main_sources), (test, test_sources))
+            )
+        ):
+            return main, test
     return None
 
 
 def _build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: Jdk) -> Path:
     """The folder of ``main`` and ``test`` classes and ``left_out.json``, made anew when what it comes from changes."""
     roots = {part: _module_roots(project, part) for part in ("main", "test")}
-    resources = [path for part in roots.values() for root in part for path in (root / "resources").rglob("*")]
+    found = (path for part in roots.values() for root in part for path in (root / "resources").rglob("*"))
+    resources = [path for path in found if path.exists()]
     digest = hashlib.sha256(f"{jdk.version}".encode())
     for path in (*sources, *sorted(resources), *class_path):
         status = path.stat()
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    built = _built(project, max(path.stat().st_mtime for path in sources))
+    tests = {path for path in sources if any(root in path.parents for root in roots["test"])}
+    built = _built(project, [path for path in sources if path not in tests], list(tests))
     digest.update(repr(built).encode())
     home = cache_dir("java_projects") / f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}"
     folder = home / digest.hexdigest()[:16]

@@ -9,6 +9,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -88,7 +89,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for flag in ("candidates", "timeout", "max_input_len", "max_output_len"):
         if getattr(args, flag) <= 0:
             raise UserError(f"--{flag} {getattr(args, flag)}: must be above 0")
-    args.num_beams = args.num_beams or max(4, args.candidates)
+    if args.num_beams is None:
+        args.num_beams = max(4, args.candidates)
     if args.num_beams < args.candidates:
         raise UserError(f"--num_beams {args.num_beams}: must be at least the number of candidates, {args.candidates}")
     return args
@@ -146,13 +148,22 @@ def generate(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[s
 
 
 def judge(
-    executor: ProjectExecutor | None, tests: Sequence[OpenTest], texts: Sequence[Sequence[str]]
+    executor: ProjectExecutor | None, tests: Sequence[OpenTest], texts: Sequence[Sequence[str]], file: bytes
 ) -> list[list[Candidate]]:
     """The candidates of each test, the best first: by what running them showed, then as the model ranks them."""
     if executor is None:
         from evaluation.java_syntax import is_valid_java
+        from evaluation.splice import as_utf8, missing_imports
 
-        return [[Candidate(text, i + 1) for i, text in enumerate(found) if is_valid_java(text)] for found in texts]
+        java = as_utf8(file)[0]
+        return [
+            [
+                Candidate(text, place, imports=tuple(missing_imports(java, test.source["framework"], text)))
+                for place, text in enumerate(found, 1)
+                if is_valid_java(text)
+            ]
+            for test, found in zip(tests, texts, strict=True)
+        ]
     flat = [
         (test, place, text) for test, found in zip(tests, texts, strict=True) for place, text in enumerate(found, 1)
     ]
@@ -204,9 +215,11 @@ def with_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]]) -
 
 def unified_diff(before: bytes, after: bytes, name: str) -> str:
     def lines(content: bytes) -> list[str]:
-        return content.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+        text = content.decode("utf-8", "surrogateescape")
+        return re.findall(r"[^\n]*\n|[^\n]+", text)  # splitlines would part lines at form feeds too
 
-    text = "".join(difflib.unified_diff(lines(before), lines(after), f"a/{name}", f"b/{name}"))
+    pieces = difflib.unified_diff(lines(before), lines(after), f"a/{name}", f"b/{name}")
+    text = "".join(piece if piece.endswith("\n") else f"{piece}\n\\ No newline at end of file\n" for piece in pieces)
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -257,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             timeout_s=args.timeout,
             jdk_home=args.jdk_home,
         )
-    found = judge(executor, tests, generate(args, tests)) if tests else []
+    found = judge(executor, tests, generate(args, tests), before) if tests else []
     chosen = {
         place: next((number for number, item in enumerate(items) if item.acceptable), None)
         for place, items in enumerate(found)

@@ -67,6 +67,16 @@ def test_a_fault_is_recognised_in_its_component(tmp_path, component, curve, verd
     assert blamed <= {component}
 
 
+def test_one_step_that_was_left_out_is_no_explosion(tmp_path):
+    steps = load_run(write_run(tmp_path)).steps
+    for name in ("focal", "jsd", "semantic"):
+        steps[f"{name}_loss_raw"][7] = math.nan
+        steps[f"grad_norm_{name}"][7] = math.nan
+    found = analyse(steps, 5.0)
+    assert set(verdicts(found).values()) == {"active"}
+    assert any(note.startswith("focal: not finite in 1 of ") for note in found.notes)
+
+
 def test_all_components_vanishing_together_is_recognised(tmp_path):
     found = verdicts(analysed(tmp_path, gradients={name: lambda p: math.exp(-14 * p) for name in BALANCED}))
     assert set(found.values()) == {"vanishing"}

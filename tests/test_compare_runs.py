@@ -12,7 +12,16 @@ import pytest
 from synthetic_run import default_summary, metric, write_run
 
 from utils.errors import UserError
-from utils.run_comparison import Score, compare, count_parameters, csv_rows, markdown, mean_interval, told_apart
+from utils.run_comparison import (
+    Score,
+    compare,
+    count_parameters,
+    csv_rows,
+    markdown,
+    mean_interval,
+    table_rows,
+    told_apart,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,7 +75,32 @@ def test_telling_apart():
 def test_the_same_seed_twice_counts_once(tmp_path):
     found = compare([make(tmp_path / "a", 0.5, 1), make(tmp_path / "b", 0.5, 1), make(tmp_path / "c", 0.7, 2)])
     assert len(found.groups) == 1 and found.groups[0].scores["code_quality_score"].seeds == 2
-    assert any("b repeats a" in note for note in found.notes)
+    assert any("b has the configuration and the seed of a" in note for note in found.notes)
+
+
+def test_of_the_same_run_twice_the_evaluated_one_counts(tmp_path):
+    found = compare([make(tmp_path / "a", None, 1), make(tmp_path / "b", 0.9, 1), make(tmp_path / "c", 0.3, lr=1e-3)])
+    assert [group.scores["code_quality_score"].value for group in found.groups] == [0.9, 0.3]
+    assert any("a has the configuration and the seed of b" in note for note in found.notes)
+
+
+def test_seeds_that_agree_by_chance_prove_nothing(tmp_path):
+    runs = [make(tmp_path / f"{name}{seed}", score, seed, lr=lr)
+            for name, score, lr in (("a", 0.5, 1e-3), ("b", 0.49, 1e-4)) for seed in (1, 2)]  # fmt: skip
+    best, other = (group.scores["code_quality_score"] for group in compare(runs).groups)
+    assert (best.low, best.high) == pytest.approx((0.47, 0.53)) and not told_apart(best, other)
+
+
+def test_an_interval_stays_within_the_range_of_the_score(tmp_path):
+    (group,) = compare([make(tmp_path / "a", 0.9, 1), make(tmp_path / "b", 0.2, 2)]).groups
+    score = group.scores["code_quality_score"]
+    assert (score.low, score.high) == (0, 1)
+
+
+def test_seeds_without_an_evaluation_are_not_counted_as_judged(tmp_path):
+    comparison = compare([make(tmp_path / "a", 0.9, 1), make(tmp_path / "b", None, 2)])
+    headers, rows = table_rows(comparison)
+    assert rows[0][headers.index("seeds")] == "1 of 2"
 
 
 def test_bookkeeping_does_not_make_another_configuration(tmp_path):

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from utils.csv_log import CsvLog, read_csv
 from utils.logging_utils import (
     LOG_FILE,
     SAMPLES_FILE,
@@ -434,3 +435,25 @@ def test_a_step_costs_little(tmp_path):
         best = min(best, (time.process_time() - begin) / 200)
     logger.close()
     assert best < 0.02 * 0.020, f"{best * 1e6:.0f} µs a step"
+
+
+def test_after_a_torn_csv_the_next_row_begins_its_own_line(tmp_path):
+    path, warned = tmp_path / "m.csv", []
+    log = CsvLog(path, warned.append, ["step", "loss"])
+    for step in range(3):
+        log.row({"step": step, "loss": 2.71828})
+    log.close()
+    length = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-4])
+    log = CsvLog(path, warned.append, ["step", "loss"])
+    log.truncate_to(length)
+    log.row({"step": 9, "loss": 1.5})
+    log.close()
+    assert [row["step"] for row in read_csv(path)] == ["0", "1", "9"] and len(warned) == 1
+
+
+def test_a_stream_that_knows_no_arrow_still_gets_the_rest():
+    words = "from utils.errors import run_main; run_main(lambda: print(chr(0x2192)))"
+    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONIOENCODING": "latin-1"})  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "?\n")

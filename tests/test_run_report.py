@@ -18,7 +18,7 @@ from utils.errors import UserError
 from utils.html_page import format_number, format_seconds, page, paragraph, table
 from utils.run_data import load_run
 from utils.run_report import report_page, try_write_report, write_report
-from utils.svg_charts import Series, bar_chart, downsample, line_chart, ticks
+from utils.svg_charts import Series, _tick_labels, bar_chart, downsample, line_chart, ticks
 from utils.training_outlook import outlook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -319,6 +319,14 @@ def test_texts_are_escaped():
 )
 def test_ticks_are_round(low, high, expected):
     assert ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 2e-4), (0, 2e-5), (0, 2e6), (0.93, 0.93001), (1e-14, 5e-14), (0, 9e4)])
+def test_tick_labels_say_what_the_ticks_are(low, high):
+    values = ticks(low, high)
+    labels = _tick_labels(values)
+    assert len(values) > 3
+    assert [float(label.replace("k", "e3")) for label in labels] == pytest.approx(values, rel=1e-9, abs=0)
 
 
 def test_downsampling_keeps_means_and_extremes():

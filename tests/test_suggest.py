@@ -247,6 +247,23 @@ def test_no_execution_takes_the_first_that_is_java(project, fixed_candidates, ca
     (test,) = json.loads(capsys.readouterr().out)["tests"]
     assert [item["assertion"] for item in test["candidates"]] == [text for text in TOTAL if text != "("]
     assert test["chosen"] == 0 and {item["status"] for item in test["candidates"]} == {"not run"}
+    assert test["candidates"][0]["imports"] == ["static org.junit.Assert.assertEquals"]
+
+
+def test_an_editors_lock_file_is_no_source(project, fixed_candidates, capsys):
+    file = project / TESTS / "CartOpenTest.java"
+    (file.parent / ".#CartOpenTest.java").symlink_to("me@host.1:9")
+    (file.parent / "Gone.java").symlink_to("nowhere")
+    assert main(["a-model", f"{file}#testSum", "--no_execution", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["diff"]
+
+
+def test_the_diff_can_be_applied_where_the_file_ends_without_a_new_line(tmp_path):
+    before, after = b"a\n\x0cb\nclass C { }", b"a\n\x0cb\nx\nclass C { int x; }"
+    (tmp_path / "C.java").write_bytes(before)
+    diff = suggest_assertions.unified_diff(before, after, "C.java")
+    subprocess.run(["git", "apply"], cwd=tmp_path, input=diff.encode(), check=True)
+    assert (tmp_path / "C.java").read_bytes() == after
 
 
 def test_a_file_changed_meanwhile_is_not_overwritten(project, fixed_candidates, monkeypatch):
@@ -266,6 +283,7 @@ def test_a_file_changed_meanwhile_is_not_overwritten(project, fixed_candidates, 
     ("arguments", "message"),
     [
         (["Gone.java"], "Gone.java: no such file"),
+        ([TESTS + "CartOpenTest.java", "--num_beams", "0"], "--num_beams 0: must be at least"),
         (["pom.xml"], "pom.xml: not a Java file"),
         ([MAIN + "Cart.java"], "holds no JUnit or TestNG tests"),
         ([TESTS + "CartOpenTest.java", "--project", "data"], "--project data: .* does not lie in it"),

@@ -39,7 +39,8 @@ class AppendFile:
         present = self.path.stat().st_size if self.path.exists() else 0
         if present < length:
             self._warn(f"{self.path} has {present} bytes, the checkpoint says {length}: some rows are missing")
-        self.length = min(present, length)
+            length = self.path.read_bytes().rfind(b"\n") + 1 if present else 0  # the next row begins its own line
+        self.length = length
 
     def write(self, data: bytes, flush: bool = False) -> None:
         """Append ``data``; ``flush`` hands it to the system at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -26,6 +27,8 @@ def _out_of_memory(error: Exception) -> bool:
 
 def run_main(main: Callable[[], int | None]) -> None:
     """Run an entry point; a UserError or a failing disk or path becomes one line and exit code 2, Ctrl-C exits 130."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a stream in Latin-1 is no reason to stop
     try:
         code = main()
     except UserError as error:

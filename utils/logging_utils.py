@@ -252,7 +252,7 @@ class DistillationLogger:
             return
         rows = list(rows)
         for row in rows:
-            self._samples.write((json.dumps({"step": step, **row}, ensure_ascii=False) + "\n").encode())
+            self._samples.write((json.dumps({"step": step, **row}, ensure_ascii=False) + "\n").encode(errors="replace"))
         self._samples.flush()
         fence = "```"
         blocks = (

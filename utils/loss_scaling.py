@@ -19,6 +19,7 @@ LOW_SHARE = 0.05  # below it a component hardly steers
 HIGH_SHARE = 0.75  # above it a component steers alone
 GROWTH = 10.0  # of the raw gradient, from the first to the last third; and past all components at first: exploding
 DECAY = 1e-3  # of the same: vanishing, whatever the others do
+FEW_BROKEN = 0.05  # share of values that are not finite up to which the rest speaks for the run
 FEWEST = 6  # measurements below which no verdict is given
 
 
@@ -102,7 +103,11 @@ def analyse(steps: dict[str, np.ndarray], semantic_loss_scale: float | None = No
         broken = int(np.sum(~np.isfinite(steps[f"{name}_loss_raw"])))
         pull, weight = _middle(pulls[name][last]), _middle(weights[name][last])
         rises = pull > _middle(total[first])
-        verdict, reason = _verdict(name, leader, broken, gradients[name], weights[name], shares, first, last, rises)
+        if broken:
+            notes.append(f"{name}: not finite in {broken} of {len(missing)} steps; such a step is left out")
+        verdict, reason = _verdict(
+            name, leader, broken, len(missing), gradients[name], weights[name], shares, first, last, rises
+        )
         components[name] = ComponentScaling(
             verdict,
             reason,
@@ -153,6 +158,7 @@ def _verdict(
     name: str,
     leader: str,
     broken: int,
+    steps: int,
     gradients: np.ndarray,
     weights: np.ndarray,
     shares: dict[str, np.ndarray],
@@ -162,7 +168,7 @@ def _verdict(
 ) -> tuple[str, str]:
     """``rises``: it now pulls harder than all components together did at first (one that began near 0 may grow)."""
     count, not_finite = len(shares), int(np.sum(~np.isfinite(gradients)))
-    if broken or not_finite:
+    if broken > FEW_BROKEN * steps or not_finite > FEW_BROKEN * len(gradients):
         return "exploding", f"not finite: its value in {broken} steps, its gradient in {not_finite} measurements"
     if len(gradients) < FEWEST:
         return "too short", f"only {len(gradients)} measurements; {FEWEST} are needed for a verdict"

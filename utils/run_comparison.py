@@ -60,7 +60,8 @@ CONFIDENCE = 0.95
 
 @dataclass
 class Score:
-    """A mean over seeds with its 95 % t-interval; for one seed its own interval over the evaluated samples."""
+    """A mean over seeds with its 95 % interval: of t over the seeds, but no narrower than that over the evaluated
+    samples, which is all there is for one seed."""
 
     value: float
     low: float | None
@@ -129,10 +130,12 @@ def compare(folders: Iterable[str | Path], metric: str | None = None) -> Compari
         key = json.dumps(settings, sort_keys=True) if settings else run.name
         group = groups.setdefault(key, Group([], settings))
         twin = next((one for one in group.runs if _seed(one) == _seed(run)), None)
-        if twin is not None:
-            notes.append(f"{run.name} repeats {twin.name} (same configuration and seed): it is not counted again")
-        else:
+        if twin is None:
             group.runs.append(run)
+            continue
+        kept, other = (run, twin) if _how_far(run) > _how_far(twin) else (twin, run)
+        group.runs[group.runs.index(twin)] = kept
+        notes.append(f"{other.name} has the configuration and the seed of {kept.name}: it is not counted again")
     found = list(groups.values())
     names = sorted({name for group in found for name in group.settings})
     # A parameter that one of two scripts does not have is no difference between their runs.
@@ -163,8 +166,21 @@ def _seed(run: RunData) -> Any:
     return run.config.get("seed"), run.config.get("sampling_seed"), None if run.config else run.name
 
 
+def _how_far(run: RunData) -> tuple[int, int]:
+    """Final scores and optimiser steps: of two runs that are the same the one that came further counts."""
+    return sum(_value(run, name) is not None for name in METRICS), len(run.steps.get("step", ()))
+
+
 def _value(run: RunData, metric: str) -> float | None:
     return (run.summary.get("student", {}).get(metric) or {}).get("value")
+
+
+def _no_narrower(
+    value: float, low: float | None, high: float | None, own_low: float, own_high: float
+) -> tuple[float, float]:
+    """An interval over seeds that holds the mean one over samples: two seeds that agree by chance prove nothing."""
+    below, above = max(0.0, value - own_low), max(0.0, own_high - value)
+    return min(value - below, math.inf if low is None else low), max(value + above, -math.inf if high is None else high)
 
 
 def _measure(group: Group, metrics: list[str]) -> None:
@@ -174,8 +190,11 @@ def _measure(group: Group, metrics: list[str]) -> None:
             continue
         values = [run.summary["student"][name]["value"] for run in scored]
         value, low, high = mean_interval(values)
-        if len(values) == 1:
-            low, high = (scored[0].summary["student"][name].get(end) for end in ("low", "high"))
+        ends = [[run.summary["student"][name].get(end) for run in scored] for end in ("low", "high")]
+        if not any(end is None for those in ends for end in those):
+            low, high = _no_narrower(value, low, high, *(float(np.mean(those)) for those in ends))
+        if 0 <= min(values) <= max(values) <= 1 and low is not None and high is not None:
+            low, high = max(0.0, low), min(1.0, high)
         group.scores[name] = Score(value, low, high, len(values))
     times = [
         float(np.nansum(run.steps["seconds"])) * run.run.get("processes", 1)
@@ -261,7 +280,9 @@ def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         rows.append(
             [
                 group.label,
-                str(len(group.runs)),
+                str(len(group.runs))
+                if score is None or score.seeds == len(group.runs)
+                else f"{score.seeds} of {len(group.runs)}",
                 *(group.scores[name].text() if name in group.scores else "–" for name in comparison.metrics),
                 format_number(round(float(np.mean(steps)))) if steps else "–",
                 format_seconds(group.seconds) if group.seconds else "–",
@@ -281,7 +302,7 @@ def markdown(comparison: Comparison) -> str:
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
     several = any(len(group.runs) > 1 for group in comparison.groups)
-    kind = "over seeds; over the evaluated samples where there is one seed" if several else "over the evaluated samples"
+    kind = "over seeds, no narrower than over the evaluated samples" if several else "over the evaluated samples"
     text = f"# Comparison of runs\n\n{table(*table_rows(comparison))}\nIn brackets: 95 % intervals, {kind}.\n"
     if comparison.differing:
         rows = [

@@ -64,17 +64,31 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _tick_label(value: float) -> str:
+def _tick_labels(values: Sequence[float]) -> list[str]:
+    """The shortest labels that tell the ticks apart."""
+    labels: list[str] = []
+    for digits in range(1, 13):
+        labels = [_tick_label(value, digits) for value in values]
+        if len(set(labels)) == len(labels) and all(
+            math.isclose(float(label.replace("k", "e3")), value, rel_tol=1e-9, abs_tol=1e-300)
+            for label, value in zip(labels, values, strict=True)
+        ):
+            break
+    return labels
+
+
+def _tick_label(value: float, digits: int) -> str:
     if value == 0:
         return "0"
     if abs(value) >= 1e6 or abs(value) < 1e-3:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return f"{float(mantissa):.12g}e{int(exponent)}"
     if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
-    return f"{value:.4g}"
+        return f"{value / 1000:.{max(digits, 3)}g}k"
+    return f"{value:.{max(digits, 4)}g}"
 
 
 @dataclass
@@ -102,16 +116,16 @@ class _Axes:
         else:
             rows = ticks(self.y0, self.y1)
         parts = []
-        for value in rows:
+        for value, label in zip(rows, _tick_labels(rows), strict=True):
             at = self.y(value)
             parts.append(
                 f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
-                f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_tick_label(value)}</text>'
+                f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>'
             )
-        for value in ticks(self.x0, self.x1, 5):
+        columns = ticks(self.x0, self.x1, 5)
+        for value, label in zip(columns, _tick_labels(columns), strict=True):
             parts.append(
-                f'<text x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
-                f"{_tick_label(value)}</text>"
+                f'<text x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{label}</text>'
             )
         parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>')
         return "".join(parts)
