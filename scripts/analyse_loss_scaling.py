@@ -99,6 +99,8 @@ def plot(scaling, steps, path: Path) -> None:
     drawing.legend(loc="outside right upper")
     for name in scaling.components:
         column = f"grad_norm_{name}" if scaling.basis == "gradient" else f"{name}_loss_raw"
+        if column not in steps:
+            continue
         shown = np.isfinite(steps[column]) & (steps[column] > 0)
         axes[1, 0].plot(steps["step"][shown], steps[column][shown], marker=".", markersize=3, linewidth=1)
     title = "gradient norm on the logits, unweighted" if scaling.basis == "gradient" else "raw loss"

@@ -167,6 +167,7 @@ def test_script_writes_table_json_and_figure(tmp_path):
     [
         ("step_metrics.csv", "step,loss\n1,2\n", "<component>_loss_raw"),
         ("step_metrics.csv", "", "no rows"),
+        ("step_metrics.csv", "focal_loss_raw\n1\n", "has no column step"),
         ("step_metrics.csv", "step,focal_loss_raw\n1,zwei\n", "line 2: focal_loss_raw is 'zwei'"),
         (None, "", "does not exist"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.mining.importers import import_tests, untokenise
-from data.mining.miner import SplitOptions, split_tests, write
+from data.mining.miner import SplitOptions, drop_duplicates, split_tests, write
 from data.mining.tasks import Limits
 from data.readers import parse_sample
 from utils.errors import UserError
@@ -252,6 +252,22 @@ def test_imported_tests_without_a_class_are_kin_by_their_focal_method(tmp_path: 
     assert {side: splits.count(side) for side in set(splits)} == {"train": 60, "validation": 20, "test": 20}
     sides = {(test.rows[0]["focal_method"], side) for test, side in zip(collected.tests, splits, strict=True)}
     assert len(sides) == 50
+
+
+def test_rows_of_the_product_are_read_and_each_assertion_of_a_test_is_kept(tmp_path: Path) -> None:
+    test = "@Test void t() {{ int x = f(); {} {} }}"
+    first, second = "assertEquals(1, x);", "assertTrue(x > 0);"
+    lines = [
+        {"test_method_masked": test.format("<AssertPlaceHolder>", second), "focal_file": "int f() { return 1; }",
+         "assertions": [first], "source": {"project": "p", "test_class": "a.T"}},
+        {"test_method_masked": test.format(first, "<AssertPlaceHolder>"), "focal_method": "int g() { return 1; }",
+         "assertion": second, "source": {"project": "p", "test_class": "a.T"}},
+    ]  # fmt: skip
+    (tmp_path / "raw.jsonl").write_text("\n".join(map(json.dumps, [*lines, lines[0]])) + "\n")
+    collected = collect("jsonl", tmp_path / "raw.jsonl", tmp_path)
+    drop_duplicates(collected, 0.8, [], progress=False)
+    assert [row["assertions"] for row in rows_of(collected)] == [[first], [second]]
+    assert [row["focal_method"] for row in rows_of(collected)] == ["int f() { return 1; }", "int g() { return 1; }"]
 
 
 def test_the_name_of_a_source_tells_its_split(tmp_path: Path) -> None:

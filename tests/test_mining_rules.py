@@ -400,6 +400,18 @@ def test_a_helper_in_the_test_folder_is_no_focal_method(tmp_path: Path) -> None:
     assert rows_of(mine(tmp_path, files)) == []
 
 
+def test_a_test_annotation_in_a_comment_makes_no_test_code(tmp_path: Path) -> None:
+    code = "public class Doc { public int pages() { return 1; } }"
+    doc = f"package shop;\n/** <pre>\n * @Test void t() {{ }}\n </pre> */\n{code}\n"
+    files = {
+        "src/test/java/shop/DocTest.java": test_class(
+            "@Test public void t() { assertEquals(1, new Doc().pages()); }", "DocTest"
+        ),
+        "src/main/java/shop/Doc.java": doc,
+    }
+    assert focal(mine(tmp_path, files)) == ["shop.Doc.pages"]
+
+
 def test_of_two_classes_of_one_name_the_nearer_one(tmp_path: Path) -> None:
     copy = "package shop;\npublic class Stack { public int pop() { return 42; } }\n"
     files = {

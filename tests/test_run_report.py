@@ -360,3 +360,22 @@ def test_number_and_time_formats():
         "1 h",
         "2 h 5 min",
     ]
+
+
+def test_what_is_missing_from_a_run_is_left_out_of_its_report(tmp_path):
+    folder = write_run(tmp_path / "run")
+    lines = [line.split(",") for line in (folder / "step_metrics.csv").read_text().splitlines()]
+    gone = {lines[0].index(name) for name in ("grad_norm_total", "grad_norm_focal")}
+    kept = [",".join(cell for i, cell in enumerate(line) if i not in gone) for line in lines]
+    (folder / "step_metrics.csv").write_text("\n".join(kept) + "\n")
+    (folder / "metrics_summary_final.json").write_text('{"student": null, "run": null}')
+    run = json.loads((folder / "run_config.json").read_text())
+    (folder / "run_config.json").write_text(json.dumps(run | {"git": None}))
+    assert "<html" in report_page(load_run(folder))
+    (folder / "sample_predictions.jsonl").write_text("[1]\n")
+    with pytest.raises(UserError, match="line 1 is not a JSON object"):
+        load_run(folder)
+    (folder / "sample_predictions.jsonl").unlink()
+    (folder / "training_metrics.csv").write_text("step,loss\n1,2\n")
+    with pytest.raises(UserError, match="has no column kind"):
+        load_run(folder)

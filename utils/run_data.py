@@ -60,12 +60,16 @@ class RunData:
 
 
 def read_columns(path: Path) -> Columns:
-    """A CSV file as columns; raise UserError where a cell that should be a number is none."""
+    """A CSV file of a run as columns; UserError where the column step is missing, or a cell that is to be a number
+    is none."""
     try:
         rows = read_csv(path)
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file") from None
     columns: Columns = {}
+    needed = {"step", "kind"} if path.name == TRAINING_FILE else {"step"}
+    if rows and (missing := sorted(needed - rows[0].keys())):
+        raise UserError(f"{path} has no column {missing[0]}: it is not the file that a run writes")
     for name in rows[0] if rows else ():
         cells = [row[name] for row in rows]
         if name == "kind":
@@ -88,7 +92,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; {} where there is no file."""
+    """A JSON object, without what is null in it; {} where there is no file."""
     if not path.exists():
         return {}
     try:
@@ -97,7 +101,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not valid JSON ({error})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} does not hold a JSON object")
-    return value
+    return {name: part for name, part in value.items() if part is not None}
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -109,6 +113,8 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
             rows.append(json.loads(line))
         except ValueError as error:
             raise UserError(f"{path}, line {number} is not valid JSON ({error})") from None
+        if not isinstance(rows[-1], dict):
+            raise UserError(f"{path}, line {number} is not a JSON object")
     return rows
 
 

@@ -220,8 +220,8 @@ def _drove(data: RunData, scaling: LossScaling | None, problem: str) -> str:
             f"{leader_first} led at first with {first:.0%} of the {what}; in the last third "
             f"{leader_last} led with {last:.0%}."
         )
-    if (limit := data.config.get("max_grad_norm")) and np.isfinite(data.steps["grad_norm_total"]).any():
-        norms = data.steps["grad_norm_total"]
+    norms = data.steps.get("grad_norm_total", np.array([]))
+    if (limit := data.config.get("max_grad_norm")) and np.isfinite(norms).any():
         clipped = float(np.mean(norms[np.isfinite(norms)] > limit))
         body += paragraph(f"The gradient was clipped to {limit:g} in {clipped:.0%} of the steps.")
     shares = {name: np.array(values) for name, values in scaling.shares.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,16 @@ from data.mining.miner import Collected
 from data.mining.projects import index_file
 from data.mining.sources import archive_name, unpack
 from data.mining.tasks import Limits, MinedTest, duplicate_key, focal_link, needed_imports, problem_of
-from data.readers import PLACEHOLDER, TARGET_KEYS, RowError, parse_json_line, parse_sample, read_rows
+from data.readers import (
+    FOCAL_KEYS,
+    PLACEHOLDER,
+    TARGET_KEYS,
+    TEST_KEYS,
+    RowError,
+    parse_json_line,
+    parse_sample,
+    read_rows,
+)
 from utils.errors import UserError
 
 SPLIT_NAMES = {
@@ -185,7 +194,7 @@ def _read_jsonl(root: Path) -> Iterator[Record | str]:
         if isinstance(row, str):
             yield row
             continue
-        test, focal = row.get("test_method"), row.get("focal_method")
+        test, focal = (next((row[key] for key in keys if row.get(key)), None) for keys in (TEST_KEYS, FOCAL_KEYS))
         if not (isinstance(test, str) and test.strip()):
             yield "missing test"
         elif not (isinstance(focal, str) and focal.strip()):
@@ -194,7 +203,7 @@ def _read_jsonl(root: Path) -> Iterator[Record | str]:
             given = row["source"] if isinstance(row.get("source"), dict) else {}
             facts = {
                 **_file_facts(row.get("test_file"), "test", test),
-                **_file_facts(row.get("focal_file"), "focal", focal),
+                **(_file_facts(row.get("focal_file"), "focal", focal) if row.get("focal_method") else {}),
             }
             source = {"project": str(row.get("project") or path.stem), **facts, **given}
             keys = ("test_file", "test_class", "focal_file", "focal_class")
@@ -252,6 +261,17 @@ def _rows(record: Record, limits: Limits, left_out: Counter[str]) -> list[dict[s
     return rows
 
 
+def _add(tests: list[MinedTest], found: MinedTest) -> None:
+    """Append a test, or its tasks to the one before where that is the same test with another assertion masked."""
+    last = tests[-1] if tests else None
+    if last is not None and last.tokens == found.tokens:
+        masked = {row["test_method_masked"] for row in last.rows}
+        if masked.isdisjoint(row["test_method_masked"] for row in found.rows):
+            tests[-1] = replace(last, rows=(*last.rows, *found.rows), links=tuple(sorted({*last.links, *found.links})))
+            return
+    tests.append(found)
+
+
 READERS = {"atlas": _read_atlas, "methods2test": _read_methods2test, "jsonl": _read_jsonl}
 
 
@@ -276,8 +296,9 @@ def import_tests(kind: str, paths: Sequence[Path], limits: Limits, scratch: Path
                 # Where no class is known, tests of one method are kin, however short it is.
                 links = (*record.links, *focal_link(focal)) if record.links else (f"focal {focal}",)
                 whole = rows[0]["test_method_masked"].replace(PLACEHOLDER, " ".join(rows[0]["assertions"]))
-                collected.tests.append(
-                    MinedTest(tuple(rows), tuple(sorted(links)), duplicate_key(whole), record.split or split)
+                _add(
+                    collected.tests,
+                    MinedTest(tuple(rows), tuple(sorted(links)), duplicate_key(whole), record.split or split),
                 )
     collected.leave_out("record", left_out)
     return collected

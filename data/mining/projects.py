@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from tree_sitter import Node
 
-from data.mining.java_syntax import TYPE_DECLARATIONS, field_text, lines_of, modifiers, parse, text_of, type_name
+from data.mining.java_syntax import TYPE_DECLARATIONS, field_text, lines_of, modifiers, parse, text_of, type_name, walk
 
 TEST_FOLDERS = frozenset({"test", "tests", "it", "testing", "androidTest", "testFixtures", "test-src"})
 TEST_ANNOTATIONS = re.compile(
@@ -192,7 +192,10 @@ def index_file(file: str, source: bytes) -> FileIndex:
     imports = _imports(root, source)
     folders = PurePosixPath(file).parts[:-1]
     package_depth = len(imports.package.split(".")) if imports.package else 0
-    annotated = TEST_ANNOTATIONS.search(source) is not None
+    # The first look is cheap; the second knows a comment.
+    annotated = TEST_ANNOTATIONS.search(source) is not None and any(
+        node.type.endswith("annotation") and TEST_ANNOTATIONS.match(source, node.start_byte) for node in walk(root)
+    )
     in_tests = annotated or bool(TEST_FOLDERS.intersection(folders[: len(folders) - package_depth]))
     classes, junit3 = [], False
     for node, qualified, outer in type_declarations(root, source, imports.package):
