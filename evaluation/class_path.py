@@ -253,7 +253,7 @@ def _build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: 
         if built is not None:
             for part, origins in zip(("main", "test"), built, strict=True):
                 for origin in origins:
-                    shutil.copytree(origin, target / part, dirs_exist_ok=True)
+                    shutil.copytree(origin, target / part, dirs_exist_ok=True, ignore_dangling_symlinks=True)
         else:
             left_out = _compile(project, sources, roots, class_path, jdk, target)
         (target / "left_out.json").write_text(json.dumps(left_out), encoding="utf-8")
@@ -276,7 +276,7 @@ def _compile(
     for part, folders in roots.items():
         for root in folders:
             if (root / "resources").is_dir():
-                shutil.copytree(root / "resources", target / part, dirs_exist_ok=True)
+                shutil.copytree(root / "resources", target / part, dirs_exist_ok=True, ignore_dangling_symlinks=True)
     encoding = _encoding(project)
     errors = _javac(groups["main"], target / "main", class_path, encoding, jdk)
     if errors:

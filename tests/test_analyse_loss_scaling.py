@@ -75,6 +75,8 @@ def test_one_step_that_was_left_out_is_no_explosion(tmp_path):
     found = analyse(steps, 5.0)
     assert set(verdicts(found).values()) == {"active"}
     assert any(note.startswith("focal: not finite in 1 of ") for note in found.notes)
+    steps["jsd_loss_raw"][-1] = math.nan
+    assert verdicts(analyse(steps, 5.0)) == {"focal": "active", "jsd": "exploding", "semantic": "active"}
 
 
 def test_all_components_vanishing_together_is_recognised(tmp_path):

@@ -312,6 +312,23 @@ def test_what_a_build_left_is_taken_unless_it_is_older_than_the_sources(tmp_path
 
 
 @pytest.mark.jdk
+@pytest.mark.parametrize("stale", ["main", "test"])
+def test_neither_main_nor_test_classes_may_be_stale(tmp_path, monkeypatch, stale):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    root = write_project(tmp_path / "project")
+    (root / "src/main/resources").mkdir(parents=True)
+    (root / "src/main/resources/link").symlink_to("nowhere")
+    for part, folder in (("main", "target/classes"), ("test", "target/test-classes")):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "Made.class").write_bytes(b"built")
+        if part == stale:
+            os.utime(root / folder / "Made.class", (1, 1))
+    found = resolve_class_path(root, junit_jars(), find_jdk())
+    assert not any((folder / "Made.class").exists() for folder in found.folders)
+
+
+@pytest.mark.jdk
 def test_a_plain_folder_with_its_own_jars(tmp_path, monkeypatch):
     need_jdk()
     monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))

@@ -329,6 +329,12 @@ def test_tick_labels_say_what_the_ticks_are(low, high):
     assert [float(label.replace("k", "e3")) for label in labels] == pytest.approx(values, rel=1e-9, abs=0)
 
 
+def test_validations_at_one_step_have_no_slope():
+    rows = {"step": np.array([10.0, 20, 30, 40, 40, 40, 40]), "val_loss": np.array([1, 0.9, 0.8, 0.5, 0.6, 0.6, 0.7])}
+    view = outlook(rows, "loss")
+    assert "nan" not in view.advice + view.evidence and view.gain == pytest.approx(0.1)
+
+
 def test_downsampling_keeps_means_and_extremes():
     values = [float(v) for v in range(1000)]
     thin = downsample(Series("s", values, values), 100)

@@ -100,14 +100,12 @@ def analyse(steps: dict[str, np.ndarray], semantic_loss_scale: float | None = No
     mean_pull = float(np.mean([_middle(values[last]) for values in pulls.values()]))
     components = {}
     for name in names:
-        broken = int(np.sum(~np.isfinite(steps[f"{name}_loss_raw"])))
+        raw = steps[f"{name}_loss_raw"]
+        if broken := int(np.sum(~np.isfinite(raw))):
+            notes.append(f"{name}: not finite in {broken} of {len(raw)} steps; such a step is left out")
         pull, weight = _middle(pulls[name][last]), _middle(weights[name][last])
         rises = pull > _middle(total[first])
-        if broken:
-            notes.append(f"{name}: not finite in {broken} of {len(missing)} steps; such a step is left out")
-        verdict, reason = _verdict(
-            name, leader, broken, len(missing), gradients[name], weights[name], shares, first, last, rises
-        )
+        verdict, reason = _verdict(name, leader, raw, gradients[name], weights[name], shares, first, last, rises)
         components[name] = ComponentScaling(
             verdict,
             reason,
@@ -157,8 +155,7 @@ def _middle(values: np.ndarray) -> float:
 def _verdict(
     name: str,
     leader: str,
-    broken: int,
-    steps: int,
+    raw: np.ndarray,
     gradients: np.ndarray,
     weights: np.ndarray,
     shares: dict[str, np.ndarray],
@@ -167,8 +164,9 @@ def _verdict(
     rises: bool,
 ) -> tuple[str, str]:
     """``rises``: it now pulls harder than all components together did at first (one that began near 0 may grow)."""
-    count, not_finite = len(shares), int(np.sum(~np.isfinite(gradients)))
-    if broken > FEW_BROKEN * steps or not_finite > FEW_BROKEN * len(gradients):
+    count, broken, not_finite = len(shares), int(np.sum(~np.isfinite(raw))), int(np.sum(~np.isfinite(gradients)))
+    # At the end even one counts: a run that does not recover stops there.
+    if not np.isfinite(raw[-1]) or broken > FEW_BROKEN * len(raw) or not_finite > FEW_BROKEN * len(gradients):
         return "exploding", f"not finite: its value in {broken} steps, its gradient in {not_finite} measurements"
     if len(gradients) < FEWEST:
         return "too short", f"only {len(gradients)} measurements; {FEWEST} are needed for a verdict"

@@ -53,7 +53,9 @@ def outlook(validations: Columns, preferred: str = "auto") -> Outlook:
     if metric is None:
         return Outlook("unknown", "There was no validation, so nothing can be said; set --validation_frequency 1.")
     known = np.isfinite(validations[metric])
-    steps, values = validations["step"][known], validations[metric][known]
+    # Where a step was validated several times, the last one counts: two at one step have no slope.
+    steps, places = np.unique(validations["step"][known][::-1], return_index=True)
+    values = validations[metric][known][::-1][places]
     sign = -1.0 if metric == "val_loss" else 1.0
     best = int(np.argmax(sign * values))
     label, best_step = LABELS[metric], int(steps[best])
