@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from conftest import run_script
 
+from data.mining.java_syntax import java_tokens
+from data.readers import PLACEHOLDER
+from tests.mining_fixtures import SOURCES, test_class, write_project
+
 GRID = {
     "about": "A grid of seconds.",
     "teacher": {},
@@ -94,6 +98,27 @@ def test_a_grid_is_run_stored_and_read(grid, tmp_path):
     kinds = run["failures"]
     assert sum(one["tasks"] for one in kinds.values()) == len(scores)
     assert {f"{one['tasks'] / len(scores):.1%}" for one in kinds.values()} <= set(wrong)
+
+
+def test_statements_are_masked_beside_a_method_that_they_call(tmp_path):
+    files = {"src/test/java/shop/StackTest.java": test_class("void helper() { push(new int[] { 1, 2, 3 }); }")}
+    for name in ("kept", "held"):
+        write_project(tmp_path / "all" / name, files)
+    out = tmp_path / "rows.jsonl"
+    words = ["--source", tmp_path / "all", "--output", out, "--hold_out_projects", "held"]
+    run_script("benchmarks/masked_statements.py", *words)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    sources = [" ".join(java_tokens(text)) for text in SOURCES.values()]
+    for row in rows:
+        whole = " ".join(java_tokens(row["test_method_masked"].replace(PLACEHOLDER, row["assertion"])))
+        assert any(whole in source for source in sources), row
+    masked = {row["assertion"]: row["focal_method"] for row in rows}
+    assert masked["stack.pushAll(items);"] == "public void pushAll(int... many) { for (int one : many) { push(one); } }"
+    assert masked["items[count++] = item;"] == "public int position() { return count; }"
+    run_script("benchmarks/masked_statements.py", *words, "--rows", 3)
+    assert len(out.read_text().splitlines()) == 3
+    error = run_script("benchmarks/masked_statements.py", *words, "--hold_out_projects", "nope", check=False).stderr
+    assert "nope: no such project" in error and len(error.strip().splitlines()) == 1
 
 
 def test_what_is_to_be_pretrained_is_trained_first(grid, raw_data, tmp_path):

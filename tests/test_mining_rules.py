@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.mining.java_syntax import one_line
+from data.mining.java_syntax import java_tokens, one_line
 from data.readers import PLACEHOLDER
 from tests.mining_fixtures import JUNIT4, mine, mine_body, rows_of, test_class
 
@@ -450,3 +450,7 @@ def test_a_sum_of_thousands_of_terms_does_not_exhaust_the_stack(tmp_path: Path) 
     lines = f"String s = {' + '.join(['x()'] * 5000)}; assertEquals(0, new Stack().size());"
     result = mine_body(tmp_path, f"@Test public void t() {{ {lines} }}", max_test_tokens=100_000)
     assert focal(result) == ["shop.Stack.size"]
+
+
+def test_comments_are_no_tokens() -> None:
+    assert java_tokens('a /* b */ + // c\n  "// d" /**/;') == ["a", "+", '"// d"', ";"]

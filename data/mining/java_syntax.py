@@ -19,7 +19,7 @@ TYPE_DECLARATIONS = frozenset(
 _LITERAL = r'"""[\s\S]*?(?<!\\)"""|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
 _BLANK = r"(?:\s|//[^\n]*|/\*[\s\S]*?\*/)+"
 _PIECE = re.compile(f"({_LITERAL})|{_BLANK}")
-_TOKEN = re.compile(rf"{_LITERAL}|{_BLANK}|[A-Za-z_$][\w$]*|\d[\w.]*|<AssertPlaceHolder>|\S")
+_TOKEN = re.compile(rf"{_BLANK}|({_LITERAL}|[A-Za-z_$][\w$]*|\d[\w.]*|<AssertPlaceHolder>|\S)")
 
 codecs.register_error("java_substitute", lambda error: (SUBSTITUTE * (error.end - error.start), error.end))  # type: ignore[attr-defined,arg-type,return-value]
 
@@ -136,4 +136,4 @@ def one_line(text: str) -> str:
 
 def java_tokens(text: str) -> list[str]:
     """A rough lexer: literals, names, numbers and single signs; comments and blanks are dropped."""
-    return [token for token in _TOKEN.findall(text) if not token.isspace() and token[:2] not in ("//", "/*")]
+    return [token for token in _TOKEN.findall(text) if token]
