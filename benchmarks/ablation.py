@@ -111,18 +111,22 @@ def teacher_is_ready(grid: Grid) -> bool:
     )
 
 
+def train(grid: Grid, name: str, own: dict[str, Any]) -> int:
+    """A run of train_codet5_assertions.py in $WORK/``name``; what is there goes on."""
+    assert grid.work is not None
+    words = grid.words({**own, "output_dir": f"$WORK/{name}", "resume": "auto"})
+    return call(["train_codet5_assertions.py", *words], grid.work / f"{name}.log")
+
+
 def teacher(grid: Grid) -> int:
     """Train the teacher and write its knowledge, where that is not done."""
     assert grid.work is not None
     if teacher_is_ready(grid):
         return 0
     for name, own in grid.settings.get("pretrain", {}).items():
-        if not (grid.work / name / "final_model").is_dir():
-            flags = {**own, "output_dir": f"$WORK/{name}", "resume": "auto"}
-            if code := call(["train_codet5_assertions.py", *grid.words(flags)], grid.work / f"{name}.log"):
-                return code
-    flags = {**grid.settings["teacher"], "output_dir": "$WORK/teacher", "resume": "auto"}
-    return call(["train_codet5_assertions.py", *grid.words(flags)], grid.work / "teacher.log")
+        if not (grid.work / name / "final_model").is_dir() and (code := train(grid, name, own)):
+            return code
+    return train(grid, "teacher", grid.settings["teacher"])
 
 
 def teacher_as_target(grid: Grid) -> Path:

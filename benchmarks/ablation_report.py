@@ -85,6 +85,10 @@ def tables(found: tuple[dict[str, Any], Runs]) -> list[str]:
     return parts
 
 
+def with_baselines(baselines: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    return {**runs, **{name: [baselines[name]] for name in ("teacher", "retrieval", "trivial")}}
+
+
 def contender_table(baselines: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> str:
     """One line a contender: scores, and the difference from the reference contender with its adjusted p-value."""
     clusters = baselines["clusters"]
@@ -96,7 +100,7 @@ def contender_table(baselines: dict[str, Any], runs: dict[str, list[dict[str, An
             sums = [cluster_sums(mean_columns(v), clusters) for v in (values, reference)]
             differences[name] = paired_difference(*sums)
     adjusted = dict(zip(differences, holm([d.p_value for d in differences.values()]), strict=True))
-    everybody = {**runs, **{name: [baselines[name]] for name in ("teacher", "retrieval", "trivial")}}
+    everybody = with_baselines(baselines, runs)
     metrics = [*SHOWN, *(m for m in EXECUTED if any(per_task(found, m) is not None for found in everybody.values()))]
     columns = ["contender", "seeds", "M parameters", MAIN, "seed s.d.", f"minus {REFERENCE}", "p (Holm)", *metrics]
     columns += ["s", "MB"]
@@ -119,7 +123,7 @@ def contender_table(baselines: dict[str, Any], runs: dict[str, list[dict[str, An
 
 def failure_table(baselines: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> str:
     """One line a contender: the share of each kind of failure, over all seeds."""
-    everybody = {**runs, **{name: [baselines[name]] for name in ("teacher", "retrieval", "trivial")}}
+    everybody = with_baselines(baselines, runs)
     counts = {
         name: sum((Counter({kind: one["tasks"] for kind, one in run["failures"].items()}) for run in found), Counter())
         for name, found in everybody.items()

@@ -126,14 +126,12 @@ def _check_value(name: str, value: Any, default: Any, annotation: str, metadata:
         if isinstance(one, float) and not math.isfinite(one):
             raise UserError(f"{where}: --{name} {one} is not a finite number")
     low, high, above, choices = (metadata.get(key) for key in ("low", "high", "above", "choices"))
-    numeric = [bound for bound in (low, high, above) if bound is not None]
-    if numeric:
-        if low is not None and value < low:
-            raise UserError(f"{where}: --{name} {value} is too small; allowed: at least {low}")
-        if above is not None and value <= above:
-            raise UserError(f"{where}: --{name} {value} is too small; allowed: more than {above}")
-        if high is not None and value > high:
-            raise UserError(f"{where}: --{name} {value} is too large; allowed: at most {high}")
+    if low is not None and value < low:
+        raise UserError(f"{where}: --{name} {value} is too small; allowed: at least {low}")
+    if above is not None and value <= above:
+        raise UserError(f"{where}: --{name} {value} is too small; allowed: more than {above}")
+    if high is not None and value > high:
+        raise UserError(f"{where}: --{name} {value} is too large; allowed: at most {high}")
     if choices and value not in choices:
         hint = nearest(str(value), [str(choice) for choice in choices])
         raise UserError(f"{where}: --{name} {value} is unknown{hint}; allowed: {', '.join(map(str, choices))}")

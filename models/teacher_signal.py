@@ -6,6 +6,7 @@ where it came from (a file in one of three encodings, a live teacher) is the dat
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -20,16 +21,18 @@ MAX_INVERSE_TEMPERATURE = 2.0
 SignalT = TypeVar("SignalT", bound="TeacherSignal")
 
 
-class TeacherSignal:
+class TeacherSignal(ABC):
     """Base of the three encodings: N target positions over a vocabulary of V tokens."""
 
     @property
+    @abstractmethod
     def num_positions(self) -> int:
-        raise NotImplementedError
+        """N."""
 
     @property
+    @abstractmethod
     def vocab_size(self) -> int:
-        raise NotImplementedError
+        """V."""
 
     def _map(self: SignalT, function) -> SignalT:
         changes = {f.name: function(v) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}  # type: ignore[arg-type]
