@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import run_script
 
+from benchmarks.ablation_report import of_common_seeds
 from data.mining.java_syntax import java_tokens
 from data.readers import PLACEHOLDER
 from tests.mining_fixtures import SOURCES, test_class, write_project
@@ -29,6 +30,10 @@ GRID = {
         "sequence level": {"loss_components": ["ce"], "targets": "teacher"},
         "focal + jsd": {"loss_components": ["focal", "jsd"]},
     },
+    "questions": [
+        {"question": "harm?", "contender": "sequence level", "against": "gold only", "metrics": ["f1", "pass_rate"]},
+        {"question": "unasked", "contender": "focal + jsd", "against": "nobody", "metrics": ["f1"]},
+    ],
     "stages": {
         "core": {"seeds": [1], "rows": [16], "contenders": ["gold only", "focal + jsd"]},
         "more": {"seeds": [1], "rows": [16], "contenders": ["gold only", "sequence level"]},
@@ -92,12 +97,26 @@ def test_a_grid_is_run_stored_and_read(grid, tmp_path):
     header, line, _, wrong = (
         re.split(r" *\| *", row) for row in page.read_text().splitlines() if re.match(r"\| *(contender|seq)", row)
     )
+    gold = json.loads((path.with_suffix("") / "gold_only-16-seed1.json").read_text())["per_task"]["f1"]
+    (answer,) = re.findall(r"\| harm\? .*", page.read_text())
+    assert f"| f1    | {np.mean(scores) - np.mean(gold):+.3f} (" in answer and "unasked" not in page.read_text()
     shown = float(line[header.index("f1")])
     assert shown == pytest.approx(np.mean(scores), abs=6e-4)
     assert "retrieval" in page.read_text() and "A grid of seconds." in page.read_text()
     kinds = run["failures"]
     assert sum(one["tasks"] for one in kinds.values()) == len(scores)
     assert {f"{one['tasks'] / len(scores):.1%}" for one in kinds.values()} <= set(wrong)
+
+
+def test_contenders_are_compared_over_the_seeds_that_both_have():
+    def run(seed, *scores):
+        return {"seed": seed, "per_task": {"f1": list(scores)}}
+
+    first = [run(1, 0.5, 0.7, 0.9), run(2, 0.0, 0.0, 0.0)]
+    second = [run(1, 0.4, 0.5, 0.3), run(3, 1.0, 1.0, 1.0)]
+    assert of_common_seeds(first, second, "f1", ["a", "b", "c"]).value == pytest.approx(0.3)
+    assert of_common_seeds(first, second[1:], "f1", ["a", "b", "c"]) is None
+    assert of_common_seeds(first, second, "pass_rate", ["a", "b", "c"]) is None
 
 
 def test_statements_are_masked_beside_a_method_that_they_call(tmp_path):
