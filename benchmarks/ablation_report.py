@@ -216,7 +216,7 @@ def write_page(grid: Grid, path: Path) -> None:
     reading = grid.path.with_suffix(".reading.md")
     command = f"python benchmarks/ablation.py {grid.path} --report {path}"
     parts = [
-        "# Results",
+        f"# {grid.settings['title']}",
         f"Made by `{command}` from the results stored in `{grid.results}/`; no number in the tables is typed by hand.",
         grid.settings["about"],
         "## Held-out classes",

@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "use_enhanced_metrics": True,
     },
     # More passes, a larger effective batch, the full metric set at each validation; a semantic loss that does not drown
-    # the others (docs/results.md: at the default 5 it harms, at 0.5 it does not).
+    # the others (docs/results_without_pretraining.md: at the default 5 it harms, at 0.5 it does not).
     "high_quality": {
         "semantic_loss_scale": 0.5,
         "epochs": 10,

@@ -17,7 +17,7 @@ from data.readers import PLACEHOLDER
 from tests.mining_fixtures import SOURCES, test_class, write_project
 
 GRID = {
-    "about": "A grid of seconds.",
+    "title": "Results", "about": "A grid of seconds.",
     "teacher": {},
     "student": {
         "model_name": "scratch:tiny", "epochs": 1, "batch_size": 8, "gradient_accumulation_steps": 1, "lr": 2e-3,
