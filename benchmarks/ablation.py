@@ -7,11 +7,12 @@
     python benchmarks/ablation.py GRID --work DIR --task N                 # one task
     python benchmarks/ablation.py GRID --report docs/results.md            # the page, from the stored results alone
 
-GRID is a JSON file: title and opening words (``about``) of the page; where the data lie, the teacher's flags, the flags all students share, contenders (flags of each)
-and stages (contenders, rows, seeds); under ``pretrain`` the runs to make before everything else, by name (flags of
-train_codet5_assertions.py; the model is then $WORK/NAME/final_model); and under ``held_out`` the flags with which
-evaluate_assertions.py judges every student on a library that nothing was trained on, by running its predictions; under
-``questions`` pairs of contenders that the page compares, by the scores that are named.
+GRID is a JSON file: title and opening words (``about``) of the page; where the data lie, the teacher's flags, the
+flags all students share, contenders (flags of each) and stages (contenders, rows, seeds); under ``pretrain`` the runs
+to make before everything else, by name (flags of train_codet5_assertions.py; the model is then $WORK/NAME/final_model);
+under ``held_out`` the flags with which evaluate_assertions.py judges every student on a library that nothing was
+trained on, by running its predictions; under ``questions`` pairs of contenders that the page compares, by the scores
+that are named.
 Every run is an ordinary run of the scripts under DIR: one that was killed goes on. What is measured, task by task, is
 stored beside the grid, in the folder of its name.
 """
