@@ -46,7 +46,6 @@ STOPPED = 85
 class Task:
     """One student: contender, number of training rows, seed."""
 
-    stage: str
     contender: str
     rows: int
     seed: int
@@ -62,23 +61,45 @@ class Grid:
     def __init__(self, path: Path, work: Path | None) -> None:
         try:
             self.settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            self.stages = {
+                stage: [
+                    Task(contender, rows, seed)
+                    for seed in plan["seeds"] for rows in plan["rows"] for contender in plan["contenders"]
+                ]
+                for stage, plan in self.settings["stages"].items()
+            }  # fmt: skip
+            named = {task.contender for tasks in self.stages.values() for task in tasks}
+            asked = self.settings.get("questions", [])
+            named |= {question[side] for question in asked for side in ("contender", "against")}
+            unknown = named - set(self.settings["contenders"])
+            unknown |= {metric for question in asked for metric in question["metrics"]} - set(METRICS)
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not a readable grid ({error}); see benchmarks/ablations/") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path}: a grid lacks {error} or has it in another shape; see benchmarks/ablations/"
+            ) from None
+        if unknown:
+            raise UserError(f"{path}: names contenders or scores that are not there: {', '.join(sorted(unknown))}")
         self.path, self.work = path, work
         self.results = path.with_suffix("")
-        self.tasks: list[Task] = []
-        for stage, plan in self.settings["stages"].items():
-            unknown = set(plan["contenders"]) - set(self.settings["contenders"])
-            if unknown:
-                raise UserError(
-                    f"{path}: stage {stage} names contenders that are not there: {', '.join(sorted(unknown))}"
-                )
-            tasks = [
-                Task(stage, contender, rows, seed)
-                for seed in plan["seeds"] for rows in plan["rows"] for contender in plan["contenders"]
-            ]  # fmt: skip
-            known = {task.name for task in self.tasks}
-            self.tasks += [task for task in tasks if task.name not in known]
+        self.tasks = list(dict.fromkeys(task for tasks in self.stages.values() for task in tasks))
+        if len({task.name for task in self.tasks}) < len(self.tasks):
+            raise UserError(f"{path}: two contenders differ in nothing but signs; give them other names")
+
+    def flags(self, task: Task) -> dict[str, Any]:
+        """What the student is trained with, but for the files, the seed and the rows."""
+        return {**self.settings["student"], **self.settings["contenders"][task.contender]}
+
+    def result(self, task: Task, suffix: str = "") -> dict[str, Any] | None:
+        """What is stored of a task; None where nothing is. Raises UserError if other flags made it."""
+        path = self.stored(task.name + suffix)
+        if not path.is_file():
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not suffix and found["flags"] != self.flags(task):
+            raise UserError(f"{path}: made with other flags than the grid has now; remove it to run the task again")
+        return found
 
     def words(self, flags: dict[str, Any]) -> list[str]:
         """Flags as a command line; $WORK and $DATA are filled in; true: a flag without a value."""
@@ -148,9 +169,9 @@ def teacher_as_target(grid: Grid) -> Path:
 def student(grid: Grid, task: Task) -> int:
     """Train and judge one student; store what was measured."""
     assert grid.work is not None
-    if grid.stored(task.name).is_file():
+    if grid.result(task):
         return 0
-    own = dict(grid.settings["contenders"][task.contender])
+    own = grid.flags(task)
     folder = grid.work / task.name
     data = grid.work / "teacher" / "distillation_data_training.jsonl"
     if own.pop("targets", "gold") == "teacher":
@@ -159,7 +180,7 @@ def student(grid: Grid, task: Task) -> int:
         "train_data_path": data, "tokenizer_name": "$WORK/teacher/final_model",
         "val_data_path": "$WORK/teacher/distillation_data_validation.jsonl",
         "output_dir": folder, "seed": task.seed, "max_train_samples": task.rows, "resume": "auto",
-        **grid.settings["student"], **own,
+        **own,
     }  # fmt: skip
     code = call(["knowledge_distillation.py", *grid.words(flags)], grid.work / f"{task.name}.log")
     if code:
@@ -168,7 +189,7 @@ def student(grid: Grid, task: Task) -> int:
     baselines = grid.stored("baselines")
     if not baselines.is_file():
         write_json(baselines, of_everybody(folder))
-    write_json(grid.stored(task.name), vars(task) | {"flags": own, **cost(folder, data)} | found)
+    write_json(grid.stored(task.name), vars(task) | {"flags": grid.flags(task), **cost(folder, data)} | found)
     return 0
 
 
@@ -257,13 +278,14 @@ def main() -> int:
 
         write_page(grid, args.report)
         return 0
-    if args.stage and args.stage not in grid.settings["stages"]:
-        raise UserError(f"--stage {args.stage}: the grid has {', '.join(grid.settings['stages'])}")
+    if args.stage and args.stage not in grid.stages:
+        raise UserError(f"--stage {args.stage}: the grid has {', '.join(grid.stages)}")
     if args.task is not None and not 0 <= args.task < len(grid.tasks):
         raise UserError(f"--task {args.task}: the grid has tasks 0 to {len(grid.tasks) - 1}; see --list")
     if args.list:
         for number, task in enumerate(grid.tasks):
-            print(f"{number:4} {task.stage:10} {task.name:40} {'done' if grid.stored(task.name).is_file() else ''}")
+            stage = next(stage for stage, tasks in grid.stages.items() if task in tasks)
+            print(f"{number:4} {stage:10} {task.name:40} {'done' if grid.result(task) else ''}")
         return 0
     if args.work is None:
         raise UserError("--work: name a folder for the runs")
@@ -277,7 +299,7 @@ def main() -> int:
         tasks = []
     steps += [
         lambda task=task: student(grid, task) or held_out(grid, task)
-        for task in tasks if args.stage in (None, task.stage)
+        for task in tasks if args.stage is None or task in grid.stages[args.stage]
     ]  # fmt: skip
     for number, step in enumerate(steps):
         code = step()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +13,11 @@ import numpy as np
 
 from benchmarks.measuring import table
 from evaluation.significance import (
-    Difference,
     bootstrap_sums,
     cluster_sums,
     holm,
     mean_columns,
     mean_statistic,
-    paired_difference,
-    percentile_interval,
 )
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
@@ -32,42 +31,83 @@ EXECUTED = ("compile_rate", "pass_rate", "nontrivial_rate")
 REFERENCE = "gold only"
 
 
+Run = dict[str, Any]
+Runs = dict[tuple[int, str], list[Run]]
+
+
 def per_task(runs: list[Run], metric: str) -> np.ndarray | None:
-    """[n]: each task's mean over the seeds, so that tasks are resampled and seeds averaged; None if not measured."""
+    """[seeds, n]; None if not measured."""
     if any(metric not in run["per_task"] for run in runs):
         return None
-    return np.mean([np.array(run["per_task"][metric], dtype=float) for run in runs], axis=0)
+    return np.array([run["per_task"][metric] for run in runs], dtype=float)
 
 
-def interval(values: np.ndarray | None, clusters: list[str]) -> str:
-    if values is None:
-        return "-"
-    sums = cluster_sums(mean_columns(values), clusters)
-    found = percentile_interval(mean_statistic(sums.sum(0)), mean_statistic(bootstrap_sums(sums)))
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and tasks, its 95 % interval, and the two-sided p-value of a mean of 0.
+
+    Without a p-value the spread between seeds is not known, and left out of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """Variance of a contender's mean score between its seeds, pooled over contenders, and its degrees of freedom."""
+
+    variance: float = 0.0
+    degrees: int = 0
+
+
+def seed_spread(runs: dict[str, list[Run]], metric: str) -> SeedSpread:
+    """Each contender has too few seeds to tell its own spread; all of a table are taken to have the same."""
+    measured = [values for found in runs.values() if (values := per_task(found, metric)) is not None and len(found) > 1]
+    degrees = sum(len(values) - 1 for values in measured)
+    squares = sum((len(values) - 1) * float(np.var(np.nanmean(values, axis=1), ddof=1)) for values in measured)
+    return SeedSpread(squares / degrees, degrees) if degrees else SeedSpread()
+
+
+def estimate(values: np.ndarray, clusters: list[str], spread: SeedSpread, sides: int = 1) -> Estimate:
+    """Of values [seeds, n], NaN left out: Student's t, with clusters of tasks (bootstrap) and seeds a random choice.
+
+    ``sides``: of how many contenders' scores the values are the difference. Degrees of freedom by Satterthwaite (1946).
+    """
+    from scipy.stats import t
+
+    pooled = np.sum([cluster_sums(mean_columns(row), clusters) for row in values], axis=0)
+    value = float(mean_statistic(pooled.sum(0)))
+    parts = [(float(np.var(mean_statistic(bootstrap_sums(pooled)), ddof=1)), len(pooled) - 1)]
+    if spread.degrees:
+        parts.append((sides * spread.variance / len(values), spread.degrees))
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return Estimate(value, value, value, float(value == 0) if spread.degrees else None)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    error = variance**0.5
+    reach = error * float(t.ppf(0.975, freedom))
+    p_value = float(2 * t.sf(abs(value) / error, freedom)) if spread.degrees else None
+    return Estimate(value, value - reach, value + reach, p_value)
 
 
 def mean(values: np.ndarray | None) -> float | None:
     return None if values is None else float(np.nanmean(values))
 
 
-Run = dict[str, Any]
-Runs = dict[tuple[int, str], list[Run]]
-
-
 def load(grid: Grid, suffix: str = "") -> tuple[dict[str, Any], Runs] | None:
     """Baselines, and the runs of each (rows, contender); None where nothing is stored."""
 
-    def read(name: str) -> dict[str, Any]:
-        return json.loads(grid.stored(name).read_text(encoding="utf-8"))
-
-    if not grid.stored(f"baselines{suffix}").is_file():
+    baselines = grid.stored(f"baselines{suffix}")
+    if not baselines.is_file():
         return None
     runs: Runs = defaultdict(list)
     for task in grid.tasks:
-        if grid.stored(f"{task.name}{suffix}").is_file():
-            runs[task.rows, task.contender].append(read(task.name) | read(f"{task.name}{suffix}"))
-    return read(f"baselines{suffix}"), runs
+        if found := grid.result(task, suffix):
+            runs[task.rows, task.contender].append((grid.result(task) or {}) | found)
+    return json.loads(baselines.read_text(encoding="utf-8")), runs
 
 
 def tables(grid: Grid, found: tuple[dict[str, Any], Runs]) -> list[str]:
@@ -88,40 +128,64 @@ def tables(grid: Grid, found: tuple[dict[str, Any], Runs]) -> list[str]:
     return parts
 
 
-def difference(first: list[Run], second: list[Run], metric: str, clusters: list[str]) -> Difference:
-    sums = (cluster_sums(mean_columns(per_task(found, metric)), clusters) for found in (first, second))
-    return paired_difference(*sums)
+def common_seeds(first: list[Run], second: list[Run]) -> list[tuple[Run, Run]]:
+    return [(one, other) for one in first for other in second if one["seed"] == other["seed"]]
 
 
-def of_common_seeds(first: list[Run], second: list[Run], metric: str, clusters: list[str]) -> Difference | None:
-    """Difference of two contenders over the seeds that both have; None where there is none, or no such score."""
-    seeds = {run["seed"] for run in first} & {run["seed"] for run in second}
-    pair = [[run for run in found if run["seed"] in seeds] for found in (first, second)]
-    if not seeds or any(per_task(found, metric) is None for found in pair):
+def difference(
+    first: list[Run], second: list[Run], metric: str, clusters: list[str], spread: SeedSpread
+) -> Estimate | None:
+    """First minus second, task by task, over the seeds that both have; None where there is none, or no such score."""
+    pairs = common_seeds(first, second)
+    ours, theirs = (per_task([pair[side] for pair in pairs], metric) for side in (0, 1))
+    if not pairs or ours is None or theirs is None:
         return None
-    return difference(*pair, metric, clusters)
+    return estimate(ours - theirs, clusters, spread, sides=2)
 
 
-def shown(found: Difference) -> str:
-    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+def adjusted(found: Mapping[Any, Estimate]) -> dict[Any, float | None]:
+    """Holm's adjustment of the p-values that there are."""
+    known = {name: one.p_value for name, one in found.items() if one.p_value is not None}
+    return dict.fromkeys(found) | dict(zip(known, holm(list(known.values())), strict=True))
+
+
+def from_reference(runs: dict[str, list[Run]], clusters: list[str]) -> dict[str, Estimate]:
+    spread, reference = seed_spread(runs, MAIN), runs.get(REFERENCE, [])
+    others = {name: found for name, found in runs.items() if name != REFERENCE}
+    return {
+        name: one for name, found in others.items() if (one := difference(found, reference, MAIN, clusters, spread))
+    }
+
+
+def from_retrieval(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> dict[str, Estimate]:
+    """In F1: retrieval has no token accuracy, so no code quality score."""
+    clusters, spread = baselines["clusters"], seed_spread(runs, "f1")
+    theirs = per_task([baselines["retrieval"]], "f1")
+    return {name: estimate(per_task(found, "f1") - theirs, clusters, spread) for name, found in runs.items()}
+
+
+def shown(found: Estimate, sign: str = "") -> str:
+    return f"{found.value:{sign}.3f} ({found.low:{sign}.3f} to {found.high:{sign}.3f})"
 
 
 def question_table(questions: list[dict[str, Any]], clusters: list[str], runs: dict[str, list[Run]]) -> list[str]:
     """One line for each question of the grid that has an answer here: two contenders, one score, over common seeds."""
-    answers = []
+    answers = {}
     for one in questions:
         pair = [runs.get(one[key], []) for key in ("contender", "against")]
         for metric in one["metrics"]:
-            if found := of_common_seeds(*pair, metric, clusters):
-                seeds = len({run["seed"] for run in pair[0]} & {run["seed"] for run in pair[1]})
-                answers.append((one["question"], one["contender"], one["against"], seeds, metric, found))
+            if found := difference(*pair, metric, clusters, seed_spread(runs, metric)):
+                words = (one["question"], one["contender"], one["against"], metric, len(common_seeds(*pair)))
+                answers[words] = found
     if not answers:
         return []
-    adjusted = holm([found.p_value for *_, found in answers])
-    rows = [[*words, shown(found), p] for (*words, found), p in zip(answers, adjusted, strict=True)]
+    p_values = adjusted(answers)
     return [
         "The grid's questions, over the seeds that both have (p adjusted by Holm over this table):",
-        table(["question", "contender", "against", "seeds", "score", "difference", "p (Holm)"], rows),
+        table(
+            ["question", "contender", "against", "score", "seeds", "difference", "p (Holm)"],
+            [[*words, shown(found, "+"), p_values[words]] for words, found in answers.items()],
+        ),
     ]
 
 
@@ -132,25 +196,23 @@ def with_baselines(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> dic
 def contender_table(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> str:
     """One line a contender: scores, and the difference from the reference contender with its adjusted p-value."""
     clusters = baselines["clusters"]
-    differences = {}
-    for name, found in runs.items():
-        if name != REFERENCE and (one := of_common_seeds(found, runs.get(REFERENCE, []), MAIN, clusters)):
-            differences[name] = one
-    adjusted = dict(zip(differences, holm([d.p_value for d in differences.values()]), strict=True))
+    differences = from_reference(runs, clusters)
+    p_values = adjusted(differences)
+    spread = seed_spread(runs, MAIN)
     everybody = with_baselines(baselines, runs)
     metrics = [*SHOWN, *(m for m in EXECUTED if any(per_task(found, m) is not None for found in everybody.values()))]
     columns = ["contender", "seeds", "M parameters", MAIN, "seed s.d.", f"minus {REFERENCE}", "p (Holm)", *metrics]
     columns += ["s", "MB"]
     rows = []
     for name, found in everybody.items():
-        scores = [mean(per_task([run], MAIN)) for run in found]
+        score = per_task(found, MAIN)
         parameters = found[0].get("parameters")
         rows.append([
             name, len(found) if name in runs else None, parameters / 1e6 if parameters else None,
-            interval(per_task(found, MAIN), clusters),
-            float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-            shown(differences[name]) if name in differences else "-",
-            adjusted.get(name), *(mean(per_task(found, metric)) for metric in metrics),
+            "-" if score is None else shown(estimate(score, clusters, spread if name in runs else SeedSpread())),
+            None if score is None or len(score) < 2 else float(np.std(np.nanmean(score, axis=1), ddof=1)),
+            shown(differences[name], "+") if name in differences else "-",
+            p_values.get(name), *(mean(per_task(found, metric)) for metric in metrics),
             *(float(np.mean([run[key] for run in found])) / unit if name in runs else None
               for key, unit in (("train_seconds", 1), ("data_bytes", 1e6))),
         ])  # fmt: skip
@@ -180,16 +242,24 @@ def examples(runs: dict[str, list[Run]]) -> list[str]:
 
 
 def best(runs: dict[str, list[Run]]) -> str:
-    return max(runs, key=lambda name: mean(per_task(runs[name], MAIN)) or 0.0)
+    """Of the contenders with the most seeds, the one with the best score."""
+    most = max(len(found) for found in runs.values())
+    return max(
+        (name for name, found in runs.items() if len(found) == most),
+        key=lambda name: mean(per_task(runs[name], MAIN)) or 0.0,
+    )
 
 
 def aims(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[str]:
-    """The aim of the project, computed for the contender with the best score."""
+    """The aim of the project, computed for the contender with the best score.
+
+    It was chosen among all: its p-values are those adjusted for as many comparisons as there are contenders.
+    """
     clusters = baselines["clusters"]
     name = best(runs)
     if any(per_task(found, MAIN) is None for found in (runs[name], [baselines["teacher"]])):
         return [f"Without {MAIN} (it needs a text encoder) the aims cannot be computed."]
-    lines = [f"The contender with the best {MAIN} is **{name}**."]
+    lines = [f"Of the contenders with the most seeds, the one with the best {MAIN} is **{name}**."]
     sizes = runs[name][0]["parameters"], baselines["teacher"]["parameters"]
     if all(sizes):
         lines.append(f"It has {sizes[0] / sizes[1]:.0%} of the teacher's parameters (aim: at most 30 %).")
@@ -197,13 +267,16 @@ def aims(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[str]:
         pair = [mean(per_task(found, metric)) for found in (runs[name], [baselines["teacher"]])]
         if None not in pair and pair[1]:
             lines.append(f"It keeps {pair[0] / pair[1]:.1%} of the teacher's {metric} (aim: 95 %).")
-    # Retrieval has no token accuracy, so no code quality score.
-    against = [("nearest-neighbour retrieval", "f1", difference(runs[name], [baselines["retrieval"]], "f1", clusters))]
-    if name != REFERENCE and (found := of_common_seeds(runs[name], runs.get(REFERENCE, []), MAIN, clusters)):
-        against.append(("the same student on gold labels only", MAIN, found))
-    for other, metric, found in against:
-        verdict = "reached" if found.low > 0 else "missed"
-        lines.append(f"{metric} against {other}: {shown(found)}; to be ahead is {verdict}.")
+    for against, metric, found in (
+        ("nearest-neighbour retrieval", "f1", from_retrieval(baselines, runs)),
+        ("the same student on gold labels only", MAIN, from_reference(runs, clusters)),
+    ):
+        if name in found:
+            p_value = adjusted(found)[name]
+            ahead = found[name].value > 0 and p_value is not None and p_value < 0.05
+            verdict = "not judged without more seeds" if p_value is None else "reached" if ahead else "missed"
+            words = f"{metric} against {against}: {shown(found[name], '+')}"
+            lines.append(f"{words}, p {'-' if p_value is None else f'{p_value:.2g}'}; to be ahead is {verdict}.")
     return lines
 
 
@@ -213,6 +286,8 @@ def write_page(grid: Grid, path: Path) -> None:
     if found is None:
         raise UserError(f"{grid.results}: no stored results; run the grid first")
     clusters = found[0]["clusters"]
+    if len(set(clusters)) < 2:
+        raise UserError(f"{grid.results}: all tasks are of one test class, which allows no interval; judge more")
     reading = grid.path.with_suffix(".reading.md")
     command = f"python benchmarks/ablation.py {grid.path} --report {path}"
     parts = [
@@ -221,9 +296,10 @@ def write_page(grid: Grid, path: Path) -> None:
         grid.settings["about"],
         "## Held-out classes",
         f"Tasks judged: {len(clusters)}, of {len(set(clusters))} test classes that no training row comes from. "
-        "Intervals are 95 %, by resampling classes, each score averaged over the seeds; p-values are of a paired "
-        "permutation test over classes, adjusted by Holm. s: seconds of training steps; MB: the file that the "
-        "student learned from.",
+        "Intervals (95 %) and p-values (adjusted by Holm) are Student's t: the spread between test classes is that of "
+        "the bootstrap, the one between seeds is pooled over the contenders of a table. Where no contender has two "
+        "seeds there is no p-value, and the intervals tell of these networks, not of the methods. s: seconds of "
+        "training steps; MB: the file that the student learned from.",
         *tables(grid, found),
     ]
     elsewhere = load(grid, ".held_out")
