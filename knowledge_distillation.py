@@ -30,12 +30,20 @@ def main(argv: list[str] | None = None) -> int:
         run, tokenizer, model.config.vocab_size, teacher=live is None, train=train, validation=validation
     )
     has_teacher = live is not None or (train_set.has_teacher and validation_set.has_teacher)
+    if train_set.has_teacher != validation_set.has_teacher and live is None:
+        full, empty = (train, validation) if train_set.has_teacher else (validation, train)
+        run.logger.warning(f"{empty} holds no teacher logits, {full} does: training goes without a teacher")
+    header = train_set.header
+    if has_teacher and header and header.max_output_len < config.data.max_output_len:
+        run.logger.warning(
+            f"{train}: the teacher cut its targets at {header.max_output_len} tokens, so they are no longer than that"
+            f" here either, whatever --max_output_len {config.data.max_output_len} says"
+        )
     loss, alpha, encoder, critical = student_loss(config, run, tokenizer, model, train_set, has_teacher)
     engine = build_engine(
         run, model, tokenizer, loss, train_set, validation_set,
         alpha=alpha, encoder=encoder, critical=critical, live_teacher=live,
     )  # fmt: skip
-    header = train_set.header
     announce(
         run, engine, train_set, validation_set,
         teacher=config.distillation.teacher_model or (header.teacher if header else None),
@@ -187,6 +195,7 @@ def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
                     "--max_input_len", str(config.data.max_input_len),
                     "--max_output_len", str(config.data.max_output_len),
                     "--max_reject_rate", str(config.data.max_reject_rate),
+                    *(["--teacher_model", name] if (name := config.distillation.teacher_model) else []),
                     *(["--student_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
                     *(["--teacher_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
                 ]

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     run = open_run(config, "train_codet5_assertions.py")
     if config.teacher_data.data_path:
         train, validation = split_file(config, run)
-    tokenizer, model = teacher(config, train)
+    tokenizer, model = teacher(config, train, run.checkpoint)
     train_set, validation_set = open_datasets(
         run, tokenizer, model.config.vocab_size, teacher=False, train=train, validation=validation
     )
@@ -67,15 +67,22 @@ def split_file(config: Any, run: Any) -> tuple[Path, Path]:
     from data.file_split import split_rows
 
     settings = config.teacher_data
-    train, validation = (run.folder / f"split_{part}.jsonl" for part in ("training", "validation"))
-    if run.accelerator.is_main_process and not (run.checkpoint and train.exists() and validation.exists()):
-        split_rows(settings.data_path, train, validation, settings.validation_split, config.hardware.seed)
+    folder = run.folder
+    if run.checkpoint is None or not (folder / "split_validation.jsonl").exists():
+        if config.output.dry_run:  # leaves nothing behind, least of all another split in the folder of a run
+            folder = Path(run.scratch)
+        if run.accelerator.is_main_process or config.output.dry_run:
+            parts = [folder / f"split_{part}.jsonl" for part in ("training", "validation")]
+            split_rows(settings.data_path, parts[0], parts[1], settings.validation_split, config.hardware.seed)
     run.accelerator.wait_for_everyone()
-    return train, validation
+    return folder / "split_training.jsonl", folder / "split_validation.jsonl"
 
 
-def teacher(config: Any, train: Path) -> tuple[Any, Any]:
-    """Tokenizer and model of the teacher: loaded, or built here with a tokenizer trained on the training data."""
+def teacher(config: Any, train: Path, checkpoint: Path | None) -> tuple[Any, Any]:
+    """Tokenizer and model of the teacher: loaded, or built here with a tokenizer trained on the training data.
+
+    One that was trained is the checkpoint's: other data would give another, whose ids mean something else.
+    """
     from data.readers import RowError, parse_json_line, parse_sample, read_rows
     from models.loading import (
         SCRATCH_SHAPES,
@@ -103,6 +110,8 @@ def teacher(config: Any, train: Path) -> tuple[Any, Any]:
 
     if settings.tokenizer_name:
         tokenizer = load_tokenizer(settings.tokenizer_name, "--tokenizer_name")
+    elif checkpoint is not None:
+        tokenizer = load_tokenizer(str(checkpoint), "--resume")
     else:
         tokenizer = train_tokenizer(texts(), settings.scratch_vocab_size or SCRATCH_SHAPES[size][-1])
     model = build_scratch(

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.distillation_file import check_header, decode_teacher, load_shared, read_header
+from data.distillation_file import check_header, decode_teacher, load_shared, of_encoding, read_header
 from data.jsonl_index import RowReader, open_index
 from data.readers import RowError, Sample, is_header, parse_json_line, parse_sample, require_file
 from data.tokenization import encode_source, encode_target, tokenizer_fingerprint
@@ -134,6 +134,8 @@ class AssertionDataset(Dataset):
             rows = decode_teacher(row, labels, self.vocab_size, self.max_output_len) if self.has_teacher else None
             if self.has_teacher and rows is None:
                 raise RowError("missing teacher logits")
+            if rows is not None and self.header and not of_encoding(rows, self.header):
+                raise RowError("teacher logits are of another encoding than the header says")
         except RowError as error:
             cut_off = self.index.cut_off and self.first_row + index == len(self.index) - 1
             return Rejected(int(index), "last line is cut off" if cut_off else str(error))

@@ -148,6 +148,13 @@ def load_shared(path: str | Path, header: Header) -> dict[str, Tensor]:
     raise UserError(f"{place}: does not belong to {Path(path).name} (another hash); copy both from one place")
 
 
+def of_encoding(rows: Rows, header: Header) -> bool:
+    """Whether a row's logits are what the header promises: rows of two kinds do not fit into one batch."""
+    if isinstance(rows, TopKRows):
+        return header.encoding == "topk" and rows.ids.shape[1] == header.topk
+    return header.encoding == ("hidden" if isinstance(rows, HiddenRows) else "dense")
+
+
 def decode_teacher(row: dict[str, Any], labels: list[int], vocab_size: int, keep: int | None = None) -> Rows | None:
     """The teacher's rows for the first ``keep`` of these labels (all: None); None where the row has no logits.
 

@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,6 +33,7 @@ from models.teacher_pass import TeacherPass, finite_sums, mean_logits, split_row
 from utils.atomic_io import atomic_writer, write_json
 from utils.compress import try_pack
 from utils.errors import DISK_ERRORS, UserError
+from utils.training_utils import ignore_signals
 
 CHUNK = 256
 REPLACED = ("teacher_prediction", "teacher_logits_compressed", "compressed_logits", "labels_hash")
@@ -151,6 +153,11 @@ class DistillationWriter:
                             progress(len(chunk))
             self.wait()
             result = self._merge() if self.rank == 0 else {}
+        except BrokenProcessPool:
+            raise UserError(
+                f"{self.output}: a compressing process died, most often for lack of memory; the rows so far stand,"
+                " start again with fewer --compression_workers"
+            ) from None
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
@@ -162,7 +169,9 @@ class DistillationWriter:
 
     def _pool(self) -> Any:
         workers = self.settings.workers
-        return ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else _InProcess()
+        if not workers:
+            return _InProcess()
+        return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=ignore_signals)
 
     def _one(self, chunk: range, handle: Any, note: _Note, logit_sum: np.ndarray, pool: Executor) -> None:
         """Teacher-forced pass, predictions and rows of one chunk; then the note."""

@@ -34,15 +34,17 @@ def split_rows(path: str | Path, training: Path, validation: Path, share: float,
         except RowError:
             links.append((f"row {len(links)}",))  # the training reader counts and reports it
     groups = kin_groups(links)
-    counts = {training: 0, validation: 0}
-    with atomic_writer(training, "wb") as train_file, atomic_writer(validation, "wb") as validation_file:
-        for group, (_, line) in zip(groups, read_rows(path), strict=True):
-            digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
-            validates = not group.startswith("row ") and int.from_bytes(digest[:8], "big") / 2**64 < share
-            (validation_file if validates else train_file).write(line.rstrip(b"\r\n") + b"\n")
-            counts[validation if validates else training] += 1
-    if not all(counts.values()):
+    validates = [not group.startswith("row ") and _unit_hash(f"{seed}:{group}") < share for group in groups]
+    if len(set(validates)) < 2:
         raise UserError(
-            f"--data_path {path}: the split left one side empty ({counts[training]} training, {counts[validation]}"
-            " validation rows); give more rows or another --validation_split"
+            f"--data_path {path}: the split left one side empty ({validates.count(False)} training,"
+            f" {validates.count(True)} validation rows); give more rows or another --validation_split"
         )
+    with atomic_writer(training, "wb") as train_file, atomic_writer(validation, "wb") as validation_file:
+        for held, (_, line) in zip(validates, read_rows(path), strict=True):
+            (validation_file if held else train_file).write(line.rstrip(b"\r\n") + b"\n")
+
+
+def _unit_hash(text: str) -> float:
+    """A number in [0, 1) that follows from the text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, student_words
+from conftest import ROOT, SMALL, make_rows, student_words, write_rows
 from faults import assert_same, outcome, table
 from forked import Started, run
 from safetensors.torch import load_file
@@ -107,6 +108,77 @@ def test_a_checkpoint_that_would_run_code_is_refused(teacher_run: Path, tmp_path
     refused = last_line(run("knowledge_distillation.py", "--resume", folder, code=2))
     assert "not a usable checkpoint" in refused and "UnpicklingError" in refused
     assert not (tmp_path / "pwned").exists()
+
+
+# -- what a run must not take for its own
+
+
+def teacher_words(folder: Path, *more: object) -> list[str]:
+    return [
+        "train_codet5_assertions.py", "--model_name", "scratch:tiny", "--scratch_vocab_size", "400", "--output_dir",
+        str(folder), "--no_create_distillation_dataset", "--no_run_report", *SMALL, *map(str, more),
+    ]  # fmt: skip
+
+
+def test_overwriting_spares_what_the_run_itself_reads(teacher_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(teacher_run, tmp_path / "run")
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    refused = run(*student_words(tmp_path / "run", tmp_path / "run"), "--overwrite", code=2)
+    assert "--overwrite: would remove --train_data_path" in last_line(refused)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+
+
+def test_a_dry_run_of_a_split_leaves_nothing(raw_data: tuple[Path, Path], tmp_path: Path) -> None:
+    output = run(*teacher_words(tmp_path / "new", "--data_path", raw_data[0], "--epochs", 1, "--dry_run"))
+    assert "Nothing was written" in output and not (tmp_path / "new").exists()
+
+
+def test_a_tokenizer_that_was_trained_is_the_checkpoints(tmp_path: Path) -> None:
+    train, validation = (write_rows(tmp_path / f"{name}.jsonl", make_rows(24, 1)) for name in ("train", "val"))
+    words = teacher_words(tmp_path / "run", "--train_data_path", train, "--val_data_path", validation, "--epochs", 3)
+    run(*words, "--max_steps", 2)
+    tokenizer = (checkpoints(tmp_path / "run")[-1] / "tokenizer.json").read_bytes()
+    rows = [row | {"focal_method": row["focal_method"].replace("int", "wholeNumber")} for row in make_rows(24, 5)]
+    write_rows(train, rows)
+    run(*words, "--resume", "auto")
+    assert (tmp_path / "run" / "final_model" / "tokenizer.json").read_bytes() == tokenizer
+
+
+def test_only_the_best_model_of_this_run_becomes_the_final_one(teacher_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(teacher_run / "best_model", folder / "best_model")
+    words = student_words(teacher_run, folder, "--save_steps", 2, "--save_total_limit", 20)
+    run(*words, "--validation_frequency", 0, "--max_steps", 2)
+    weights = load_file(checkpoints(folder)[-1] / "model.safetensors")
+    ours = load_file(folder / "final_model" / "model.safetensors")
+    assert all(torch.equal(value, ours[name]) for name, value in weights.items() if name in ours)
+
+    run(*words, "--overwrite", "--validation_frequency", 2)  # epochs 2 and 3: the last is validated all the same
+    metrics = table(folder / "training_metrics.csv")
+    assert [row["step"] for row in metrics if row["kind"] == "validation"] == ["12", "18"]
+    output = run("knowledge_distillation.py", "--resume", folder, "--dry_run")
+    assert "the run is finished" in output
+    output = run("knowledge_distillation.py", "--resume", folder / "checkpoint-0000014", "--max_steps", 15)
+    assert "best_model is not that of step 12 any more" in output
+    state = json.loads((checkpoints(folder)[-1] / "state.json").read_text())
+    assert state["progress"]["best_step"] == 15
+
+
+def test_data_that_do_not_fit_the_run_are_told_at_the_start(teacher_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(teacher_run, tmp_path / "teacher")
+    validation = tmp_path / "teacher" / "distillation_data_validation.jsonl"
+    header, *lines = validation.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    words = student_words(tmp_path / "teacher", tmp_path / "run", "--max_output_len", 60, "--dry_run")
+    for row in rows:
+        del row["teacher_logits_compressed"]
+    validation.write_text("\n".join([header, *map(json.dumps, rows)]) + "\n")
+    output = run(*words, "--loss_components", "ce")
+    assert "validation.jsonl holds no teacher logits" in output
+    validation.write_text("\n".join([header, *(json.dumps({**row, "assertions": []}) for row in rows)]) + "\n")
+    assert "none of 20 rows looked at can be used" in last_line(run(*words, "--loss_components", "ce", code=2))
+    shutil.copy(teacher_run / validation.name, validation)
+    assert "the teacher cut its targets at" in run(*words)
 
 
 # -- several processes

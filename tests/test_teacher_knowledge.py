@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import resource
+import signal
 import struct
 import time
 import tracemalloc
@@ -659,3 +660,35 @@ def test_rejected_rows_are_listed_once_and_too_many_stop(tmp_path: Path) -> None
         again.add([(row, "not valid JSON") for row in range(100, 140)], 300)
     with pytest.raises(UserError, match=r"--strict"):
         RejectedRows(tmp_path / "r.jsonl", 10, 0.1, True, source).add([(1, "x")], 1)
+
+
+def test_a_signal_to_the_group_leaves_the_compressing_processes_alone(writer, tmp_path: Path) -> None:
+    made = writer(tmp_path / "data.jsonl", encoding="topk", workers=1)
+    with made._pool() as pool:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            assert pool.submit(signal.raise_signal, number).result() is None
+
+
+def test_a_compressing_process_that_dies_is_told_in_a_line(writer, tmp_path: Path, monkeypatch) -> None:
+    made = writer(tmp_path / "data.jsonl", encoding="topk", workers=1)
+    monkeypatch.setattr(made, "teacher_forced", lambda items, total, pool: {
+        item.row_id: pool.submit(os.abort) for item in items
+    })  # fmt: skip
+    with pytest.raises(UserError, match=r"a compressing process died.*start again"):
+        made.run()
+
+
+def test_a_row_of_another_encoding_than_the_files_is_a_bad_row(writer, tmp_path: Path) -> None:
+    for name, options in (("a", {"encoding": "topk", "topk": 16}), ("b", {"encoding": "topk", "topk": 8}),
+                          ("c", {"encoding": "dense"})):  # fmt: skip
+        writer(tmp_path / f"{name}.jsonl", **options).run()
+    header, *lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    others = [(tmp_path / f"{name}.jsonl").read_text().splitlines()[1] for name in "bc"]
+    (tmp_path / "a.jsonl").write_text("\n".join([header, lines[0], *others]) + "\n")
+    made = writer(tmp_path / "x.jsonl")
+    dataset = AssertionDataset(tmp_path / "a.jsonl", made.tokenizer, max_input_len=96, max_output_len=32,
+                               vocab_size=made.vocab_size)  # fmt: skip
+    assert isinstance(dataset[0], Item)
+    assert [dataset[row].reason for row in (1, 2)] == [
+        "teacher logits are of another encoding than the header says"
+    ] * 2

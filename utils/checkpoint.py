@@ -27,19 +27,46 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def save_checkpoint(
-    run: Path, step: int, model: PreTrainedModel, tensors: dict[str, Any], state: dict[str, Any], limit: int
+    run: Path,
+    step: int,
+    model: PreTrainedModel,
+    tokenizer: Any,
+    tensors: dict[str, Any],
+    state: dict[str, Any],
+    limit: int,
 ) -> Path:
     """Write ``checkpoint-<step>`` and drop the oldest beyond ``limit``.
 
-    model: as safetensors in a Hugging Face folder; tensors: what torch.load(weights_only=True) can read; state: JSON.
+    model, tokenizer: a Hugging Face folder with safetensors; tensors: what torch.load(weights_only=True) can read;
+    state: JSON.
     """
     path = run / f"checkpoint-{step:07d}"
     with atomic_directory(path) as folder:
         model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
         torch.save(tensors, folder / "training_state.pt")
         (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
     drop(checkpoints(run)[:-limit])
     return path
+
+
+BEST_STEP = "best_step.json"
+
+
+def save_best(run: Path, model: PreTrainedModel, tokenizer: Any, step: int) -> None:
+    """Write ``best_model``, with the step that it is of."""
+    with atomic_directory(run / "best_model") as folder:
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+        (folder / BEST_STEP).write_text(json.dumps(step), encoding="utf-8")
+
+
+def best_step(run: Path) -> int | None:
+    """The step that ``best_model`` is of; None where there is none, or none of a run."""
+    try:
+        return json.loads((run / "best_model" / BEST_STEP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def drop(folders: list[Path]) -> None:
@@ -81,10 +108,14 @@ def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Any], dict[
     except Exception as error:
         raise _unusable(path, error) from None
     state = read_state(path)
-    missing, unexpected = model.load_state_dict(weights, strict=False)
     names = dict(model.named_parameters())
-    if unexpected or any(name in names for name in missing):
-        raise UserError(f"--resume {path}: its weights are of another model")
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+        same = not unexpected and not any(name in names for name in missing)
+    except RuntimeError:  # shapes that do not fit
+        same = False
+    if not same:
+        raise UserError(f"--resume {path}: its weights are of another model than the flags and the data give now")
     return tensors, state
 
 

@@ -25,11 +25,10 @@ from transformers import PreTrainedModel
 from config.command_line import Config
 from config.schedules import AlphaController, lr_lambda, temperature_at, warmup_step_count
 from data.buckets import MAX_SHAPES, pad_to_buckets
-from models.loading import save_model
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from models.target_head import TargetHead, target_rows
 from utils import sharding
-from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.checkpoint import best_step, load_checkpoint, save_best, save_checkpoint
 from utils.errors import UserError
 from utils.logging_utils import DistillationLogger, step_columns
 from utils.seeding import seed_step
@@ -79,6 +78,7 @@ class Progress:
     finished: bool = False
     stopped_early: bool = False
     epoch_loss_sum: float = 0.0
+    epoch_finite_steps: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -378,17 +378,21 @@ class TrainingEngine:
 
     def _maybe_log(self, row: dict[str, Any], finite: bool) -> None:
         progress = self.progress
-        self._interval.append(row["loss_total"])
         self._interval_samples += row["samples"]
-        progress.epoch_loss_sum += row["loss_total"] if finite else 0.0
+        if finite:
+            self._interval.append(row["loss_total"])
+            progress.epoch_loss_sum += row["loss_total"]
+            progress.epoch_finite_steps += 1
         if progress.step % self.config.output.logging_steps and progress.step != self.last_step:
             return
         seconds = time.monotonic() - self._interval_started
         rate = self._interval_samples / max(seconds, 1e-9)
+        mean = sum(self._interval) / len(self._interval) if self._interval else None
         self.logger.training(
             {
                 "kind": "step", "epoch": row["epoch"], "step": progress.step,
-                "train_loss": sum(self._interval) / len(self._interval), "learning_rate": row["learning_rate"],
+                "train_loss": mean,
+                "learning_rate": row["learning_rate"],
                 "samples_per_second": rate, "seconds": progress.seconds, "memory_mb": row["memory_mb"],
             }
         )  # fmt: skip
@@ -406,24 +410,25 @@ class TrainingEngine:
 
     def _end_epoch(self, row: dict[str, Any]) -> None:
         progress = self.progress
-        steps = self.steps_per_epoch[progress.epoch]
-        facts = self.data.end_epoch(progress.epoch)
+        facts, finite = self.data.end_epoch(progress.epoch), progress.epoch_finite_steps
         self.logger.training(
             {
                 "kind": "epoch", "epoch": progress.epoch + 1, "step": progress.step,
-                "train_loss": progress.epoch_loss_sum / steps, "learning_rate": row["learning_rate"],
+                "train_loss": progress.epoch_loss_sum / finite if finite else None,
+                "learning_rate": row["learning_rate"],
                 "seconds": progress.seconds, "memory_mb": row["memory_mb"], "coverage": facts.get("coverage"),
             }
         )  # fmt: skip
         progress.epoch += 1
         progress.window = 0
-        progress.epoch_loss_sum = 0.0
+        progress.epoch_loss_sum, progress.epoch_finite_steps = 0.0, 0
 
     def _maybe_validate(self) -> None:
         settings, progress = self.config.validation, self.progress
         ended = progress.window == 0
         due = ended and settings.validation_frequency and progress.epoch % settings.validation_frequency == 0
         due = due or (settings.eval_steps and progress.step % settings.eval_steps == 0)
+        due = due or progress.step >= self.last_step  # or the last weights could never be the best
         if self.validate is None or not due:
             return
         if self.alpha:
@@ -463,7 +468,7 @@ class TrainingEngine:
         failed = False
         if self.accelerator.is_main_process:
             try:
-                save_model(self.bare_model, self.tokenizer, self.folder / "best_model")
+                save_best(self.folder, self.bare_model, self.tokenizer, self.progress.step)
             except WRITE_ERRORS as error:
                 failed = True
                 step = self.progress.step
@@ -518,9 +523,8 @@ class TrainingEngine:
                 "loss": loss_states,
             }
             try:
-                save_checkpoint(
-                    self.folder, self.progress.step, model, tensors, state, self.config.output.save_total_limit
-                )
+                limit = self.config.output.save_total_limit
+                save_checkpoint(self.folder, self.progress.step, model, self.tokenizer, tensors, state, limit)
             except WRITE_ERRORS as error:
                 failed = True
                 self.logger.warning(
@@ -554,6 +558,11 @@ class TrainingEngine:
         self.progress = Progress(**state["progress"])
         # --max_steps may be another now.
         self.progress.finished = self.progress.stopped_early or self.progress.step >= self.last_step
+        if self.progress.best_value is not None and best_step(self.folder) != self.progress.best_step:
+            self.logger.warning(
+                f"best_model is not that of step {self.progress.best_step} any more; the best of what follows counts"
+            )
+            self.progress.best_value, self.progress.bad_validations = None, 0
         if self.alpha and state["alpha"]:
             self.alpha.load_state_dict(state["alpha"])
         self.logger.load_state_dict(state["logger"])

@@ -54,15 +54,19 @@ def choose_folder(config: Config, model_name: str) -> Path:
     return folder
 
 
-def prepare_folder(folder: Path, overwrite: bool) -> None:
-    """Create the folder; with ``overwrite`` remove what a run wrote into it before."""
+def prepare_folder(folder: Path, config: Config) -> None:
+    """Create the folder; with ``--overwrite`` remove what a run wrote into it before, unless this one reads of it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if overwrite:
+        if config.output.overwrite:
             recover(folder)
-            for path in folder.iterdir():
-                if path.name.startswith(OF_A_RUN) or path.name in RUN_FILES:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            of_a_run = [path for path in folder.iterdir() if path.name.startswith(OF_A_RUN) or path.name in RUN_FILES]
+            given = {name: Path(value).resolve() for name, value in config.flat().items() if name in INPUTS and value}
+            for name, path in given.items():
+                if any(path.is_relative_to(old.resolve()) for old in of_a_run):
+                    raise UserError(f"--overwrite: would remove --{name} {path}; write into another --output_dir")
+            for path in of_a_run:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()
@@ -71,6 +75,7 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
         raise UserError(f"--output_dir {folder}: cannot be written ({error.strerror})") from None
 
 
+INPUTS = {"train_data_path", "val_data_path", "data_path", "model_name", "teacher_model", "tokenizer_name"}
 OF_A_RUN = ("checkpoint-", "distillation_data", ".distillation_data")
 RUN_FILES = {
     ".progress",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,12 @@ class Run:
     logger: DistillationLogger
     checkpoint: Path | None
 
+    @cached_property
+    def scratch(self) -> str:
+        """A folder of this process alone, gone when it ends."""
+        self._scratch = TemporaryDirectory(prefix="distil-")
+        return self._scratch.name
+
     @property
     def final_model(self) -> Path:
         return self.folder / "final_model"
@@ -71,7 +79,7 @@ def open_run(config: Config, script: str) -> Run:
         try:
             folder = choose_folder(config, config.model.model_name)
             if not config.output.dry_run:
-                prepare_folder(folder, config.output.overwrite)
+                prepare_folder(folder, config)
             chosen = [str(folder)]
         except UserError as error:
             chosen = [error]
@@ -131,6 +139,7 @@ def _lengths(dataset: AssertionDataset) -> tuple[dict[str, Any], dict[str, int]]
         raise UserError(f"{dataset.path}: none of {len(items)} rows looked at can be used ({reasons})")
     inputs = np.array([len(item.input_ids) for item in good])
     targets = np.array([len(item.labels) for item in good])
+    cut = np.array([item.labels[-1] != dataset.tokenizer.eos_token_id for item in good])
 
     def three(values: np.ndarray) -> tuple[float, float, float]:
         return float(np.median(values)), float(np.percentile(values, 95)), float(values.max())
@@ -139,7 +148,7 @@ def _lengths(dataset: AssertionDataset) -> tuple[dict[str, Any], dict[str, int]]
         "input_lengths": three(inputs),
         "target_lengths": three(targets),
         "truncated_inputs": float((inputs >= dataset.max_input_len).mean()),
-        "truncated_targets": float((targets >= dataset.max_output_len).mean()),
+        "truncated_targets": float(cut.mean()),
     }, bad
 
 
@@ -150,6 +159,7 @@ def announce(
     config = run.config
     optim, loading = config.optimization, config.loading
     lengths, bad = _lengths(train_set)
+    _lengths(validation_set)  # raises where no row can be used: now, not after an epoch
     facts: RunFacts = {
         "output_dir": str(run.folder),
         "resumed_from": str(run.checkpoint) if run.checkpoint else None,
@@ -250,6 +260,10 @@ def build_engine(
 
 def dry_run(run: Run, engine: TrainingEngine) -> int:
     """One step and one validation batch, nothing written."""
+    if engine.progress.finished:
+        run.logger.info("dry run: the run is finished, no step is left. Nothing was written.")
+        run.leave()
+        return 0
     engine._train_step(next(engine._windows()))
     if isinstance(engine.validate, Validator):
         batches = engine.validate.batches
@@ -265,8 +279,10 @@ def dry_run(run: Run, engine: TrainingEngine) -> int:
 
 def finish_model(run: Run, engine: TrainingEngine, tokenizer: Any) -> PreTrainedModel:
     """Write ``final_model``: the best one of the run where validation chose one, else the last."""
-    best = run.folder / "best_model"
-    model = load_model(str(best), attention=run.config.model.attention) if best.is_dir() else engine.whole_model()
+    if engine.progress.best_value is not None:
+        model = load_model(str(run.folder / "best_model"), attention=run.config.model.attention)
+    else:
+        model = engine.whole_model()
     model.to(run.accelerator.device)
     if run.accelerator.is_main_process:
         try:

@@ -33,6 +33,12 @@ class StopSignal:
         self.received = signal.Signals(number).name
 
 
+def ignore_signals() -> None:
+    """In a process that works for another: a signal to the group is that one's matter."""
+    for number in (*STOPS, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def exit_on_signal() -> None:
     """From now on the same signals end the process at once, Ctrl-C as ever, the others with 85.
 
