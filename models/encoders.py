@@ -226,13 +226,21 @@ def resolve_encoder(name: str, device: torch.device | str = "cpu", flag: str = "
     """
     folder = _encoder_folder(name, flag)
     pooling = _pooling(folder, name, flag)
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        model, found = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{flag} {name}: cannot be loaded as a text encoder ({str(error).splitlines()[0]})") from None
+    if model.config.is_encoder_decoder:
+        raise UserError(f"{flag} {name}: is an encoder-decoder model, not a text encoder; use for instance {OFFLINE}")
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))  # that head is not used
+    if missing:
+        raise UserError(f"{flag} {name}: {len(missing)} weights are missing, for instance {missing[0]}")
     settings = folder / "sentence_bert_config.json"
     limit = json.loads(settings.read_text()).get("max_seq_length") if settings.is_file() else None
     positions = getattr(model.config, "max_position_embeddings", None)

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import (
@@ -80,8 +82,11 @@ def _weight_files(folder: Path, suffix: str) -> list[Path]:
 def _as_safetensors(folder: Path) -> Path:
     """A copy of a folder of .bin weights, kept as safetensors; read with weights_only, so nothing in it can run."""
     weights = _weight_files(folder, ".bin")
+    # A text encoder keeps its pooling in a folder of its own.
+    beside = [file for pattern in (*_TEXT_FILES, "*/config.json") for file in sorted(folder.glob(pattern))]
+    beside = [file for file in beside if "index" not in file.name]
     digest = hashlib.sha256(str(folder.resolve()).encode())
-    for file in weights:
+    for file in (*weights, *beside):
         digest.update(f"{file.name}{file.stat().st_size}{file.stat().st_mtime_ns}".encode())
     target = cache_dir("safetensors") / digest.hexdigest()[:16]
     if target.is_dir():
@@ -89,23 +94,18 @@ def _as_safetensors(folder: Path) -> Path:
     state: dict[str, torch.Tensor] = {}
     for file in weights:
         try:
-            state |= torch.load(file, map_location="cpu", weights_only=True)
+            # Cloned: what is tied shares its memory, which safetensors refuses.
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+            state |= {name: tensor.contiguous().clone() for name, tensor in loaded.items()}
         except Exception as error:
             message = f"{file}: not loadable as plain weights ({type(error).__name__}: {error})"
             raise UserError(message.split("\n")[0]) from None
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    model = AutoModelForSeq2SeqLM.from_config(config)
-    missing = set(model.load_state_dict(state, strict=False).missing_keys)
-    missing -= {key for key in missing if "embed_tokens" in key or "lm_head" in key}
-    if missing:
-        raise UserError(f"{folder}: weights are missing, for instance {sorted(missing)[0]}")
-    model.tie_weights()
     with atomic_directory(target) as temporary:
-        model.save_pretrained(temporary)
-        for pattern in _TEXT_FILES:
-            for file in folder.glob(pattern):
-                if not (temporary / file.name).exists() and "index" not in file.name:
-                    shutil.copy(file, temporary)
+        save_file(state, temporary / "model.safetensors", {"format": "pt"})
+        for file in beside:
+            copy = temporary / file.relative_to(folder)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy(file, copy)
     return target
 
 
@@ -156,12 +156,16 @@ def load_model(
             for key in ("dropout_rate", "dropout"):
                 if hasattr(config, key):
                     setattr(config, key, dropout_rate)
-        return AutoModelForSeq2SeqLM.from_pretrained(
+        model, found = AutoModelForSeq2SeqLM.from_pretrained(
             folder, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
-            trust_remote_code=False,
+            trust_remote_code=False, output_loading_info=True,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{flag} {name}: cannot be loaded as a seq2seq model ({str(error).splitlines()[0]})") from None
+    if found["missing_keys"]:
+        missing = sorted(found["missing_keys"])
+        raise UserError(f"{flag} {name}: {len(missing)} weights are missing, for instance {missing[0]}")
+    return model
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -74,7 +74,7 @@ def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
 PHASES = {
     "a step": "utils.engine:TrainingEngine._train_step",
     "a save": "utils.engine:save_checkpoint",
-    "the best model's save": "utils.engine:save_model",
+    "the best model's save": "utils.engine:save_best",
     "a validation": "evaluation.validation:Validator.__call__",
     "the final evaluation": "evaluation.systems:model_system",
     "data generation": "data.distillation_writer:DistillationWriter._one",

@@ -1,12 +1,16 @@
 """Models: built here, cut from another, loaded from folders; clear words where they are missing."""
 
 import json
+import os
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from data.readers import PLACEHOLDER
+from models.encoders import resolve_encoder
 from models.loading import (
     build_scratch,
     copy_layers,
@@ -94,6 +98,52 @@ def test_bin_weights_are_kept_as_safetensors(tokenizer, tmp_path, monkeypatch):
     assert torch.equal(forward(load_model(str(tmp_path / "old")).eval(), tokenizer), forward(model, tokenizer))
     assert len(list((tmp_path / "cache").rglob("model.safetensors"))) == 1
     assert load_tokenizer(str(tmp_path / "old")).get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_text_encoder_of_bin_weights_is_the_same_encoder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    packaged = resolve_encoder("embedded:minilm")
+    folder = tmp_path / "old"
+    packaged.model.config.save_pretrained(folder)
+    packaged.tokenizer.save_pretrained(folder)
+    torch.save(packaged.model.state_dict(), folder / "pytorch_model.bin")
+    (folder / "modules.json").write_text(
+        '[{"type": "models.Transformer", "path": ""}, {"type": "models.Pooling", "path": "1_Pooling"}]'
+    )
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    found = resolve_encoder(str(folder))
+    assert found.pooling == "cls"
+    texts = ["assertEquals(1, size);", "assertNull(name);"]
+    ids = packaged.tokenizer(texts, return_tensors="pt", padding=True)
+    first = torch.nn.functional.normalize(packaged.model(**ids).last_hidden_state[:, 0], dim=-1)
+    np.testing.assert_allclose(found.encode(texts), first.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: os.truncate(folder / "model.safetensors", 5000), "cannot be loaded"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not a valid JSON file"),
+        (lambda folder: drop_weights(folder / "model.safetensors", "decoder.block"), "weights are missing, for instance decoder.block"),
+    ],
+)
+def test_damaged_models_are_told_in_a_line(tokenizer, tmp_path, spoil, message):
+    save_model(make(tokenizer, "tiny"), tokenizer, tmp_path / "m")
+    spoil(tmp_path / "m")
+    with pytest.raises(UserError, match=message) as caught:
+        load_model(str(tmp_path / "m"))
+    assert "\n" not in str(caught.value)
+
+
+def drop_weights(path, part):
+    save_file({key: value for key, value in load_file(path).items() if part not in key}, path, {"format": "pt"})
+
+
+def test_an_encoder_decoder_is_no_text_encoder(tokenizer, tmp_path):
+    save_model(make(tokenizer, "tiny"), tokenizer, tmp_path / "m")
+    with pytest.raises(UserError, match="is an encoder-decoder model, not a text encoder"):
+        resolve_encoder(str(tmp_path / "m"))
 
 
 def test_a_bin_that_would_run_code_is_refused(tokenizer, tmp_path, monkeypatch):
