@@ -77,7 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Flags, checked before anything is loaded."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
     for name in ("teacher_limit", "student_limit", "execution_limit"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: allowed: at least 1")
@@ -102,8 +103,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         raise UserError("--resume needs --output_dir: the folder of the evaluation to go on with")
     if args.resume and args.overwrite:
         raise UserError("--resume and --overwrite exclude each other")
-    if args.class_path and not args.project:
-        raise UserError("--class_path needs --project: the folder that the tasks were mined from")
+    if not args.project:
+        for name in ("class_path", "junit_jars", "jdk_home", "execution_limit", "timeout"):
+            if getattr(args, name) != parser.get_default(name):
+                raise UserError(f"--{name} needs --project: the folder that the tasks were mined from")
     return args
 
 
@@ -253,10 +256,18 @@ def main(argv: list[str] | None = None) -> int:
             f"--teacher_data {args.teacher_data}: nothing to judge; the rows hold no teacher_prediction:"
             " give --teacher_model, --student_model_path or --train_data"
         )
-    if args.project:
-        from evaluation.run_systems import check_runnable
+    from data.distillation_file import read_header
+    from models.teacher_signal import MAX_INVERSE_TEMPERATURE
+    from utils.training_utils import exit_on_signal
 
-        check_runnable(samples, args)
+    header, lowest = read_header(args.teacher_data), 1 / MAX_INVERSE_TEMPERATURE
+    if header and header.encoding == "topk" and args.temperature < lowest:
+        raise UserError(f"--temperature {args.temperature}: top-k teacher data covers temperatures from {lowest} on")
+    exit_on_signal()
+    if args.project:
+        from evaluation.run_systems import prepare_project
+
+        class_path = prepare_project(samples, args)
     training = None
     if args.train_data:
         training, _, _ = read_samples(args.train_data, "--train_data", args.max_reject_rate)
@@ -326,7 +337,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.project:
         from evaluation.run_systems import run_systems
 
-        outcomes, facts["execution"] = run_systems(systems, samples, args, say)
+        outcomes, facts["execution"] = run_systems(systems, samples, class_path, args, say)
 
     workers = args.workers if len(samples) >= MIN_TASKS_FOR_PROCESSES else 0
     judged = {}

@@ -16,6 +16,7 @@ from evaluation.significance import (
     REPLICATES,
     Difference,
     Statistic,
+    bootstrap_interval,
     bootstrap_sums,
     cluster_sums,
     constant_interval,
@@ -192,6 +193,8 @@ class Evaluation:
     ) -> dict[str, Json]:
         """Each metric's ``{"value", "low", "high", "n"}`` of the tasks ``rows`` (all), or its ``value`` None, reason.
 
+        ``low`` and ``high`` are None where all tasks are of one cluster, unless they agree at 0 or 1.
+
         The bootstrap draws are the same for all metrics.
         """
         rows = np.ones(len(self), dtype=bool) if rows is None else rows
@@ -214,12 +217,12 @@ class Evaluation:
         start = 0
         for metric, (columns, statistic) in parts.items():
             part = slice(start, start := start + columns.shape[1])
-            interval = percentile_interval(statistic(sums[:, part].sum(axis=0)), statistic(draws[:, part]))
             known = ~np.isnan(self.per_sample[metric][rows])
             count = int(known.sum())
-            if interval.high - interval.low < 1e-9:
-                of_them = count if clusters is None else len({c for c, k in zip(clusters, known, strict=True) if k})
-                interval = constant_interval(interval.value, of_them)
+            units = count if clusters is None else len({c for c, k in zip(clusters, known, strict=True) if k})
+            interval = percentile_interval(statistic(sums[:, part].sum(axis=0)), statistic(draws[:, part]), units)
+            if interval.low is None or interval.high is None or interval.high - interval.low < 1e-9:
+                interval = constant_interval(interval.value, units)
             result[metric] = {**asdict(interval), "n": count}
         return result
 
@@ -384,5 +387,5 @@ def knowledge_retention(
 
     clusters = student.clusters and [student.clusters[i] for i in np.flatnonzero(both).tolist()]
     sums = cluster_sums(columns, clusters)
-    interval = percentile_interval(statistic(sums.sum(axis=0)), statistic(bootstrap_sums(sums, replicates)))
+    interval = bootstrap_interval(sums, statistic, replicates)
     return {**asdict(interval), "n": len(columns)}

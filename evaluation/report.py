@@ -54,7 +54,15 @@ def _p(value: float) -> str:
 
 
 def _signed(found: Json, p_value: str = "p_value") -> str:
-    return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f}, {_p(found[p_value])})"
+    spread = "one class: no interval" if found["low"] is None else f"{found['low']:+.3f} to {found['high']:+.3f}"
+    return f"{found['value']:+.3f} ({spread}, {_p(found[p_value])})"
+
+
+def _sign(found: Json) -> int:
+    """1 or -1 where the whole interval is above or below 0, else 0."""
+    if found["low"] is None:
+        return 0
+    return int(found["low"] > 0) - int(found["high"] < 0)
 
 
 def _headline(summary: Json) -> str:
@@ -94,15 +102,15 @@ def verdicts(summary: Json) -> Iterator[tuple[str, str]]:
                 ),
             )
         else:
-            better = found["low"] > 0 and found["p_value"] < 0.05
-            worse = found["high"] < 0 and found["p_value"] < 0.05
+            better = _sign(found) > 0 and found["p_value"] < 0.05
+            worse = _sign(found) < 0 and found["p_value"] < 0.05
             what = "It helped" if better else "It did harm" if worse else "That may be chance"
             yield "good" if better else "bad" if worse else "warn", f"What the teacher added: {_signed(found)}. {what}."
     if (found := summary["comparison"].get(f"{main}_minus_retrieval", {}).get("exact_match", {})).get(
         "value"
     ) is not None:
         copied = systems["retrieval"]["exact_match"]
-        kind = "good" if found["low"] > 0 else "bad" if found["high"] < 0 else "warn"
+        kind = {1: "good", -1: "bad", 0: "warn"}[_sign(found)]
         yield (
             kind,
             (
@@ -316,7 +324,9 @@ def _charts(summary: Json) -> str:
                 bar_chart(
                     _title(metric),
                     [(TITLES[name], found["value"]) for name, found in known.items()],
-                    intervals=[(found["low"], found["high"]) for found in known.values()],
+                    intervals=[
+                        None if found["low"] is None else (found["low"], found["high"]) for found in known.values()
+                    ],
                     colours=[ORDER.index(name) for name in known],
                     maximum=1.0,
                 )

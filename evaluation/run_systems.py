@@ -9,34 +9,44 @@ from functools import partial
 from typing import Any
 
 from data.readers import Sample
+from evaluation.class_path import ClassPath, resolve_class_path
 from evaluation.execution import DROPPED, Outcome, ProjectExecutor, summarise
 from evaluation.java_service import find_jdk
 from evaluation.systems import System
 from utils.errors import UserError
 
 
-def check_runnable(samples: Sequence[Sample], args: Namespace) -> None:
-    """UserError where the rows do not say where they come from or there is no JDK: before a model writes for hours."""
+def prepare_project(samples: Sequence[Sample], args: Namespace) -> ClassPath:
+    """Compile the project, before a model writes for hours.
+
+    Raises UserError where the rows do not say where they come from, there is no JDK, or the project does not compile.
+    """
     if not any("test_file" in sample.source for sample in samples[: args.execution_limit]):
         raise UserError(
             "--project: the rows do not say where they come from; mine them with scripts/mine_assertions.py"
         )
-    find_jdk(args.jdk_home)
+    class_path = [part for part in (args.class_path or "").split(os.pathsep) if part] + args.junit_jars
+    return resolve_class_path(args.project, class_path or None, find_jdk(args.jdk_home))
 
 
 def run_systems(
-    systems: Mapping[str, System], samples: Sequence[Sample], args: Namespace, progress: Callable[[str, int], Any]
+    systems: Mapping[str, System],
+    samples: Sequence[Sample],
+    class_path: ClassPath,
+    args: Namespace,
+    progress: Callable[[str, int], Any],
 ) -> tuple[dict[str, list[Outcome]], dict[str, Any]]:
     """The outcomes of each system, one a task, and the summaries of all, of the human assertion and of none.
 
-    Controls and mutants are made once for all systems. Tasks beyond ``--execution_limit`` count as dropped.
+    Controls and mutants are made once for all systems, of the tasks that one of them answers. Tasks beyond
+    ``--execution_limit`` count as dropped.
     """
-    tasks = [sample.source for sample in samples[: args.execution_limit]]
-    class_path = [part for part in (args.class_path or "").split(os.pathsep) if part] + args.junit_jars
+    answered = max(len(system.predictions) for system in systems.values())
+    tasks = [sample.source for sample in samples[:answered][: args.execution_limit]]
     outcomes: dict[str, list[Outcome]] = {}
     facts: dict[str, Any] = {}
     with ProjectExecutor(
-        args.project, class_path or None, workers=args.workers, timeout_s=args.timeout, jdk_home=args.jdk_home
+        args.project, class_path, workers=args.workers, timeout_s=args.timeout, jdk_home=args.jdk_home
     ) as executor:
         for name, system in systems.items():
             wanted = tasks[: len(system.predictions)]

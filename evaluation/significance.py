@@ -44,9 +44,11 @@ def cluster_sums(columns: Array, clusters: Sequence[Hashable] | None) -> Array:
 
 @dataclass(frozen=True)
 class Interval:
+    """``low`` and ``high`` are None where a single unit cannot be resampled."""
+
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def bootstrap_sums(sums: Array, replicates: int = REPLICATES, seed: int = 0) -> Array:
@@ -62,33 +64,43 @@ def bootstrap_sums(sums: Array, replicates: int = REPLICATES, seed: int = 0) -> 
     return np.concatenate(parts)
 
 
-def percentile_interval(value: Array, draws: Array, level: float = 0.95) -> Interval:
+def bootstrap_interval(sums: Array, statistic: Statistic, replicates: int = REPLICATES) -> Interval:
+    """``percentile_interval`` of a statistic of the rows of ``sums`` [c, k]."""
+    return percentile_interval(statistic(sums.sum(axis=0)), statistic(bootstrap_sums(sums, replicates)), len(sums))
+
+
+def percentile_interval(value: Array, draws: Array, units: int, level: float = 0.95) -> Interval:
     """Percentile bootstrap (Efron 1979): ``value`` with the middle ``level`` of its ``draws`` [replicates].
 
+    units: how many rows or clusters were drawn from; a single one shows no spread and gets no interval.
     Trap: with few rows the interval is too narrow; ``n`` stands beside each value for that reason.
     """
+    if units < 2:
+        return Interval(float(value), None, None)
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value), float(low), float(high))
 
 
 def constant_interval(value: float, n: int, z: float = 1.959964) -> Interval:
-    """The interval of a rate where all ``n`` rows agree, so that resampling shows no spread.
+    """The interval of a rate where all ``n`` units agree, so that resampling shows no spread.
 
     0 of 20 does not say "never": at 0 and 1 this is Wilson's score interval (1927), [0, 0.16] for 0 of 20. Another
-    constant value stands as it is.
+    constant value stands as it is; of a single unit it has no interval.
     """
     unseen = z * z / (n + z * z)
     none, every = abs(value) < 1e-6, abs(value - 1) < 1e-6  # a mean of parts may miss 1 by a rounding
+    if n < 2 and not (none or every):
+        return Interval(value, None, None)
     return Interval(value, value - unseen if every else value, value + unseen if none else value)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """a - b with its interval, and the two-sided p-value of "it does not matter which is which"."""
+    """a - b, its interval (None: of one unit), the two-sided p-value of "it does not matter which is which"."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p_value: float
 
 
@@ -103,7 +115,7 @@ def paired_difference(
     draws = bootstrap_sums(np.concatenate([a, b], axis=1), replicates, seed)
     k = a.shape[1]
     differences = statistic(draws[:, :k]) - statistic(draws[:, k:])
-    low, high = np.nanquantile(differences, [0.025, 0.975])
+    interval = percentile_interval(statistic(a.sum(axis=0)) - statistic(b.sum(axis=0)), differences, len(a))
     total_a, total_b = a.sum(axis=0), b.sum(axis=0)
     observed = float(statistic(total_a) - statistic(total_b))
 
@@ -115,7 +127,7 @@ def paired_difference(
         moved = swap @ (b - a)
         permuted = statistic(total_a + moved) - statistic(total_b - moved)
         extreme += int(np.sum(np.abs(permuted) >= abs(observed) - 1e-12))
-    return Difference(observed, float(low), float(high), (1 + extreme) / (1 + replicates))
+    return Difference(observed, interval.low, interval.high, (1 + extreme) / (1 + replicates))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -87,8 +87,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default auto)")
     args = parser.parse_args(argv)
     for flag in ("candidates", "timeout", "max_input_len", "max_output_len"):
-        if getattr(args, flag) <= 0:
-            raise UserError(f"--{flag} {getattr(args, flag)}: must be above 0")
+        if not 0 < getattr(args, flag) < float("inf"):
+            raise UserError(f"--{flag} {getattr(args, flag)}: must be a number above 0")
     if args.num_beams is None:
         args.num_beams = max(4, args.candidates)
     if args.num_beams < args.candidates:

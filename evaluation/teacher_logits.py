@@ -15,7 +15,7 @@ from data.collate import Collator
 from data.dataset import AssertionDataset
 from data.distillation_file import read_header
 from evaluation.generation import IGNORED, top_choice
-from evaluation.significance import bootstrap_sums, cluster_sums, mean_statistic, percentile_interval
+from evaluation.significance import bootstrap_interval, cluster_sums, mean_statistic
 from models.divergences import divergence_rows
 from models.teacher_rows import TeacherRows
 from models.teacher_signal import TopKSignal
@@ -127,6 +127,6 @@ def closeness_summary(found: Closeness, clusters: Sequence[Hashable]) -> dict[st
     result = {}
     for name, values in columns.items():
         sums = cluster_sums(np.stack([values[known], found.tokens[known]], axis=1), kept)
-        interval = percentile_interval(mean_statistic(sums.sum(axis=0)), mean_statistic(bootstrap_sums(sums)))
+        interval = bootstrap_interval(sums, mean_statistic)
         result[name] = {**asdict(interval), "n": int(known.sum())}
     return result

@@ -190,6 +190,8 @@ def main() -> int:
         raise UserError(f"{args.output} exists; choose another name, or --overwrite (never the input itself)")
     if args.topk < 1:
         raise UserError(f"--topk {args.topk}: must be 1 or more")
+    if not 0 <= args.max_reject_rate <= 1:
+        raise UserError(f"--max_reject_rate {args.max_reject_rate}: must be from 0 to 1")
     if args.encoding == "hidden" and args.compression_bits not in (8, 16):
         raise UserError(f"--compression_bits {args.compression_bits}: hidden states take 8 or 16")
     converter = Converter(

@@ -118,6 +118,8 @@ def inspect(path: Path, reference: Path | None, max_rows: int | None) -> dict[st
     if not rows:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in counts.most_common(3)) or "it holds none"
         raise UserError(f"{path}: no row with readable teacher logits ({reasons})")
+    if reference is not None and not judged:
+        raise UserError(f"--reference {reference}: none of its first {rows} rows has readable teacher logits")
     report: dict[str, Any] = {
         "file": str(path), "file_bytes": path.stat().st_size, "header": vars(header) if header else None, "rows": rows,
         "bad_rows": dict(counts.most_common()), "tokens": tokens, "vocab_size": vocabulary,

@@ -147,6 +147,8 @@ def test_bad_rows_are_left_out_and_counted(made: dict, tmp_path: Path, spoil, re
     too_many = convert(source, tmp_path / "two.jsonl", "--encoding", "topk", "--max_reject_rate", 0.01, check=False)
     assert too_many.returncode == 2 and "rows are bad" in too_many.stderr
     assert not (tmp_path / "two.jsonl").exists()
+    no_share = convert(source, tmp_path / "two.jsonl", "--encoding", "topk", "--max_reject_rate", 5, check=False)
+    assert no_share.returncode == 2 and "--max_reject_rate 5.0: must be from 0 to 1" in no_share.stderr
     report = json.loads(run_script("scripts/inspect_distillation_data.py", source, "--json").stdout)
     assert report["rows"] == ROWS - 1 and sum(report["bad_rows"].values()) == 2
     assert report["bad_rows"].pop("not valid JSON") == 1
@@ -178,6 +180,10 @@ def test_fidelity_report_against_float64(made: dict) -> None:
     assert alone.mean() <= report["fidelity"]["T=1"]["top1"] <= right.mean() and alone.mean() > 0.9
     text = run_script("scripts/inspect_distillation_data.py", coarse, "--reference", made["hidden"]).stdout
     assert "KL gradient cosine" in text and f"{ROWS} rows" in text
+    raw = made["folder"] / "raw.jsonl"
+    raw.write_text("\n".join(json.dumps({k: v for k, v in row.items() if "logits" not in k}) for row in made["rows"]))
+    refused = run_script("scripts/inspect_distillation_data.py", coarse, "--reference", raw, check=False)
+    assert refused.returncode == 2 and "rows has readable teacher logits" in refused.stderr
 
 
 def test_topk_of_all_tokens_has_the_exact_gradient() -> None:

@@ -309,12 +309,16 @@ def test_tasks_are_those_that_were_judged(stored, tmp_path):
         (["--teacher_data", "{stored}", "--device", "tpu"], "--device tpu"),
         (["--teacher_data", "{stored}", "--resume"], "--resume needs --output_dir"),
         (["--teacher_data", "{stored}", "--class_path", "x.jar"], "--class_path needs --project"),
+        (["--teacher_data", "{stored}", "--execution_limit", "3"], "--execution_limit needs --project"),
+        (["--teacher_data", "{stored}", "--timeout", "3"], "--timeout needs --project"),
+        (["--teacher_data", "{stored}", "--jdk_home", "x"], "--jdk_home needs --project"),
+        (["--teacher_data", "{topk}", "--temperature", "0.3"], "--temperature 0.3: top-k teacher data covers"),
         (["--teacher_data", "{stored}", "--project", "{folder}"], "do not say where they come from"),
         (["--teacher_data", "{stored}", "--output_dir", "{stored}"], "cannot be made"),
         (["--teacher_data", "{stored}", "--embedding_model", "/no/such/encoder"], "/no/such/encoder"),
     ],
 )
-def test_bad_input(words, told, stored, tmp_path, monkeypatch):
+def test_bad_input(words, told, stored, teacher_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = make_rows(3, 1)
     files = {
@@ -324,6 +328,7 @@ def test_bad_input(words, told, stored, tmp_path, monkeypatch):
         "raw": write_rows(tmp_path / "raw", rows),
         "stored": stored,
         "folder": tmp_path,
+        "topk": teacher_run / "distillation_data_validation.jsonl",
     }
     files["broken"].write_text("{" * 3 + "\n")
     filled = [word.format(**files) for word in words]
@@ -381,6 +386,18 @@ def test_without_a_jdk_it_ends_before_a_model_is_looked_for(tmp_path):
 
 
 @pytest.mark.jdk
+def test_a_project_that_cannot_be_compiled_ends_it_before_a_model_is_looked_for(tmp_path, monkeypatch):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    row = {**make_rows(1, 1)[0], "teacher_prediction": "x();", "source": {"test_file": "ATest.java"}}
+    data = write_rows(tmp_path / "data.jsonl", [row])
+    for place, message in ((tmp_path / "none", "no such folder"), (tmp_path, "no")):
+        with pytest.raises(UserError, match=message) as caught:
+            evaluate("--teacher_data", data, "--project", place, "--student_model_path", "/no/such/model", *QUICK)
+        assert "model" not in str(caught.value)
+
+
+@pytest.mark.jdk
 def test_predictions_are_run_in_their_project(tmp_path, monkeypatch):
     need_jdk()
     monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
@@ -413,4 +430,8 @@ def test_predictions_are_run_in_their_project(tmp_path, monkeypatch):
     assert [row["systems"]["teacher"]["execution"]["status"] for row in rows_of(out)] == [
         "passed", "failed", "compile error",
     ]  # fmt: skip
+    assert human["tasks"] == 3
+    evaluate("--teacher_data", data, "--project", project, "--class_path", jars, "--output_dir", tmp_path / "two",
+             "--teacher_limit", 2, "--student_limit", 1, *QUICK)  # fmt: skip
+    assert summary_of(tmp_path / "two")["run"]["execution"]["human"]["tasks"] == 2
     assert "Run in their tests" in (out / "report.md").read_text()

@@ -319,6 +319,19 @@ def test_none_of_n_is_not_never():
     assert rounded.summary()["token_accuracy"]["low"] == pytest.approx(0.8389, abs=1e-4)
 
 
+def test_one_class_shows_no_spread():
+    """Of a single test class nothing can be resampled: no interval, rather than one of no width."""
+    references = [("f(x);",)] * 4
+    right, wrong = (
+        evaluate_predictions([text, "f(x);", text, "g();"], references, clusters=["ATest"] * 4)
+        for text in ("f(x);", "h();")
+    )
+    found = right.summary()["exact_match"]
+    assert (found["value"], found["low"], found["high"], found["n"]) == (0.75, None, None, 4)
+    difference = right.difference(wrong, "exact_match")
+    assert (difference.value, difference.low, difference.high, difference.p_value) == (0.5, None, None, 1.0)
+
+
 def test_clusters_widen_the_interval():
     """Ten copies of each of 30 values say no more than the 30."""
     values = np.random.default_rng(1).random(30)

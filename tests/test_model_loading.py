@@ -125,7 +125,10 @@ def test_a_text_encoder_of_bin_weights_is_the_same_encoder(tmp_path, monkeypatch
     [
         (lambda folder: os.truncate(folder / "model.safetensors", 5000), "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text("{"), "not a valid JSON file"),
-        (lambda folder: drop_weights(folder / "model.safetensors", "decoder.block"), "weights are missing, for instance decoder.block"),
+        (
+            lambda folder: drop_weights(folder / "model.safetensors", "decoder.block"),
+            "weights are missing, for instance decoder.block",
+        ),
     ],
 )
 def test_damaged_models_are_told_in_a_line(tokenizer, tmp_path, spoil, message):

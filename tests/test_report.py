@@ -259,6 +259,15 @@ def test_verdict_on_the_teacher_s_help():
     assert "[warn] What the teacher added" in sentences(evaluate(student=12, no_teacher=12)[0])
 
 
+def test_of_one_class_no_interval_is_drawn_and_nothing_is_claimed(monkeypatch):
+    monkeypatch.setattr("evaluation.results.clusters_of", lambda samples: ["OnlyTest"] * len(samples))
+    summary, rows = evaluate(student=22, no_teacher=6)
+    assert "[warn] What the teacher added" in sentences(summary)
+    for page in (markdown_report(summary), html_report(summary, rows), text_table(summary)):
+        assert "None" not in page and "nan" not in page
+    assert "one class: no interval" in markdown_report(summary)
+
+
 def test_warnings():
     run = {"inputs_seen_in_training": 3, "rows_left_out": {"missing focal method": 2}}
     text = sentences(evaluate(run=run)[0])

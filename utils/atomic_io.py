@@ -77,6 +77,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
+                file.chmod(temporary.stat().st_mode & 0o666)  # safetensors would hide weights from one's group
                 with open(file, "rb") as handle:
                     os.fsync(handle.fileno())
         replaced = path.with_name(f".{path.name}.{os.getpid()}.old")

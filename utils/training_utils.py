@@ -42,7 +42,7 @@ def ignore_signals() -> None:
 def exit_on_signal() -> None:
     """From now on the same signals end the process at once, Ctrl-C as ever, the others with 85.
 
-    For work that keeps what it has done by itself: the evaluation at the end of a run.
+    For work that keeps what it has done by itself: an evaluation.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
