@@ -120,14 +120,11 @@ def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
 def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: Any, has_teacher: bool) -> tuple:
     """The loss of --loss_function, alpha where the mode has one, the metric's encoder, and which ids are critical."""
     from config.schedules import AlphaController
-    from config.without_effect import without_effect
     from models.encoders import resolve_encoder
     from models.loss_building import build_student_loss
 
     settings = config.loss
     has_alpha = settings.loss_function != "multi_component"
-    for sentence in without_effect(config):
-        run.logger.warning(sentence)
     alpha = None
     if has_alpha:
         d = config.distillation

@@ -159,11 +159,29 @@ def test_a_config_file_may_use_the_other_names(tmp_path: Path) -> None:
         ("--loss_components kl jsd --enable_token_weighting", ["enable_token_weighting"]),
         ("--critical_token_weight 4 --critical_token_categories logical", ["critical_token_weight"]),
         ("--loss_weights 1 1 1 --enable_dynamic_weighting", ["enable_dynamic_weighting"]),
+        ("--loss_function enhanced --enable_dynamic_weighting", []),
+        (
+            "--loss_function enhanced --enable_dynamic_weighting --alpha_min 0.1 --validation_frequency 0",
+            ["enable_dynamic_weighting", "alpha_min"],
+        ),
+        ("--loss_components ce --temperature 2 --bridge_fit_steps 9", ["temperature", "bridge_fit_steps"]),
+        ("--loss_components ce contrastive --bridge_fit_steps 9", []),
+        ("--validation_frequency 0 --early_stopping_patience 9", ["early_stopping_patience"]),
+        ("--validation_frequency 0 --eval_steps 5 --early_stopping_patience 9", []),
+        ("--sampling_seed 3 --num_workers 0 --prefetch_factor 2", ["sampling_seed", "prefetch_factor"]),
+        ("--warmup_steps 3 --warmup_ratio 0.2 --no_length_grouping", ["warmup_ratio"]),
+        ("--model_name some/model --tokenizer_name other", ["tokenizer_name"]),
     ],
 )
 def test_what_has_no_effect_is_said(words: str, names: list[str]) -> None:
     said = [sentence.split()[0].removeprefix("--") for sentence in without_effect(student(*words.split()))]
     assert set(names) <= set(said) and bool(names) == bool(said)
+
+
+def test_what_a_teacher_does_not_read_is_said() -> None:
+    words = ["--no_create_distillation_dataset", "--topk", "9", "--epochs", "3"]
+    said = without_effect(parse_config(TEACHER_CATEGORIES, words, description=""))
+    assert said == ["--topk has no effect: no distillation data are written"]
 
 
 def student_error(*words: object) -> str:

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from config.command_line import Config
+from config.without_effect import without_effect
 from data.dataset import AssertionDataset, EpochSamplingDataset, Rejected
 from data.training_data import JsonlTrainingData, RejectedRows, validation_batches
 from evaluation.validation import Validator
@@ -94,7 +95,7 @@ def open_run(config: Config, script: str) -> Run:
         notes += check_same_run(read_state(checkpoint), config, accelerator.num_processes)
     is_main, files = accelerator.is_main_process, not config.output.dry_run
     logger = DistillationLogger(folder, tensorboard=config.output.tensorboard, main_process=is_main, files=files)
-    for note in notes:
+    for note in (*notes, *without_effect(config)):
         logger.warning(note)
     if is_main and files and not (checkpoint and (folder / RUN_CONFIG).exists()):
         write_run_config(folder, config, script)
