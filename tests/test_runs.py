@@ -350,3 +350,21 @@ def test_bad_rows_known_from_before_do_not_end_a_resumed_run(tmp_path: Path) -> 
     assert [json.loads(line)["row"] for line in lines] == [*range(100), 3000]
     with pytest.raises(UserError, match="21 bad rows among the first 200"):
         rejected.add([(row, "not valid JSON") for row in range(3001, 3020)], 200)
+
+
+def test_a_process_that_begins_with_bad_rows_waits_for_good_ones(teacher_run: Path, tmp_path: Path) -> None:
+    header, *lines = (teacher_run / "distillation_data_training.jsonl").read_text().splitlines()
+    longest = sorted(range(len(lines)), key=lambda row: -len(lines[row]))[: len(lines) * 3 // 4]
+    for row in longest:
+        lines[row] = lines[row].replace('"assertions"', '"no_assertions"')
+    (tmp_path / "training.jsonl").write_text("\n".join([header, *lines]) + "\n")
+    name = "distillation_data_training.jsonl.shared.safetensors"
+    shutil.copy(teacher_run / name, tmp_path / "training.jsonl.shared.safetensors")
+    words = student_words(
+        teacher_run, tmp_path / "run", "--train_data_path", tmp_path / "training.jsonl", "--max_reject_rate", 1,
+        "--batch_size", 1, "--epochs", 1, "--no_final_evaluation",
+    )  # fmt: skip
+    run(*words, processes=2)
+    steps = table(tmp_path / "run" / "step_metrics.csv")
+    assert sum(int(row["samples"]) for row in steps) == len(lines) - len(longest)
+    assert any(int(row["samples"]) == 0 for row in steps)

@@ -225,16 +225,21 @@ class TrainingEngine:
         first = self.progress.window * accumulation
         batches = self.data.batches(epoch, first)
         for start in range(first, math.ceil(total / world), accumulation):
-            window: list[tuple[Batch, bool]] = []
-            for j, batch in enumerate(islice(batches, accumulation), start):
-                counts = "input_ids" in batch and j * world + rank < total
-                if "input_ids" in batch:
-                    self._spare = batch
-                if self._spare is not None:
-                    window.append((batch if "input_ids" in batch else self._spare, counts))
-            if not window and world > 1:
-                raise UserError("a process found no usable row to begin with; see rejected.jsonl")
-            yield window
+            found = list(islice(batches, accumulation))
+            usable = [batch for batch in found if "input_ids" in batch]
+            if world == 1:
+                yield [(batch, True) for batch in usable]
+                continue
+            self._spare = usable[-1] if usable else self._spare
+            if self._spare is None:  # nothing to stand in yet: take what comes later
+                later = self.data.batches(epoch, start + accumulation)
+                self._spare = next((batch for batch in later if "input_ids" in batch), None)
+            if self._spare is None:
+                raise UserError("a process found no usable row; see rejected.jsonl, start again with fewer processes")
+            yield [
+                (batch, j * world + rank < total) if "input_ids" in batch else (self._spare, False)
+                for j, batch in enumerate(found, start)
+            ]
 
     def _train_step(self, window: list[tuple[Batch, bool]]) -> None:
         """Forward, backward, clip, step: one window."""
