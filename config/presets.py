@@ -20,8 +20,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 2e-3,
         "use_enhanced_metrics": True,
     },
-    # More passes, a larger effective batch, the full metric set at each validation; a semantic loss that does not drown
-    # the others (docs/results_without_pretraining.md: at the default 5 it harms, at 0.5 it does not).
+    # More passes, a larger effective batch, the full metric set at each validation; a semantic scale that harms neither a
+    # pre-trained student (docs/results.md) nor one from nothing, as the default 5 does (results_without_pretraining.md).
     "high_quality": {
         "semantic_loss_scale": 0.5,
         "epochs": 10,
