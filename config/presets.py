@@ -21,8 +21,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "use_enhanced_metrics": True,
     },
     # More passes, a larger effective batch, the full metric set at each validation. At the default 5 the semantic loss
-    # harms a student from nothing (docs/results_without_pretraining.md), but not a pre-trained one (docs/results.md); at
-    # 0.5 it harms neither.
+    # harms a student from nothing (docs/results_without_pretraining.md), but not a pre-trained one (docs/results.md);
+    # at 0.5 it harms neither.
     "high_quality": {
         "semantic_loss_scale": 0.5,
         "epochs": 10,
