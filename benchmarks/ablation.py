@@ -32,13 +32,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.ablation_report import METRICS, write_page
 from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError, run_main
 
-METRICS = (
-    "code_quality_score", "exact_match", "f1", "semantic_similarity", "ast_validity", "token_accuracy",
-    "critical_token_accuracy", "compile_rate", "pass_rate", "nontrivial_rate",
-)  # fmt: skip
 STOPPED = 85
 
 
@@ -274,8 +271,6 @@ def main() -> int:
     args = parser.parse_args()
     grid = Grid(args.grid, args.work)
     if args.report:
-        from benchmarks.ablation_report import write_page
-
         write_page(grid, args.report)
         return 0
     if args.stage and args.stage not in grid.stages:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MAIN = "code_quality_score"
 SHOWN = ("exact_match", "f1", "semantic_similarity", "ast_validity", "token_accuracy", "critical_token_accuracy")
 EXECUTED = ("compile_rate", "pass_rate", "nontrivial_rate")
+METRICS = (MAIN, *SHOWN, "codebleu", "bleu", "pans", "token_similarity", *EXECUTED)
 REFERENCE = "gold only"
-
 
 Run = dict[str, Any]
 Runs = dict[tuple[int, str], list[Run]]
@@ -120,6 +120,7 @@ def tables(grid: Grid, found: tuple[dict[str, Any], Runs]) -> list[str]:
             f"### {rows:,} training rows",
             contender_table(baselines, chosen),
             "\n".join(f"- {line}" for line in aims(baselines, chosen)),
+            *score_tables(baselines, chosen),
             *question_table(grid.settings.get("questions", []), baselines["clusters"], chosen),
             "Share of the predictions, by what is wrong with them first:",
             failure_table(baselines, chosen),
@@ -217,6 +218,34 @@ def contender_table(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> st
               for key, unit in (("train_seconds", 1), ("data_bytes", 1e6))),
         ])  # fmt: skip
     return table(columns, rows)
+
+
+def score_tables(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[str]:
+    """Every score of every contender with its interval, and its difference from the reference contender."""
+    clusters, everybody, reference = baselines["clusters"], with_baselines(baselines, runs), runs.get(REFERENCE, [])
+    measured = [metric for metric in METRICS if all(per_task(found, metric) is not None for found in runs.values())]
+    scores = [[name] for name in everybody]
+    differences = [[name] for name in runs if name != REFERENCE]
+    for metric in measured:
+        spread = seed_spread(runs, metric)
+        for row in scores:
+            values = per_task(everybody[row[0]], metric)
+            known = spread if row[0] in runs else SeedSpread()
+            row.append("-" if values is None else shown(estimate(values, clusters, known)))
+        found = {row[0]: difference(runs[row[0]], reference, metric, clusters, spread) for row in differences}
+        p_values = adjusted({name: one for name, one in found.items() if one})
+        for row in differences:
+            one, p_value = found[row[0]], p_values.get(row[0])
+            row.append("-" if one is None else shown(one, "+") + " *" * (p_value is not None and p_value < 0.05))
+    parts = ["Every score with its interval (bleu: the mean over tasks, not that of the corpus):"]
+    parts.append(table(["contender", *measured], scores))
+    if reference and differences:
+        parts += [
+            f"The same minus {REFERENCE}, task by task, over the seeds that both have (*: p below 0.05, adjusted by"
+            " Holm over the contenders of a column):",
+            table(["contender", *measured], differences),
+        ]
+    return parts
 
 
 def failure_table(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import run_script
 
-from benchmarks.ablation_report import SeedSpread, adjusted, aims, difference, seed_spread
+from benchmarks.ablation_report import SeedSpread, adjusted, aims, difference, score_tables, seed_spread
 from data.mining.java_syntax import java_tokens
 from data.readers import PLACEHOLDER
 from tests.mining_fixtures import SOURCES, test_class, write_project
@@ -93,7 +93,7 @@ def test_a_grid_is_run_stored_and_read(grid, tmp_path):
 
     page = tmp_path / "results.md"
     ablation(path, "--report", page)
-    header, line, _, wrong = (
+    header, line, every, scored, _, differ, _, wrong = (
         re.split(r" *\| *", row) for row in page.read_text().splitlines() if re.match(r"\| *(contender|seq)", row)
     )
     gold = json.loads((path.with_suffix("") / "gold_only-16-seed1.json").read_text())["per_task"]["f1"]
@@ -101,6 +101,13 @@ def test_a_grid_is_run_stored_and_read(grid, tmp_path):
     assert f"{np.mean(scores) - np.mean(gold):+.3f}" in answer and answer.split("|")[4].strip() == "f1"
     shown = float(line[header.index("f1")])
     assert shown == pytest.approx(np.mean(scores), abs=6e-4)
+    for name in ("f1", "codebleu", "pans", "token_similarity"):
+        mine, theirs = (
+            np.mean(json.loads((path.with_suffix("") / f"{who}-16-seed1.json").read_text())["per_task"][name])
+            for who in ("sequence_level", "gold_only")
+        )
+        assert float(scored[every.index(name)].split()[0]) == pytest.approx(mine, abs=6e-4)
+        assert float(differ[every.index(name)].split()[0]) == pytest.approx(mine - theirs, abs=6e-4)
     assert "retrieval" in page.read_text() and "A grid of seconds." in page.read_text()
     kinds = run["failures"]
     assert sum(one["tasks"] for one in kinds.values()) == len(scores)
@@ -142,6 +149,17 @@ def test_what_chance_explains_is_seldom_a_difference(of_seeds):
     assert wrong <= 20
     runs["a"] = contender(0.3 + 0.05 + 4 * of_seeds)
     assert difference(runs["a"], runs["b"], "f1", clusters, seed_spread(runs, "f1")).p_value < 0.05
+
+
+def test_only_what_chance_does_not_explain_gets_a_star():
+    generator = np.random.default_rng(2)
+    levels = {"gold only": 0.5, "better": 0.7, "equal": 0.5}
+    runs = {name: [run(seed, *generator.normal(at, 0.1, 100)) for seed in (1, 2, 3)] for name, at in levels.items()}
+    alone = {"parameters": 1, "per_task": {"f1": [0.5] * 100}}
+    baselines = dict.fromkeys(("teacher", "retrieval", "trivial"), alone)
+    page = score_tables({"clusters": [str(n) for n in range(100)], **baselines}, runs)[-1]
+    starred = [line.split("|")[1].strip() for line in page.splitlines() if line.rstrip(" |").endswith("*")]
+    assert starred == ["better"]
 
 
 def test_the_winner_of_many_equals_is_not_ahead():
