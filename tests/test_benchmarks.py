@@ -20,6 +20,7 @@ QUICK = [
     ("generation",),
     ("data_generation",),
     ("gpu_step",),
+    ("beam_quality",),
     ("scaling", "--part", "sizes"),
 ]
 SLOW = [("startup",), ("scaling", "--part", "processes"), ("training_step", "--part", "trainer")]

@@ -1,0 +1,77 @@
+#!/usr/bin/env python
+"""How good the predictions of models are, by the number of beams.
+
+    python benchmarks/beam_quality.py --data mined/raw_validation.jsonl --models teacher=DIR student=DIR
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.measuring import options, parse, report
+from benchmarks.workload import sample_rows, texts_of, tokenizer_of
+from utils.errors import UserError, run_main
+
+SCORES = ("code_quality_score", "exact_match", "f1", "ast_validity")
+
+
+def judged(data: Path, model: str, beams: int, limit: int, folder: Path) -> dict[str, Any]:
+    """The evaluation's summary of one model."""
+    from evaluation.evaluate_assertions import main as evaluate
+
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        evaluate(
+            ["--teacher_data", str(data), "--student_model_path", model, "--student_limit", str(limit),
+             "--num_beams", str(beams), "--max_input_len", "256", "--max_output_len", "64", "--device", "cpu",
+             "--embedding_model", "embedded:minilm", "--latency_samples", "0", "--workers", "1",
+             "--output_dir", str(folder)]
+        )  # fmt: skip
+    return json.loads((folder / "metrics_summary_final.json").read_text(encoding="utf-8"))["student"]
+
+
+def toy_model(folder: Path) -> str:
+    from data.readers import parse_json_line
+    from models.loading import build_scratch, save_model
+
+    rows = map(parse_json_line, sample_rows().read_bytes().splitlines())
+    tokenizer = tokenizer_of(texts_of(rows), "toy")
+    save_model(build_scratch("tiny", tokenizer, dropout_rate=0.0, attention="sdpa", seed=0), tokenizer, folder)
+    return str(folder)
+
+
+def main() -> int:
+    parser = options(__doc__, 1)
+    parser.add_argument("--data", type=Path, help="raw rows to judge on (default: the sample corpus)")
+    parser.add_argument("--models", nargs="+", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--beams", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--limit", type=int, default=250, help="tasks")
+    args = parse(parser)
+    with tempfile.TemporaryDirectory() as scratch:
+        models = dict(pair.split("=", 1) for pair in args.models if "=" in pair)
+        if len(models) < len(args.models) or not (models or args.toy):
+            raise UserError("--models: needs NAME=FOLDER for each model")
+        if args.toy:
+            models, args.limit, args.beams = {"toy": toy_model(Path(scratch) / "model")}, 4, [1, 2]
+        lines = []
+        for name, model in models.items():
+            for beams in args.beams:
+                folder = Path(scratch) / f"{name}-{beams}"
+                found = judged(args.data or sample_rows(), model, beams, args.limit, folder)
+                score = found["code_quality_score"]
+                lines.append([name, beams, *(found[metric]["value"] for metric in SCORES), score["low"], score["high"]])
+    columns = ["model", "beams", *SCORES, "low", "high"]
+    settings = {"data": args.data.name if args.data else "sample corpus", "tasks": args.limit}
+    return report("beam_quality", args, settings, {"quality by beams": (columns, lines)})
+
+
+if __name__ == "__main__":
+    run_main(main)
