@@ -10,8 +10,9 @@
 GRID is a JSON file: title and opening words (``about``) of the page; where the data lie, the teacher's flags, the
 flags all students share, contenders (flags of each) and stages (contenders, rows, seeds); under ``pretrain`` the runs
 to make before everything else, by name (flags of train_codet5_assertions.py; the model is then $WORK/NAME/final_model);
-under ``held_out`` the flags with which evaluate_assertions.py judges every student on a library that nothing was
-trained on, by running its predictions; under ``questions`` pairs of contenders that the page compares, by the scores
+under ``judged`` the flags with which evaluate_assertions.py judges every student (without it, the end of its own run
+does, on the rows that it was validated on); under ``held_out`` those for a library that nothing was trained on, whose
+tests are run; under ``questions`` pairs of contenders that the page compares, by the scores
 that are named.
 Every run is an ordinary run of the scripts under DIR: one that was killed goes on. What is measured, task by task, is
 stored beside the grid, in the folder of its name.
@@ -164,7 +165,7 @@ def teacher_as_target(grid: Grid) -> Path:
 
 
 def student(grid: Grid, task: Task) -> int:
-    """Train and judge one student; store what was measured."""
+    """Train and judge one student, by the end of its run or as the grid's ``judged`` says; store what was measured."""
     assert grid.work is not None
     if grid.result(task):
         return 0
@@ -182,11 +183,13 @@ def student(grid: Grid, task: Task) -> int:
     code = call(["knowledge_distillation.py", *grid.words(flags)], grid.work / f"{task.name}.log")
     if code:
         return code
-    found = measured(folder, "student")
-    baselines = grid.stored("baselines")
-    if not baselines.is_file():
-        write_json(baselines, of_everybody(folder))
-    write_json(grid.stored(task.name), vars(task) | {"flags": grid.flags(task), **cost(folder, data)} | found)
+    judged = folder
+    if "judged" in grid.settings:
+        judged = grid.work / f"{task.name}.judged"
+        code = judge(grid, task, grid.settings["judged"], judged, with_baselines=not grid.stored("baselines").is_file())
+        if code:
+            return code
+    store(grid, task, judged, "", vars(task) | {"flags": grid.flags(task), **cost(folder, data)})
     return 0
 
 
@@ -196,22 +199,33 @@ def held_out(grid: Grid, task: Task) -> int:
     name = f"{task.name}.held_out"
     if "held_out" not in grid.settings or grid.stored(name).is_file():
         return 0
-    baselines = grid.stored("baselines.held_out")
-    flags = {**grid.settings["held_out"], "student_model_path": grid.work / task.name / "final_model"}
-    if not baselines.is_file():
+    baselines_too = not grid.stored("baselines.held_out").is_file()
+    if code := judge(grid, task, grid.settings["held_out"], grid.work / name, with_baselines=baselines_too):
+        return code
+    store(grid, task, grid.work / name, ".held_out", {})
+    return 0
+
+
+def judge(grid: Grid, task: Task, flags: dict[str, Any], folder: Path, *, with_baselines: bool) -> int:
+    """An evaluation of one student in ``folder``; what is there goes on."""
+    assert grid.work is not None
+    flags = {**flags, "student_model_path": grid.work / task.name / "final_model", "output_dir": folder}
+    if with_baselines:
         flags |= {
             "teacher_model": "$WORK/teacher/final_model",
             "train_data": "$WORK/teacher/distillation_data_training.jsonl",
         }
-    folder = grid.work / name
-    again = {"resume": True} if folder.is_dir() else {}
-    words = grid.words({**flags, "output_dir": folder, **again})
-    if code := call(["evaluation/evaluate_assertions.py", *words], grid.work / f"{name}.log"):
-        return code
+    if folder.is_dir():
+        flags["resume"] = True
+    return call(["evaluation/evaluate_assertions.py", *grid.words(flags)], grid.work / f"{folder.name}.log")
+
+
+def store(grid: Grid, task: Task, folder: Path, suffix: str, facts: dict[str, Any]) -> None:
+    """Keep what an evaluation measured of a student, and what the first one measured of everybody."""
+    baselines = grid.stored(f"baselines{suffix}")
     if not baselines.is_file():
         write_json(baselines, of_everybody(folder))
-    write_json(grid.stored(name), measured(folder, "student"))
-    return 0
+    write_json(grid.stored(task.name + suffix), facts | measured(folder, "student"))
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:

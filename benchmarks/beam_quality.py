@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""How good the predictions of models are, by the number of beams.
+"""How good the predictions of models are, by the number of beams and by which of them is taken.
 
-    python benchmarks/beam_quality.py --data mined/raw_validation.jsonl --models teacher=DIR student=DIR
+python benchmarks/beam_quality.py --data mined/raw_validation.jsonl --models teacher=DIR student=DIR
 """
 
 from __future__ import annotations
@@ -24,16 +24,20 @@ from utils.errors import UserError, run_main
 SCORES = ("code_quality_score", "exact_match", "f1", "ast_validity")
 
 
-def judged(data: Path, model: str, beams: int, limit: int, folder: Path) -> dict[str, Any]:
+LIKELIEST, PARSING = "likeliest", "likeliest that parses"
+
+
+def judged(data: Path, model: str, beams: int, taken: str, limit: int, folder: Path) -> dict[str, Any]:
     """The evaluation's summary of one model."""
     from evaluation.evaluate_assertions import main as evaluate
 
+    choice = ["--likeliest_beam"] if beams > 1 and taken == LIKELIEST else []
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         evaluate(
             ["--teacher_data", str(data), "--student_model_path", model, "--student_limit", str(limit),
              "--num_beams", str(beams), "--max_input_len", "256", "--max_output_len", "64", "--device", "cpu",
              "--embedding_model", "embedded:minilm", "--latency_samples", "0", "--workers", "1",
-             "--output_dir", str(folder)]
+             "--output_dir", str(folder), *choice]
         )  # fmt: skip
     return json.loads((folder / "metrics_summary_final.json").read_text(encoding="utf-8"))["student"]
 
@@ -64,11 +68,13 @@ def main() -> int:
         lines = []
         for name, model in models.items():
             for beams in args.beams:
-                folder = Path(scratch) / f"{name}-{beams}"
-                found = judged(args.data or sample_rows(), model, beams, args.limit, folder)
-                score = found["code_quality_score"]
-                lines.append([name, beams, *(found[metric]["value"] for metric in SCORES), score["low"], score["high"]])
-    columns = ["model", "beams", *SCORES, "low", "high"]
+                for taken in (LIKELIEST, PARSING) if beams > 1 else (LIKELIEST,):
+                    folder = Path(scratch) / f"{name}-{beams}-{taken}"
+                    found = judged(args.data or sample_rows(), model, beams, taken, args.limit, folder)
+                    score = found["code_quality_score"]
+                    scores = [found[metric]["value"] for metric in SCORES]
+                    lines.append([name, beams, taken, *scores, score["low"], score["high"]])
+    columns = ["model", "beams", "taken", *SCORES, "low", "high"]
     settings = {"data": args.data.name if args.data else "sample corpus", "tasks": args.limit}
     return report("beam_quality", args, settings, {"quality by beams": (columns, lines)})
 

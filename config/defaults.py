@@ -49,7 +49,7 @@ class ModelConfig:
     _argument_group_name = "model"
     model_name: str = arg(
         "Salesforce/codet5p-220m",
-        "seq2seq model to train: a hub name, a local folder, or scratch:tiny|small|base (built here, random weights)",
+        "seq2seq model to train: a hub name, a local folder, or scratch:tiny|small|medium|base (built here, at random)",
     )
     tokenizer_name: str | None = arg(
         None, "tokenizer of a scratch: model; default: the teacher's (student), trained on the training data (teacher)"
@@ -239,7 +239,7 @@ class HardwareConfig:
     _argument_group_name = "hardware and reproducibility"
     device: str = arg("auto", "auto, cpu, cuda, cuda:N or mps")
     fp16: bool = arg(False, "half precision (CUDA)")
-    bf16: bool = arg(False, "bfloat16 (CUDA)")
+    bf16: bool = arg(False, "bfloat16 (CUDA; a CPU gains from it where it has AVX512-BF16 or AMX)")
     tf32: bool = arg(True, "TF32 matrix products where the GPU has them")
     compile: bool = arg(False, "torch.compile the model")
     fsdp: bool = arg(False, "shard the model over the processes instead of copying it (FSDP)")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from evaluation.java_syntax import is_valid_java
 from models.decoding import decode
 from models.teacher_signal import TeacherSignal
 
@@ -43,11 +44,13 @@ def generate_candidates(
     batch_size: int = 32,
     num_beams: int = 1,
     num_return_sequences: int = 1,
+    parsing_first: bool = True,
     on_batch: Callable[[list[int], list[list[str]]], None] | None = None,
 ) -> list[list[str]]:
     """For each row of input ids its ``num_return_sequences`` texts, best first, in the order of ``rows``.
 
     Greedy with ``num_beams`` 1, else beam search; never sampled, so the result is a function of model and input.
+    ``parsing_first``: of all beams those that parse as Java come before those that do not, either by likelihood.
     ``on_batch`` is called after each batch with the places in ``rows`` and their texts.
     """
     was_training = model.training
@@ -66,12 +69,14 @@ def generate_candidates(
                 attention_mask.to(device),
                 max_new_tokens=max_output_len,
                 num_beams=num_beams,
-                num_return_sequences=num_return_sequences,
+                num_return_sequences=num_beams,
             )
             decoded = tokenizer.batch_decode(output, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             for place, index in enumerate(indices):
-                start = place * num_return_sequences
-                texts[index] = [text.strip() for text in decoded[start : start + num_return_sequences]]
+                found = [text.strip() for text in decoded[place * num_beams : (place + 1) * num_beams]]
+                if parsing_first and num_beams > 1:
+                    found.sort(key=is_valid_java, reverse=True)
+                texts[index] = found[:num_return_sequences]
             if on_batch is not None:
                 on_batch(indices, [texts[index] for index in indices])
     finally:

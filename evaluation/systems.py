@@ -40,6 +40,7 @@ class GenerationOptions:
     num_beams: int = 1
     num_return_sequences: int = 1
     latency_samples: int = 20
+    parsing_first: bool = True
 
 
 @dataclass
@@ -201,6 +202,7 @@ def model_system(
             batch_size=options.batch_size,
             num_beams=options.num_beams,
             num_return_sequences=options.num_return_sequences,
+            parsing_first=options.parsing_first,
             on_batch=keep,
         )
     store.close()

@@ -38,6 +38,7 @@ SCRATCH_PREFIX = "scratch:"
 SCRATCH_SHAPES = {
     "tiny": (96, 256, 3, 1, 1, 2048),
     "small": (128, 512, 4, 2, 2, 2048),
+    "medium": (192, 768, 3, 3, 3, 4096),
     "base": (512, 2048, 8, 6, 6, 32100),
 }
 _TEXT_FILES = ["*.json", "*.txt", "*.model"]

@@ -64,6 +64,23 @@ def test_students_are_judged_on_a_held_out_library(grid, raw_data, tmp_path):
     assert "A held-out library" in page.read_text() and "Tasks judged: 4" in page.read_text()
 
 
+def test_students_are_judged_on_rows_that_chose_nothing(grid, raw_data, tmp_path):
+    path, work = grid
+    settings = GRID | {"student": GRID["student"] | {"no_final_evaluation": True}, "judged": {
+        "teacher_data": str(raw_data[0]), "student_limit": 3, "teacher_limit": 3, "embedding_model": "embedded:minilm",
+        "latency_samples": 0, "device": "cpu", "num_beams": 2,
+    }}  # fmt: skip
+    path.write_text(json.dumps(settings))
+    ablation(path, "--work", work, "--task", 0)
+    stored = json.loads((path.with_suffix("") / "gold_only-16-seed1.json").read_text())
+    assert len(stored["per_task"]["f1"]) == 3 and stored["steps"] == 2
+    baselines = json.loads((path.with_suffix("") / "baselines.json").read_text())
+    assert set(baselines) == {"teacher", "retrieval", "trivial", "clusters"} and baselines["teacher"]["parameters"]
+    first = json.loads(raw_data[0].read_text().splitlines()[0])["source"]
+    assert baselines["clusters"][0] == f"{first.get('project', '')}/{first['test_class']}"
+    assert not (work / "gold_only-16-seed1" / "predictions_final.jsonl").exists()
+
+
 def ablation(*words: object, check: bool = True) -> str:
     done = run_script("benchmarks/ablation.py", *words, check=check)
     return done.stdout if check else done.stderr

@@ -65,8 +65,9 @@ def build_accelerator(
     notes = []
     device = resolve_device(device)
     wanted = "fp16" if fp16 else "bf16" if bf16 else "no"
-    if wanted != "no" and not device.startswith("cuda"):
-        notes.append(f"--{wanted} needs CUDA; on {device} the run uses fp32")
+    works = {"no": True, "fp16": device.startswith("cuda"), "bf16": device != "mps"}
+    if not works[wanted]:
+        notes.append(f"--{wanted} does not work on {device}; the run uses fp32")
         wanted = "no"
     if cpu_threads:
         torch.set_num_threads(cpu_threads)
