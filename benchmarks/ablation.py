@@ -7,13 +7,13 @@
     python benchmarks/ablation.py GRID --work DIR --task N                 # one task
     python benchmarks/ablation.py GRID --report docs/results.md            # the page, from the stored results alone
 
-GRID is a JSON file: title and opening words (``about``) of the page; where the data lie, the teacher's flags, the
-flags all students share, contenders (flags of each) and stages (contenders, rows, seeds); under ``pretrain`` the runs
-to make before everything else, by name (flags of train_codet5_assertions.py; the model is then $WORK/NAME/final_model);
-under ``judged`` the flags with which evaluate_assertions.py judges every student (without it, the end of its own run
-does, on the rows that it was validated on); under ``held_out`` those for a library that nothing was trained on, whose
-tests are run; under ``questions`` pairs of contenders that the page compares, by the scores
-that are named.
+GRID is a JSON file: title and opening words (``about``) of the page, and the ``commands`` that make all of it; where
+the data lie, the teacher's flags, the flags all students share, contenders (flags of each) and stages (contenders,
+rows, seeds); under ``pretrain`` the runs to make before everything else, by name (flags of train_codet5_assertions.py;
+the model is then $WORK/NAME/final_model); under ``judged`` the flags with which evaluate_assertions.py judges every
+student (without it, the end of its own run does, on the rows that it was validated on); under ``held_out`` those for a
+library that nothing was trained on, whose tests are run; under ``questions`` pairs of contenders that the page
+compares, by the scores that are named.
 Every run is an ordinary run of the scripts under DIR: one that was killed goes on. What is measured, task by task, is
 stored beside the grid, in the folder of its name.
 """
@@ -22,11 +22,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +37,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.ablation_report import METRICS, write_page
+from data.readers import is_header
 from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError, run_main
 
 STOPPED = 85
+OF_TEACHER = {"kl", "jsd"}  # the losses that read the teacher's logits
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Grid:
             ) from None
         if unknown:
             raise UserError(f"{path}: names contenders or scores that are not there: {', '.join(sorted(unknown))}")
-        self.path, self.work = path, work
+        self.path, self.work = path, work.resolve() if work else None
         self.results = path.with_suffix("")
         self.tasks = list(dict.fromkeys(task for tasks in self.stages.values() for task in tasks))
         if len({task.name for task in self.tasks}) < len(self.tasks):
@@ -89,15 +94,27 @@ class Grid:
         """What the student is trained with, but for the files, the seed and the rows."""
         return {**self.settings["student"], **self.settings["contenders"][task.contender]}
 
+    def made_with(self, task: Task) -> dict[str, Any]:
+        """What decides a result beside the code: the student's flags, and a hash of what all of them share."""
+        shared = {key: self.settings.get(key) for key in ("data", "pretrain", "teacher", "judged", "held_out")}
+        return {"flags": self.flags(task), "shared": hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:16]}
+
     def result(self, task: Task, suffix: str = "") -> dict[str, Any] | None:
-        """What is stored of a task; None where nothing is. Raises UserError if other flags made it."""
+        """What is stored of a task; None where nothing is. Raises UserError if another grid made it.
+
+        Results from before 2026-11-25 tell their student's flags at most.
+        """
         path = self.stored(task.name + suffix)
         if not path.is_file():
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
-        if not suffix and found["flags"] != self.flags(task):
+        if any(found.get(key, now) != now for key, now in self.made_with(task).items()):
             raise UserError(f"{path}: made with other flags than the grid has now; remove it to run the task again")
         return found
+
+    def is_done(self, task: Task) -> bool:
+        parts = ["", ".held_out"] if "held_out" in self.settings else [""]
+        return all(self.result(task, part) for part in parts)
 
     def words(self, flags: dict[str, Any]) -> list[str]:
         """Flags as a command line; $WORK and $DATA are filled in; true: a flag without a value."""
@@ -118,11 +135,19 @@ def call(words: list[str], log: Path) -> int:
     """Run a script of the project; its output goes to ``log``. Returns 0 or 85 (stopped, to be continued)."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as handle:
-        done = subprocess.run([sys.executable, *words], cwd=ROOT, stdout=handle, stderr=subprocess.STDOUT)
-    if done.returncode not in (0, STOPPED):
+        child = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=handle, stderr=subprocess.STDOUT)
+        # A run that is told to stop writes its checkpoint first.
+        numbers = (signal.SIGTERM, signal.SIGUSR1)
+        before = [signal.signal(number, lambda received, _: child.send_signal(received)) for number in numbers]
+        try:
+            code = child.wait()
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+    if code not in (0, STOPPED):
         last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no output"]
-        raise UserError(f"{words[0]} ended with {done.returncode}: {last[0]} (see {log})")
-    return done.returncode
+        raise UserError(f"{words[0]} ended with {code}: {last[0]} (see {log})")
+    return code
 
 
 def teacher_is_ready(grid: Grid) -> bool:
@@ -189,7 +214,7 @@ def student(grid: Grid, task: Task) -> int:
         code = judge(grid, task, grid.settings["judged"], judged, with_baselines=not grid.stored("baselines").is_file())
         if code:
             return code
-    store(grid, task, judged, "", vars(task) | {"flags": grid.flags(task), **cost(folder, data)})
+    store(grid, task, judged, "", vars(task) | cost(folder, data, task.rows, own["loss_components"]))
     return 0
 
 
@@ -225,7 +250,7 @@ def store(grid: Grid, task: Task, folder: Path, suffix: str, facts: dict[str, An
     baselines = grid.stored(f"baselines{suffix}")
     if not baselines.is_file():
         write_json(baselines, of_everybody(folder))
-    write_json(grid.stored(task.name + suffix), facts | measured(folder, "student"))
+    write_json(grid.stored(task.name + suffix), facts | grid.made_with(task) | measured(folder, "student"))
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:
@@ -234,9 +259,8 @@ def predictions(folder: Path) -> list[dict[str, Any]]:
 
 
 def clusters(folder: Path) -> list[str]:
-    """The test class of each task."""
-    return [f"{row['source'].get('project', '')}/{row['source'].get('test_class', row['index'])}"
-            for row in predictions(folder)]  # fmt: skip
+    """The test class of each task by its simple name: a fork's class of the same name is no other one."""
+    return [re.split("[.$]", str(row["source"].get("test_class", row["index"])))[-1] for row in predictions(folder)]
 
 
 def of_everybody(folder: Path) -> dict[str, Any]:
@@ -255,21 +279,41 @@ def measured(folder: Path, system: str) -> dict[str, Any]:
         name: [row.get(name) for row in scores] for name in METRICS if any(row.get(name) is not None for row in scores)
     }
     failures: dict[str, dict[str, Any]] = {}
+    executions: dict[str, dict[str, Any]] = {}
     for reference, found in rows:
         example = {"reference": "\n".join(reference), "prediction": found["prediction"]}
         failures.setdefault(found["failure"], {"tasks": 0, "example": example})["tasks"] += 1
+        if ran := found.get("execution"):
+            example |= {"reason": ran["reason"]}
+            executions.setdefault(outcome(ran), {"tasks": 0, "example": example})["tasks"] += 1
     summary = json.loads((folder / "metrics_summary_final.json").read_text(encoding="utf-8"))
     parameters = summary["run"]["systems"][system].get("parameters")
-    return {"parameters": parameters, "per_task": per_task, "failures": failures}
+    return {"parameters": parameters, "per_task": per_task, "failures": failures, "executions": executions}
 
 
-def cost(folder: Path, data: Path) -> dict[str, Any]:
-    """Seconds of training steps, steps, and bytes of the training file."""
+def outcome(ran: dict[str, Any]) -> str:
+    """How far a prediction came that was put into its test."""
+    if ran["compiled"] is None:
+        return "the test cannot tell"
+    if not ran["compiled"]:
+        return "does not compile"
+    if not ran["passed"]:
+        return "fails"
+    return {True: "passes and can fail", False: "passes whatever the code does"}.get(ran["nontrivial"], "passes")
+
+
+def cost(folder: Path, data: Path, rows: int, components: list[str]) -> dict[str, Any]:
+    """Seconds of training steps, steps, and bytes of the rows, with the teacher's logits where a loss reads them."""
     with open(folder / "step_metrics.csv", encoding="utf-8") as handle:
         steps = list(csv.DictReader(handle))
+    used = 0
+    with open(data, encoding="utf-8") as lines:
+        for line in islice((line for line in lines if not is_header(json.loads(line))), rows):
+            row = json.loads(line)
+            logits = 0 if OF_TEACHER & set(components) else len(row.get("teacher_logits_compressed", ""))
+            used += len(line.encode()) - logits
     return {
-        "steps": len(steps), "train_seconds": round(sum(float(row["seconds"]) for row in steps), 1),
-        "data_bytes": data.stat().st_size,
+        "steps": len(steps), "train_seconds": round(sum(float(row["seconds"]) for row in steps), 1), "data_bytes": used,
     }  # fmt: skip
 
 
@@ -294,7 +338,7 @@ def main() -> int:
     if args.list:
         for number, task in enumerate(grid.tasks):
             stage = next(stage for stage, tasks in grid.stages.items() if task in tasks)
-            print(f"{number:4} {stage:10} {task.name:40} {'done' if grid.result(task) else ''}")
+            print(f"{number:4} {stage:10} {task.name:40} {'done' if grid.is_done(task) else ''}")
         return 0
     if args.work is None:
         raise UserError("--work: name a folder for the runs")

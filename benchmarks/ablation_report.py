@@ -13,8 +13,11 @@ import numpy as np
 
 from benchmarks.measuring import table
 from evaluation.significance import (
+    Interval,
+    bootstrap_interval,
     bootstrap_sums,
     cluster_sums,
+    constant_interval,
     holm,
     mean_columns,
     mean_statistic,
@@ -72,16 +75,24 @@ def seed_spread(runs: dict[str, list[Run]], metric: str) -> SeedSpread:
     return SeedSpread(squares / degrees, degrees) if degrees else SeedSpread()
 
 
+def effective_clusters(clusters: list[str]) -> float:
+    """How many clusters of one size tell as much as these (Kish, 1965)."""
+    sizes = np.array(list(Counter(clusters).values()), dtype=float)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
 def estimate(values: np.ndarray, clusters: list[str], spread: SeedSpread, sides: int = 1) -> Estimate:
     """Of values [seeds, n], NaN left out: Student's t, with clusters of tasks (bootstrap) and seeds a random choice.
 
-    ``sides``: of how many contenders' scores the values are the difference. Degrees of freedom by Satterthwaite (1946).
+    ``sides``: of how many contenders' scores the values are the difference. Degrees of freedom by Satterthwaite (1946),
+    those of the clusters from their effective number.
     """
     from scipy.stats import t
 
     pooled = np.sum([cluster_sums(mean_columns(row), clusters) for row in values], axis=0)
     value = float(mean_statistic(pooled.sum(0)))
-    parts = [(float(np.var(mean_statistic(bootstrap_sums(pooled)), ddof=1)), len(pooled) - 1)]
+    freedom = max(1.0, effective_clusters(clusters) - 1)
+    parts = [(float(np.var(mean_statistic(bootstrap_sums(pooled)), ddof=1)), freedom)]
     if spread.degrees:
         parts.append((sides * spread.variance / len(values), spread.degrees))
     variance = sum(part for part, _ in parts)
@@ -115,17 +126,21 @@ def tables(grid: Grid, found: tuple[dict[str, Any], Runs]) -> list[str]:
     """A table, the aims and the answers to the grid's questions for each number of rows."""
     baselines, runs = found
     parts = []
-    for rows in sorted({rows for rows, _ in runs}):
+    sizes = sorted({rows for rows, _ in runs}, reverse=True)
+    for rows in sizes:
         chosen = {name: those for (count, name), those in runs.items() if count == rows}
+        # Teacher and retrieval have all rows: beside students with fewer, the aim would be another one.
+        of_aims = "\n".join(f"- {line}" for line in aims(baselines, chosen))
         parts += [
             f"### {rows:,} training rows",
             contender_table(baselines, chosen),
-            "\n".join(f"- {line}" for line in aims(baselines, chosen)),
+            of_aims if rows == sizes[0] else "Teacher and retrieval have all rows here, too.",
             *score_tables(baselines, chosen),
             *question_table(grid.settings.get("questions", []), baselines["clusters"], chosen),
-            "Share of the predictions, by what is wrong with them first:",
-            failure_table(baselines, chosen),
-            "\n".join(f"- {line}" for line in examples(chosen)),
+            *outcome_tables(
+                "failures", "Share of the predictions, by what is wrong with them first:", baselines, chosen
+            ),
+            *outcome_tables("executions", "Share of the predictions, by what running them showed:", baselines, chosen),
         ]
     return parts
 
@@ -166,6 +181,17 @@ def from_retrieval(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> dic
     return {name: estimate(per_task(found, "f1") - theirs, clusters, spread) for name, found in runs.items()}
 
 
+def shown_score(values: np.ndarray, clusters: list[str], spread: SeedSpread) -> str:
+    """A score from 0 to 1 with its interval, which ends there; where all tasks agree, Wilson's over the clusters."""
+    found = estimate(values, clusters, spread)
+    if found.low == found.high:
+        wilson = constant_interval(found.value, int(effective_clusters(clusters)))
+        low, high = (found.value if end is None else end for end in (wilson.low, wilson.high))
+    else:
+        low, high = max(0.0, found.low), min(1.0, found.high)
+    return shown(Estimate(found.value, low, high, None))
+
+
 def shown(found: Estimate, sign: str = "") -> str:
     return f"{found.value:{sign}.3f} ({found.low:{sign}.3f} to {found.high:{sign}.3f})"
 
@@ -204,19 +230,19 @@ def contender_table(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> st
     everybody = with_baselines(baselines, runs)
     metrics = [*SHOWN, *(m for m in EXECUTED if any(per_task(found, m) is not None for found in everybody.values()))]
     columns = ["contender", "seeds", "M parameters", MAIN, "seed s.d.", f"minus {REFERENCE}", "p (Holm)", *metrics]
-    columns += ["s", "MB"]
+    columns += ["steps", "s", "MB"]
     rows = []
     for name, found in everybody.items():
         score = per_task(found, MAIN)
         parameters = found[0].get("parameters")
         rows.append([
             name, len(found) if name in runs else None, parameters / 1e6 if parameters else None,
-            "-" if score is None else shown(estimate(score, clusters, spread if name in runs else SeedSpread())),
+            "-" if score is None else shown_score(score, clusters, spread if name in runs else SeedSpread()),
             None if score is None or len(score) < 2 else float(np.std(np.nanmean(score, axis=1), ddof=1)),
             shown(differences[name], "+") if name in differences else "-",
             p_values.get(name), *(mean(per_task(found, metric)) for metric in metrics),
             *(float(np.mean([run[key] for run in found])) / unit if name in runs else None
-              for key, unit in (("train_seconds", 1), ("data_bytes", 1e6))),
+              for key, unit in (("steps", 1), ("train_seconds", 1), ("data_bytes", 1e6))),
         ])  # fmt: skip
     return table(columns, rows)
 
@@ -232,7 +258,7 @@ def score_tables(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[
         for row in scores:
             values = per_task(everybody[row[0]], metric)
             known = spread if row[0] in runs else SeedSpread()
-            row.append("-" if values is None else shown(estimate(values, clusters, known)))
+            row.append("-" if values is None else shown_score(values, clusters, known))
         found = {row[0]: difference(runs[row[0]], reference, metric, clusters, spread) for row in differences}
         p_values = adjusted({name: one for name, one in found.items() if one})
         for row in differences:
@@ -249,26 +275,25 @@ def score_tables(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[
     return parts
 
 
-def failure_table(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> str:
-    """One line a contender: the share of each kind of failure, over all seeds."""
+def outcome_tables(key: str, title: str, baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[str]:
+    """A contender's share of each outcome over all seeds, a line each; of the best one (its first seed) an example of
+    each. ``key``: failures or executions. Nothing where it was not measured."""
     everybody = with_baselines(baselines, runs)
+    if not all(run.get(key) for found in everybody.values() for run in found):
+        return []
     counts = {
-        name: sum((Counter({kind: one["tasks"] for kind, one in run["failures"].items()}) for run in found), Counter())
+        name: sum((Counter({kind: one["tasks"] for kind, one in run[key].items()}) for run in found), Counter())
         for name, found in everybody.items()
     }
     kinds = [kind for kind, _ in sum(counts.values(), Counter()).most_common()]
     rows = [[name, *(f"{count[kind] / count.total():.1%}" for kind in kinds)] for name, count in counts.items()]
-    return table(["contender", *kinds], rows)
-
-
-def examples(runs: dict[str, list[Run]]) -> list[str]:
-    """What the best contender (its first seed) wrote: the first task of each kind of failure."""
     name = best(runs)
-    kinds = sorted(runs[name][0]["failures"].items(), key=lambda item: -item[1]["tasks"])
-    return [
-        f"{name}, {kind}: ``{one['example']['prediction'] or ' '}`` for ``{one['example']['reference']}``"
-        for kind, one in kinds
-    ]
+    examples = []
+    for kind, one in sorted(runs[name][0][key].items(), key=lambda item: -item[1]["tasks"]):
+        written, wanted = one["example"]["prediction"], one["example"]["reference"]
+        reason = f" ({why})" if (why := one["example"].get("reason")) else ""
+        examples.append(f"- {name}, {kind}: ``{written or ' '}`` for ``{wanted}``{reason}")
+    return [title, table(["contender", *kinds], rows), "\n".join(examples)]
 
 
 def best(runs: dict[str, list[Run]]) -> str:
@@ -278,6 +303,21 @@ def best(runs: dict[str, list[Run]]) -> str:
         (name for name, found in runs.items() if len(found) == most),
         key=lambda name: mean(per_task(runs[name], MAIN)) or 0.0,
     )
+
+
+def share_of_teacher(found: list[Run], baselines: dict[str, Any], metric: str) -> Interval | None:
+    """A contender's score over the teacher's, with its bootstrap interval over clusters; None where either lacks it."""
+    ours, theirs = per_task(found, metric), per_task([baselines["teacher"]], metric)
+    if ours is None or theirs is None or not np.nansum(theirs):
+        return None
+    columns = np.concatenate([mean_columns(np.nanmean(ours, axis=0)), mean_columns(theirs[0])], axis=1)
+    sums = cluster_sums(columns, baselines["clusters"])
+
+    def ratio(drawn: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return mean_statistic(drawn[..., :2]) / mean_statistic(drawn[..., 2:])
+
+    return bootstrap_interval(sums, ratio)
 
 
 def aims(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[str]:
@@ -297,9 +337,10 @@ def aims(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[str]:
     if all(sizes):
         lines.append(f"It has {sizes[0] / sizes[1]:.0%} of the teacher's parameters (aim: at most 30 %).")
     for metric in (MAIN, "pass_rate"):
-        pair = [mean(per_task(found, metric)) for found in (runs[name], [baselines["teacher"]])]
-        if None not in pair and pair[1]:
-            lines.append(f"It keeps {pair[0] / pair[1]:.1%} of the teacher's {metric} (aim: 95 %).")
+        if kept := share_of_teacher(runs[name], baselines, metric):
+            reached = "reached" if kept.value >= 0.95 else "missed"
+            lines.append(f"It keeps {kept.value:.1%} ({kept.low:.1%} to {kept.high:.1%}) of the teacher's {metric}"
+                         f" (aim: 95 %; {reached}).")  # fmt: skip
     for against, metric, found in (
         ("nearest-neighbour retrieval", "f1", from_retrieval(baselines, runs)),
         ("the same student on gold labels only", MAIN, from_reference(runs, clusters)),
@@ -310,7 +351,28 @@ def aims(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[str]:
             verdict = "not judged without more seeds" if p_value is None else "reached" if ahead else "missed"
             words = f"{metric} against {against}: {shown(found[name], '+')}"
             lines.append(f"{words}, p {'-' if p_value is None else f'{p_value:.2g}'}; to be ahead is {verdict}.")
+    if name == REFERENCE:
+        lines.append("It is the student on gold labels only: to be ahead of that one is missed.")
     return lines
+
+
+HOW_TO_READ = (
+    "Intervals (95 %) and p-values (adjusted by Holm) are Student's t. The spread between test classes is that of the "
+    "bootstrap. The one between seeds, which draw the order of the batches, is pooled over the contenders of a table "
+    "and lent to those with one seed; where no contender has two, there is no p-value. Teacher, starting weights and "
+    "rows are the same for all seeds: nothing is said of others. s: seconds of training steps; MB: the rows that the "
+    "student learned from, with the teacher's logits where its loss reads them."
+)
+
+
+def judged_tasks(clusters: list[str]) -> str:
+    number, worth = len(set(clusters)), effective_clusters(clusters)
+    return f"Tasks judged: {len(clusters)}, of {number} test classes (worth {worth:.0f} of one size)"
+
+
+def shown_commands(commands: list[str]) -> list[str]:
+    """What makes all of it anew, from the root of the repository."""
+    return ["\n".join(["```bash", *commands, "```"])] if commands else []
 
 
 def write_page(grid: Grid, path: Path) -> None:
@@ -327,13 +389,10 @@ def write_page(grid: Grid, path: Path) -> None:
         f"# {grid.settings['title']}",
         f"Made by `{command}` from the results stored in `{grid.results}/`; no number in the tables is typed by hand.",
         grid.settings["about"],
+        *shown_commands(grid.settings.get("commands", [])),
         *(["## Reading", reading.read_text(encoding="utf-8").strip()] if reading.is_file() else []),
         "## Held-out classes",
-        f"Tasks judged: {len(clusters)}, of {len(set(clusters))} test classes that no training row comes from. "
-        "Intervals (95 %) and p-values (adjusted by Holm) are Student's t: the spread between test classes is that of "
-        "the bootstrap, the one between seeds is pooled over the contenders of a table. Where no contender has two "
-        "seeds there is no p-value, and the intervals tell of these networks, not of the methods. s: seconds of "
-        "training steps; MB: the file that the student learned from.",
+        f"{judged_tasks(clusters)} that no training row comes from. {HOW_TO_READ}",
         *tables(grid, found),
     ]
     elsewhere = load(grid, ".held_out")
@@ -341,8 +400,7 @@ def write_page(grid: Grid, path: Path) -> None:
         clusters = elsewhere[0]["clusters"]
         parts += [
             "## A held-out library",
-            f"Tasks judged: {len(clusters)}, of {len(set(clusters))} test classes of a library that nothing was "
-            "trained on, compiled and run. A contender stands here with those of its seeds that were judged.",
+            f"{judged_tasks(clusters)} of a library that nothing was trained on, compiled and run.",
             *tables(grid, elsewhere),
         ]
     with atomic_writer(path, "w") as handle:

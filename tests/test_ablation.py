@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import run_script
 
-from benchmarks.ablation_report import SeedSpread, adjusted, aims, difference, score_tables, seed_spread
+from benchmarks.ablation import call, outcome
+from benchmarks.ablation_report import (
+    SeedSpread,
+    adjusted,
+    aims,
+    difference,
+    effective_clusters,
+    score_tables,
+    seed_spread,
+    share_of_teacher,
+    shown_score,
+)
 from data.mining.java_syntax import java_tokens
 from data.readers import PLACEHOLDER
 from tests.mining_fixtures import SOURCES, test_class, write_project
@@ -77,7 +92,7 @@ def test_students_are_judged_on_rows_that_chose_nothing(grid, raw_data, tmp_path
     baselines = json.loads((path.with_suffix("") / "baselines.json").read_text())
     assert set(baselines) == {"teacher", "retrieval", "trivial", "clusters"} and baselines["teacher"]["parameters"]
     first = json.loads(raw_data[0].read_text().splitlines()[0])["source"]
-    assert baselines["clusters"][0] == f"{first.get('project', '')}/{first['test_class']}"
+    assert first["test_class"].endswith(f".{baselines['clusters'][0]}")
     assert not (work / "gold_only-16-seed1" / "predictions_final.jsonl").exists()
 
 
@@ -282,6 +297,123 @@ def test_results_of_other_flags_are_not_taken_for_those_of_the_grid(grid):
     for words in (["--list"], ["--task", "0"]):
         error = ablation(path, "--work", work, *words, check=False)
         assert "other flags" in error and len(error.strip().splitlines()) == 1
+
+
+def test_results_of_another_teacher_or_judgement_are_not_taken_for_those_of_the_grid(grid):
+    path, work = grid
+    ablation(path, "--work", work, "--task", 0)
+    path.write_text(json.dumps(GRID | {"about": "Other words.", "questions": []}))
+    assert ablation(path, "--work", work, "--list").count("done") == 1
+    for changed in ({"teacher": {"epochs": 2}}, {"held_out": {"num_beams": 2}}):
+        path.write_text(json.dumps(GRID | changed))
+        assert "other flags" in ablation(path, "--work", work, "--list", check=False)
+
+
+CHILD = """
+import signal, sys, time
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(85))
+open(sys.argv[1], "w").close()
+time.sleep(60)
+"""
+
+
+def test_a_signal_reaches_the_run(tmp_path):
+    script, ready = tmp_path / "child.py", tmp_path / "ready"
+    script.write_text(CHILD)
+
+    def send():
+        while not ready.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    threading.Thread(target=send, daemon=True).start()
+    assert call([str(script), str(ready)], tmp_path / "log") == 85
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_steps_and_bytes_are_those_of_the_rows_used(grid):
+    path, work = grid
+    ablation(path, "--work", work)
+    stored = {name: json.loads((path.with_suffix("") / f"{name}-16-seed1.json").read_text())
+              for name in ("gold_only", "focal_jsd")}  # fmt: skip
+    lines = (work / "teacher/distillation_data_training.jsonl").read_text().splitlines()[1:17]
+    whole = sum(len(line.encode()) + 1 for line in lines)
+    logits = sum(len(json.loads(line)["teacher_logits_compressed"]) for line in lines)
+    assert stored["focal_jsd"]["data_bytes"] == whole and stored["gold_only"]["data_bytes"] == whole - logits
+    assert "Share of the predictions, by what is wrong" in page_of(path)
+
+
+def page_of(path: Path) -> str:
+    page = path.parent / "page.md"
+    ablation(path, "--report", page)
+    return page.read_text()
+
+
+def test_what_running_showed_is_counted_and_read(grid):
+    path, work = grid
+    ablation(path, "--work", work, "--stage", "core")
+    assert "what running them showed" not in page_of(path)
+    for file in path.with_suffix("").glob("*.json"):
+        stored = json.loads(file.read_text())
+        for one in [stored] if "flags" in stored else [stored[name] for name in ("teacher", "retrieval", "trivial")]:
+            example = {"reference": "a();", "prediction": "b();", "reason": "cannot find symbol b"}
+            one["executions"] = {"does not compile": {"tasks": 3, "example": example},
+                                 "passes and can fail": {"tasks": 1, "example": example | {"reason": None}}}  # fmt: skip
+        file.write_text(json.dumps(stored))
+    page = page_of(path)
+    assert re.search(r"\| gold only +\| 75.0% +\| 25.0% +\|", page)
+    assert "does not compile: ``b();`` for ``a();`` (cannot find symbol b)" in page
+
+
+@pytest.mark.parametrize(
+    ("compiled", "passed", "nontrivial", "said"),
+    [
+        (None, None, None, "the test cannot tell"),
+        (False, False, False, "does not compile"),
+        (True, False, False, "fails"),
+        (True, True, True, "passes and can fail"),
+        (True, True, False, "passes whatever the code does"),
+        (True, True, None, "passes"),
+    ],
+)
+def test_how_far_a_prediction_came(compiled, passed, nontrivial, said):
+    assert outcome({"compiled": compiled, "passed": passed, "nontrivial": nontrivial}) == said
+
+
+def test_the_share_of_the_teacher_has_an_interval():
+    clusters = [str(number // 2) for number in range(40)]
+    generator = np.random.default_rng(0)
+    theirs = generator.uniform(0.4, 0.8, 40)
+    baselines = {"teacher": run(0, *theirs), "clusters": clusters}
+    exact = share_of_teacher([run(1, *(0.9 * theirs)), run(2, *(0.8 * theirs))], baselines, "f1")
+    assert (exact.value, exact.low, exact.high) == pytest.approx((0.85, 0.85, 0.85))
+    noisy = share_of_teacher([run(1, *(0.9 * theirs + generator.normal(0, 0.1, 40)))], baselines, "f1")
+    assert 0.8 < noisy.low < 0.9 * theirs.sum() / theirs.sum() < noisy.high < 1
+    assert share_of_teacher([run(1, *theirs)], {"teacher": run(0, *np.zeros(40)), "clusters": clusters}, "f1") is None
+
+
+def test_clusters_of_unlike_size_tell_less():
+    assert effective_clusters(list("aabbcc")) == pytest.approx(3)
+    assert effective_clusters(list("aaaabc")) == pytest.approx(2)
+
+
+def test_rates_stay_between_0_and_1_and_are_never_certain():
+    clusters = [str(number) for number in range(20)]
+    assert shown_score(np.zeros((1, 20)), clusters, SeedSpread()) == "0.000 (0.000 to 0.161)"
+    assert shown_score(np.ones((2, 20)), clusters, SeedSpread(0.0, 3)) == "1.000 (0.839 to 1.000)"
+    assert "(0.000 to 0." in shown_score(np.eye(20)[:1], clusters, SeedSpread())
+
+
+def test_the_aim_is_asked_of_the_small_ones_and_missed_by_gold_labels():
+    one = {"code_quality_score": [0.5, 0.6, 0.7, 0.6], "f1": [0.5, 0.6, 0.7, 0.6]}
+    better = {key: [value + 0.1 for value in values] for key, values in one.items()}
+    runs = {"gold only": [{"seed": 1, "parameters": 3, "per_task": one}],
+            "large": [{"seed": 1, "parameters": 4, "per_task": better}]}  # fmt: skip
+    alone = {"parameters": 10, "per_task": better}
+    lines = aims({"teacher": alone, "retrieval": alone, "clusters": list("abcd")}, runs)
+    assert "small enough" in lines[0] and "**gold only**" in lines[0] and "30%" in lines[1]
+    assert "gold labels only: to be ahead of that one is missed" in lines[-1]
 
 
 def test_a_task_of_two_stages_belongs_to_both(grid):

@@ -68,6 +68,10 @@ def test_missing_data_is_named(name: str, data: dict[str, str]) -> None:
     assert_refused(run_script(name, **{**data, "VAL_DATA": "/nowhere/v.jsonl"}), "VAL_DATA", "/nowhere/v.jsonl")
 
 
+def test_missing_grid_is_named(data: dict[str, str]) -> None:
+    assert_refused(run_script("ablation_array", **data, GRID="/nowhere/grid.json"), "GRID", "/nowhere/grid.json")
+
+
 @pytest.mark.parametrize("name", [*TRAINING, "test_cuda"])
 def test_missing_environment_is_named(name: str, data: dict[str, str]) -> None:
     assert_refused(run_script(name, **{**data, "VENV": "/nowhere/venv"}), "/nowhere/venv", "VENV")
@@ -407,6 +411,28 @@ def test_a_task_of_the_array_trains_its_variant_with_its_seed(
     assert (checkout / "results/array/soft-seed8/final_model").is_dir(), log(checkout, f"{job}_3")
     settings = json.loads((checkout / "results/array/soft-seed8/run_config.json").read_text())["config"]
     assert (settings["seed"], settings["loss_components"]) == (8, ["kl"])
+
+
+@pytest.mark.slurm
+def test_an_ablation_is_an_array(
+    cluster: SlurmCluster, checkout: Path, environment: dict[str, str], teacher: Path
+) -> None:
+    student = {
+        "model_name": "scratch:tiny", "max_steps": 1, "batch_size": 4, "max_input_len": 96, "max_output_len": 32,
+        "embedding_model": "embedded:minilm", "num_workers": 0, "device": "cpu", "validation_frequency": 0,
+        "max_val_samples": 2, "no_tensorboard": True,
+    }  # fmt: skip
+    contenders = {name: {"loss_components": [name]} for name in ("ce", "kl")}
+    stages = {"core": {"seeds": [1], "rows": [8], "contenders": ["ce", "kl"]}}
+    grid = {"title": "", "about": "", "teacher": {}, "student": student, "contenders": contenders, "stages": stages}
+    (checkout / "grid.json").write_text(json.dumps(grid))
+    (checkout / "ablation").mkdir()
+    (checkout / "ablation" / "teacher").symlink_to(teacher)
+    variables = environment | {"GRID": "grid.json", "OUTPUT_DIR": "ablation"}
+    job = cluster.submit("slurm_scripts/ablation_array.sh", "--array=1", cwd=checkout, **variables)
+    cluster.wait_for(lambda: not cluster.run("squeue", "--noheader", f"--job={job}").strip(), PATIENCE, "the array")
+    assert (checkout / "grid" / "kl-8-seed1.json").is_file(), log(checkout, f"{job}_1")
+    assert not (checkout / "grid" / "ce-8-seed1.json").exists()
 
 
 SRUN = """
