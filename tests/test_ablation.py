@@ -358,8 +358,10 @@ def test_what_running_showed_is_counted_and_read(grid):
         stored = json.loads(file.read_text())
         for one in [stored] if "flags" in stored else [stored[name] for name in ("teacher", "retrieval", "trivial")]:
             example = {"reference": "a();", "prediction": "b();", "reason": "cannot find symbol b"}
-            one["executions"] = {"does not compile": {"tasks": 3, "example": example},
-                                 "passes and can fail": {"tasks": 1, "example": example | {"reason": None}}}  # fmt: skip
+            one["executions"] = {
+                "does not compile": {"tasks": 3, "example": example},
+                "passes and can fail": {"tasks": 1, "example": example | {"reason": None}},
+            }
         file.write_text(json.dumps(stored))
     page = page_of(path)
     assert re.search(r"\| gold only +\| 75.0% +\| 25.0% +\|", page)
