@@ -71,7 +71,10 @@ def test_students_are_judged_on_a_held_out_library(grid, raw_data, tmp_path):
         "latency_samples": 0, "device": "cpu",
     }}  # fmt: skip
     path.write_text(json.dumps(settings))
+    ablation(path, "--work", work, "--task", 0, "--no_held_out")
+    assert "done" not in ablation(path, "--work", work, "--list")
     ablation(path, "--work", work, "--task", 0)
+    assert ablation(path, "--work", work, "--list").count("done") == 1
     judged = json.loads((path.with_suffix("") / "gold_only-16-seed1.held_out.json").read_text())
     assert len(judged["per_task"]["f1"]) == 4
     page = tmp_path / "results.md"
