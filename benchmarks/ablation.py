@@ -189,32 +189,50 @@ def teacher_as_target(grid: Grid) -> Path:
     return path
 
 
+def data_of(grid: Grid, task: Task) -> Path:
+    """The rows that the task's student learns from."""
+    assert grid.work is not None
+    if grid.flags(task).get("targets", "gold") == "teacher":
+        return teacher_as_target(grid)
+    return grid.work / "teacher" / "distillation_data_training.jsonl"
+
+
+def trained(grid: Grid, task: Task) -> int:
+    """Train one student, and where the grid has no ``judged`` evaluate it."""
+    assert grid.work is not None
+    folder = grid.work / task.name
+    if "judged" in grid.settings and (folder / "final_model").is_dir():
+        return 0
+    flags = {
+        "train_data_path": data_of(grid, task), "tokenizer_name": "$WORK/teacher/final_model",
+        "val_data_path": "$WORK/teacher/distillation_data_validation.jsonl",
+        "output_dir": folder, "seed": task.seed, "max_train_samples": task.rows, "resume": "auto",
+        **{flag: value for flag, value in grid.flags(task).items() if flag != "targets"},
+    }  # fmt: skip
+    return call(["knowledge_distillation.py", *grid.words(flags)], grid.work / f"{task.name}.log")
+
+
 def student(grid: Grid, task: Task) -> int:
     """Train and judge one student, by the end of its run or as the grid's ``judged`` says; store what was measured."""
     assert grid.work is not None
     if grid.result(task):
         return 0
-    own = grid.flags(task)
-    folder = grid.work / task.name
-    data = grid.work / "teacher" / "distillation_data_training.jsonl"
-    if own.pop("targets", "gold") == "teacher":
-        data = teacher_as_target(grid)
-    flags = {
-        "train_data_path": data, "tokenizer_name": "$WORK/teacher/final_model",
-        "val_data_path": "$WORK/teacher/distillation_data_validation.jsonl",
-        "output_dir": folder, "seed": task.seed, "max_train_samples": task.rows, "resume": "auto",
-        **own,
-    }  # fmt: skip
-    code = call(["knowledge_distillation.py", *grid.words(flags)], grid.work / f"{task.name}.log")
-    if code:
+    if code := trained(grid, task):
         return code
+    folder = grid.work / task.name
     judged = folder
     if "judged" in grid.settings:
         judged = grid.work / f"{task.name}.judged"
         code = judge(grid, task, grid.settings["judged"], judged, with_baselines=not grid.stored("baselines").is_file())
         if code:
             return code
-    store(grid, task, judged, "", vars(task) | cost(folder, data, task.rows, own["loss_components"]))
+    store(
+        grid,
+        task,
+        judged,
+        "",
+        vars(task) | cost(folder, data_of(grid, task), task.rows, grid.flags(task)["loss_components"]),
+    )
     return 0
 
 
@@ -325,7 +343,7 @@ def main() -> int:
     parser.add_argument("--teacher", action="store_true", help="train the teacher, nothing else")
     parser.add_argument("--task", type=int, help="only this task of --list")
     parser.add_argument("--list", action="store_true", help="show the tasks")
-    parser.add_argument("--no_held_out", action="store_true", help="leave judging on the held-out library for later")
+    parser.add_argument("--no_judging", action="store_true", help="train only; a later call judges (grids with judged)")
     parser.add_argument("--report", type=Path, help="write the page from the stored results")
     args = parser.parse_args()
     grid = Grid(args.grid, args.work)
@@ -352,7 +370,9 @@ def main() -> int:
     if args.teacher:
         tasks = []
     steps += [
-        lambda task=task: student(grid, task) or (0 if args.no_held_out else held_out(grid, task))
+        (lambda task=task: trained(grid, task))
+        if args.no_judging
+        else (lambda task=task: student(grid, task) or held_out(grid, task))
         for task in tasks if args.stage is None or task in grid.stages[args.stage]
     ]  # fmt: skip
     for number, step in enumerate(steps):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How good the predictions of models are, by the number of beams and by which of them is taken.
+"""How good the predictions of models are, by the number of beams, and whether decoding keeps to Java.
 
 python benchmarks/beam_quality.py --data mined/raw_validation.jsonl --models teacher=DIR student=DIR
 """
@@ -24,14 +24,14 @@ from utils.errors import UserError, run_main
 SCORES = ("code_quality_score", "exact_match", "f1", "ast_validity")
 
 
-LIKELIEST, PARSING = "likeliest", "likeliest that parses"
+FREE, JAVA = "free", "Java only"
 
 
-def judged(data: Path, model: str, beams: int, taken: str, limit: int, folder: Path) -> dict[str, Any]:
+def judged(data: Path, model: str, beams: int, decoding: str, limit: int, folder: Path) -> dict[str, Any]:
     """The evaluation's summary of one model."""
     from evaluation.evaluate_assertions import main as evaluate
 
-    choice = ["--likeliest_beam"] if beams > 1 and taken == LIKELIEST else []
+    choice = ["--free_decoding"] if decoding == FREE else []
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         evaluate(
             ["--teacher_data", str(data), "--student_model_path", model, "--student_limit", str(limit),
@@ -68,13 +68,13 @@ def main() -> int:
         lines = []
         for name, model in models.items():
             for beams in args.beams:
-                for taken in (LIKELIEST, PARSING) if beams > 1 else (LIKELIEST,):
-                    folder = Path(scratch) / f"{name}-{beams}-{taken}"
-                    found = judged(args.data or sample_rows(), model, beams, taken, args.limit, folder)
+                for decoding in (FREE, JAVA):
+                    folder = Path(scratch) / f"{name}-{beams}-{decoding}"
+                    found = judged(args.data or sample_rows(), model, beams, decoding, args.limit, folder)
                     score = found["code_quality_score"]
                     scores = [found[metric]["value"] for metric in SCORES]
-                    lines.append([name, beams, taken, *scores, score["low"], score["high"]])
-    columns = ["model", "beams", "taken", *SCORES, "low", "high"]
+                    lines.append([name, beams, decoding, *scores, score["low"], score["high"]])
+    columns = ["model", "beams", "decoding", *SCORES, "low", "high"]
     settings = {"data": args.data.name if args.data else "sample corpus", "tasks": args.limit}
     return report("beam_quality", args, settings, {"quality by beams": (columns, lines)})
 

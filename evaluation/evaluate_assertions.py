@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     text.add_argument("--num_beams", type=int, default=1, help="1: greedy")
     text.add_argument("--num_return_sequences", type=int, default=1, help="candidates kept in predictions_final.jsonl")
     text.add_argument(
-        "--likeliest_beam", action="store_true", help="take the likeliest beam even where another one parses as Java"
+        "--free_decoding", action="store_true", help="let models write what is no Java: brackets, literals, beams"
     )
     text.add_argument("--batch_size", type=int, default=16)
     text.add_argument("--max_input_len", type=int, default=512)
@@ -102,8 +102,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             f"--num_return_sequences {args.num_return_sequences} needs --num_beams of at least as many,"
             f" not {args.num_beams}"
         )
-    if args.likeliest_beam and args.num_beams == 1:
-        raise UserError("--likeliest_beam needs --num_beams of at least 2: greedy search has one candidate")
     if args.resume and not args.output_dir:
         raise UserError("--resume needs --output_dir: the folder of the evaluation to go on with")
     if args.resume and args.overwrite:
@@ -299,7 +297,7 @@ def main(argv: list[str] | None = None) -> int:
         args.num_beams,
         args.num_return_sequences,
         args.latency_samples,
-        not args.likeliest_beam,
+        not args.free_decoding,
     )
     teacher_samples = samples[: args.teacher_limit]
     student_samples = samples[: args.student_limit]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from evaluation.java_syntax import is_valid_java
 from models.decoding import decode
+from models.java_constraint import JavaConstraint
 from models.teacher_signal import TeacherSignal
 
 IGNORED = -100
@@ -34,6 +36,10 @@ def length_sorted(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]
         yield order[start : start + batch_size]
 
 
+# Its tables are costly: the same for one text or thousands.
+java_constraint = lru_cache(maxsize=4)(JavaConstraint)
+
+
 @torch.inference_mode()
 def generate_candidates(
     model: Any,
@@ -44,19 +50,22 @@ def generate_candidates(
     batch_size: int = 32,
     num_beams: int = 1,
     num_return_sequences: int = 1,
-    parsing_first: bool = True,
+    java_only: bool = True,
     on_batch: Callable[[list[int], list[list[str]]], None] | None = None,
 ) -> list[list[str]]:
     """For each row of input ids its ``num_return_sequences`` texts, best first, in the order of ``rows``.
 
     Greedy with ``num_beams`` 1, else beam search; never sampled, so the result is a function of model and input.
-    ``parsing_first``: of all beams those that parse as Java come before those that do not, either by likelihood.
+    ``java_only``: brackets and literals are kept to Java's rules, and beams that parse come before those that do not.
     ``on_batch`` is called after each batch with the places in ``rows`` and their texts.
     """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
     texts: list[list[str]] = [[] for _ in rows]
+    ends = model.generation_config.eos_token_id
+    ends = (ends,) if isinstance(ends, int) else tuple(ends)
+    constraint = java_constraint(tokenizer, model.config.vocab_size, ends) if java_only else None
     try:
         for indices in length_sorted([len(row) for row in rows], batch_size):
             input_ids = pad_rows([rows[index] for index in indices], tokenizer.pad_token_id)
@@ -70,11 +79,12 @@ def generate_candidates(
                 max_new_tokens=max_output_len,
                 num_beams=num_beams,
                 num_return_sequences=num_beams,
+                constraint=constraint,
             )
             decoded = tokenizer.batch_decode(output, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             for place, index in enumerate(indices):
                 found = [text.strip() for text in decoded[place * num_beams : (place + 1) * num_beams]]
-                if parsing_first and num_beams > 1:
+                if java_only and num_beams > 1:
                     found.sort(key=is_valid_java, reverse=True)
                 texts[index] = found[:num_return_sequences]
             if on_batch is not None:

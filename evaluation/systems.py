@@ -40,7 +40,7 @@ class GenerationOptions:
     num_beams: int = 1
     num_return_sequences: int = 1
     latency_samples: int = 20
-    parsing_first: bool = True
+    java_only: bool = True
 
 
 @dataclass
@@ -147,8 +147,9 @@ def _latency(model: Any, tokenizer: Any, inputs: Sequence[Sequence[int]], option
     for device in dict.fromkeys([next(model.parameters()).device.type, "cpu"]):
         model.to(device)
         seconds = latency_per_assertion(
-            model, tokenizer, rows, max_output_len=options.max_output_len, num_beams=options.num_beams
-        )
+            model, tokenizer, rows, max_output_len=options.max_output_len, num_beams=options.num_beams,
+            java_only=options.java_only,
+        )  # fmt: skip
         found[device] = {
             "median_seconds": float(np.median(seconds)),
             "p90_seconds": float(np.quantile(seconds, 0.9)),
@@ -202,7 +203,7 @@ def model_system(
             batch_size=options.batch_size,
             num_beams=options.num_beams,
             num_return_sequences=options.num_return_sequences,
-            parsing_first=options.parsing_first,
+            java_only=options.java_only,
             on_batch=keep,
         )
     store.close()

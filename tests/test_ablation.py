@@ -71,8 +71,6 @@ def test_students_are_judged_on_a_held_out_library(grid, raw_data, tmp_path):
         "latency_samples": 0, "device": "cpu",
     }}  # fmt: skip
     path.write_text(json.dumps(settings))
-    ablation(path, "--work", work, "--task", 0, "--no_held_out")
-    assert "done" not in ablation(path, "--work", work, "--list")
     ablation(path, "--work", work, "--task", 0)
     assert ablation(path, "--work", work, "--list").count("done") == 1
     judged = json.loads((path.with_suffix("") / "gold_only-16-seed1.held_out.json").read_text())
@@ -89,7 +87,12 @@ def test_students_are_judged_on_rows_that_chose_nothing(grid, raw_data, tmp_path
         "latency_samples": 0, "device": "cpu", "num_beams": 2,
     }}  # fmt: skip
     path.write_text(json.dumps(settings))
+    ablation(path, "--work", work, "--task", 0, "--no_judging")
+    model = work / "gold_only-16-seed1" / "final_model" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    assert "done" not in ablation(path, "--work", work, "--list")
     ablation(path, "--work", work, "--task", 0)
+    assert model.stat().st_mtime_ns == before
     stored = json.loads((path.with_suffix("") / "gold_only-16-seed1.json").read_text())
     assert len(stored["per_task"]["f1"]) == 3 and stored["steps"] == 2
     baselines = json.loads((path.with_suffix("") / "baselines.json").read_text())

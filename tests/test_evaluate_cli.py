@@ -298,7 +298,6 @@ def test_tasks_are_those_that_were_judged(stored, tmp_path):
         (["--teacher_data", "{raw}"], "nothing to judge"),
         (["--teacher_data", "{stored}", "--teacher_limit", "0"], "--teacher_limit 0"),
         (["--teacher_data", "{stored}", "--num_return_sequences", "3"], "--num_beams"),
-        (["--teacher_data", "{stored}", "--likeliest_beam"], "--num_beams"),
         (["--teacher_data", "{stored}", "--temperature", "0"], "--temperature 0"),
         (["--teacher_data", "{stored}", "--timeout", "-1"], "--timeout -1"),
         (["--teacher_data", "{stored}", "--latency_samples", "-3"], "--latency_samples -3"),

@@ -87,25 +87,6 @@ def test_beams_are_distinct_and_best_first(model, rows):
     assert best == [texts[0] for texts in candidates]
 
 
-class JavaTokenizer(NumberTokenizer):
-    """Every third text lacks its bracket."""
-
-    def batch_decode(self, rows, **options):
-        texts = super().batch_decode(rows, **options)
-        numbers = [sum(map(int, text.split())) for text in texts]
-        return [f"check({n}" if n % 3 == 0 else f"check({n});" for n in numbers]
-
-
-def test_beams_that_parse_come_before_those_that_do_not(model, rows):
-    options = {"max_output_len": 6, "num_beams": 4, "num_return_sequences": 4, "batch_size": 3}
-    likeliest = generate_candidates(model, JavaTokenizer(), rows, **options, parsing_first=False)
-    found = generate_candidates(model, JavaTokenizer(), rows, **options)
-    assert found == [[t for t in texts if t.endswith(";")] + [t for t in texts if t[-1] != ";"] for texts in likeliest]
-    assert found != likeliest
-    best = generate_predictions(model, JavaTokenizer(), rows, max_output_len=6, num_beams=4)
-    assert best == [texts[0] for texts in found]
-
-
 def test_each_batch_is_handed_out(model, rows):
     seen = {}
     texts = generate_candidates(

@@ -1,0 +1,140 @@
+"""Decoding that keeps to Java's brackets and literals, against a parser and against plain decoding."""
+
+import pytest
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+from evaluation.generation import generate_candidates, pad_rows
+from evaluation.java_syntax import is_valid_java
+from models.decoding import decode
+from models.java_constraint import JavaConstraint, State
+
+JAVA = [
+    'assertEquals("a(\\"[", list.get(0)[1]);',
+    "assertEquals(')', map.get('\\''));",
+    "assertThrows(E.class, () -> { foo(new int[] {1, 2}); });",
+    "a();\nb();",
+]
+
+
+@pytest.mark.parametrize("text", JAVA)
+def test_java_is_followed_to_its_end_and_completed_from_anywhere(text):
+    for length in range(len(text) + 1):
+        state = State().after(text[:length])
+        assert state is not None
+        ended = text[:length] + state.ending
+        assert State().after(ended) is not None and State().after(ended).complete, ended
+    assert is_valid_java(text) and State().after(text).complete
+
+
+@pytest.mark.parametrize("text", ["a(]", "a)", "a(b;", "x[0;", '"a\nb"', "a(b));", "{ a(; }", "}"])
+def test_what_can_no_more_become_java_is_seen(text):
+    assert not is_valid_java(text) and State().after(text) is None
+
+
+def test_a_bracket_inside_of_a_literal_is_none():
+    assert State().after('a(")') == State(")", '"')
+    assert State().after("a('\\'") == State(")", "'") and State().after("a('\\''") == State(")")
+    assert State().after('"\\').escaped and not State().after('"\\\\').escaped
+
+
+class Pieces:
+    """A vocabulary of the given texts; 0 pads and starts, 1 ends."""
+
+    pad_token_id = 0
+
+    def __init__(self, *texts):
+        self.texts = ["", "", *texts]
+
+    def batch_decode(self, rows, **options):
+        return ["".join(self.texts[i] for i in row.tolist()) for row in rows]
+
+
+def scored(pieces, written, **scores):
+    """The scores after the constraint of one text, by piece; those not named are 0."""
+    names = ["start", "end", *pieces.texts[2:]]
+    ids = torch.tensor([[0, *(names.index(piece) for piece in written)]])
+    given = torch.tensor([[scores.get(name, 0.0) for name in names]])
+    constraint = JavaConstraint(pieces, len(names), (1,))
+    return dict(zip(names, constraint(ids, given)[0].tolist(), strict=True))
+
+
+def test_only_what_may_follow_is_left():
+    pieces = Pieces("f(", ")", ");", "));", '"', "]", "x", ";")
+    found = scored(pieces, ["f(", "x"])
+    assert {name for name, value in found.items() if value == -torch.inf} == {"end", "));", "]", ";"}
+    assert scored(pieces, ["f(", "x", ");"])["end"] == 0.0
+
+
+def test_an_ending_that_is_miscounted_becomes_the_right_one():
+    pieces = Pieces("f(", ")", ");", "));", '"', '");', "x", ")")
+    scores = torch.tensor([2.0, 1.0, 0.0, 0.0])  # of "));", the end, '");' and ");": all mean to end
+    named = dict(zip(("));", "end", '");', ");"), scores.tolist(), strict=True))
+    once, twice = scored(pieces, ["f(", "x"], **named), scored(pieces, ["f(", "f(", "x"], **named)
+    # One bracket is open: a quote may still begin, so \'");\' stays; the others' weight goes to ");".
+    assert once[");"] == pytest.approx(float(torch.logsumexp(torch.tensor([2.0, 1.0, 0.0]), 0)))
+    assert once["));"] == once["end"] == -torch.inf
+    assert twice["));"] == pytest.approx(float(torch.logsumexp(torch.tensor([2.0, 1.0, 0.0]), 0)))
+    assert scored(pieces, ["f(", '"', "x"], **named)['");'] == pytest.approx(
+        float(torch.logaddexp(scores[2], scores[1]))
+    )
+
+
+def test_where_nothing_begins_the_ending_the_rest_is_as_it_was():
+    found = scored(Pieces("f(", "));", "x"), ["f(", "x"], **{"));": 3.0, "x": 1.0})
+    assert found["));"] == found["end"] == -torch.inf and found["x"] == 1.0
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from models.loading import train_tokenizer
+
+    return train_tokenizer(JAVA * 4, 330)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.manual_seed(1)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4, decoder_start_token_id=0,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=0, initializer_factor=20.0, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = T5ForConditionalGeneration(config)
+    # Whatever opens, closes or ends comes often.
+    often = [i for i in range(len(tokenizer)) if set(tokenizer.decode([i])) & set("()[]\"';")]
+    model.lm_head.weight.data[[tokenizer.eos_token_id, *often]] *= 3
+    return model
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_random_model_ends_no_text_inside_of_a_bracket(model, tokenizer, beams):
+    rows = [tokenizer(text)["input_ids"][:length] for text in JAVA for length in range(2, 14)]
+    inputs = pad_rows(rows, 0)
+    ends = (tokenizer.eos_token_id,)
+    options = {"max_new_tokens": 24, "num_beams": beams, "num_return_sequences": beams}
+
+    def written(constraint):
+        """(state, whether it came to an end) of each text."""
+        found = decode(model.eval(), inputs, (inputs != 0).long(), constraint=constraint, **options)
+        texts = tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [(State().after(text), ends[0] in ids) for text, ids in zip(texts, found.tolist(), strict=True)]
+
+    kept = written(JavaConstraint(tokenizer, len(tokenizer), ends))
+    assert all(state is not None and (state.complete or not ended) for state, ended in kept)
+    assert any(ended for _, ended in kept)
+    assert any(state is None or (ended and not state.complete) for state, ended in written(None))
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_the_batch_changes_nothing(model, tokenizer, beams):
+    rows = [tokenizer(text)["input_ids"][:length] for text in JAVA for length in (3, 9, 14)]
+    options = {"max_output_len": 16, "num_beams": beams, "num_return_sequences": beams}
+    alone = [generate_candidates(model, tokenizer, [row], **options)[0] for row in rows]
+    assert generate_candidates(model, tokenizer, rows, batch_size=5, **options) == alone
+
+
+def test_beams_that_parse_come_first(model, tokenizer):
+    rows = [tokenizer(text)["input_ids"] for text in JAVA]
+    for found in generate_candidates(model, tokenizer, rows, max_output_len=16, num_beams=4, num_return_sequences=4):
+        parses = [is_valid_java(text) for text in found]
+        assert parses == sorted(parses, reverse=True)
