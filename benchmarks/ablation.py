@@ -277,8 +277,9 @@ def predictions(folder: Path) -> list[dict[str, Any]]:
 
 
 def clusters(folder: Path) -> list[str]:
-    """The test class of each task by its simple name: a fork's class of the same name is no other one."""
-    return [re.split("[.$]", str(row["source"].get("test_class", row["index"])))[-1] for row in predictions(folder)]
+    """The outermost test class of each task by its simple name: a fork's class of the same name is no other one."""
+    names = [str(row["source"].get("test_class", row["index"])) for row in predictions(folder)]
+    return [name.rpartition(".")[2].partition("$")[0] for name in names]
 
 
 def of_everybody(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import run_script
 
-from benchmarks.ablation import call, outcome
+from benchmarks.ablation import call, clusters, outcome
 from benchmarks.ablation_report import (
     SeedSpread,
     adjusted,
@@ -97,9 +97,15 @@ def test_students_are_judged_on_rows_that_chose_nothing(grid, raw_data, tmp_path
     assert len(stored["per_task"]["f1"]) == 3 and stored["steps"] == 2
     baselines = json.loads((path.with_suffix("") / "baselines.json").read_text())
     assert set(baselines) == {"teacher", "retrieval", "trivial", "clusters"} and baselines["teacher"]["parameters"]
-    first = json.loads(raw_data[0].read_text().splitlines()[0])["source"]
-    assert first["test_class"].endswith(f".{baselines['clusters'][0]}")
+    assert baselines["clusters"] == ["0", "1", "2"]  # these rows name no class
     assert not (work / "gold_only-16-seed1" / "predictions_final.jsonl").exists()
+
+
+def test_a_class_of_the_same_name_in_a_fork_is_the_same_cluster(tmp_path):
+    names = ["org.apache.commons.lang.StringTest", "org.apache.commons.lang3.StringTest", "a.FooTest$Nested"]
+    rows = [{"index": i, "source": {"project": str(i), "test_class": name}} for i, name in enumerate(names)]
+    (tmp_path / "predictions_final.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert clusters(tmp_path) == ["StringTest", "StringTest", "FooTest"]
 
 
 def ablation(*words: object, check: bool = True) -> str:
