@@ -403,7 +403,8 @@ def test_the_share_of_the_teacher_has_an_interval():
     exact = share_of_teacher([run(1, *(0.9 * theirs)), run(2, *(0.8 * theirs))], baselines, "f1")
     assert (exact.value, exact.low, exact.high) == pytest.approx((0.85, 0.85, 0.85))
     noisy = share_of_teacher([run(1, *(0.9 * theirs + generator.normal(0, 0.1, 40)))], baselines, "f1")
-    assert 0.8 < noisy.low < 0.9 * theirs.sum() / theirs.sum() < noisy.high < 1
+    assert noisy.low < noisy.value < noisy.high
+    assert noisy.high - noisy.low == pytest.approx(2 * 1.96 * 0.1 / 40**0.5 / theirs.mean(), rel=0.3)
     assert share_of_teacher([run(1, *theirs)], {"teacher": run(0, *np.zeros(40)), "clusters": clusters}, "f1") is None
 
 
