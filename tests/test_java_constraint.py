@@ -19,22 +19,37 @@ JAVA = [
 
 @pytest.mark.parametrize("text", JAVA)
 def test_java_is_followed_to_its_end_and_completed_from_anywhere(text):
-    for length in range(len(text) + 1):
-        state = State().after(text[:length])
-        assert state is not None
-        ended = text[:length] + state.ending
-        assert State().after(ended) is not None and State().after(ended).complete, ended
-    assert is_valid_java(text) and State().after(text).complete
+    for length in range(1, len(text) + 1):
+        written, state = text[:length], State().after(text[:length])
+        assert state is not None, written
+        if not state.ending:
+            assert state.complete or state.quote == "'"  # a literal of one character that has none yet
+            continue
+        while not state.complete:
+            written += state.ending
+            state = State().after(written)
+            assert state is not None, written
+        if text[length - 1].isalnum() and text[length : length + 1] in (",", ")", "."):
+            assert is_valid_java(written), written
+    assert is_valid_java(text)
 
 
-@pytest.mark.parametrize("text", ["a(]", "a)", "a(b;", "x[0;", '"a\nb"', "a(b));", "{ a(; }", "}"])
+@pytest.mark.parametrize(
+    "text", ["a(]", "a)", "a(b;", "x[0;", '"a\nb"', "a(b));", "{ a(; }", "}", "f('')", '"\\q"', "a[1;"]
+)
 def test_what_can_no_more_become_java_is_seen(text):
     assert not is_valid_java(text) and State().after(text) is None
 
 
+def test_a_character_is_one():
+    for text in ("'a'", "'\\n'", "'\\u00e4'", "'\\''", "'\\7'"):
+        assert State().after(text) == State(last="'"), text
+    assert State().after("'ab") is None and State().after("'\\q") is None and State().after("'\\u0g") is None
+
+
 def test_a_bracket_inside_of_a_literal_is_none():
-    assert State().after('a(")') == State(")", '"')
-    assert State().after("a('\\'") == State(")", "'") and State().after("a('\\''") == State(")")
+    states = [State().after(text) for text in ('a(")', "a('\\'", "a('\\''", "a(')'")]
+    assert [(state.needed, state.quote) for state in states] == [(")", '"'), (")", "'"), (")", ""), (")", "")]
     assert State().after('"\\').escaped and not State().after('"\\\\').escaped
 
 
@@ -63,7 +78,21 @@ def test_only_what_may_follow_is_left():
     pieces = Pieces("f(", ")", ");", "));", '"', "]", "x", ";")
     found = scored(pieces, ["f(", "x"])
     assert {name for name, value in found.items() if value == -torch.inf} == {"end", "));", "]", ";"}
-    assert scored(pieces, ["f(", "x", ");"])["end"] == 0.0
+    # After a whole statement what closes once more means to end.
+    assert scored(pieces, ["f(", "x", ");"], **{");": 2.0})["end"] > 2.0
+    assert scored(pieces, ["f(", "x", ");"])[";"] == 0.0
+
+
+def test_quotes_that_would_open_a_literal_do_not_mean_to_end():
+    pieces = Pieces("f(", ")", "));", '"");', ' ")";', "x")
+    found = scored(pieces, ["f(", "f(", "x"], **{'"");': 3.0, ' ")";': 3.0})
+    assert found['"");'] == -torch.inf and found["));"] == pytest.approx(float(torch.logsumexp(torch.zeros(2), 0)))
+
+
+def test_inside_of_a_block_the_statement_is_ended_first():
+    pieces = Pieces("f(", "() -> {", ")", ");", "});", "));", "x")
+    assert scored(pieces, ["f(", "() -> {", "f(", "x"], **{"));": 2.0})[");"] > 2.0
+    assert scored(pieces, ["f(", "() -> {", "f(", "x", ");"], **{"));": 2.0})["});"] > 2.0
 
 
 def test_an_ending_that_is_miscounted_becomes_the_right_one():
@@ -133,8 +162,12 @@ def test_the_batch_changes_nothing(model, tokenizer, beams):
     assert generate_candidates(model, tokenizer, rows, batch_size=5, **options) == alone
 
 
-def test_beams_that_parse_come_first(model, tokenizer):
-    rows = [tokenizer(text)["input_ids"] for text in JAVA]
-    for found in generate_candidates(model, tokenizer, rows, max_output_len=16, num_beams=4, num_return_sequences=4):
-        parses = [is_valid_java(text) for text in found]
-        assert parses == sorted(parses, reverse=True)
+def test_beams_that_parse_come_first(model, tokenizer, monkeypatch):
+    texts = ["a(;", "f();", "", "g();"]
+    ids = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(tokenizer(text)["input_ids"] or [1]) for text in texts] * 2, True
+    )
+    monkeypatch.setattr("evaluation.generation.decode", lambda *_, **__: ids)
+    options = {"num_beams": 4, "num_return_sequences": 3}
+    assert generate_candidates(model, tokenizer, [[3], [4]], **options) == [["f();", "g();", "a(;"]] * 2
+    assert generate_candidates(model, tokenizer, [[3]], java_only=False, **options) == [texts[:3]]
