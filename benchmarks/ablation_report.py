@@ -331,8 +331,8 @@ def aims(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[str]:
     name = best(small or runs)
     if any(per_task(found, MAIN) is None for found in (runs[name], [baselines["teacher"]])):
         return [f"Without {MAIN} (it needs a text encoder) the aims cannot be computed."]
-    among = "of those that are small enough, " if 0 < len(small) < len(runs) else ""
-    lines = [f"Of the contenders with the most seeds, {among}the one with the best {MAIN} is **{name}**."]
+    which = "small enough contenders" if 0 < len(small) < len(runs) else "contenders"
+    lines = [f"Of the {which} with the most seeds, the one with the best {MAIN} is **{name}**."]
     sizes = runs[name][0]["parameters"], whole
     if all(sizes):
         lines.append(f"It has {sizes[0] / sizes[1]:.0%} of the teacher's parameters (aim: at most 30 %).")
