@@ -22,7 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # More passes, a larger effective batch, the full metric set at each validation. Not the default loss: Trident at its
     # scale of 5 harms students (docs/results.md), ce + kl harms in none of the grids and costs a quarter of the time.
-    # Four beams: docs/evaluation.md.
+    # No token weights: they buy critical tokens at the cost of the rest (there, too). Four beams: docs/evaluation.md.
     "high_quality": {
         "loss_components": ["ce", "kl"],
         "num_beams": 4,
@@ -30,7 +30,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 8,
         "gradient_accumulation_steps": 8,
         "enable_dynamic_weighting": True,
-        "enable_token_weighting": True,
         "use_enhanced_metrics": True,
         "early_stopping_patience": 5,
     },
