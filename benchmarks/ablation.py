@@ -265,10 +265,17 @@ def judge(grid: Grid, task: Task, flags: dict[str, Any], folder: Path, *, with_b
 
 def store(grid: Grid, task: Task, folder: Path, suffix: str, facts: dict[str, Any]) -> None:
     """Keep what an evaluation measured of a student, and what the first one measured of everybody."""
+    assert grid.work is not None
     baselines = grid.stored(f"baselines{suffix}")
     if not baselines.is_file():
         write_json(baselines, of_everybody(folder))
-    write_json(grid.stored(task.name + suffix), facts | grid.made_with(task) | measured(folder, "student"))
+    facts |= grid.made_with(task) | {"teacher": weights_of(grid.work / "teacher")} | measured(folder, "student")
+    write_json(grid.stored(task.name + suffix), facts)
+
+
+def weights_of(run: Path) -> str:
+    """16 hex digits of a run's final model."""
+    return hashlib.sha256((run / "final_model" / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:

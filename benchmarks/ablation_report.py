@@ -119,6 +119,9 @@ def load(grid: Grid, suffix: str = "") -> tuple[dict[str, Any], Runs] | None:
     for task in grid.tasks:
         if found := grid.result(task, suffix):
             runs[task.rows, task.contender].append((grid.result(task) or {}) | found)
+    # Results from before 2026-11-26 do not tell.
+    if len({run["teacher"] for those in runs.values() for run in those if "teacher" in run}) > 1:
+        raise UserError(f"{grid.results}: holds students of several teachers; remove those of all but one")
     return json.loads(baselines.read_text(encoding="utf-8")), runs
 
 

@@ -321,6 +321,16 @@ def test_results_of_another_teacher_or_judgement_are_not_taken_for_those_of_the_
         assert "other flags" in ablation(path, "--work", work, "--list", check=False)
 
 
+def test_students_of_several_teachers_are_not_compared(grid):
+    path, work = grid
+    ablation(path, "--work", work, "--stage", "core")
+    stored = path.with_suffix("") / "gold_only-16-seed1.json"
+    found = json.loads(stored.read_text())
+    assert len(found["teacher"]) == 16
+    stored.write_text(json.dumps(found | {"teacher": "0" * 16}))
+    assert "several teachers" in ablation(path, "--report", path.parent / "page.md", check=False)
+
+
 CHILD = """
 import signal, sys, time
 signal.signal(signal.SIGUSR1, lambda *_: sys.exit(85))
