@@ -265,17 +265,15 @@ def judge(grid: Grid, task: Task, flags: dict[str, Any], folder: Path, *, with_b
 
 def store(grid: Grid, task: Task, folder: Path, suffix: str, facts: dict[str, Any]) -> None:
     """Keep what an evaluation measured of a student, and what the first one measured of everybody."""
+    from data.distillation_file import file_sha256  # brings torch, which the other calls do without
+
     assert grid.work is not None
     baselines = grid.stored(f"baselines{suffix}")
     if not baselines.is_file():
         write_json(baselines, of_everybody(folder))
-    facts |= grid.made_with(task) | {"teacher": weights_of(grid.work / "teacher")} | measured(folder, "student")
+    weights = grid.work / "teacher" / "final_model" / "model.safetensors"
+    facts |= grid.made_with(task) | {"teacher": file_sha256(weights)[:16]} | measured(folder, "student")
     write_json(grid.stored(task.name + suffix), facts)
-
-
-def weights_of(run: Path) -> str:
-    """16 hex digits of a run's final model."""
-    return hashlib.sha256((run / "final_model" / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:
