@@ -11,9 +11,10 @@ GRID is a JSON file: title and opening words (``about``) of the page, and the ``
 the data lie, the teacher's flags, the flags all students share, contenders (flags of each) and stages (contenders,
 rows, seeds); under ``pretrain`` the runs to make before everything else, by name (flags of train_codet5_assertions.py;
 the model is then $WORK/NAME/final_model); under ``judged`` the flags with which evaluate_assertions.py judges every
-student (without it, the end of its own run does, on the rows that it was validated on); under ``held_out`` those for a
-library that nothing was trained on, whose tests are run; under ``questions`` pairs of contenders that the page
-compares, by the scores that are named.
+student (without it, the end of its own run does, on the rows that it was validated on); under ``held_out`` those for
+each library, by name, that nothing was trained on, whose tests are run; under ``questions`` pairs of contenders that
+the page compares, by the scores that are named. A stage may name ``passes`` over the rows (those of the students' flags
+otherwise), and ask for no execution: ``"held_out": false``.
 Every run is an ordinary run of the scripts under DIR: one that was killed goes on. What is measured, task by task, is
 stored beside the grid, in the folder of its name.
 """
@@ -42,20 +43,21 @@ from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError, run_main
 
 STOPPED = 85
-OF_TEACHER = {"kl", "jsd"}  # the losses that read the teacher's logits
 
 
 @dataclass(frozen=True)
 class Task:
-    """One student: contender, number of training rows, seed."""
+    """One student: contender, number of training rows, seed, passes over the rows (None: as all students)."""
 
     contender: str
     rows: int
     seed: int
+    passes: int | None = None
 
     @property
     def name(self) -> str:
-        return f"{re.sub('[^a-z0-9.]+', '_', self.contender.lower())}-{self.rows}-seed{self.seed}"
+        passes = f"-{self.passes}passes" if self.passes else ""
+        return f"{re.sub('[^a-z0-9.]+', '_', self.contender.lower())}-{self.rows}{passes}-seed{self.seed}"
 
 
 class Grid:
@@ -66,11 +68,13 @@ class Grid:
             self.settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             self.stages = {
                 stage: [
-                    Task(contender, rows, seed)
-                    for seed in plan["seeds"] for rows in plan["rows"] for contender in plan["contenders"]
+                    Task(contender, rows, seed, passes)
+                    for seed in plan["seeds"] for rows in plan["rows"] for passes in plan.get("passes", [None])
+                    for contender in plan["contenders"]
                 ]
                 for stage, plan in self.settings["stages"].items()
             }  # fmt: skip
+            self.settings["student"]["epochs"]  # the report tells passes
             named = {task.contender for tasks in self.stages.values() for task in tasks}
             asked = self.settings.get("questions", [])
             named |= {question[side] for question in asked for side in ("contender", "against")}
@@ -87,34 +91,49 @@ class Grid:
         self.path, self.work = path, work.resolve() if work else None
         self.results = path.with_suffix("")
         self.tasks = list(dict.fromkeys(task for tasks in self.stages.values() for task in tasks))
+        self.libraries: dict[str, dict[str, Any]] = self.settings.get("held_out", {})
+        if not all(isinstance(flags, dict) for flags in self.libraries.values()):
+            raise UserError(f"{path}: held_out has another shape; name each library: {{library: {{flag: value}}}}")
         if len({task.name for task in self.tasks}) < len(self.tasks):
             raise UserError(f"{path}: two contenders differ in nothing but signs; give them other names")
 
     def flags(self, task: Task) -> dict[str, Any]:
         """What the student is trained with, but for the files, the seed and the rows."""
-        return {**self.settings["student"], **self.settings["contenders"][task.contender]}
+        own = {**self.settings["student"], **self.settings["contenders"][task.contender]}
+        return {**own, "epochs": task.passes} if task.passes else own
 
-    def made_with(self, task: Task) -> dict[str, Any]:
-        """What decides a result beside the code: the student's flags, and a hash of what all of them share."""
-        shared = {key: self.settings.get(key) for key in ("data", "pretrain", "teacher", "judged", "held_out")}
-        return {"flags": self.flags(task), "shared": hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:16]}
+    def shared(self, library: str = "") -> str:
+        """Hash of what decides all results of the held-out classes, or of a library, beside flags and code."""
+        deciding = {key: self.settings.get(key) for key in ("data", "pretrain", "teacher")}
+        deciding["judged"] = self.libraries[library] if library else self.settings.get("judged")
+        return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:16]
 
-    def result(self, task: Task, suffix: str = "") -> dict[str, Any] | None:
-        """What is stored of a task; None where nothing is. Raises UserError if another grid made it.
+    def result(self, task: Task, library: str = "") -> dict[str, Any] | None:
+        """What is stored of a task; None where nothing is. Raises UserError if another grid made it."""
+        return self.read(task.name, library, {"flags": self.flags(task)})
 
-        Results from before 2026-11-25 tell their student's flags at most.
-        """
-        path = self.stored(task.name + suffix)
+    def baselines(self, library: str = "") -> dict[str, Any] | None:
+        """What is stored of the teacher and the baselines; otherwise like ``result``."""
+        return self.read("baselines", library, {})
+
+    def read(self, name: str, library: str, made_with: dict[str, Any]) -> dict[str, Any] | None:
+        """Results from before 2026-11-25 tell their student's flags at most, baselines before 2026-11-26 nothing."""
+        path = self.stored(name, library)
         if not path.is_file():
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
-        if any(found.get(key, now) != now for key, now in self.made_with(task).items()):
+        made_with = {**made_with, "shared": self.shared(library)}
+        if any(found.get(key, now) != now for key, now in made_with.items()):
             raise UserError(f"{path}: made with other flags than the grid has now; remove it to run the task again")
         return found
 
+    def executed(self, task: Task) -> list[str]:
+        """The libraries that the task's student is judged on: none if all its stages say so."""
+        plans = [self.settings["stages"][stage] for stage, tasks in self.stages.items() if task in tasks]
+        return list(self.libraries) if any(plan.get("held_out", True) for plan in plans) else []
+
     def is_done(self, task: Task) -> bool:
-        parts = ["", ".held_out"] if "held_out" in self.settings else [""]
-        return all(self.result(task, part) for part in parts)
+        return all(self.result(task, part) for part in ("", *self.executed(task)))
 
     def words(self, flags: dict[str, Any]) -> list[str]:
         """Flags as a command line; $WORK and $DATA are filled in; true: a flag without a value."""
@@ -127,8 +146,8 @@ class Grid:
     def place(self, text: str) -> str:
         return text.replace("$WORK", str(self.work)).replace("$DATA", self.settings.get("data", ""))
 
-    def stored(self, name: str) -> Path:
-        return self.results / f"{name}.json"
+    def stored(self, name: str, library: str = "") -> Path:
+        return self.results / f"{name}{library and '.' + library}.json"
 
 
 def call(words: list[str], log: Path) -> int:
@@ -219,41 +238,37 @@ def student(grid: Grid, task: Task) -> int:
         return 0
     if code := trained(grid, task):
         return code
-    folder = grid.work / task.name
-    judged = folder
+    folder = judged = grid.work / task.name
     if "judged" in grid.settings:
         judged = grid.work / f"{task.name}.judged"
-        code = judge(grid, task, grid.settings["judged"], judged, with_baselines=not grid.stored("baselines").is_file())
-        if code:
+        if code := judge(grid, task, "", grid.settings["judged"], judged):
             return code
-    store(
-        grid,
-        task,
-        judged,
-        "",
-        vars(task) | cost(folder, data_of(grid, task), task.rows, grid.flags(task)["loss_components"]),
-    )
+    facts = vars(task) | cost(folder, data_of(grid, task), task.rows, grid.flags(task)["loss_components"])
+    store(grid, task, "", judged, facts)
     return 0
 
 
 def held_out(grid: Grid, task: Task) -> int:
-    """Judge one student on the held-out library, and with the first of them the teacher and the baselines."""
+    """Judge one student on the held-out libraries."""
     assert grid.work is not None
-    name = f"{task.name}.held_out"
-    if "held_out" not in grid.settings or grid.stored(name).is_file():
-        return 0
-    baselines_too = not grid.stored("baselines.held_out").is_file()
-    if code := judge(grid, task, grid.settings["held_out"], grid.work / name, with_baselines=baselines_too):
-        return code
-    store(grid, task, grid.work / name, ".held_out", {})
+    for library in grid.executed(task):
+        if grid.result(task, library):
+            continue
+        folder = grid.work / f"{task.name}.{library}"
+        if code := judge(grid, task, library, grid.libraries[library], folder):
+            return code
+        store(grid, task, library, folder, {})
     return 0
 
 
-def judge(grid: Grid, task: Task, flags: dict[str, Any], folder: Path, *, with_baselines: bool) -> int:
-    """An evaluation of one student in ``folder``; what is there goes on."""
+def judge(grid: Grid, task: Task, library: str, flags: dict[str, Any], folder: Path) -> int:
+    """An evaluation of one student in ``folder``, the first one with the teacher and the baselines; what is there goes
+    on."""
     assert grid.work is not None
     flags = {**flags, "student_model_path": grid.work / task.name / "final_model", "output_dir": folder}
-    if with_baselines:
+    if grid.baselines(library):
+        flags["no_controls"] = True
+    else:
         flags |= {
             "teacher_model": "$WORK/teacher/final_model",
             "train_data": "$WORK/teacher/distillation_data_training.jsonl",
@@ -263,17 +278,17 @@ def judge(grid: Grid, task: Task, flags: dict[str, Any], folder: Path, *, with_b
     return call(["evaluation/evaluate_assertions.py", *grid.words(flags)], grid.work / f"{folder.name}.log")
 
 
-def store(grid: Grid, task: Task, folder: Path, suffix: str, facts: dict[str, Any]) -> None:
+def store(grid: Grid, task: Task, library: str, folder: Path, facts: dict[str, Any]) -> None:
     """Keep what an evaluation measured of a student, and what the first one measured of everybody."""
     from data.distillation_file import file_sha256  # brings torch, which the other calls do without
 
     assert grid.work is not None
-    baselines = grid.stored(f"baselines{suffix}")
-    if not baselines.is_file():
-        write_json(baselines, of_everybody(folder))
+    shared = {"shared": grid.shared(library)}
+    if not grid.baselines(library):
+        write_json(grid.stored("baselines", library), of_everybody(folder) | shared)
     weights = grid.work / "teacher" / "final_model" / "model.safetensors"
-    facts |= grid.made_with(task) | {"teacher": file_sha256(weights)[:16]} | measured(folder, "student")
-    write_json(grid.stored(task.name + suffix), facts)
+    made_with = {"flags": grid.flags(task), **shared, "teacher": file_sha256(weights)[:16]}
+    write_json(grid.stored(task.name, library), facts | made_with | measured(folder, "student"))
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:
@@ -328,13 +343,16 @@ def outcome(ran: dict[str, Any]) -> str:
 
 def cost(folder: Path, data: Path, rows: int, components: list[str]) -> dict[str, Any]:
     """Seconds of training steps, steps, and bytes of the rows, with the teacher's logits where a loss reads them."""
+    from models.loss_functions import COMPONENTS
+
+    of_teacher = any("teacher" in COMPONENTS[name].needs for name in components)
     with open(folder / "step_metrics.csv", encoding="utf-8") as handle:
         steps = list(csv.DictReader(handle))
     used = 0
     with open(data, encoding="utf-8") as lines:
         for line in islice((line for line in lines if not is_header(json.loads(line))), rows):
             row = json.loads(line)
-            logits = 0 if OF_TEACHER & set(components) else len(row.get("teacher_logits_compressed", ""))
+            logits = 0 if of_teacher else len(row.get("teacher_logits_compressed", ""))
             used += len(line.encode()) - logits
     return {
         "steps": len(steps), "train_seconds": round(sum(float(row["seconds"]) for row in steps), 1), "data_bytes": used,

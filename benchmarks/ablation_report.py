@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,8 @@ REFERENCE = "gold only"
 MAX_SHARE = 0.3  # of the teacher's parameters: the aim's small student
 
 Run = dict[str, Any]
-Runs = dict[tuple[int, str], list[Run]]
+Budget = tuple[int, int]  # rows, and passes over them
+Runs = dict[Budget, dict[str, list[Run]]]
 
 
 def per_task(runs: list[Run], metric: str) -> np.ndarray | None:
@@ -109,35 +109,59 @@ def mean(values: np.ndarray | None) -> float | None:
     return None if values is None else float(np.nanmean(values))
 
 
-def load(grid: Grid, suffix: str = "") -> tuple[dict[str, Any], Runs] | None:
-    """Baselines, and the runs of each (rows, contender); None where nothing is stored."""
+def load(grid: Grid, libraries: Sequence[str]) -> tuple[dict[str, Any], Runs] | None:
+    """Baselines, and the runs of each contender by their budget; None where nothing is stored.
 
-    baselines = grid.stored(f"baselines{suffix}")
-    if not baselines.is_file():
+    Of several libraries: the tasks of all, and the runs that all have judged.
+    """
+    known = {library: found for library in libraries if (found := grid.baselines(library))}
+    if not known:
         return None
-    runs: Runs = defaultdict(list)
+    runs: Runs = defaultdict(lambda: defaultdict(list))
     for task in grid.tasks:
-        if found := grid.result(task, suffix):
-            runs[task.rows, task.contender].append((grid.result(task) or {}) | found)
-    # Results from before 2026-11-26 do not tell.
-    if len({run["teacher"] for those in runs.values() for run in those if "teacher" in run}) > 1:
+        parts = [grid.result(task, library) for library in known]
+        if all(parts):
+            budget = (task.rows, grid.flags(task)["epochs"])
+            runs[budget][task.contender].append((grid.result(task) or {}) | joined(parts))
+    everybody = (run for found in runs.values() for those in found.values() for run in those)
+    teachers = {run["teacher"] for run in everybody if "teacher" in run}
+    if len(teachers) > 1:  # results from before 2026-11-26 do not tell
         raise UserError(f"{grid.results}: holds students of several teachers; remove those of all but one")
-    return json.loads(baselines.read_text(encoding="utf-8")), runs
+    baselines: dict[str, Any] = {
+        name: joined([found[name] for found in known.values()]) for name in ("teacher", "retrieval", "trivial")
+    }
+    baselines["clusters"] = [f"{library}/{name}" for library, found in known.items() for name in found["clusters"]]
+    return baselines, runs
+
+
+def joined(parts: Sequence[Any]) -> Run:
+    """What was measured of one system on several sets of tasks, as if it were one set."""
+    scores = [part["per_task"] for part in parts]
+    common = [metric for metric in scores[0] if all(metric in score for score in scores)]
+    counted: dict[str, Any] = {}
+    for key in ("failures", "executions"):
+        kinds: dict[str, Any] = {}
+        for kind, one in (item for part in parts for item in part.get(key, {}).items()):
+            before = kinds.setdefault(kind, {"tasks": 0, "example": one["example"]})
+            before["tasks"] += one["tasks"]
+        counted[key] = kinds
+    together = {metric: [value for score in scores for value in score[metric]] for metric in common}
+    return parts[0] | {"per_task": together} | counted
 
 
 def tables(grid: Grid, found: tuple[dict[str, Any], Runs]) -> list[str]:
     """A table, the aims and the answers to the grid's questions for each number of rows."""
     baselines, runs = found
     parts = []
-    sizes = sorted({rows for rows, _ in runs}, reverse=True)
-    for rows in sizes:
-        chosen = {name: those for (count, name), those in runs.items() if count == rows}
+    budgets = sorted(runs, reverse=True)
+    for rows, passes in budgets:
+        chosen = runs[rows, passes]
         # Teacher and retrieval have all rows: beside students with fewer, the aim would be another one.
         of_aims = "\n".join(f"- {line}" for line in aims(baselines, chosen))
         parts += [
-            f"### {rows:,} training rows",
+            f"### {rows:,} training rows, {passes} {'pass' if passes == 1 else 'passes'}",
             contender_table(baselines, chosen),
-            of_aims if rows == sizes[0] else "Teacher and retrieval have all rows here, too.",
+            of_aims if (rows, passes) == budgets[0] else "Teacher and retrieval have all rows here, too.",
             *score_tables(baselines, chosen),
             *question_table(grid.settings.get("questions", []), baselines["clusters"], chosen),
             *outcome_tables(
@@ -380,7 +404,7 @@ def shown_commands(commands: list[str]) -> list[str]:
 
 def write_page(grid: Grid, path: Path) -> None:
     """docs/results.md and its like. Raises UserError where nothing is stored."""
-    found = load(grid)
+    found = load(grid, [""])
     if found is None:
         raise UserError(f"{grid.results}: no stored results; run the grid first")
     clusters = found[0]["clusters"]
@@ -398,12 +422,14 @@ def write_page(grid: Grid, path: Path) -> None:
         f"{judged_tasks(clusters)} that no training row comes from. {HOW_TO_READ}",
         *tables(grid, found),
     ]
-    elsewhere = load(grid, ".held_out")
+    libraries = [library for library in grid.libraries if grid.baselines(library)]
+    elsewhere = load(grid, libraries)
     if elsewhere is not None:
         clusters = elsewhere[0]["clusters"]
+        names = " and ".join(libraries)
         parts += [
-            "## A held-out library",
-            f"{judged_tasks(clusters)} of a library that nothing was trained on, compiled and run.",
+            f"## Held out: {names}",
+            f"{judged_tasks(clusters)} of {names}, that nothing was trained on, compiled and run.",
             *tables(grid, elsewhere),
         ]
     with atomic_writer(path, "w") as handle:

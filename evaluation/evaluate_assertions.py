@@ -39,6 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument("--teacher_data", required=True, help="distillation data or raw rows, JSONL")
     data.add_argument("--train_data", help="training rows, for nearest-neighbour retrieval and the leak check")
+    data.add_argument(
+        "--max_per_class", type=int, help="at most N tasks of a test class, from all over it (None: all its tasks)"
+    )
     data.add_argument("--teacher_limit", type=int, help="judge the teacher on the first N tasks (None: all)")
     data.add_argument("--student_limit", type=int, help="judge the others on the first N tasks (None: all)")
     models = parser.add_argument_group("models")
@@ -69,6 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--jdk_home", help="JDK of version 11 or later (None: $JAVA_HOME, else the javac on the PATH)")
     run.add_argument("--execution_limit", type=int, help="run the first N tasks only (None: all)")
     run.add_argument("--timeout", type=float, default=10.0, help="seconds a test may take")
+    run.add_argument(
+        "--no_controls",
+        action="store_true",
+        help="leave out what is the same for every model: assertTrue(true), and runs with the human assertion and none",
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--output_dir", help="default: results/<time>_evaluation")
     output.add_argument("--overwrite", action="store_true", help="replace an evaluation in the folder")
@@ -82,7 +90,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Flags, checked before anything is loaded."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    for name in ("teacher_limit", "student_limit", "execution_limit"):
+    for name in ("max_per_class", "teacher_limit", "student_limit", "execution_limit"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: allowed: at least 1")
     for name in ("num_beams", "num_return_sequences", "batch_size", "max_output_len", "workers"):
@@ -111,6 +119,17 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             if getattr(args, name) != parser.get_default(name):
                 raise UserError(f"--{name} needs --project: the folder that the tasks were mined from")
     return args
+
+
+def of_every_class(samples: list[Sample], limit: int) -> list[int]:
+    """Numbers of at most ``limit`` samples of each test class, in the order of the file."""
+    from evaluation.results import clusters_of
+    from utils.evenly import evenly_spread
+
+    members: dict[str, list[int]] = {}
+    for number, cluster in enumerate(clusters_of(samples)):
+        members.setdefault(cluster, []).append(number)
+    return sorted(number for numbers in members.values() for number in evenly_spread(numbers, limit))
 
 
 def output_folder(args: argparse.Namespace) -> Path:
@@ -259,6 +278,10 @@ def main(argv: list[str] | None = None) -> int:
             f"--teacher_data {args.teacher_data}: nothing to judge; the rows hold no teacher_prediction:"
             " give --teacher_model, --student_model_path or --train_data"
         )
+    in_file = len(samples)
+    if args.max_per_class:
+        kept = of_every_class(samples, args.max_per_class)
+        rows, samples = [rows[at] for at in kept], [samples[at] for at in kept]
     from data.distillation_file import read_header
     from models.teacher_signal import MAX_INVERSE_TEMPERATURE
     from utils.training_utils import exit_on_signal
@@ -335,7 +358,10 @@ def main(argv: list[str] | None = None) -> int:
         facts["inputs_seen_in_training"] = leaked(training, student_samples)
     else:
         missing["retrieval"] = "no --train_data was given"
-    systems["trivial"] = System("trivial", [TRIVIAL] * len(student_samples))
+    if args.no_controls:
+        missing["trivial"] = "left out by --no_controls"
+    else:
+        systems["trivial"] = System("trivial", [TRIVIAL] * len(student_samples))
 
     outcomes: dict[str, list[Any]] = {}
     if args.project:
@@ -352,7 +378,7 @@ def main(argv: list[str] | None = None) -> int:
     run = {
         "teacher_data": args.teacher_data,
         "tasks": len(judged_samples),
-        "tasks_in_file": len(samples),
+        "tasks_in_file": in_file,
         "rows_left_out": dict(rejected),
         "test_classes": len({sample.source.get("test_class") for sample in judged_samples} - {None}),
         "arguments": vars(args),

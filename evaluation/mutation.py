@@ -15,6 +15,7 @@ from itertools import chain, zip_longest
 from tree_sitter import Node
 
 from data.mining.java_syntax import field_text, lines_of, parse, text_of, walk
+from utils.evenly import evenly_spread
 
 NUMERIC = frozenset({"byte", "short", "int", "long", "float", "double"})
 BOXES = {"Boolean": "boolean", "Character": "char", "Integer": "int"} | {
@@ -139,9 +140,9 @@ def mutants(source: bytes, name: str, lines: tuple[int, int], limit: int = 12) -
         ]
 
     in_turn = zip_longest(
-        _spread(made("condition", _conditions(body, source)), limit),
-        _spread(made("statement", _statements(body, source)), limit),
-        _spread(made("operator", _operators(body, source)), limit),
+        evenly_spread(made("condition", _conditions(body, source)), limit),
+        evenly_spread(made("statement", _statements(body, source)), limit),
+        evenly_spread(made("operator", _operators(body, source)), limit),
     )
     rest = (item for item in chain.from_iterable(in_turn) if item is not None)
     found: dict[bytes, Mutant] = {}
@@ -149,11 +150,6 @@ def mutants(source: bytes, name: str, lines: tuple[int, int], limit: int = 12) -
         if mutant.source != source:
             found.setdefault(mutant.source, mutant)
     return list(found.values())[:limit]
-
-
-def _spread(items: list[Mutant], limit: int) -> list[Mutant]:
-    """``limit`` items from all over the method, where there are more."""
-    return items if len(items) <= limit else [items[i * len(items) // limit] for i in range(limit)]
 
 
 def _brief(text: str) -> str:

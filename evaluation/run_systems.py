@@ -36,7 +36,8 @@ def run_systems(
     args: Namespace,
     progress: Callable[[str, int], Any],
 ) -> tuple[dict[str, list[Outcome]], dict[str, Any]]:
-    """The outcomes of each system, one a task, and the summaries of all, of the human assertion and of none.
+    """The outcomes of each system, one a task, and the summaries of all, of the human assertion and of none unless
+    ``--no_controls`` leaves these out.
 
     Controls and mutants are made once for all systems, of the tasks that one of them answers. Tasks beyond
     ``--execution_limit`` count as dropped.
@@ -55,6 +56,8 @@ def run_systems(
             facts[name] = summarise(found)
             beyond = Outcome(DROPPED, "beyond --execution_limit")
             outcomes[name] = found + [beyond] * (len(system.predictions) - len(found))
+        if args.no_controls:
+            return outcomes, facts
         for name, control in (("human", executor.execute_human), ("no_assertion", executor.execute_without)):
             with progress(f"control ({name.replace('_', ' ')}): running", len(tasks)) as bar:
                 facts[name] = summarise(control(tasks, partial(bar.update, 1)))

@@ -64,20 +64,46 @@ def grid(tmp_path: Path, teacher_run: Path) -> tuple[Path, Path]:
     return path, work
 
 
-def test_students_are_judged_on_a_held_out_library(grid, raw_data, tmp_path):
+def test_students_are_judged_on_held_out_libraries(grid, raw_data, tmp_path):
     path, work = grid
+    flags = {"student_limit": 4, "teacher_limit": 4, "embedding_model": "none", "latency_samples": 0, "device": "cpu"}
     settings = GRID | {"held_out": {
-        "teacher_data": str(raw_data[1]), "student_limit": 4, "teacher_limit": 4, "embedding_model": "embedded:minilm",
-        "latency_samples": 0, "device": "cpu",
+        "one": flags | {"teacher_data": str(raw_data[1])}, "two": flags | {"teacher_data": str(raw_data[0])},
     }}  # fmt: skip
+    settings["stages"] = {
+        "core": {"seeds": [1], "rows": [16], "contenders": ["gold only", "focal + jsd"]},
+        "rest": {"seeds": [1], "rows": [16], "contenders": ["sequence level"], "held_out": False},
+    }
     path.write_text(json.dumps(settings))
-    ablation(path, "--work", work, "--task", 0)
-    assert ablation(path, "--work", work, "--list").count("done") == 1
-    judged = json.loads((path.with_suffix("") / "gold_only-16-seed1.held_out.json").read_text())
-    assert len(judged["per_task"]["f1"]) == 4
-    page = tmp_path / "results.md"
-    ablation(path, "--report", page)
-    assert "A held-out library" in page.read_text() and "Tasks judged: 4" in page.read_text()
+    ablation(path, "--work", work)
+    assert ablation(path, "--work", work, "--list").count("done") == 3
+    stored = path.with_suffix("")
+    assert not list(stored.glob("sequence_level*.one.json"))
+    parts = [json.loads((stored / f"gold_only-16-seed1.{library}.json").read_text()) for library in ("one", "two")]
+    assert [len(part["per_task"]["f1"]) for part in parts] == [4, 4]
+    # The first student's evaluation has the baselines, the second one's leaves them out.
+    assert "assertTrue(true)" in (work / "gold_only-16-seed1.one.log").read_text()
+    assert "assertTrue(true)" not in (work / "focal_jsd-16-seed1.one.log").read_text()
+    page = page_of(path)
+    assert "## Held out: one and two" in page and "Tasks judged: 8" in page
+    both = np.mean([part["per_task"]["f1"] for part in parts])
+    assert f"{both:.3f} (" in page.partition("## Held out")[2].partition("Every score")[2]
+    path.write_text(json.dumps(settings | {"held_out": settings["held_out"] | {"two": flags}}))
+    error = ablation(path, "--work", work, "--list", check=False)
+    assert "seed1.two.json: made with other flags" in error and len(error.strip().splitlines()) == 1
+
+
+def test_a_longer_training_has_its_own_table(grid):
+    path, work = grid
+    stages = {name: {"seeds": [1], "rows": [16], "passes": [passes], "contenders": ["gold only", "focal + jsd"]}
+              for name, passes in (("short", 1), ("long", 2))}  # fmt: skip
+    path.write_text(json.dumps(GRID | {"stages": stages}))
+    ablation(path, "--work", work)
+    steps = {f.stem: json.loads(f.read_text())["steps"] for f in path.with_suffix("").glob("gold*.json")}
+    assert steps == {"gold_only-16-1passes-seed1": 2, "gold_only-16-2passes-seed1": 4}
+    page = page_of(path)
+    assert page.index("16 training rows, 2 passes") < page.index("16 training rows, 1 pass\n")
+    assert page.count("of the teacher's code_quality_score") == 1  # the aim is that of the largest budget
 
 
 def test_students_are_judged_on_rows_that_chose_nothing(grid, raw_data, tmp_path):
@@ -96,7 +122,8 @@ def test_students_are_judged_on_rows_that_chose_nothing(grid, raw_data, tmp_path
     stored = json.loads((path.with_suffix("") / "gold_only-16-seed1.json").read_text())
     assert len(stored["per_task"]["f1"]) == 3 and stored["steps"] == 2
     baselines = json.loads((path.with_suffix("") / "baselines.json").read_text())
-    assert set(baselines) == {"teacher", "retrieval", "trivial", "clusters"} and baselines["teacher"]["parameters"]
+    assert {"teacher", "retrieval", "trivial", "clusters", "shared"} == set(baselines)
+    assert baselines["teacher"]["parameters"]
     assert baselines["clusters"] == ["0", "1", "2"]  # these rows name no class
     assert not (work / "gold_only-16-seed1" / "predictions_final.jsonl").exists()
 
@@ -316,7 +343,7 @@ def test_results_of_another_teacher_or_judgement_are_not_taken_for_those_of_the_
     ablation(path, "--work", work, "--task", 0)
     path.write_text(json.dumps(GRID | {"about": "Other words.", "questions": []}))
     assert ablation(path, "--work", work, "--list").count("done") == 1
-    for changed in ({"teacher": {"epochs": 2}}, {"held_out": {"num_beams": 2}}):
+    for changed in ({"teacher": {"epochs": 2}}, {"judged": {"num_beams": 2}}):
         path.write_text(json.dumps(GRID | changed))
         assert "other flags" in ablation(path, "--work", work, "--list", check=False)
 

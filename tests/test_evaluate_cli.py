@@ -81,6 +81,23 @@ def test_limit_takes_the_first_rows(stored, tmp_path):
     assert summary["comparison"]["teacher_minus_trivial"]["f1"]["n"] == 2
 
 
+def test_of_a_large_class_only_some_tests_are_judged(stored, tmp_path):
+    rows = [json.loads(line) for line in stored.read_text().splitlines()]
+    for index, row in enumerate(rows):
+        row["source"] = {"project": "p", "test_class": "Large" if index < 9 else f"Small{index}"}
+        row["assertions"] = [f"assertEquals({index}, x);"]
+    del rows[11]["source"]  # a class of its own
+    write_rows(stored, rows)
+    words = ["--teacher_data", stored, "--max_per_class", 3, *QUICK]
+    evaluate(*words, "--output_dir", tmp_path / "o")
+    run = summary_of(tmp_path / "o")["run"]
+    assert (run["tasks"], run["tasks_in_file"]) == (6, 12)
+    asked = [row["reference"][0] for row in rows_of(tmp_path / "o")]
+    assert asked == [f"assertEquals({index}, x);" for index in (0, 3, 6, 9, 10, 11)]
+    evaluate(*words, "--teacher_limit", 2, "--student_limit", 2, "--output_dir", tmp_path / "few")
+    assert [row["reference"][0] for row in rows_of(tmp_path / "few")] == asked[:2]
+
+
 def test_bad_rows_and_rows_without_prediction_are_counted(stored, tmp_path):
     rows = [json.loads(line) for line in stored.read_text().splitlines()]
     del rows[1]["teacher_prediction"]
@@ -297,6 +314,8 @@ def test_tasks_are_those_that_were_judged(stored, tmp_path):
         (["--teacher_data", "{broken}"], "not valid JSON"),
         (["--teacher_data", "{raw}"], "nothing to judge"),
         (["--teacher_data", "{stored}", "--teacher_limit", "0"], "--teacher_limit 0"),
+        (["--teacher_data", "{stored}", "--max_per_class", "0"], "--max_per_class 0"),
+        (["--teacher_data", "{raw}", "--no_controls"], "nothing to judge"),
         (["--teacher_data", "{stored}", "--num_return_sequences", "3"], "--num_beams"),
         (["--teacher_data", "{stored}", "--temperature", "0"], "--temperature 0"),
         (["--teacher_data", "{stored}", "--timeout", "-1"], "--timeout -1"),
@@ -435,3 +454,9 @@ def test_predictions_are_run_in_their_project(tmp_path, monkeypatch):
              "--teacher_limit", 2, "--student_limit", 1, *QUICK)  # fmt: skip
     assert summary_of(tmp_path / "two")["run"]["execution"]["human"]["tasks"] == 2
     assert "Run in their tests" in (out / "report.md").read_text()
+    evaluate("--teacher_data", data, "--project", project, "--class_path", jars, "--output_dir", tmp_path / "alone",
+             "--no_controls", *QUICK)  # fmt: skip
+    alone = summary_of(tmp_path / "alone")
+    assert set(alone["run"]["execution"]) == {"teacher"}
+    assert alone["teacher"]["pass_rate"] == summary["teacher"]["pass_rate"]
+    assert "--no_controls" in alone["baselines"]["trivial"]["f1"]["reason"]
