@@ -35,6 +35,7 @@ def judged(data: Path, model: str, beams: int, decoding: str, limit: int, folder
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         evaluate(
             ["--teacher_data", str(data), "--student_model_path", model, "--student_limit", str(limit),
+             "--max_per_class", "1", "--no_controls",
              "--num_beams", str(beams), "--max_input_len", "256", "--max_output_len", "64", "--device", "cpu",
              "--embedding_model", "embedded:minilm", "--latency_samples", "0", "--workers", "1",
              "--output_dir", str(folder), *choice]
@@ -57,7 +58,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="raw rows to judge on (default: the sample corpus)")
     parser.add_argument("--models", nargs="+", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--limit", type=int, default=250, help="tasks")
+    parser.add_argument("--limit", type=int, default=80, help="tasks, each of another test class")
     args = parse(parser)
     with tempfile.TemporaryDirectory() as scratch:
         models = dict(pair.split("=", 1) for pair in args.models if "=" in pair)

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from transformers import LogitsProcessorList
 
 from evaluation.java_syntax import is_valid_java
 from models.decoding import decode
 from models.java_constraint import JavaConstraint
+from models.repetition import NoLoops
 from models.teacher_signal import TeacherSignal
 
 IGNORED = -100
@@ -56,7 +58,8 @@ def generate_candidates(
     """For each row of input ids its ``num_return_sequences`` texts, best first, in the order of ``rows``.
 
     Greedy with ``num_beams`` 1, else beam search; never sampled, so the result is a function of model and input.
-    ``java_only``: brackets and literals are kept to Java's rules, and beams that parse come before those that do not.
+    ``java_only``: brackets, literals and the number of an assertion's arguments are kept to Java's rules, loops are
+    left, and beams that parse come before those that do not.
     ``on_batch`` is called after each batch with the places in ``rows`` and their texts.
     """
     was_training = model.training
@@ -65,7 +68,7 @@ def generate_candidates(
     texts: list[list[str]] = [[] for _ in rows]
     ends = model.generation_config.eos_token_id
     ends = (ends,) if isinstance(ends, int) else tuple(ends)
-    constraint = java_constraint(tokenizer, model.config.vocab_size, ends) if java_only else None
+    constraints = [java_constraint(tokenizer, model.config.vocab_size, ends), NoLoops()] if java_only else []
     try:
         for indices in length_sorted([len(row) for row in rows], batch_size):
             input_ids = pad_rows([rows[index] for index in indices], tokenizer.pad_token_id)
@@ -79,7 +82,7 @@ def generate_candidates(
                 max_new_tokens=max_output_len,
                 num_beams=num_beams,
                 num_return_sequences=num_beams,
-                constraint=constraint,
+                constraints=LogitsProcessorList(constraints),
             )
             decoded = tokenizer.batch_decode(output, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             for place, index in enumerate(indices):

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import LongTensor, Tensor
-from transformers import DynamicCache, EncoderDecoderCache, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, EncoderDecoderCache, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 # Settings of a model's generation config that leave greedy decoding what it is.
@@ -34,15 +34,15 @@ def decode(
     max_new_tokens: int,
     num_beams: int,
     num_return_sequences: int,
-    constraint: LogitsProcessor | None = None,
+    constraints: LogitsProcessorList | None = None,
 ) -> Tensor:
     """[B * num_return_sequences, at most max_new_tokens + 1] int64, start token first, padded, as of ``generate``."""
     if num_beams == 1 and not set(model.generation_config.to_diff_dict()) - HARMLESS:
-        return greedy(model, input_ids, attention_mask, max_new_tokens, constraint)
+        return greedy(model, input_ids, attention_mask, max_new_tokens, constraints or LogitsProcessorList())
     return model.generate(
         input_ids=input_ids, attention_mask=attention_mask, max_new_tokens=max_new_tokens, num_beams=num_beams,
         num_return_sequences=num_return_sequences, do_sample=False,
-        logits_processor=LogitsProcessorList([constraint] if constraint else []),
+        logits_processor=constraints or LogitsProcessorList(),
         past_key_values=SharedEncoding(DynamicCache(), DynamicCache()) if num_beams > 1 else None,
     )  # fmt: skip
 
@@ -53,7 +53,7 @@ def greedy(
     input_ids: Tensor,
     attention_mask: Tensor,
     max_new_tokens: int,
-    constraint: LogitsProcessor | None = None,
+    constraints: LogitsProcessorList,
 ) -> Tensor:
     """[B, steps + 1] int64: the likeliest token at each step. Rows that have ended leave the batch."""
     settings, device = model.generation_config, input_ids.device
@@ -68,9 +68,7 @@ def greedy(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded), attention_mask=attention_mask,
             decoder_input_ids=tokens, past_key_values=cache, use_cache=True,
         ).logits  # fmt: skip
-        scores = logits[:, -1]
-        if constraint is not None:
-            scores = constraint(written[rows, :step], scores)  # type: ignore[arg-type]
+        scores = constraints(written[rows, :step], logits[:, -1])  # type: ignore[arg-type]
         tokens = scores.argmax(-1, keepdim=True)
         written[rows, step] = tokens[:, 0]
         going = ~torch.isin(written[rows, 1 : step + 1], ends).any(1)

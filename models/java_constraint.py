@@ -1,62 +1,105 @@
-"""Decoding that keeps to Java's brackets and literals: what cannot become Java any more is never written."""
+"""Decoding that keeps to Java's brackets, literals and numbers of arguments: what cannot become an assertion that
+compiles any more is never written."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
-# The closer that each opener asks for. No statement stands in the braces of an array's initialiser: theirs is another.
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
-OF_ARRAY = "|"
+# The fewest and the most arguments of what JUnit, TestNG, Truth, AssertJ and Hamcrest call by these names.
+ARGUMENTS = {
+    **dict.fromkeys(("assertTrue", "assertFalse", "assertNull", "assertNotNull"), (1, 2)),
+    **dict.fromkeys(("assertEquals", "assertNotEquals", "assertArrayEquals"), (2, 4)),
+    **dict.fromkeys(("assertSame", "assertNotSame", "assertThrows"), (2, 3)),
+    "assertThat": (1, 3), "fail": (0, 2),
+}  # fmt: skip
+PREFIXES = frozenset(name[:length] for name in ARGUMENTS for length in range(1, len(name) + 1))
+OTHER = "?"  # a name that is none of these
 QUOTES = "\"'"
 ESCAPES = frozenset("btnfrsu01234567\"'\\")
 CHARACTER = re.compile(r"[^\\']|\\[btnfrs\"'\\]|\\[0-7]{1,3}|\\u+[0-9a-fA-F]{4}")
 CHARACTER_BEGUN = re.compile(r"|\\|\\u+[0-9a-fA-F]{0,3}")
 # Texts of other characters leave the state as it is, outside of literals of one character.
-SIGNIFICANT = frozenset("()[]{}\"'\\\n;")
+SIGNIFICANT = frozenset("()[]{}\"'\\\n;,")
 CLOSING = frozenset(")]};")
-MAX_RULES = 512
+MAX_RULES = 2048
+
+
+@dataclass(frozen=True)
+class Open:
+    """An open bracket: its closer; how many arguments it has to get, that being written included, and how many more it
+    may get, where it is that of an assertion; and whether it holds the elements of an array."""
+
+    closer: str
+    owed: int = 0
+    left: int | None = None
+    array: bool = False
+
+    def after_comma(self) -> Open | None:
+        if self.left == 0:
+            return None
+        return replace(self, owed=max(0, self.owed - 1), left=None if self.left is None else self.left - 1)
+
+    def closes_after(self, last: str) -> bool:
+        """Whether it can be closed after this character: its last argument is whole, and it has all that it needs."""
+        if self.closer == "}":
+            return True
+        return self.owed < 2 and last not in (",", ".") and not (self.owed and last == "(")
+
+
+BLOCK, ELEMENTS = Open("}"), Open("}", array=True)
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a text stands: the closers that it still needs, innermost last; the literal that it is inside of, and what
-    of one of a single character is written; the last character outside of literals that is no blank."""
+    """Where a text stands: its open brackets, innermost last; the literal that it is inside of, and what of one of a
+    single character is written; the last character outside of literals that is no blank ("a" for all of names and
+    numbers), and the name that it ends."""
 
-    needed: str = ""
+    open: tuple[Open, ...] = ()
     quote: str = ""
     escaped: bool = False
     character: str = ""
     last: str = ""
+    word: str = ""
 
     @property
     def complete(self) -> bool:
-        return not (self.needed or self.quote)
+        return not (self.open or self.quote)
 
     @property
     def ending(self) -> str:
-        """The shortest text that ends the statement, or the block after its last statement; "" where none does."""
-        closers, text, last = self.needed[::-1], "", self.last
+        """The shortest text that ends the statement, or the block after its last statement; where an argument is owed,
+        what leads to it; "" where nothing does."""
+        text, last, inner = "", self.last, list(self.open)
         if self.quote:
             if self.quote == "'" and not CHARACTER.fullmatch(self.character):
                 return ""
             text, last = "\\" * self.escaped + self.quote, self.quote
-        if last in (";", "}") and closers.startswith("}"):
-            text, closers = text + "}", closers[1:]
-        elif self.complete and last in (";", "}"):
-            return ""
-        return text + closers.partition("}")[0].replace(OF_ARRAY, "}") + ";"
+        if last in (";", "}"):
+            if not inner:
+                return ""
+            if inner[-1] == BLOCK:
+                text, last = text + "}", inner.pop().closer
+        while inner and inner[-1] != BLOCK:
+            bracket = inner.pop()
+            if not bracket.closes_after(last):
+                return text + "," if bracket.owed > 1 and last not in ("(", ",", ".") else text
+            text, last = text + bracket.closer, bracket.closer
+        return text + ";"
 
     def after(self, text: str) -> State | None:
         """The state after more text; None where a bracket does not fit, a literal is none of Java's, or a statement
         ends inside of round or square brackets (so the head of a classic for loop is no Java here)."""
-        needed, quote, escaped, character, last = self.needed, self.quote, self.escaped, self.character, self.last
+        brackets, quote, escaped, character = [*self.open], self.quote, self.escaped, self.character
+        last, word = self.last, self.word
         for char in text:
             if quote == "'":
                 if char == quote and CHARACTER.fullmatch(character):
@@ -75,19 +118,33 @@ class State:
                 elif char == quote:
                     quote, last = "", char
             elif char in QUOTES:
-                quote = char
+                quote, word = char, ""
+            elif char.isspace():
+                word = ""
+            elif char.isalnum() or char in "_$":
+                word = word + char if word + char in PREFIXES else OTHER
+                last = "a"
             else:
-                if char in CLOSERS:
-                    in_array = last == "]" or (needed.endswith(OF_ARRAY) and last in ("{", ","))
-                    needed += OF_ARRAY if char == "{" and in_array else CLOSERS[char]
+                innermost = brackets[-1] if brackets else None
+                if char == "(":
+                    least, most = ARGUMENTS.get(word, (0, None))
+                    brackets.append(Open(")", least, most and most - 1))
+                elif char in CLOSERS:
+                    elements = char == "{" and (last == "]" or (last in ("{", ",") and innermost == ELEMENTS))
+                    brackets.append(ELEMENTS if elements else Open(CLOSERS[char]))
                 elif char in CLOSERS.values():
-                    if needed[-1:] != char and not (char == "}" and needed[-1:] == OF_ARRAY):
+                    if innermost is None or innermost.closer != char or not innermost.closes_after(last):
                         return None
-                    needed = needed[:-1]
-                elif char == ";" and needed.endswith((")", "]", OF_ARRAY)):
+                    brackets.pop()
+                elif char == "," and innermost is not None and innermost.closer == ")":
+                    following = innermost.after_comma()
+                    if last in ("(", ",", ".") or following is None:
+                        return None
+                    brackets[-1] = following
+                elif char == ";" and innermost not in (None, BLOCK):
                     return None
-                last = last if char.isspace() else char
-        return State(needed, quote, escaped, character, last)
+                last, word = char, ""
+        return State(tuple(brackets), quote, escaped, character, last, word)
 
 
 @dataclass(frozen=True)

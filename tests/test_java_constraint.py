@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import LogitsProcessorList, T5Config, T5ForConditionalGeneration
 
 from evaluation.generation import generate_candidates, pad_rows
 from evaluation.java_syntax import is_valid_java
@@ -22,23 +22,76 @@ def test_java_is_followed_to_its_end_and_completed_from_anywhere(text):
     for length in range(1, len(text) + 1):
         written, state = text[:length], State().after(text[:length])
         assert state is not None, written
-        if not state.ending:
-            assert state.complete or state.quote == "'"  # a literal of one character that has none yet
+        if not state.ending:  # nothing to close, a literal of one character that has none yet, or an argument is owed
+            assert state.complete or state.quote == "'" or state.last in ("(", ",", "."), written
             continue
-        while not state.complete:
+        while state.ending and not state.complete:
             written += state.ending
             state = State().after(written)
             assert state is not None, written
-        if text[length - 1].isalnum() and text[length : length + 1] in (",", ")", "."):
+        if state.complete and text[length - 1].isalnum() and text[length : length + 1] in (",", ")", "."):
             assert is_valid_java(written), written
     assert is_valid_java(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["a(]", "a)", "a(b;", "x[0;", '"a\nb"', "a(b));", "{ a(; }", "}", "f('')", '"\\q"', "a[1;"]
+    "text",
+    [
+        "a(]",
+        "a)",
+        "a(b;",
+        "x[0;",
+        '"a\nb"',
+        "a(b));",
+        "{ a(; }",
+        "}",
+        "f('')",
+        '"\\q"',
+        "a[1;",
+        "f(,",
+        "f(a,)",
+        "f(a.)",
+        "f(a.,",
+    ],
 )
 def test_what_can_no_more_become_java_is_seen(text):
     assert not is_valid_java(text) and State().after(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("assertEquals(1)", False),
+        ("assertEquals(f(1, 2))", False),
+        ("Assert.assertEquals(1, )", False),
+        ("assertEquals(1, 2)", True),
+        ('assertEquals("(", 1, 2)', True),
+        ("assertTrue()", False),
+        ("assertTrue(f())", True),
+        ("assertThrows(E.class, () -> assertTrue())", False),
+        ("assertThrows(E.class, () -> f())", True),
+        ("notassertTrue()", True),
+        ("assertTrueOf()", True),
+        ("fail()", True),
+        ("new int[] {1,}", True),
+        ("assertEquals(1, 2, 3, f(4, 5))", True),
+        ("assertEquals(1, 2, 3, 4,", False),
+        ("assertTrue(a, b,", False),
+        ("f(1, 2, 3, 4, 5, 6)", True),
+    ],
+)
+def test_an_assertion_gets_the_arguments_that_it_needs(text, kept):
+    assert (State().after(text) is not None) == kept
+
+
+def test_what_would_end_too_early_goes_on_with_another_argument():
+    pieces = Pieces("assertEquals(", "x", ",", ");", ".", " ,")
+    found = scored(pieces, ["assertEquals(", "x"], **{");": 2.0, "end": 1.0})
+    assert found[");"] == found["end"] == -torch.inf
+    assert found[","] == pytest.approx(float(torch.logsumexp(torch.tensor([2.0, 1.0, 0.0]), 0)))
+    # Where an argument has to begin, nothing is the right ending.
+    found = scored(pieces, ["assertEquals(", "x", ","], **{");": 2.0})
+    assert {name for name, value in found.items() if value == -torch.inf} == {");", "end", ",", " ,"}
 
 
 def test_a_character_is_one():
@@ -49,7 +102,7 @@ def test_a_character_is_one():
 
 def test_a_bracket_inside_of_a_literal_is_none():
     states = [State().after(text) for text in ('a(")', "a('\\'", "a('\\''", "a(')'")]
-    assert [(state.needed, state.quote) for state in states] == [(")", '"'), (")", "'"), (")", ""), (")", "")]
+    assert [state.quote for state in states] == ['"', "'", "", ""] and all(len(state.open) == 1 for state in states)
     assert State().after('"\\').escaped and not State().after('"\\\\').escaped
 
 
@@ -142,16 +195,18 @@ def test_a_random_model_ends_no_text_inside_of_a_bracket(model, tokenizer, beams
     ends = (tokenizer.eos_token_id,)
     options = {"max_new_tokens": 24, "num_beams": beams, "num_return_sequences": beams}
 
-    def written(constraint):
+    def written(*constraints):
         """(state, whether it came to an end) of each text."""
-        found = decode(model.eval(), inputs, (inputs != 0).long(), constraint=constraint, **options)
+        found = decode(
+            model.eval(), inputs, (inputs != 0).long(), constraints=LogitsProcessorList(constraints), **options
+        )
         texts = tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [(State().after(text), ends[0] in ids) for text, ids in zip(texts, found.tolist(), strict=True)]
 
     kept = written(JavaConstraint(tokenizer, len(tokenizer), ends))
     assert all(state is not None and (state.complete or not ended) for state, ended in kept)
     assert any(ended for _, ended in kept)
-    assert any(state is None or (ended and not state.complete) for state, ended in written(None))
+    assert any(state is None or (ended and not state.complete) for state, ended in written())
 
 
 @pytest.mark.parametrize("beams", [1, 4])
