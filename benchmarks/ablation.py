@@ -75,6 +75,8 @@ class Grid:
                 for stage, plan in self.settings["stages"].items()
             }  # fmt: skip
             self.settings["student"]["epochs"]  # the report tells passes
+            held_out = self.settings.get("held_out", {}).items()
+            self.libraries: dict[str, dict[str, Any]] = {library: {**flags} for library, flags in held_out}
             named = {task.contender for tasks in self.stages.values() for task in tasks}
             asked = self.settings.get("questions", [])
             named |= {question[side] for question in asked for side in ("contender", "against")}
@@ -91,9 +93,6 @@ class Grid:
         self.path, self.work = path, work.resolve() if work else None
         self.results = path.with_suffix("")
         self.tasks = list(dict.fromkeys(task for tasks in self.stages.values() for task in tasks))
-        self.libraries: dict[str, dict[str, Any]] = self.settings.get("held_out", {})
-        if not all(isinstance(flags, dict) for flags in self.libraries.values()):
-            raise UserError(f"{path}: held_out has another shape; name each library: {{library: {{flag: value}}}}")
         if len({task.name for task in self.tasks}) < len(self.tasks):
             raise UserError(f"{path}: two contenders differ in nothing but signs; give them other names")
 

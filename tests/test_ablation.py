@@ -314,6 +314,8 @@ def test_what_cannot_be_run_is_said_in_a_line(grid, words, said):
     [
         ({"stages": {"core": {"seeds": [1], "contenders": ["gold only"]}}}, "'rows'"),
         ({"stages": [1]}, "another shape"),
+        ({"held_out": {"num_beams": 2}}, "another shape"),
+        ({"student": {"lr": 1e-3}}, "'epochs'"),
         ({"questions": [{"question": "", "contender": "gold", "against": "gold only", "metrics": ["f2"]}]}, "f2, gold"),
         ({"contenders": {name: {} for name in ("gold only", "gold-only", "focal + jsd", "sequence level")},
           "stages": {"core": {"seeds": [1], "rows": [1], "contenders": ["gold only", "gold-only"]}}}, "other names"),
