@@ -318,9 +318,15 @@ def outcome_tables(key: str, title: str, baselines: dict[str, Any], runs: dict[s
     examples = []
     for kind, one in sorted(runs[name][0][key].items(), key=lambda item: -item[1]["tasks"]):
         written, wanted = one["example"]["prediction"], one["example"]["reference"]
-        reason = f" ({why})" if (why := one["example"].get("reason")) else ""
-        examples.append(f"- {name}, {kind}: ``{written or ' '}`` for ``{wanted}``{reason}")
+        reason = f" ({brief(why)})" if (why := one["example"].get("reason")) else ""
+        examples.append(f"- {name}, {kind}: ``{brief(written) or ' '}`` for ``{brief(wanted)}``{reason}")
     return [title, table(["contender", *kinds], rows), "\n".join(examples)]
+
+
+def brief(text: str) -> str:
+    """In one line of at most 200 characters, all of which can be shown."""
+    line = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in " ".join(text.split()))
+    return line if len(line) <= 200 else line[:197] + "..."
 
 
 def best(runs: dict[str, list[Run]]) -> str:
@@ -337,7 +343,7 @@ def share_of_teacher(found: list[Run], baselines: dict[str, Any], metric: str) -
     ours, theirs = per_task(found, metric), per_task([baselines["teacher"]], metric)
     if ours is None or theirs is None or not np.nansum(theirs):
         return None
-    columns = np.concatenate([mean_columns(np.nanmean(ours, axis=0)), mean_columns(theirs[0])], axis=1)
+    columns = np.concatenate([np.sum([mean_columns(row) for row in ours], axis=0), mean_columns(theirs[0])], axis=1)
     sums = cluster_sums(columns, baselines["clusters"])
 
     def ratio(drawn: np.ndarray) -> np.ndarray:

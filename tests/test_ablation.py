@@ -408,7 +408,7 @@ def test_what_running_showed_is_counted_and_read(grid):
     for file in path.with_suffix("").glob("*.json"):
         stored = json.loads(file.read_text())
         for one in [stored] if "flags" in stored else [stored[name] for name in ("teacher", "retrieval", "trivial")]:
-            example = {"reference": "a();", "prediction": "b();", "reason": "cannot find symbol b"}
+            example = {"reference": "a();", "prediction": "b();", "reason": "cannot find\nsymbol b\0"}
             one["executions"] = {
                 "does not compile": {"tasks": 3, "example": example},
                 "passes and can fail": {"tasks": 1, "example": example | {"reason": None}},
@@ -416,7 +416,7 @@ def test_what_running_showed_is_counted_and_read(grid):
         file.write_text(json.dumps(stored))
     page = page_of(path)
     assert re.search(r"\| gold only +\| 75.0% +\| 25.0% +\|", page)
-    assert "does not compile: ``b();`` for ``a();`` (cannot find symbol b)" in page
+    assert "does not compile: ``b();`` for ``a();`` (cannot find symbol b\\u0000)" in page
 
 
 @pytest.mark.parametrize(
