@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""How good the predictions of models are, by the number of beams, and whether decoding keeps to Java.
+"""How good the predictions of models are, by the number of beams, and what decoding keeps to.
 
 python benchmarks/beam_quality.py --data mined/raw_validation.jsonl --models teacher=DIR student=DIR
+    … --project mined/project --class_path junit4.jar:hamcrest.jar      # and by compiling and running them
 """
 
 from __future__ import annotations
@@ -22,23 +23,22 @@ from benchmarks.workload import sample_rows, texts_of, tokenizer_of
 from utils.errors import UserError, run_main
 
 SCORES = ("code_quality_score", "exact_match", "f1", "ast_validity")
+EXECUTED = ("compile_rate", "pass_rate", "nontrivial_rate")
 
 
-FREE, JAVA = "free", "Java only"
-
-
-def judged(data: Path, model: str, beams: int, decoding: str, limit: int, folder: Path) -> dict[str, Any]:
+def judged(
+    data: Path, model: str, beams: int, decoding: str, limit: int, project: list[str], folder: Path
+) -> dict[str, Any]:
     """The evaluation's summary of one model."""
     from evaluation.evaluate_assertions import main as evaluate
 
-    choice = ["--free_decoding"] if decoding == FREE else []
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         evaluate(
             ["--teacher_data", str(data), "--student_model_path", model, "--student_limit", str(limit),
              "--max_per_class", "1", "--no_controls",
              "--num_beams", str(beams), "--max_input_len", "256", "--max_output_len", "64", "--device", "cpu",
              "--embedding_model", "embedded:minilm", "--latency_samples", "0", "--workers", "1",
-             "--output_dir", str(folder), *choice]
+             "--output_dir", str(folder), "--decoding", decoding, *project]
         )  # fmt: skip
     return json.loads((folder / "metrics_summary_final.json").read_text(encoding="utf-8"))["student"]
 
@@ -59,7 +59,13 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--limit", type=int, default=80, help="tasks, each of another test class")
+    parser.add_argument("--decodings", nargs="+", default=["free", "java", "names"])
+    parser.add_argument("--project", help="the project that the tasks were mined from: run the predictions")
+    parser.add_argument("--class_path", help="of the project")
     args = parse(parser)
+    project = [word for name in ("project", "class_path") if getattr(args, name)
+               for word in (f"--{name}", getattr(args, name))]  # fmt: skip
+    metrics = (*SCORES, *EXECUTED) if project else SCORES
     with tempfile.TemporaryDirectory() as scratch:
         models = dict(pair.split("=", 1) for pair in args.models if "=" in pair)
         if len(models) < len(args.models) or not (models or args.toy):
@@ -69,15 +75,16 @@ def main() -> int:
         lines = []
         for name, model in models.items():
             for beams in args.beams:
-                for decoding in (FREE, JAVA):
+                for decoding in args.decodings:
                     folder = Path(scratch) / f"{name}-{beams}-{decoding}"
-                    found = judged(args.data or sample_rows(), model, beams, decoding, args.limit, folder)
+                    found = judged(args.data or sample_rows(), model, beams, decoding, args.limit, project, folder)
                     score = found["code_quality_score"]
-                    scores = [found[metric]["value"] for metric in SCORES]
+                    scores = [found[metric]["value"] for metric in metrics]
                     lines.append([name, beams, decoding, *scores, score["low"], score["high"]])
-    columns = ["model", "beams", "decoding", *SCORES, "low", "high"]
+    columns = ["model", "beams", "decoding", *metrics, "low", "high"]
     settings = {"data": args.data.name if args.data else "sample corpus", "tasks": args.limit}
-    return report("beam_quality", args, settings, {"quality by beams": (columns, lines)})
+    name = "decoding_executed" if project else "beam_quality"
+    return report(name, args, settings, {"quality by beams": (columns, lines)})
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ class DistillationWriter:
         status = dataset.path.stat()
         work = [str(dataset.path.resolve()), status.st_size, status.st_mtime_ns, len(dataset), world]
         work += [settings.teacher_name, settings.encoding, settings.topk, settings.bits, settings.num_beams]
-        work += [dataset.max_input_len, dataset.max_output_len, "java_only"]
+        work += [dataset.max_input_len, dataset.max_output_len, "java"]
         work += [tokenizer_fingerprint(tokenizer), weights_fingerprint(model)]
         self.identity = json.dumps(work)
 

@@ -58,7 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
     text.add_argument("--num_beams", type=int, default=1, help="1: greedy")
     text.add_argument("--num_return_sequences", type=int, default=1, help="candidates kept in predictions_final.jsonl")
     text.add_argument(
-        "--free_decoding", action="store_true", help="let models write what is no Java: brackets, literals, beams"
+        "--decoding",
+        choices=["free", "java", "names"],
+        default="java",
+        help="free; java: brackets, literals, arguments of assertions; names: java, and variables of the input only",
     )
     text.add_argument("--batch_size", type=int, default=16)
     text.add_argument("--max_input_len", type=int, default=512)
@@ -320,7 +323,7 @@ def main(argv: list[str] | None = None) -> int:
         args.num_beams,
         args.num_return_sequences,
         args.latency_samples,
-        not args.free_decoding,
+        args.decoding,
     )
     teacher_samples = samples[: args.teacher_limit]
     student_samples = samples[: args.student_limit]

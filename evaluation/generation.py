@@ -6,21 +6,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import LogitsProcessorList
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from evaluation.java_syntax import is_valid_java
 from models.decoding import decode
 from models.java_constraint import JavaConstraint
+from models.name_constraint import NameConstraint, NameVocabulary
 from models.repetition import NoLoops
 from models.teacher_signal import TeacherSignal
 
 IGNORED = -100
+Decoding = Literal["free", "java", "names"]
 
 
 def pad_rows(rows: Sequence[Sequence[int]], value: int) -> Tensor:
@@ -38,8 +40,9 @@ def length_sorted(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]
         yield order[start : start + batch_size]
 
 
-# Its tables are costly: the same for one text or thousands.
+# Their tables are costly: the same for one text or thousands.
 java_constraint = lru_cache(maxsize=4)(JavaConstraint)
+name_vocabulary = lru_cache(maxsize=4)(NameVocabulary)
 
 
 @torch.inference_mode()
@@ -52,14 +55,14 @@ def generate_candidates(
     batch_size: int = 32,
     num_beams: int = 1,
     num_return_sequences: int = 1,
-    java_only: bool = True,
+    decoding: Decoding = "java",
     on_batch: Callable[[list[int], list[list[str]]], None] | None = None,
 ) -> list[list[str]]:
     """For each row of input ids its ``num_return_sequences`` texts, best first, in the order of ``rows``.
 
     Greedy with ``num_beams`` 1, else beam search; never sampled, so the result is a function of model and input.
-    ``java_only``: brackets, literals and the number of an assertion's arguments are kept to Java's rules, loops are
-    left, and beams that parse come before those that do not.
+    ``decoding``: free; java: brackets, literals and the number of an assertion's arguments are kept to Java's rules,
+    loops are left, and beams that parse come before those that do not; names: java, and variables are the input's.
     ``on_batch`` is called after each batch with the places in ``rows`` and their texts.
     """
     was_training = model.training
@@ -68,13 +71,19 @@ def generate_candidates(
     texts: list[list[str]] = [[] for _ in rows]
     ends = model.generation_config.eos_token_id
     ends = (ends,) if isinstance(ends, int) else tuple(ends)
-    constraints = [java_constraint(tokenizer, model.config.vocab_size, ends), NoLoops()] if java_only else []
+    vocab_size = model.config.vocab_size
     try:
         for indices in length_sorted([len(row) for row in rows], batch_size):
             input_ids = pad_rows([rows[index] for index in indices], tokenizer.pad_token_id)
             attention_mask = torch.zeros_like(input_ids)
             for place, index in enumerate(indices):
                 attention_mask[place, : len(rows[index])] = 1
+            constraints: list[LogitsProcessor] = []
+            if decoding == "names":
+                texts_in = tokenizer.batch_decode([rows[index] for index in indices], skip_special_tokens=True)
+                constraints.append(NameConstraint(name_vocabulary(tokenizer, vocab_size), texts_in, num_beams))
+            if decoding != "free":
+                constraints += [java_constraint(tokenizer, vocab_size, ends), NoLoops()]
             output = decode(
                 model,
                 input_ids.to(device),
@@ -87,7 +96,7 @@ def generate_candidates(
             decoded = tokenizer.batch_decode(output, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             for place, index in enumerate(indices):
                 found = [text.strip() for text in decoded[place * num_beams : (place + 1) * num_beams]]
-                if java_only and num_beams > 1:
+                if decoding != "free" and num_beams > 1:
                     found.sort(key=is_valid_java, reverse=True)
                 texts[index] = found[:num_return_sequences]
             if on_batch is not None:

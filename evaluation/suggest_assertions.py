@@ -136,6 +136,7 @@ def generate(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[s
         num_beams=args.num_beams,
         num_return_sequences=args.candidates,
         batch_size=8,
+        decoding="names",
     )
     return [
         list(

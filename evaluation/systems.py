@@ -19,6 +19,7 @@ from data.distillation_file import file_sha256
 from data.readers import Sample
 from data.tokenization import encode_source, encode_target
 from evaluation.generation import (
+    Decoding,
     TeacherForced,
     generate_candidates,
     latency_per_assertion,
@@ -40,7 +41,7 @@ class GenerationOptions:
     num_beams: int = 1
     num_return_sequences: int = 1
     latency_samples: int = 20
-    java_only: bool = True
+    decoding: Decoding = "java"
 
 
 @dataclass
@@ -148,7 +149,7 @@ def _latency(model: Any, tokenizer: Any, inputs: Sequence[Sequence[int]], option
         model.to(device)
         seconds = latency_per_assertion(
             model, tokenizer, rows, max_output_len=options.max_output_len, num_beams=options.num_beams,
-            java_only=options.java_only,
+            decoding=options.decoding,
         )  # fmt: skip
         found[device] = {
             "median_seconds": float(np.median(seconds)),
@@ -203,7 +204,7 @@ def model_system(
             batch_size=options.batch_size,
             num_beams=options.num_beams,
             num_return_sequences=options.num_return_sequences,
-            java_only=options.java_only,
+            decoding=options.decoding,
             on_batch=keep,
         )
     store.close()

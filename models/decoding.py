@@ -9,6 +9,8 @@ from torch import LongTensor, Tensor
 from transformers import DynamicCache, EncoderDecoderCache, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
+from models.name_constraint import NameConstraint
+
 # Settings of a model's generation config that leave greedy decoding what it is.
 HARMLESS = {
     "bos_token_id", "cache_implementation", "decoder_start_token_id", "do_sample", "eos_token_id", "max_length",
@@ -79,6 +81,9 @@ def greedy(
             kept = going.nonzero()[:, 0]
             rows, tokens, encoded, attention_mask = rows[kept], tokens[kept], encoded[kept], attention_mask[kept]
             cache.batch_select_indices(kept)
+            for one in constraints:
+                if isinstance(one, NameConstraint):
+                    one.keep(kept)
     # The start token does not end a row, even where it is the end token too (BART).
     ended = torch.isin(written, ends)
     ended[:, 0] = False

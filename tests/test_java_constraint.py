@@ -225,4 +225,4 @@ def test_beams_that_parse_come_first(model, tokenizer, monkeypatch):
     monkeypatch.setattr("evaluation.generation.decode", lambda *_, **__: ids)
     options = {"num_beams": 4, "num_return_sequences": 3}
     assert generate_candidates(model, tokenizer, [[3], [4]], **options) == [["f();", "g();", "a(;"]] * 2
-    assert generate_candidates(model, tokenizer, [[3]], java_only=False, **options) == [texts[:3]]
+    assert generate_candidates(model, tokenizer, [[3]], decoding="free", **options) == [texts[:3]]

@@ -1,0 +1,158 @@
+"""Decoding that uses the names of its input: a variable that neither the test nor the method names does not compile."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import LongTensor, Tensor
+from transformers import LogitsProcessor
+
+from data.mining.assertions import ROOT_NAMES
+
+NAME = re.compile(r"[A-Za-z_$][\w$]*")
+# Keywords; what every object has; what is usually imported statically beside assertions.
+ALWAYS = ROOT_NAMES | set(
+    NAME.findall("""
+        true false null new this super int long short byte char boolean float double void instanceof final try catch
+        finally for if else return throw while do switch case default break continue class
+        equals getClass hashCode toString
+        any anyInt anyLong anyString asList atLeastOnce containsString emptyList eq equalTo hasItem hasSize instanceOf
+        is never not notNullValue nullValue times
+    """)
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a text stands: the literal that it is inside of, and whether it is escaped there; the name that is being
+    written, None for one that is not asked about (of a class, after a dot, a number), "" outside of names; and whether
+    a name that begins now is not asked about, since it follows a dot or two colons."""
+
+    quote: str = ""
+    escaped: bool = False
+    name: str | None = ""
+    member: bool = False
+    colon: bool = False
+
+    def after(self, text: str) -> tuple[Place, list[str]]:
+        """The place after more text, and the names that ended on the way."""
+        quote, escaped, name, member, colon = self.quote, self.escaped, self.name, self.member, self.colon
+        ended: list[str] = []
+        for char in text:
+            if quote:
+                if escaped:
+                    escaped = False
+                elif char == "\\":
+                    escaped = True
+                elif char == quote:
+                    quote = ""
+            elif char.isalnum() or char in "_$":
+                if name == "":
+                    name = char if _is_asked(char) and not member else None
+                    member = False
+                elif name is not None:
+                    name += char
+                colon = False
+            else:
+                if name:
+                    ended.append(name)
+                name = ""
+                if char in "\"'":
+                    quote = char
+                if not char.isspace():
+                    member, colon = char == "." or (colon and char == ":"), char == ":"
+        return Place(quote, escaped, name, member, colon), ended
+
+
+def _is_asked(name: str) -> bool:
+    return not (name[0].isupper() or name[0].isdigit())
+
+
+class NameVocabulary:
+    """A tokenizer's tokens by the part of a name that they begin with, and what names they hold beside it."""
+
+    def __init__(self, tokenizer: Any, vocab_size: int) -> None:
+        self.texts: list[str] = tokenizer.batch_decode(
+            torch.arange(vocab_size)[:, None], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        # By head, tokens that are nothing else, and tokens that go on with what is no part of a name.
+        self.alone: dict[str, list[int]] = defaultdict(list)
+        self.ending: dict[str, list[int]] = defaultdict(list)
+        self.further: list[tuple[int, list[str], str]] = []  # token, names that end in it, name that it breaks off in
+        for index, text in enumerate(self.texts):
+            head = re.match(r"[\w$]*", text).group()  # type: ignore[union-attr]
+            (self.ending if len(head) < len(text) or not text else self.alone)[head].append(index)
+            place, ended = Place().after(text[len(head) :])
+            if ended or place.name:
+                self.further.append((index, ended, place.name or ""))
+        # Begin with a class, a number, or no name at all.
+        heads = [head for table in (self.alone, self.ending) for head in table if not head or not _is_asked(head)]
+        self.not_asked = [
+            token for head in heads for table in (self.alone, self.ending) for token in table.get(head, [])
+        ]
+
+
+class NameConstraint(LogitsProcessor):
+    """A name that begins with a small letter and follows no dot has to be one of the input's, a keyword, an assertion
+    or what is usually imported: other tokens get the score -inf.
+
+    For one batch: ``inputs`` [B], the texts; each is written on in ``beams`` rows, one after the other. Called with ids
+    [B * beams, written], start token first, and scores [B * beams, V].
+    """
+
+    def __init__(self, vocabulary: NameVocabulary, inputs: Sequence[str], beams: int) -> None:
+        self.vocabulary = vocabulary
+        self.rows = [index for index in range(len(inputs)) for _ in range(beams)]
+        found = [ALWAYS | set(NAME.findall(text)) for text in inputs]
+        self._names = [sorted(name for name in names if not name[0].isupper()) for names in found]
+        self._begun = [{name[:end] for name in names for end in range(len(name) + 1)} for names in self._names]
+        self._unknown = [self._tokens_of_others(index) for index in range(len(inputs))]
+        self._forbidden: dict[tuple[int, str | None], Tensor] = {}
+        self._places: dict[tuple[int, ...], Place] = {(): Place()}
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        self.rows = [self.rows[row] for row in rows.tolist()]
+
+    def _place(self, ids: tuple[int, ...]) -> Place:
+        if ids not in self._places:
+            self._places[ids] = self._place(ids[:-1]).after(self.vocabulary.texts[ids[-1]])[0]
+        return self._places[ids]
+
+    def _tokens_of_others(self, index: int) -> list[int]:
+        """Those that hold a name that is not the input's, after what they begin with."""
+        names, begun = set(self._names[index]), self._begun[index]
+        return [
+            token for token, ended, last in self.vocabulary.further if not names.issuperset(ended) or last not in begun
+        ]
+
+    def _rule(self, index: int, prefix: str | None) -> Tensor:
+        """[V] bool: what cannot follow the beginning of a name; of one that is not asked about where that is None."""
+        if (index, prefix) not in self._forbidden:
+            vocabulary = self.vocabulary
+            forbidden = torch.full((len(vocabulary.texts),), prefix is not None)
+            if prefix is not None:
+                allowed = [] if prefix else list(vocabulary.not_asked)
+                for rest in (name[len(prefix) :] for name in self._names[index] if name.startswith(prefix)):
+                    allowed += [token for end in range(len(rest) + 1) for token in vocabulary.alone.get(rest[:end], ())]
+                    allowed += vocabulary.ending.get(rest, ())
+                forbidden[allowed] = False
+            forbidden[self._unknown[index]] = True
+            self._forbidden[index, prefix] = forbidden
+        return self._forbidden[index, prefix]
+
+    def __call__(self, input_ids: LongTensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+        anything = torch.zeros(scores.shape[1], dtype=torch.bool)
+        forbidden = []
+        for index, ids in zip(self.rows, input_ids.tolist(), strict=True):
+            place = self._place(tuple(ids[1:]))
+            name = None if place.member else place.name
+            # A name that is not the input's began inside of a token, after the end of a literal.
+            rule = anything if place.quote or (name and name not in self._begun[index]) else self._rule(index, name)
+            forbidden.append(anything if rule.all() else rule)
+        return scores.masked_fill(torch.stack(forbidden).to(scores.device), -torch.inf)
