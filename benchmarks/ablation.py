@@ -93,6 +93,8 @@ class Grid:
         self.path, self.work = path, work.resolve() if work else None
         self.results = path.with_suffix("")
         self.tasks = list(dict.fromkeys(task for tasks in self.stages.values() for task in tasks))
+        if len({(task.contender, task.seed, self.budget(task)) for task in self.tasks}) < len(self.tasks):
+            raise UserError(f"{path}: two stages ask for the same students, one by naming their passes")
         if len({task.name for task in self.tasks}) < len(self.tasks):
             raise UserError(f"{path}: two contenders differ in nothing but signs; give them other names")
 
@@ -100,6 +102,10 @@ class Grid:
         """What the student is trained with, but for the files, the seed and the rows."""
         own = {**self.settings["student"], **self.settings["contenders"][task.contender]}
         return {**own, "epochs": task.passes} if task.passes else own
+
+    def budget(self, task: Task) -> tuple[int, int]:
+        """Rows, and passes over them."""
+        return task.rows, self.flags(task)["epochs"]
 
     def shared(self, library: str = "") -> str:
         """Hash of what decides all results of the held-out classes, or of a library, beside flags and code."""

@@ -9,8 +9,6 @@ from torch import LongTensor, Tensor
 from transformers import DynamicCache, EncoderDecoderCache, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
-from models.name_constraint import NameConstraint
-
 # Settings of a model's generation config that leave greedy decoding what it is.
 HARMLESS = {
     "bos_token_id", "cache_implementation", "decoder_start_token_id", "do_sample", "eos_token_id", "max_length",
@@ -82,7 +80,7 @@ def greedy(
             rows, tokens, encoded, attention_mask = rows[kept], tokens[kept], encoded[kept], attention_mask[kept]
             cache.batch_select_indices(kept)
             for one in constraints:
-                if isinstance(one, NameConstraint):
+                if hasattr(one, "keep"):  # it knows its rows
                     one.keep(kept)
     # The start token does not end a row, even where it is the end token too (BART).
     ended = torch.isin(written, ends)

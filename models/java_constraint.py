@@ -12,19 +12,22 @@ import torch
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
+from models.token_texts import token_texts
+
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
-# The fewest and the most arguments of what JUnit, TestNG, Truth, AssertJ and Hamcrest call by these names.
+# The fewest and the most arguments of what JUnit, TestNG, Truth, AssertJ and Hamcrest call by these names; TestNG alone
+# has an assertThrows of one, which is refused.
 ARGUMENTS = {
     **dict.fromkeys(("assertTrue", "assertFalse", "assertNull", "assertNotNull"), (1, 2)),
     **dict.fromkeys(("assertEquals", "assertNotEquals", "assertArrayEquals"), (2, 4)),
     **dict.fromkeys(("assertSame", "assertNotSame", "assertThrows"), (2, 3)),
-    "assertThat": (1, 3), "fail": (0, 2),
+    "assertThat": (1, 3),
 }  # fmt: skip
 PREFIXES = frozenset(name[:length] for name in ARGUMENTS for length in range(1, len(name) + 1))
 OTHER = "?"  # a name that is none of these
 QUOTES = "\"'"
 ESCAPES = frozenset("btnfrsu01234567\"'\\")
-CHARACTER = re.compile(r"[^\\']|\\[btnfrs\"'\\]|\\[0-7]{1,3}|\\u+[0-9a-fA-F]{4}")
+CHARACTER = re.compile(r"[^\\'\n]|\\[btnfrs\"'\\]|\\[0-7]{1,3}|\\u+[0-9a-fA-F]{4}")
 CHARACTER_BEGUN = re.compile(r"|\\|\\u+[0-9a-fA-F]{0,3}")
 # Texts of other characters leave the state as it is, outside of literals of one character.
 SIGNIFICANT = frozenset("()[]{}\"'\\\n;,")
@@ -60,7 +63,7 @@ BLOCK, ELEMENTS = Open("}"), Open("}", array=True)
 @dataclass(frozen=True)
 class State:
     """Where a text stands: its open brackets, innermost last; the literal that it is inside of, and what of one of a
-    single character is written; the last character outside of literals that is no blank ("a" for all of names and
+    single character is written; the last character outside of literals that is no blank ("a" for all of names, "0" of
     numbers), and the name that it ends."""
 
     open: tuple[Open, ...] = ()
@@ -122,8 +125,8 @@ class State:
             elif char.isspace():
                 word = ""
             elif char.isalnum() or char in "_$":
+                last = "0" if char.isdigit() and (not word or last == "0") else "a"
                 word = word + char if word + char in PREFIXES else OTHER
-                last = "a"
             else:
                 innermost = brackets[-1] if brackets else None
                 if char == "(":
@@ -143,7 +146,7 @@ class State:
                     brackets[-1] = following
                 elif char == ";" and innermost not in (None, BLOCK):
                     return None
-                last, word = char, ""
+                last, word = "0" if char == "." and last == "0" else char, ""
         return State(tuple(brackets), quote, escaped, character, last, word)
 
 
@@ -166,9 +169,7 @@ class JavaConstraint(LogitsProcessor):
     """
 
     def __init__(self, tokenizer: Any, vocab_size: int, end_ids: tuple[int, ...]) -> None:
-        self.texts: list[str] = tokenizer.batch_decode(
-            torch.arange(vocab_size)[:, None], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        self.texts = token_texts(tokenizer, vocab_size)
         self.end_ids = end_ids
         self._significant = [index for index, text in enumerate(self.texts) if not SIGNIFICANT.isdisjoint(text)]
         self._by_text = {text: index for index, text in reversed([*enumerate(self.texts)]) if index not in end_ids}
@@ -193,8 +194,8 @@ class JavaConstraint(LogitsProcessor):
         if state not in self._rules:
             if len(self._rules) == MAX_RULES:
                 self._rules.clear()
-            # Within a literal of one character every token counts.
-            looked_at = range(len(self.texts)) if state.quote == "'" else self._significant
+            # Within a literal of one character, and after a backslash, every token counts.
+            looked_at = range(len(self.texts)) if state.quote == "'" or state.escaped else self._significant
             forbidden = [i for i in looked_at if i not in self.end_ids and state.after(self.texts[i]) is None]
             meant = [index for index in forbidden if self._only_closes(index, state)]
             if not state.complete:

@@ -13,6 +13,7 @@ from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
 from data.mining.assertions import ROOT_NAMES
+from models.token_texts import token_texts
 
 NAME = re.compile(r"[A-Za-z_$][\w$]*")
 # Keywords; what every object has; what is usually imported statically beside assertions.
@@ -77,9 +78,7 @@ class NameVocabulary:
     """A tokenizer's tokens by the part of a name that they begin with, and what names they hold beside it."""
 
     def __init__(self, tokenizer: Any, vocab_size: int) -> None:
-        self.texts: list[str] = tokenizer.batch_decode(
-            torch.arange(vocab_size)[:, None], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        self.texts = token_texts(tokenizer, vocab_size)
         # By head, tokens that are nothing else, and tokens that go on with what is no part of a name.
         self.alone: dict[str, list[int]] = defaultdict(list)
         self.ending: dict[str, list[int]] = defaultdict(list)

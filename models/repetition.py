@@ -24,7 +24,8 @@ class NoLoops(LogitsProcessor):
             whole = self.times * length - 1  # what stands there before the token in question
             if input_ids.shape[1] < whole:
                 break
-            looping = (input_ids[:, -whole + length :] == input_ids[:, -whole:-length]).all(1).nonzero()[:, 0]
+            before = input_ids[:, -whole:]
+            looping = (before[:, length:] == before[:, :-length]).all(1).nonzero()[:, 0]
             if len(looping):
                 allowed = scores.clone() if allowed is scores else allowed
                 allowed[looping, input_ids[looping, -length]] = -torch.inf

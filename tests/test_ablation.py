@@ -86,8 +86,14 @@ def test_students_are_judged_on_held_out_libraries(grid, raw_data, tmp_path):
     assert "assertTrue(true)" not in (work / "focal_jsd-16-seed1.one.log").read_text()
     page = page_of(path)
     assert "## Held out: one and two" in page and "Tasks judged: 8" in page
+    assert re.search(r"\| two +\| gold only +\| +16 \|", page) and re.search(r"\| one +\| teacher ", page)
     both = np.mean([part["per_task"]["f1"] for part in parts])
     assert f"{both:.3f} (" in page.partition("## Held out")[2].partition("Every score")[2]
+    result = stored / "gold_only-16-seed1.json"
+    kept = result.read_text()
+    result.unlink()  # as the line that tells of other flags says
+    assert "| gold only" not in page_of(path).partition("### 16 training rows")[2].partition("Every score")[0]
+    result.write_text(kept)
     path.write_text(json.dumps(settings | {"held_out": settings["held_out"] | {"two": flags}}))
     error = ablation(path, "--work", work, "--list", check=False)
     assert "seed1.two.json: made with other flags" in error and len(error.strip().splitlines()) == 1
@@ -103,7 +109,7 @@ def test_a_longer_training_has_its_own_table(grid):
     assert steps == {"gold_only-16-1passes-seed1": 2, "gold_only-16-2passes-seed1": 4}
     page = page_of(path)
     assert page.index("16 training rows, 2 passes") < page.index("16 training rows, 1 pass\n")
-    assert page.count("of the teacher's code_quality_score") == 1  # the aim is that of the largest budget
+    assert page.count("of the teacher's code_quality_score") == 2  # both have all rows that there are
 
 
 def test_students_are_judged_on_rows_that_chose_nothing(grid, raw_data, tmp_path):
@@ -319,6 +325,8 @@ def test_what_cannot_be_run_is_said_in_a_line(grid, words, said):
         ({"questions": [{"question": "", "contender": "gold", "against": "gold only", "metrics": ["f2"]}]}, "f2, gold"),
         ({"contenders": {name: {} for name in ("gold only", "gold-only", "focal + jsd", "sequence level")},
           "stages": {"core": {"seeds": [1], "rows": [1], "contenders": ["gold only", "gold-only"]}}}, "other names"),
+        ({"stages": {name: {"seeds": [1], "rows": [1], "contenders": ["gold only"], **more}
+                     for name, more in (("one", {}), ("two", {"passes": [1]}))}}, "the same students"),
     ],
 )  # fmt: skip
 def test_a_grid_that_cannot_be_meant_is_refused_in_a_line(grid, changed, said):

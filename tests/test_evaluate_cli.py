@@ -225,6 +225,19 @@ def test_live_teacher(raw_data, teacher_run, tmp_path):
     assert summary_of(out)["teacher"]["token_accuracy"]["n"] == 4
 
 
+def test_models_write_as_the_decoding_says(raw_data, teacher_run, tmp_path, monkeypatch):
+    from evaluation import systems
+
+    asked, real = [], systems.generate_candidates
+    monkeypatch.setattr(
+        systems, "generate_candidates", lambda *words, **named: asked.append(named["decoding"]) or real(*words, **named)
+    )
+    for choice in ([], ["--decoding", "names"], ["--decoding", "free"]):
+        evaluate("--teacher_data", raw_data[1], "--teacher_model", teacher_run / "final_model", "--teacher_limit", 2,
+                 "--output_dir", tmp_path / f"o{len(asked)}", *choice, *QUICK, *SHORT)  # fmt: skip
+    assert asked == ["java", "names", "free"]
+
+
 def test_stored_and_live_teacher_write_the_same(teacher_run, tmp_path):
     """Same weights, same input, same search: the text of the file is the text of the model."""
     data = teacher_run / "distillation_data_validation.jsonl"
@@ -315,7 +328,7 @@ def test_tasks_are_those_that_were_judged(stored, tmp_path):
         (["--teacher_data", "{raw}"], "nothing to judge"),
         (["--teacher_data", "{stored}", "--teacher_limit", "0"], "--teacher_limit 0"),
         (["--teacher_data", "{stored}", "--max_per_class", "0"], "--max_per_class 0"),
-        (["--teacher_data", "{raw}", "--no_controls"], "nothing to judge"),
+        (["--teacher_data", "{stored}", "--decoding", "java_only"], "--decoding"),
         (["--teacher_data", "{stored}", "--num_return_sequences", "3"], "--num_beams"),
         (["--teacher_data", "{stored}", "--temperature", "0"], "--temperature 0"),
         (["--teacher_data", "{stored}", "--timeout", "-1"], "--timeout -1"),

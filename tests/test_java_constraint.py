@@ -52,6 +52,7 @@ def test_java_is_followed_to_its_end_and_completed_from_anywhere(text):
         "f(a,)",
         "f(a.)",
         "f(a.,",
+        "f('\n",
     ],
 )
 def test_what_can_no_more_become_java_is_seen(text):
@@ -73,6 +74,8 @@ def test_what_can_no_more_become_java_is_seen(text):
         ("notassertTrue()", True),
         ("assertTrueOf()", True),
         ("fail()", True),
+        ("assertEquals(1., 0.)", True),
+        ("assertEquals(x1., 0", False),
         ("new int[] {1,}", True),
         ("assertEquals(1, 2, 3, f(4, 5))", True),
         ("assertEquals(1, 2, 3, 4,", False),
@@ -115,7 +118,7 @@ class Pieces:
         self.texts = ["", "", *texts]
 
     def batch_decode(self, rows, **options):
-        return ["".join(self.texts[i] for i in row.tolist()) for row in rows]
+        return ["".join(self.texts[i] for i in row) for row in rows]
 
 
 def scored(pieces, written, **scores):
@@ -134,6 +137,12 @@ def test_only_what_may_follow_is_left():
     # After a whole statement what closes once more means to end.
     assert scored(pieces, ["f(", "x", ");"], **{");": 2.0})["end"] > 2.0
     assert scored(pieces, ["f(", "x", ");"])[";"] == 0.0
+
+
+def test_after_a_backslash_only_an_escape_follows():
+    pieces = Pieces('f("', "\\", "q", "n", '");')
+    found = scored(pieces, ['f("', "\\"])
+    assert {name for name, value in found.items() if value == -torch.inf} == {"end", "q", 'f("'} - {'f("'}
 
 
 def test_quotes_that_would_open_a_literal_do_not_mean_to_end():

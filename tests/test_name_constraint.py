@@ -9,6 +9,7 @@ from transformers import LogitsProcessorList, T5Config, T5ForConditionalGenerati
 from evaluation.generation import generate_candidates, pad_rows
 from models.decoding import decode
 from models.name_constraint import ALWAYS, NameConstraint, NameVocabulary, Place
+from models.token_texts import token_texts
 from tests.test_java_constraint import Pieces
 
 INPUT = "public int total() { return total; } @Test public void t() { Cart cart = new Cart(); <AssertPlaceHolder> }"
@@ -107,8 +108,25 @@ def test_a_random_model_writes_no_other_names(model, tokenizer, beams):
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_rows_that_end_early_leave_the_others_their_names(model, tokenizer, beams):
+def test_rows_that_end_early_leave_the_others_their_names(model, tokenizer, beams, monkeypatch):
+    let_go = []
+    keep = NameConstraint.keep
+    monkeypatch.setattr(NameConstraint, "keep", lambda self, rows: let_go.append(rows) or keep(self, rows))
     rows = [tokenizer(INPUT)["input_ids"][:length] for length in (3, 9, 20, 40)]
-    options = {"max_output_len": 24, "num_beams": beams, "num_return_sequences": beams}
-    alone = [generate_candidates(model, tokenizer, [row], **options)[0] for row in rows]
-    assert generate_candidates(model, tokenizer, rows, batch_size=4, **options) == alone
+    options = {"max_output_len": 24, "num_beams": beams, "num_return_sequences": beams, "decoding": "names"}
+    for seed in range(6):
+        model.lm_head.weight.data.normal_(generator=torch.Generator().manual_seed(seed))
+        alone = [generate_candidates(model, tokenizer, [row], **options)[0] for row in rows]
+        assert generate_candidates(model, tokenizer, rows, batch_size=4, **options) == alone
+    assert bool(let_go) == (beams == 1)  # with beams the library keeps all rows
+
+
+def test_a_blank_that_a_token_brings_is_seen():
+    pytest.importorskip("tokenizers")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({"<pad>": 0, "(": 1, "▁cart": 2, "cart": 3}, unk_token="<pad>"))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    whole = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>")
+    assert token_texts(whole, 5) == ["", "(", " cart", "cart", ""]

@@ -299,19 +299,36 @@ def test_bad_input_gets_one_clear_line(project, monkeypatch, arguments, message)
         main(["./no-model", *arguments])
 
 
-@pytest.mark.jdk
-def test_a_real_model_and_a_missing_jdk(project, tmp_path):
-    """End to end in a process of its own, with a model that has learned nothing."""
+@pytest.fixture
+def model(project, tmp_path) -> Path:
+    """One that has learned nothing."""
     from models.loading import build_scratch, save_model, train_tokenizer
 
     tokenizer = train_tokenizer([(project / MAIN / "Cart.java").read_text(), OPEN_TEST], 300)
-    model = build_scratch("tiny", tokenizer, dropout_rate=0.1, attention="sdpa", seed=0)
-    save_model(model, tokenizer, tmp_path / "model")
+    save_model(
+        build_scratch("tiny", tokenizer, dropout_rate=0.1, attention="sdpa", seed=0), tokenizer, tmp_path / "model"
+    )
+    return tmp_path / "model"
+
+
+def test_only_names_that_the_test_knows_are_suggested(project, model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "evaluation.generation.generate_candidates",
+        lambda *words, **named: asked.append(named["decoding"]) or [["assertTrue(cart.isEmpty());"]],
+    )
+    main([str(model), f"{project / TESTS / 'CartOpenTest.java'}#testSum", "--no_execution"])
+    assert asked == ["names"]
+
+
+@pytest.mark.jdk
+def test_a_real_model_and_a_missing_jdk(project, model, tmp_path):
+    """End to end in a process of its own."""
     test = f"{project / TESTS / 'CartOpenTest.java'}#testSum"
     command = [
         sys.executable,
         "evaluation/suggest_assertions.py",
-        str(tmp_path / "model"),
+        str(model),
         test,
         "--max_output_len",
         "8",
