@@ -360,7 +360,7 @@ def cost(folder: Path, data: Path, rows: int, components: list[str]) -> dict[str
             logits = 0 if of_teacher else len(row.get("teacher_logits_compressed", ""))
             used += len(line.encode()) - logits
     return {
-        "steps": len(steps), "train_seconds": round(sum(float(row["seconds"]) for row in steps), 1), "data_bytes": used,
+        "steps": len(steps), "train_seconds": round(sum(float(row["seconds"]) for row in steps), 3), "data_bytes": used,
     }  # fmt: skip
 
 

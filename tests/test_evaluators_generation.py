@@ -24,7 +24,7 @@ class NumberTokenizer:
     pad_token_id = 0
 
     def batch_decode(self, rows, skip_special_tokens, clean_up_tokenization_spaces):
-        return [" ".join(str(i) for i in row.tolist() if i > 1) for row in rows]
+        return [" ".join(str(int(i)) for i in row if i > 1) for row in rows]
 
 
 @pytest.fixture(scope="module")

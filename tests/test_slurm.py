@@ -418,7 +418,8 @@ def test_an_ablation_is_an_array(
     cluster: SlurmCluster, checkout: Path, environment: dict[str, str], teacher: Path
 ) -> None:
     student = {
-        "model_name": "scratch:tiny", "max_steps": 1, "batch_size": 4, "max_input_len": 96, "max_output_len": 32,
+        "model_name": "scratch:tiny", "epochs": 1, "max_steps": 1, "batch_size": 4, "max_input_len": 96,
+        "max_output_len": 32,
         "embedding_model": "embedded:minilm", "num_workers": 0, "device": "cpu", "validation_frequency": 0,
         "max_val_samples": 2, "no_tensorboard": True,
     }  # fmt: skip
