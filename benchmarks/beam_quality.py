@@ -18,12 +18,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.ablation_report import EXECUTED
 from benchmarks.measuring import options, parse, report
 from benchmarks.workload import sample_rows, texts_of, tokenizer_of
 from utils.errors import UserError, run_main
 
 SCORES = ("code_quality_score", "exact_match", "f1", "ast_validity")
-EXECUTED = ("compile_rate", "pass_rate", "nontrivial_rate")
 
 
 def judged(

@@ -29,7 +29,7 @@ QUOTES = "\"'"
 ESCAPES = frozenset("btnfrsu01234567\"'\\")
 CHARACTER = re.compile(r"[^\\'\n]|\\[btnfrs\"'\\]|\\[0-7]{1,3}|\\u+[0-9a-fA-F]{4}")
 CHARACTER_BEGUN = re.compile(r"|\\|\\u+[0-9a-fA-F]{0,3}")
-# Texts of other characters leave the state as it is, outside of literals of one character.
+# Texts of other characters are never refused, outside of literals of one character and after a backslash.
 SIGNIFICANT = frozenset("()[]{}\"'\\\n;,")
 CLOSING = frozenset(")]};")
 MAX_RULES = 2048

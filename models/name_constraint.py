@@ -90,10 +90,8 @@ class NameVocabulary:
             if ended or place.name:
                 self.further.append((index, ended, place.name or ""))
         # Begin with a class, a number, or no name at all.
-        heads = [head for table in (self.alone, self.ending) for head in table if not head or not _is_asked(head)]
-        self.not_asked = [
-            token for head in heads for table in (self.alone, self.ending) for token in table.get(head, [])
-        ]
+        heads = [*self.alone.items(), *self.ending.items()]
+        self.not_asked = [token for head, tokens in heads if not head or not _is_asked(head) for token in tokens]
 
 
 class NameConstraint(LogitsProcessor):
