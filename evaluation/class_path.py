@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evaluation.java_service import Jdk
 from utils.atomic_io import atomic_directory
@@ -28,6 +29,7 @@ MODULE_FILES = frozenset({"module-info.java"})
 MAX_ROUNDS = 10
 KEPT_BUILDS = 3
 MAVEN_SECONDS = 300
+OLDEST_RELEASES = ((20, 8), (12, 7), (0, 6))  # (from this JDK on, the oldest release that its javac compiles for)
 DEBIAN_JARS = Path("/usr/share/java")
 MAVEN_ENTRY = re.compile(
     r"\[DEBUG\] {3,}([^\s:]+):([^\s:]+):jar:(?:([^\s:]+):)?([^\s:]+):(?:compile|provided|runtime|test|system)\b"
@@ -39,12 +41,14 @@ JAVAC_ERROR = re.compile(r"^(.+?\.java):(\d+): error: (.*)$", re.MULTILINE)
 class ClassPath:
     """``folders`` hold the project's compiled tests and classes (copies, never the project's own), ``jars`` the rest.
 
-    ``left_out``: test sources, relative to the project, that do not compile with these jars.
+    ``left_out``: test sources, relative to the project, that do not compile with these jars. ``release``: the Java
+    release that the project was compiled for; None where it is the JDK's own, or a build was copied.
     """
 
     folders: tuple[Path, ...]
     jars: tuple[Path, ...]
     left_out: tuple[str, ...] = ()
+    release: int | None = None
 
 
 def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str | Path] | None, jdk: Jdk) -> ClassPath:
@@ -70,8 +74,9 @@ def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str |
     jars = complete_junit5(path for path in entries if path.is_file())
     given = tuple(path for path in entries if path.is_dir())
     folder = _build(project, sources, (*given, *jars), jdk)
-    left_out = tuple(json.loads((folder / "left_out.json").read_text(encoding="utf-8")))
-    return ClassPath((folder / "test", folder / "main", *given), jars, left_out)
+    facts = json.loads((folder / "build.json").read_text(encoding="utf-8"))
+    folders = (folder / "test", folder / "main", *given)
+    return ClassPath(folders, jars, tuple(facts["left_out"]), facts["release"])
 
 
 # -- jars ------------------------------------------------------------------------------------------------------------
@@ -230,7 +235,7 @@ def _built(
 
 
 def _build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: Jdk) -> Path:
-    """The folder of ``main`` and ``test`` classes and ``left_out.json``, made anew when what it comes from changes."""
+    """The folder of ``main`` and ``test`` classes and ``build.json``, made anew when what it comes from changes."""
     roots = {part: _module_roots(project, part) for part in ("main", "test")}
     found = (path for part in roots.values() for root in part for path in (root / "resources").rglob("*"))
     resources = [path for path in found if path.exists()]
@@ -240,30 +245,70 @@ def _build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: 
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     tests = {path for path in sources if any(root in path.parents for root in roots["test"])}
     built = _built(project, [path for path in sources if path not in tests], list(tests))
-    digest.update(repr(built).encode())
+    digest.update(repr((built, _encoding(project), named_release(project, jdk))).encode())
     home = cache_dir("java_projects") / f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}"
     folder = home / digest.hexdigest()[:16]
     if folder.is_dir():
         os.utime(folder)
         return folder
     with atomic_directory(folder) as target:
-        left_out: list[str] = []
-        for part in ("main", "test"):
-            (target / part).mkdir()
+        facts: dict[str, Any] = {"left_out": [], "release": None}
         if built is not None:
             for part, origins in zip(("main", "test"), built, strict=True):
                 for origin in origins:
                     shutil.copytree(origin, target / part, dirs_exist_ok=True, ignore_dangling_symlinks=True)
         else:
-            left_out = _compile(project, sources, roots, class_path, jdk, target)
-        (target / "left_out.json").write_text(json.dumps(left_out), encoding="utf-8")
+            facts = _compile_best(project, sources, roots, class_path, jdk, target)
+        (target / "build.json").write_text(json.dumps(facts), encoding="utf-8")
     for old in sorted(home.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_BUILDS]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
-def _compile(
+def _compile_best(
     project: Path, sources: list[Path], roots: dict[str, list[Path]], class_path: Sequence[Path], jdk: Jdk, target: Path
+) -> dict[str, Any]:
+    """Compile as the JDK does unasked and, where test sources are left out, for the release that the project names: the
+    library has since got methods that make old calls ambiguous. What leaves out fewer stands (a release hides the JDK's
+    inner classes). Returns ``left_out`` and ``release``."""
+    facts: dict[str, Any] = {"release": None}
+    facts["left_out"] = _compile(project, sources, roots, class_path, jdk, target, None)
+    release = named_release(project, jdk)
+    if not facts["left_out"] or release is None:
+        return facts
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        try:
+            left_out = _compile(project, sources, roots, class_path, jdk, Path(scratch), release)
+        except UserError:
+            return facts
+        if len(left_out) >= len(facts["left_out"]):
+            return facts
+        for part in ("main", "test"):
+            shutil.rmtree(target / part)
+            os.replace(Path(scratch, part), target / part)
+    return {"left_out": left_out, "release": release}
+
+
+def named_release(project: Path, jdk: Jdk) -> int | None:
+    """The Java release that a pom.xml names, or the oldest that the JDK compiles for; None where there is none."""
+    text = _pom(project)
+    for name in ("release", "target", "source"):
+        match = re.search(rf"<(?:maven\.compiler\.)?{name}>\s*(?:1\.)?(\d+)\s*</", text)
+        if match:
+            oldest = next(release for since, release in OLDEST_RELEASES if jdk.version >= since)
+            release = max(int(match.group(1)), oldest)
+            return release if release < jdk.version else None
+    return None
+
+
+def _compile(
+    project: Path,
+    sources: list[Path],
+    roots: dict[str, list[Path]],
+    class_path: Sequence[Path],
+    jdk: Jdk,
+    target: Path,
+    release: int | None,
 ) -> list[str]:
     """javac over the main and the test sources; returns the test sources that had to be left out."""
     sources = [path for path in sources if path.name not in MODULE_FILES]
@@ -274,17 +319,18 @@ def _compile(
     if not groups["main"]:  # no Maven layout: all in one, and where tests stand is not known
         groups = {"main": [], "test": sources}
     for part, folders in roots.items():
+        (target / part).mkdir()
         for root in folders:
             if (root / "resources").is_dir():
                 shutil.copytree(root / "resources", target / part, dirs_exist_ok=True, ignore_dangling_symlinks=True)
-    encoding = _encoding(project)
-    errors = _javac(groups["main"], target / "main", class_path, encoding, jdk)
+    options = ["-encoding", _encoding(project), *(["--release", str(release)] if release else [])]
+    errors = _javac(groups["main"], target / "main", class_path, options, jdk)
     if errors:
         raise UserError(_does_not_compile(project, errors))
     remaining = groups["test"]
     left_out: list[str] = []
     for _ in range(MAX_ROUNDS):  # what needs a file that does not compile does not compile either
-        errors = _javac(remaining, target / "test", (target / "main", *class_path), encoding, jdk)
+        errors = _javac(remaining, target / "test", (target / "main", *class_path), options, jdk)
         bad = {path for path, _, _ in errors}
         if not bad:
             return sorted(left_out)
@@ -305,23 +351,26 @@ def _does_not_compile(project: Path, errors: list[tuple[str, str, str]]) -> str:
 
 
 def _encoding(project: Path) -> str:
-    pom = project / "pom.xml"
-    text = pom.read_text(encoding="utf-8", errors="replace") if pom.is_file() else ""
-    match = re.search(r"sourceEncoding>\s*([\w.-]+)\s*<", text)
+    match = re.search(r"sourceEncoding>\s*([\w.-]+)\s*<", _pom(project))
     return match.group(1) if match else "UTF-8"
 
 
+def _pom(project: Path) -> str:
+    pom = project / "pom.xml"
+    return pom.read_text(encoding="utf-8", errors="replace") if pom.is_file() else ""
+
+
 def _javac(
-    files: Sequence[Path], output: Path, class_path: Sequence[Path], encoding: str, jdk: Jdk
+    files: Sequence[Path], output: Path, class_path: Sequence[Path], options: Sequence[str], jdk: Jdk
 ) -> list[tuple[str, str, str]]:
     """Compile; the errors as (file, line, message), with an empty file for one that javac places nowhere."""
     if not files:
         return []
-    options = ["-d", output, "-encoding", encoding, "-g", "-nowarn", "-Xlint:none", "-Xmaxerrs", "10000"]
-    options += ["-cp", os.pathsep.join(map(str, class_path)), *files]
+    words = [*options, "-d", output, "-g", "-nowarn", "-Xlint:none", "-Xmaxerrs", "10000"]
+    words += ["-cp", os.pathsep.join(map(str, class_path)), *files]
     with tempfile.TemporaryDirectory(prefix="javac-") as scratch:
         arguments = Path(scratch, "arguments")
-        quoted = (str(item).replace("\\", "\\\\").replace('"', '\\"') for item in options)
+        quoted = (str(item).replace("\\", "\\\\").replace('"', '\\"') for item in words)
         arguments.write_text("\n".join(f'"{item}"' for item in quoted), encoding="utf-8")
         command = [jdk.tool("javac"), "-J-Duser.language=en", "-J-Dfile.encoding=UTF-8", f"@{arguments}"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, errors="replace")

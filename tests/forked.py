@@ -112,19 +112,24 @@ class Started:
             assert time.monotonic() < deadline and any(p.is_alive() for p in self.processes), self.text()
             time.sleep(0.01)
 
+    def _failed(self) -> int:
+        """The exit code of what failed first, 0 where nothing did: the peers of a killed process fail of its end."""
+        failed = [process.exitcode for process in self.processes if process.exitcode]
+        return min(failed, key=lambda code: code > 0, default=0)
+
     def wait(self, timeout: float = 240) -> Ended:
         """Until it has ended. Where one process of several fails, the others are killed, as torchrun does."""
         deadline = time.monotonic() + timeout
         code = 0
         while any(process.is_alive() for process in self.processes):
-            failed = [p.exitcode for p in self.processes if p.exitcode]
+            failed = self._failed()
             if failed or time.monotonic() > deadline:
-                code = code or (failed[0] if failed else 124)
+                code = code or failed or 124
                 time.sleep(0.2 if code == 85 else 0.0)  # all end so, but not in the same instant
                 for process in self.processes:
                     process.kill()
             self.processes[0].join(0.02)
-        code = code or next((p.exitcode for p in self.processes if p.exitcode), 0)
+        code = code or self._failed()
         output = self.text()
         os.unlink(self.output)
         return Ended(code, output)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.class_path import named_release, resolve_class_path
 from evaluation.execution import DROPPED, Outcome, ProjectExecutor, execute_predictions, rates, summarise
-from evaluation.java_service import find_jdk, read_only_prefix
+from evaluation.java_service import Jdk, find_jdk, read_only_prefix
 from tests.java_project import MAIN, TESTS, fingerprint, junit_jars, need_jdk, task, write_project
 from utils.errors import UserError
 
@@ -336,6 +337,52 @@ def test_a_test_file_that_does_not_compile_only_costs_its_own_tasks(tmp_path):
         assert executor.class_path.left_out == (TESTS + "BrokenTest.java", TESTS + "NeedsItTest.java")
         first, second = executor.execute([good, bad], [HUMAN, HUMAN])
     assert first.passed and second == Outcome(DROPPED, "test file does not compile")
+
+
+def project_for_release_8(folder: Path) -> Path:
+    """A test calls what is ambiguous from Java 11 on; the pom.xml names Java 8."""
+    root = write_project(folder)
+    call = "package shop; class OldTest { Object all = new java.util.ArrayList<String>().toArray(null); }"
+    (root / TESTS / "OldTest.java").write_text(call)
+    pom = "<project><properties><maven.compiler.target>1.8</maven.compiler.target></properties></project>"
+    (root / "pom.xml").write_text(pom)
+    return root
+
+
+def test_a_test_file_that_only_compiles_for_the_release_that_the_project_names_is_kept(tmp_path):
+    need_jdk()
+    root = project_for_release_8(tmp_path)
+    good = task(root, "CartTest.java", "testTotal", HUMAN)
+    with ProjectExecutor(root, junit_jars(), workers=1, nontrivial=False) as executor:
+        assert executor.class_path.left_out == () and executor.class_path.release == 8
+        assert executor.execute([good], [HUMAN])[0].passed
+    (root / "pom.xml").unlink()
+    class_path = resolve_class_path(root, junit_jars(), find_jdk())
+    assert class_path.left_out == (TESTS + "OldTest.java",) and class_path.release is None
+
+
+def test_a_project_that_does_not_compile_for_the_release_that_it_names_is_compiled_without(tmp_path):
+    need_jdk()
+    root = project_for_release_8(tmp_path)
+    (root / MAIN / "Newer.java").write_text("package shop; class Newer { Object all = java.util.List.of(1); }")
+    class_path = resolve_class_path(root, junit_jars(), find_jdk())
+    assert class_path.left_out == (TESTS + "OldTest.java",) and class_path.release is None
+
+
+@pytest.mark.parametrize(
+    ("pom", "jdk", "release"),
+    [
+        ("<maven.compiler.target>1.8</maven.compiler.target><release>11</release>", 17, 11),
+        ("<configuration><source>1.5</source></configuration>", 17, 7),
+        ("<configuration><source>1.5</source></configuration>", 21, 8),
+        ("<maven.compiler.source>${java}</maven.compiler.source>", 17, None),
+        ("<release>17</release>", 17, None),
+        ("<release>21</release>", 17, None),
+    ],
+)  # fmt: skip
+def test_the_release_that_a_project_names(tmp_path, pom, jdk, release):
+    (tmp_path / "pom.xml").write_text(f"<project>{pom}</project>")
+    assert named_release(tmp_path, Jdk(tmp_path, jdk)) == release
 
 
 def test_without_junit_on_the_class_path_tasks_are_dropped_and_say_so(tmp_path):
