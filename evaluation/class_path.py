@@ -268,24 +268,27 @@ def _build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: 
 def _compile_best(
     project: Path, sources: list[Path], roots: dict[str, list[Path]], class_path: Sequence[Path], jdk: Jdk, target: Path
 ) -> dict[str, Any]:
-    """Compile as the JDK does unasked and, where test sources are left out, for the release that the project names: the
-    library has since got methods that make old calls ambiguous. What leaves out fewer stands (a release hides the JDK's
-    inner classes). Returns ``left_out`` and ``release``."""
-    facts: dict[str, Any] = {"release": None}
-    facts["left_out"] = _compile(project, sources, roots, class_path, jdk, target, None)
-    release = named_release(project, jdk)
-    if not facts["left_out"] or release is None:
-        return facts
+    """Compile as the JDK does unasked and, where something does not compile, for the release that the project names:
+    the library has since got methods that make old calls ambiguous. What leaves out fewer test sources stands (a
+    release hides what newer code calls). Returns ``left_out`` and ``release``."""
+    made: list[tuple[list[str], int | None, Path]] = []
+    refused: list[UserError] = []
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        try:
-            left_out = _compile(project, sources, roots, class_path, jdk, Path(scratch), release)
-        except UserError:
-            return facts
-        if len(left_out) >= len(facts["left_out"]):
-            return facts
+        for release in dict.fromkeys((None, named_release(project, jdk))):
+            classes = Path(scratch, str(release))
+            try:
+                left_out = _compile(project, sources, roots, class_path, jdk, classes, release)
+            except UserError as error:
+                refused.append(error)
+                continue
+            made.append((left_out, release, classes))
+            if not left_out:
+                break
+        if not made:
+            raise refused[0]
+        left_out, release, classes = min(made, key=lambda attempt: len(attempt[0]))
         for part in ("main", "test"):
-            shutil.rmtree(target / part)
-            os.replace(Path(scratch, part), target / part)
+            os.replace(classes / part, target / part)
     return {"left_out": left_out, "release": release}
 
 
@@ -319,7 +322,7 @@ def _compile(
     if not groups["main"]:  # no Maven layout: all in one, and where tests stand is not known
         groups = {"main": [], "test": sources}
     for part, folders in roots.items():
-        (target / part).mkdir()
+        (target / part).mkdir(parents=True)
         for root in folders:
             if (root / "resources").is_dir():
                 shutil.copytree(root / "resources", target / part, dirs_exist_ok=True, ignore_dangling_symlinks=True)

@@ -369,6 +369,14 @@ def test_a_project_that_does_not_compile_for_the_release_that_it_names_is_compil
     assert class_path.left_out == (TESTS + "OldTest.java",) and class_path.release is None
 
 
+def test_main_code_that_only_compiles_for_the_release_that_the_project_names(tmp_path):
+    need_jdk()
+    root = project_for_release_8(tmp_path)
+    (root / TESTS / "OldTest.java").rename(root / MAIN / "OldTest.java")
+    class_path = resolve_class_path(root, junit_jars(), find_jdk())
+    assert class_path.left_out == () and class_path.release == 8
+
+
 @pytest.mark.parametrize(
     ("pom", "jdk", "release"),
     [
