@@ -29,7 +29,6 @@ MODULE_FILES = frozenset({"module-info.java"})
 MAX_ROUNDS = 10
 KEPT_BUILDS = 3
 MAVEN_SECONDS = 300
-OLDEST_RELEASES = ((20, 8), (12, 7), (0, 6))  # (from this JDK on, the oldest release that its javac compiles for)
 DEBIAN_JARS = Path("/usr/share/java")
 MAVEN_ENTRY = re.compile(
     r"\[DEBUG\] {3,}([^\s:]+):([^\s:]+):jar:(?:([^\s:]+):)?([^\s:]+):(?:compile|provided|runtime|test|system)\b"
@@ -273,7 +272,7 @@ def _compile_best(
     release hides what newer code calls). Returns ``left_out`` and ``release``."""
     made: list[tuple[list[str], int | None, Path]] = []
     refused: list[UserError] = []
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=target) as scratch:
         for release in dict.fromkeys((None, named_release(project, jdk))):
             classes = Path(scratch, str(release))
             try:
@@ -293,14 +292,19 @@ def _compile_best(
 
 
 def named_release(project: Path, jdk: Jdk) -> int | None:
-    """The Java release that a pom.xml names, or the oldest that the JDK compiles for; None where there is none."""
-    text = _pom(project)
-    for name in ("release", "target", "source"):
-        match = re.search(rf"<(?:maven\.compiler\.)?{name}>\s*(?:1\.)?(\d+)\s*</", text)
-        if match:
-            oldest = next(release for since, release in OLDEST_RELEASES if jdk.version >= since)
-            release = max(int(match.group(1)), oldest)
-            return release if release < jdk.version else None
+    """The Java release that the project's pom.xml names, or the oldest that the JDK compiles for; None where it names
+    none, the JDK's own or a newer one, or where the JDK cannot compile for another one in memory (before 12)."""
+    text = re.sub(r"<!--.*?-->", "", _pom(project), flags=re.DOTALL)
+    plugins = re.findall(r"<plugin>(?:(?!</plugin>).)*>maven-compiler-plugin<.*?</plugin>", text, flags=re.DOTALL)
+    of_compiler = re.sub(r"<execution>.*?</execution>", "", "".join(plugins), flags=re.DOTALL)
+    for place, prefix in ((text, r"maven\.compiler\."), (of_compiler, "")):
+        for name in ("release", "target", "source"):
+            value = next(iter(re.findall(rf"<{prefix}{name}>\s*([^<\s]+)\s*</", place)), "")
+            if named := re.fullmatch(r"\$\{(.+)\}", value):
+                value = next(iter(re.findall(rf"<{re.escape(named[1])}>\s*([^<\s]+)\s*</", text)), "")
+            if found := re.fullmatch(r"(?:1\.)?(\d+)", value):
+                release = max(int(found[1]), 8 if jdk.version >= 20 else 7)
+                return release if jdk.version >= 12 and release < jdk.version else None
     return None
 
 

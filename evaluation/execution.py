@@ -190,6 +190,7 @@ class ProjectExecutor:
                 self.class_path.jars,
                 folder,
                 self.project,
+                release=self.class_path.release,
                 memory_mb=self.memory_mb,
                 jvm_args=self.jvm_args,
             )

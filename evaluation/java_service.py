@@ -142,7 +142,8 @@ class _Died(Exception):
 class JavaService:
     """One JVM over one class path, started when needed and again after it died; use from one thread at a time.
 
-    ``folders`` hold the project's classes, which each run loads anew; ``jars`` are loaded once. The JVM's working
+    ``folders`` hold the project's classes, which each run loads anew; ``jars`` are loaded once. Sources are compiled
+    for the Java ``release``, None: the JDK's own. The JVM's working
     directory, temporary and home folder are ``work``; it may write nowhere else (on Linux; elsewhere JDK <= 23).
     """
 
@@ -154,10 +155,12 @@ class JavaService:
         work: Path,
         project: Path,
         *,
+        release: int | None = None,
         memory_mb: int = 512,
         jvm_args: Sequence[str] = (),
     ) -> None:
         self.jdk, self.folders, self.jars, self.work = jdk, folders, jars, work
+        self.release = str(release or "").encode()
         self.memory_mb, self.jvm_args = memory_mb, tuple(jvm_args)
         self.starts = 0
         self.prefix = read_only_prefix(work, project)
@@ -171,7 +174,7 @@ class JavaService:
 
     def compile(self, sources: Mapping[str, str]) -> Compiled:
         """Compile sources, given by file name (``Foo.java``), against the class path."""
-        fields = [b"compile"]
+        fields = [b"compile", self.release]
         for name, text in sources.items():
             fields += [name.encode(), text.encode("utf-8", "replace")]
         try:
@@ -285,7 +288,7 @@ class JavaService:
     def _send_adapter(self, path: Path) -> None:
         """Compile what runs one kind of JUnit; where that is not on the class path, it does not compile."""
         if path.stem not in self._adapters:
-            status, *reply = self._exchange([b"compile", path.name.encode(), path.read_bytes()])
+            status, *reply = self._exchange([b"compile", b"", path.name.encode(), path.read_bytes()])
             self._adapters[path.stem] = reply if status == b"ok" else None
         classes = self._adapters[path.stem]
         if classes is not None:

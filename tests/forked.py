@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -113,9 +114,9 @@ class Started:
             time.sleep(0.01)
 
     def _failed(self) -> int:
-        """The exit code of what failed first, 0 where nothing did: the peers of a killed process fail of its end."""
+        """The exit code of what failed, 0 where nothing did; a kill before others: its peers fail of it."""
         failed = [process.exitcode for process in self.processes if process.exitcode]
-        return min(failed, key=lambda code: code > 0, default=0)
+        return min(failed, key=lambda code: code != -signal.SIGKILL, default=0)
 
     def wait(self, timeout: float = 240) -> Ended:
         """Until it has ended. Where one process of several fails, the others are killed, as torchrun does."""

@@ -339,55 +339,91 @@ def test_a_test_file_that_does_not_compile_only_costs_its_own_tasks(tmp_path):
     assert first.passed and second == Outcome(DROPPED, "test file does not compile")
 
 
+OLD_CALL = "new java.util.ArrayList<String>().toArray(null)"  # ambiguous from Java 11 on
+OLD_TEST = f"""package shop;
+import static org.junit.Assert.*;
+public class OldTest {{
+    Object call() {{ return {OLD_CALL}; }}
+    @org.junit.Test public void total() {{ Cart cart = new Cart(); cart.add(7); {HUMAN} }}
+}}
+"""
+
+
 def project_for_release_8(folder: Path) -> Path:
-    """A test calls what is ambiguous from Java 11 on; the pom.xml names Java 8."""
+    """A project whose pom.xml names Java 8."""
     root = write_project(folder)
-    call = "package shop; class OldTest { Object all = new java.util.ArrayList<String>().toArray(null); }"
-    (root / TESTS / "OldTest.java").write_text(call)
     pom = "<project><properties><maven.compiler.target>1.8</maven.compiler.target></properties></project>"
     (root / "pom.xml").write_text(pom)
     return root
 
 
-def test_a_test_file_that_only_compiles_for_the_release_that_the_project_names_is_kept(tmp_path):
+def test_a_test_file_that_only_compiles_for_the_release_that_the_project_names_is_judged(tmp_path):
     need_jdk()
     root = project_for_release_8(tmp_path)
-    good = task(root, "CartTest.java", "testTotal", HUMAN)
+    (root / TESTS / "OldTest.java").write_text(OLD_TEST)
+    old = task(root, "OldTest.java", "total", HUMAN)
     with ProjectExecutor(root, junit_jars(), workers=1, nontrivial=False) as executor:
         assert executor.class_path.left_out == () and executor.class_path.release == 8
-        assert executor.execute([good], [HUMAN])[0].passed
+        right, wrong, newer = executor.execute([old] * 3, [HUMAN, HUMAN.replace("7", "8"), "java.util.List.of(1);"])
+    assert right.passed and wrong.compiled and not wrong.passed and not newer.compiled
     (root / "pom.xml").unlink()
     class_path = resolve_class_path(root, junit_jars(), find_jdk())
     assert class_path.left_out == (TESTS + "OldTest.java",) and class_path.release is None
 
 
-def test_a_project_that_does_not_compile_for_the_release_that_it_names_is_compiled_without(tmp_path):
+def test_main_code_that_only_compiles_for_the_release_that_the_project_names_is_mutated(tmp_path):
     need_jdk()
     root = project_for_release_8(tmp_path)
-    (root / MAIN / "Newer.java").write_text("package shop; class Newer { Object all = java.util.List.of(1); }")
+    cart = root / MAIN / "Cart.java"
+    head, brace, rest = cart.read_text().partition("{")
+    cart.write_text(f"{head}{brace} Object old() {{ return {OLD_CALL}; }}{rest}")
+    with ProjectExecutor(root, junit_jars(), workers=1) as executor:
+        assert executor.class_path.left_out == () and executor.class_path.release == 8
+        assert executor.execute([task(root, "CartTest.java", "testTotal", HUMAN)], [HUMAN])[0].nontrivial
+
+
+@pytest.mark.parametrize("newer_in", [MAIN, TESTS])
+def test_a_release_that_hides_more_than_it_mends_is_not_taken(tmp_path, newer_in):
+    need_jdk()
+    root = project_for_release_8(tmp_path)
+    (root / TESTS / "OldTest.java").write_text(OLD_TEST)
+    for name in ("One", "Two"):
+        (root / newer_in / f"{name}.java").write_text(
+            f"package shop; class {name} {{ Object o = java.util.List.of(); }}"
+        )
     class_path = resolve_class_path(root, junit_jars(), find_jdk())
     assert class_path.left_out == (TESTS + "OldTest.java",) and class_path.release is None
 
 
-def test_main_code_that_only_compiles_for_the_release_that_the_project_names(tmp_path):
-    need_jdk()
-    root = project_for_release_8(tmp_path)
-    (root / TESTS / "OldTest.java").rename(root / MAIN / "OldTest.java")
-    class_path = resolve_class_path(root, junit_jars(), find_jdk())
-    assert class_path.left_out == () and class_path.release == 8
+def of_compiler(text: str) -> str:
+    """A plugin's settings, between those of two others."""
+    other = "<plugin><artifactId>maven-{}-plugin</artifactId><source>9</source><release>10</release></plugin>"
+    compiler = f"<plugin><artifactId>maven-compiler-plugin</artifactId>{text}</plugin>"
+    return other.format("javadoc") + compiler + other.format("rpm")
 
 
 @pytest.mark.parametrize(
     ("pom", "jdk", "release"),
     [
-        ("<maven.compiler.target>1.8</maven.compiler.target><release>11</release>", 17, 11),
-        ("<configuration><source>1.5</source></configuration>", 17, 7),
-        ("<configuration><source>1.5</source></configuration>", 21, 8),
-        ("<maven.compiler.source>${java}</maven.compiler.source>", 17, None),
-        ("<release>17</release>", 17, None),
-        ("<release>21</release>", 17, None),
+        ("<maven.compiler.target>1.8</maven.compiler.target>", 17, 8),
+        (
+            "<maven.compiler.target>1.8</maven.compiler.target><maven.compiler.release>11</maven.compiler.release>",
+            17,
+            11,
+        ),
+        ("<maven.compiler.target>1.8</maven.compiler.target>" + of_compiler("<release>11</release>"), 17, 8),
+        ("<maven.compiler.source>${v}</maven.compiler.source><v>1.8</v>", 17, 8),
+        ("<maven.compiler.source>${v}</maven.compiler.source>", 17, None),
+        ("<!-- <maven.compiler.release>11</maven.compiler.release> -->", 17, None),
+        (of_compiler("<source>1.5</source>"), 17, 7),
+        (of_compiler("<source>1.5</source>"), 21, 8),
+        (of_compiler("<execution><release>9</release></execution><target>8</target>"), 17, 8),
+        (of_compiler(""), 17, None),
+        (of_compiler("<release>17</release>"), 17, None),
+        (of_compiler("<release>21</release>"), 17, None),
+        (of_compiler("<release>8</release>"), 11, None),
     ],
-)  # fmt: skip
+)
 def test_the_release_that_a_project_names(tmp_path, pom, jdk, release):
     (tmp_path / "pom.xml").write_text(f"<project>{pom}</project>")
     assert named_release(tmp_path, Jdk(tmp_path, jdk)) == release

@@ -22,7 +22,7 @@ import java.util.TimeZone;
  * Compiles and runs one test at a time for the Python side, which started this JVM and listens on a loopback port.
  *
  * <p>A message is an int (how many fields) and then, for each field, an int (its length) and its bytes; text is UTF-8.
- * {@code compile, (file, source)*} is answered by {@code ok, (class, bytes)*} or {@code error, message};
+ * {@code compile, release, (file, source)*} is answered by {@code ok, (class, bytes)*} or {@code error, message};
  * {@code adapter, class, (class, bytes)*} by nothing;
  * {@code run, adapter, class, method, milliseconds, (class, bytes)*} by {@code status, reason, lines, dirty, nanos}.
  * Nothing but the adapters is kept from one message to the next, so a JVM that was killed can be replaced by a new one at any time.
@@ -94,10 +94,10 @@ public final class ExecutionService {
 
     private List<byte[]> compile(List<byte[]> request) {
         Map<String, String> sources = new LinkedHashMap<>();
-        for (int i = 1; i + 1 < request.size(); i += 2) {
+        for (int i = 2; i + 1 < request.size(); i += 2) {
             sources.put(text(request.get(i)), text(request.get(i + 1)));
         }
-        MemoryCompiler.Result result = compiler.compile(sources);
+        MemoryCompiler.Result result = compiler.compile(text(request.get(1)), sources);
         List<byte[]> reply = new ArrayList<>();
         if (result.error != null) {
             reply.add(bytes("error"));

@@ -44,7 +44,12 @@ final class MemoryCompiler {
         String error;
     }
 
-    Result compile(Map<String, String> sources) {
+    /** For a Java release, with its library; an empty one stands for the JDK's own. */
+    Result compile(String release, Map<String, String> sources) {
+        List<String> options = new ArrayList<>(OPTIONS);
+        if (!release.isEmpty()) {
+            options.addAll(List.of("--release", release));
+        }
         Result result = new Result();
         Map<String, ByteArrayOutputStream> written = new LinkedHashMap<>();
         DiagnosticCollector<JavaFileObject> diagnostics = new DiagnosticCollector<>();
@@ -52,7 +57,7 @@ final class MemoryCompiler {
         sources.forEach((name, text) -> units.add(new Source(name, text)));
         try {
             boolean done = compiler.getTask(
-                    Writer.nullWriter(), new Memory(files, written), diagnostics, OPTIONS, null, units).call();
+                    Writer.nullWriter(), new Memory(files, written), diagnostics, options, null, units).call();
             result.error = done ? null : firstError(diagnostics);
         } catch (RuntimeException | StackOverflowError error) { // javac gives up on code that is nested too deep
             result.error = "the compiler failed: " + error;
