@@ -195,7 +195,8 @@ def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
                     *(["--teacher_model", name] if (name := config.distillation.teacher_model) else []),
                     *(["--student_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
                     *(["--teacher_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
-                ]
+                ],
+                run.lock,
             ) or 0  # fmt: skip
         run.logger.info(f"final model: {run.final_model}")
         run.logger.close()

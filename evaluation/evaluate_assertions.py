@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_main
+from utils.folder_lock import NO_LOCKS, FolderLock
 
 if TYPE_CHECKING:
     from data.readers import Sample
@@ -135,15 +136,18 @@ def of_every_class(samples: list[Sample], limit: int) -> list[int]:
     return sorted(number for numbers in members.values() for number in evenly_spread(numbers, limit))
 
 
-def output_folder(args: argparse.Namespace) -> Path:
+def output_folder(args: argparse.Namespace, lock: FolderLock | None) -> tuple[Path, FolderLock]:
     folder = Path(args.output_dir or f"results/{time.strftime('%Y-%m-%d_%H-%M-%S')}_evaluation")
     if (folder / SUMMARY).exists() and not (args.overwrite or args.resume):
         raise UserError(f"--output_dir {folder}: holds an evaluation; give --overwrite, --resume or another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = lock or FolderLock(folder)
     except OSError as error:
         raise UserError(f"--output_dir {folder}: cannot be made ({error.strerror})") from None
-    return folder
+    if not lock.held:
+        print(f"warning: {folder}: {NO_LOCKS}", file=sys.stderr)
+    return folder, lock
 
 
 def read_samples(path: str, flag: str, max_reject_rate: float) -> tuple[list[Sample], list[int], Counter[str]]:
@@ -261,9 +265,10 @@ def teacher_probe(args: argparse.Namespace, samples: list[Sample], rows: list[in
     return probe
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, of_run: FolderLock | None = None) -> int:
+    """``of_run``: the lock of the run that evaluates its model in its own folder, and keeps it."""
     args = parse_arguments(argv)
-    folder = output_folder(args)
+    folder, lock = output_folder(args, of_run)
     started = time.monotonic()
 
     samples, rows, rejected = read_samples(args.teacher_data, "--teacher_data", args.max_reject_rate)
@@ -397,6 +402,8 @@ def main(argv: list[str] | None = None) -> int:
 
     print(text_table(summary))
     print(f"\nreport: {folder / 'report.html'}")
+    if lock is not of_run:
+        lock.release()
     return 0
 
 

@@ -26,6 +26,7 @@ from typing import Any
 from conftest import ROOT, SMALL, make_rows, write_rows
 from forked import Started, run
 
+from utils import folder_lock
 from utils.checkpoint import checkpoints
 from utils.logging_utils import UNSTABLE_COLUMNS
 from utils.training_utils import REQUEUE_EXIT_CODE
@@ -205,6 +206,11 @@ def plant_clock_jumps(seed: int) -> None:
     time.time = lambda: real() + draw.uniform(-1e8, 1e8)  # type: ignore[method-assign]
     real_local = time.localtime
     time.localtime = lambda seconds=None: real_local(time.time() if seconds is None else seconds)  # type: ignore
+
+
+def plant_impatience() -> None:
+    """A run that finds its folder in use says so almost at once."""
+    folder_lock.PATIENCE_SECONDS = 0.2
 
 
 # -- places to write to ------------------------------------------------------------------------------------------------

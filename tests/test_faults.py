@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import pytest
-from faults import FAULTS, Lab
+from faults import FAULTS, Lab, assert_same, outcome, plant_command, plant_impatience, plant_kill, resume
+from forked import Started, run
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +21,27 @@ def test_nothing_is_lost(lab: Lab, name: str) -> None:
     fault = FAULTS[name]
     for seed in range(fault.tests):
         fault.trial(lab, seed)
+
+
+def test_a_second_run_in_the_folder_of_one_that_goes_on_is_refused(lab: Lab, tmp_path: Path) -> None:
+    reached = tmp_path / "reached"
+    pause = ["sh", "-c", f"touch {reached}; while [ -e {reached} ]; do sleep 0.05; done"]
+    with lab.room() as folder:
+        words = lab.words(folder)
+        first = Started(words, 1, plant_command, ("a step", 5, pause))
+        while not reached.exists():
+            time.sleep(0.05)
+        last = run(*words, "--resume", "auto", code=2, fault=plant_impatience).strip().splitlines()[-1]
+        assert last.startswith(f"error: --output_dir {folder}: another process writes into it"), last
+        reached.unlink()
+        assert first.wait().code == 0
+        assert_same(outcome(folder), lab.alone())
+
+
+def test_a_run_waits_for_the_end_of_one_that_was_killed(lab: Lab) -> None:
+    """Its data workers hold the folder for some seconds more."""
+    with lab.room() as folder:
+        words = lab.words(folder, "--num_workers", 2)
+        assert Started(words, 1, plant_kill, ("a step", 5, 0.0)).wait().code == -signal.SIGKILL
+        resume(words)
+        assert_same(outcome(folder), lab.alone())

@@ -14,6 +14,7 @@ from typing import Any
 from config.command_line import Config
 from utils.atomic_io import recover, write_json
 from utils.errors import UserError
+from utils.folder_lock import FolderLock
 
 RUN_CONFIG = "run_config.json"
 # What belongs to one start of a run and says nothing about the run.
@@ -54,10 +55,12 @@ def choose_folder(config: Config, model_name: str) -> Path:
     return folder
 
 
-def prepare_folder(folder: Path, config: Config) -> None:
-    """Create the folder; with ``--overwrite`` remove what a run wrote into it before, unless this one reads of it."""
+def prepare_folder(folder: Path, config: Config) -> FolderLock:
+    """Create the folder and lock it; with ``--overwrite`` remove what a run wrote into it before, unless this one reads
+    of it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(folder)
         if config.output.overwrite:
             recover(folder)
             of_a_run = [path for path in folder.iterdir() if path.name.startswith(OF_A_RUN) or path.name in RUN_FILES]
@@ -71,6 +74,7 @@ def prepare_folder(folder: Path, config: Config) -> None:
         probe.touch()
         probe.unlink()
         recover(folder)
+        return lock
     except OSError as error:
         raise UserError(f"--output_dir {folder}: cannot be written ({error.strerror})") from None
 

@@ -26,6 +26,7 @@ from utils.checkpoint import drop_later, find_resume, read_state
 from utils.device import adopt_srun, build_accelerator
 from utils.engine import WRITE_ERRORS, TrainingEngine
 from utils.errors import UserError
+from utils.folder_lock import NO_LOCKS, FolderLock
 from utils.logging_utils import DistillationLogger
 from utils.run_folder import RUN_CONFIG, check_same_run, choose_folder, prepare_folder, write_run_config
 from utils.seeding import seed_everything
@@ -44,6 +45,7 @@ class Run:
     accelerator: Accelerator
     logger: DistillationLogger
     checkpoint: Path | None
+    lock: FolderLock | None = None
 
     @cached_property
     def scratch(self) -> str:
@@ -59,6 +61,8 @@ class Run:
         """Close the log, then the group of processes: a thread of it that outlives Python would abort the process."""
         self.logger.close()
         self.accelerator.end_training()
+        if self.lock is not None:
+            self.lock.release()
 
 
 def open_run(config: Config, script: str) -> Run:
@@ -76,11 +80,14 @@ def open_run(config: Config, script: str) -> Run:
     from accelerate.utils import broadcast_object_list
 
     chosen: list[Any] = [None]
+    lock = None
     if accelerator.is_main_process:
         try:
             folder = choose_folder(config, config.model.model_name)
             if not config.output.dry_run:
-                prepare_folder(folder, config)
+                lock = prepare_folder(folder, config)
+                if not lock.held:
+                    notes.append(f"{folder}: {NO_LOCKS}")
             chosen = [str(folder)]
         except UserError as error:
             chosen = [error]
@@ -99,7 +106,7 @@ def open_run(config: Config, script: str) -> Run:
         logger.warning(note)
     if is_main and files and not (checkpoint and (folder / RUN_CONFIG).exists()):
         write_run_config(folder, config, script)
-    return Run(config, folder, accelerator, logger, checkpoint)
+    return Run(config, folder, accelerator, logger, checkpoint, lock)
 
 
 def open_datasets(

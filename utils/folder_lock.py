@@ -1,0 +1,46 @@
+"""One process at a time writes into a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from pathlib import Path
+
+from utils.errors import UserError
+
+LOCK = ".lock"
+NO_LOCKS = "its file system has no locks; see that no second process writes into it"
+PATIENCE_SECONDS = 20.0  # the workers of a run that was killed notice its end after some seconds
+
+
+class FolderLock:
+    """Keeps other processes out of a folder until ``release``, or until this process has ended, however it ends.
+
+    ``held`` is False where the file system has no locks. Raises UserError where another process holds the folder for
+    longer than ``PATIENCE_SECONDS``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = open(folder / LOCK, "a")  # noqa: SIM115
+        self.held = self._acquire(folder)
+
+    def _acquire(self, folder: Path) -> bool:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    self._file.close()
+                    raise UserError(
+                        f"--output_dir {folder}: another process writes into it; wait for its end, or give another one"
+                    ) from None
+                time.sleep(0.1)
+            except OSError:
+                return False
+
+    def release(self) -> None:
+        if self.held:
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # a forked worker may hold the file open
+        self._file.close()
