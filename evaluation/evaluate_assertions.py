@@ -138,16 +138,17 @@ def of_every_class(samples: list[Sample], limit: int) -> list[int]:
 
 def output_folder(args: argparse.Namespace, lock: FolderLock | None) -> tuple[Path, FolderLock]:
     folder = Path(args.output_dir or f"results/{time.strftime('%Y-%m-%d_%H-%M-%S')}_evaluation")
-    if (folder / SUMMARY).exists() and not (args.overwrite or args.resume):
-        raise UserError(f"--output_dir {folder}: holds an evaluation; give --overwrite, --resume or another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = lock or FolderLock(folder)
+        own = lock or FolderLock(folder)
     except OSError as error:
-        raise UserError(f"--output_dir {folder}: cannot be made ({error.strerror})") from None
-    if not lock.held:
+        raise UserError(f"--output_dir {folder}: cannot be written ({error.strerror})") from None
+    if (folder / SUMMARY).exists() and not (args.overwrite or args.resume):
+        own.release()
+        raise UserError(f"--output_dir {folder}: holds an evaluation; give --overwrite, --resume or another folder")
+    if not own.held:
         print(f"warning: {folder}: {NO_LOCKS}", file=sys.stderr)
-    return folder, lock
+    return folder, own
 
 
 def read_samples(path: str, flag: str, max_reject_rate: float) -> tuple[list[Sample], list[int], Counter[str]]:

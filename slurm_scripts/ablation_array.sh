@@ -4,7 +4,7 @@
 #SBATCH --job-name=ablation
 #SBATCH --partition=gpu-a100
 #SBATCH --time=08:00:00
-#SBATCH --array=0-55%4
+#SBATCH --array=0-61%4
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=8

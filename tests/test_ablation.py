@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import run_script
 
-from benchmarks.ablation import call, clusters, outcome
+from benchmarks.ablation import ROOT, Grid, call, clusters, outcome
 from benchmarks.ablation_report import (
     SeedSpread,
     adjusted,
@@ -488,3 +488,11 @@ def test_an_array_waits_for_its_teacher(grid):
     path, work = grid
     shutil.rmtree(work / "teacher")
     assert "--teacher" in ablation(path, "--work", work, "--task", 0, check=False)
+
+
+def test_the_slurm_array_has_as_many_tasks_as_its_grid() -> None:
+    script = (ROOT / "slurm_scripts" / "ablation_array.sh").read_text()
+    grid = re.search(r"GRID:-(\S+)}", script)
+    last = re.search(r"--array=0-(\d+)", script)
+    assert grid and last
+    assert len(Grid(ROOT / grid[1], None).tasks) == int(last[1]) + 1

@@ -346,7 +346,7 @@ def test_tasks_are_those_that_were_judged(stored, tmp_path):
         (["--teacher_data", "{stored}", "--jdk_home", "x"], "--jdk_home needs --project"),
         (["--teacher_data", "{topk}", "--temperature", "0.3"], "--temperature 0.3: top-k teacher data covers"),
         (["--teacher_data", "{stored}", "--project", "{folder}"], "do not say where they come from"),
-        (["--teacher_data", "{stored}", "--output_dir", "{stored}"], "cannot be made"),
+        (["--teacher_data", "{stored}", "--output_dir", "{stored}"], "cannot be written"),
         (["--teacher_data", "{stored}", "--embedding_model", "/no/such/encoder"], "/no/such/encoder"),
     ],
 )

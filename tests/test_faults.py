@@ -30,6 +30,7 @@ def test_a_second_run_in_the_folder_of_one_that_goes_on_is_refused(lab: Lab, tmp
         words = lab.words(folder)
         first = Started(words, 1, plant_command, ("a step", 5, pause))
         while not reached.exists():
+            assert first.processes[0].is_alive(), first.text()
             time.sleep(0.05)
         last = run(*words, "--resume", "auto", code=2, fault=plant_impatience).strip().splitlines()[-1]
         assert last.startswith(f"error: --output_dir {folder}: another process writes into it"), last

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -368,3 +369,17 @@ def test_a_process_that_begins_with_bad_rows_waits_for_good_ones(teacher_run: Pa
     steps = table(tmp_path / "run" / "step_metrics.csv")
     assert sum(int(row["samples"]) for row in steps) == len(lines) - len(longest)
     assert any(int(row["samples"]) == 0 for row in steps)
+
+
+def test_a_run_that_began_and_ended_while_this_one_waited_for_the_folder_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from utils import run_folder
+
+    def lock(folder: Path) -> None:
+        (folder / run_folder.RUN_CONFIG).write_text("{}")
+
+    monkeypatch.setattr(run_folder, "FolderLock", lock)
+    asked = SimpleNamespace(output=SimpleNamespace(resume=None, overwrite=False, dry_run=False))
+    with pytest.raises(UserError, match="holds a run already"):
+        run_folder.prepare_folder(tmp_path, asked)

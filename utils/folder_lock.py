@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from utils.errors import UserError
 
 LOCK = ".lock"
 NO_LOCKS = "its file system has no locks; see that no second process writes into it"
-PATIENCE_SECONDS = 20.0  # the workers of a run that was killed notice its end after some seconds
+# The workers of a run that was killed notice its end after some seconds. A job that Slurm starts again waits for more:
+# a file system of the network lets go of what a dead node held after a minute or two.
+PATIENCE_SECONDS = 180.0 if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else 20.0
 
 
 class FolderLock:
@@ -26,15 +30,20 @@ class FolderLock:
 
     def _acquire(self, folder: Path) -> bool:
         deadline = time.monotonic() + PATIENCE_SECONDS
+        told = False
         while True:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except BlockingIOError:
+                if not told:
+                    print(f"{folder}: another process writes into it; waiting", file=sys.stderr, flush=True)
+                    told = True
                 if time.monotonic() > deadline:
                     self._file.close()
                     raise UserError(
-                        f"--output_dir {folder}: another process writes into it; wait for its end, or give another one"
+                        f"--output_dir {folder}: another process writes into it, or its node died a moment ago;"
+                        " wait for its end, or give another folder"
                     ) from None
                 time.sleep(0.1)
             except OSError:

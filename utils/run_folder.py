@@ -50,9 +50,14 @@ def choose_folder(config: Config, model_name: str) -> Path:
     else:
         slug = model_name.rstrip("/").rpartition("/")[2].replace(":", "-")
         folder = Path("results") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{slug}"
+    refuse_another_run(folder, config)
+    return folder
+
+
+def refuse_another_run(folder: Path, config: Config) -> None:
+    output = config.output
     if (folder / RUN_CONFIG).exists() and not output.resume and not output.overwrite and not output.dry_run:
         raise UserError(f"--output_dir {folder}: holds a run already; give --resume auto, --overwrite or another one")
-    return folder
 
 
 def prepare_folder(folder: Path, config: Config) -> FolderLock:
@@ -61,6 +66,7 @@ def prepare_folder(folder: Path, config: Config) -> FolderLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(folder)
+        refuse_another_run(folder, config)  # one may have begun and ended while this one waited
         if config.output.overwrite:
             recover(folder)
             of_a_run = [path for path in folder.iterdir() if path.name.startswith(OF_A_RUN) or path.name in RUN_FILES]
