@@ -178,7 +178,7 @@ def test_overwriting_a_run_leaves_what_is_not_its_own(tmp_path):
     for name in (".env", "notes.txt", "step_metrics.csv", ".progress", ".distillation_data_training.jsonl.part0"):
         (tmp_path / name).touch()
     prepare_folder(tmp_path, config_of("--overwrite"))
-    assert {path.name for path in tmp_path.iterdir()} == {".git", "src", ".env", "notes.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {".git", "src", ".env", "notes.txt", ".lock"}
 
 
 def test_weights_of_another_shape_are_refused_in_a_line(tmp_path):

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults import FAULTS, Lab, assert_same, outcome, plant_command, plant_impatience, plant_kill, resume
+from faults import FAULTS, Lab, assert_same, outcome, plant_command, plant_impatience, plant_kill
 from forked import Started, run
 
 
@@ -39,10 +39,9 @@ def test_a_second_run_in_the_folder_of_one_that_goes_on_is_refused(lab: Lab, tmp
         assert_same(outcome(folder), lab.alone())
 
 
-def test_a_run_waits_for_the_end_of_one_that_was_killed(lab: Lab) -> None:
-    """Its data workers hold the folder for some seconds more."""
+def test_a_killed_run_does_not_keep_the_folder_through_its_workers(lab: Lab) -> None:
     with lab.room() as folder:
         words = lab.words(folder, "--num_workers", 2)
         assert Started(words, 1, plant_kill, ("a step", 5, 0.0)).wait().code == -signal.SIGKILL
-        resume(words)
+        run(*words, "--resume", "auto", fault=plant_impatience)
         assert_same(outcome(folder), lab.alone())

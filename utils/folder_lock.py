@@ -12,13 +12,14 @@ from utils.errors import UserError
 
 LOCK = ".lock"
 NO_LOCKS = "its file system has no locks; see that no second process writes into it"
-# The workers of a run that was killed notice its end after some seconds. A job that Slurm starts again waits for more:
-# a file system of the network lets go of what a dead node held after a minute or two.
+# A run that was told to end still writes its checkpoint. A job that Slurm starts again waits for more: a file system of
+# the network lets go of what a dead node held after a minute or two.
 PATIENCE_SECONDS = 180.0 if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else 20.0
 
 
 class FolderLock:
-    """Keeps other processes out of a folder until ``release``, or until this process has ended, however it ends.
+    """Keeps other processes out of a folder until ``release``, or until this process has ended, however it ends. Its
+    children do not hold the folder for it.
 
     ``held`` is False where the file system has no locks. Raises UserError where another process holds the folder for
     longer than ``PATIENCE_SECONDS``.
@@ -33,9 +34,9 @@ class FolderLock:
         told = False
         while True:
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
-            except BlockingIOError:
+            except (BlockingIOError, PermissionError):
                 if not told:
                     print(f"{folder}: another process writes into it; waiting", file=sys.stderr, flush=True)
                     told = True
@@ -50,6 +51,4 @@ class FolderLock:
                 return False
 
     def release(self) -> None:
-        if self.held:
-            fcntl.flock(self._file, fcntl.LOCK_UN)  # a forked worker may hold the file open
         self._file.close()
