@@ -114,19 +114,19 @@ class Started:
             time.sleep(0.01)
 
     def _failed(self) -> int:
-        """The exit code of what failed, 0 where nothing did; a kill before others: its peers fail of it."""
+        """The exit code of what failed first, 0 where nothing did: peers of what was killed, or ended of its own error,
+        crash of its end (1)."""
         failed = [process.exitcode for process in self.processes if process.exitcode]
-        return min(failed, key=lambda code: code != -signal.SIGKILL, default=0)
+        return min(failed, key=lambda code: (code != -signal.SIGKILL, code == 1), default=0)
 
     def wait(self, timeout: float = 240) -> Ended:
         """Until it has ended. Where one process of several fails, the others are killed, as torchrun does."""
         deadline = time.monotonic() + timeout
         code = 0
         while any(process.is_alive() for process in self.processes):
-            failed = self._failed()
-            if failed or time.monotonic() > deadline:
-                code = code or failed or 124
-                time.sleep(0.2 if code == 85 else 0.0)  # all end so, but not in the same instant
+            if self._failed() or time.monotonic() > deadline:
+                time.sleep(0.3)  # peers end in any order, but not in the same instant
+                code = code or self._failed() or 124
                 for process in self.processes:
                     process.kill()
             self.processes[0].join(0.02)
