@@ -146,7 +146,7 @@ def output_folder(args: argparse.Namespace, lock: FolderLock | None) -> tuple[Pa
     if (folder / SUMMARY).exists() and not (args.overwrite or args.resume):
         own.release()
         raise UserError(f"--output_dir {folder}: holds an evaluation; give --overwrite, --resume or another folder")
-    if not own.held:
+    if lock is None and not own.held:  # the run has said so
         print(f"warning: {folder}: {NO_LOCKS}", file=sys.stderr)
     return folder, own
 
