@@ -9,8 +9,19 @@ from typing import Any
 
 from evaluation.evaluators import EXECUTION_METRICS, METRICS
 from evaluation.results import BASELINES, STUDENT, TEACHER, TITLES, marked
-from utils.html_page import callout, chips, details, format_number, grid, interval, page, paragraph, section, table
-from utils.svg_charts import bar_chart, legend
+from utils.pages.html_page import (
+    callout,
+    chips,
+    details,
+    format_number,
+    grid,
+    interval,
+    page,
+    paragraph,
+    section,
+    table,
+)
+from utils.pages.svg_charts import bar_chart, legend
 
 SAMPLES_TEMPLATE = Path(__file__).with_name("report_samples.html")
 MAX_SAMPLES = 500

@@ -90,7 +90,7 @@ def plot(scaling, steps, path: Path) -> None:
     """Shares over time, and the gradient norm of each component."""
     import numpy as np
 
-    from utils.plots import figure, save
+    from utils.pages.plots import figure, save
 
     drawing, axes = figure(2, 1, width=8)
     axes[0, 0].stackplot(scaling.steps, list(scaling.shares.values()), labels=list(scaling.shares), alpha=0.85)

@@ -15,10 +15,10 @@ import pytest
 from synthetic_run import BALANCED, write_run
 
 from utils.errors import UserError
-from utils.html_page import format_number, format_seconds, page, paragraph, table
+from utils.pages.html_page import format_number, format_seconds, page, paragraph, table
+from utils.pages.svg_charts import Series, _tick_labels, bar_chart, downsample, line_chart, ticks
 from utils.run_data import load_run
 from utils.run_report import report_page, try_write_report, write_report
-from utils.svg_charts import Series, _tick_labels, bar_chart, downsample, line_chart, ticks
 from utils.training_outlook import outlook
 
 ROOT = Path(__file__).resolve().parents[1]

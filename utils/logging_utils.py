@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from utils.csv_log import AppendFile, CsvLog, read_csv
-from utils.html_page import format_seconds
+from utils.pages.html_page import format_seconds
 from utils.start_screen import estimate
 from utils.tensorboard_log import TensorBoardLog
 

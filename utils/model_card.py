@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from utils.atomic_io import atomic_writer
-from utils.html_page import format_number, interval
 from utils.logging_utils import METRICS
+from utils.pages.html_page import format_number, interval
 from utils.run_data import RunData, load_run
 
 MEANING = {

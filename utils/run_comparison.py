@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.html_page import format_number, format_seconds
+from utils.pages.html_page import format_number, format_seconds
 from utils.run_data import RunData, load_run
 
 # Parameters that name the run or change its speed and bookkeeping, not what is learned.
@@ -347,7 +347,7 @@ def csv_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def draw(comparison: Comparison, path: Path) -> None:
     """Scores with intervals and single seeds; score against training time; the validation curves."""
-    from utils.plots import COLOURS, figure, save
+    from utils.pages.plots import COLOURS, figure, save
     from utils.training_outlook import chosen_metric
 
     shown = comparison.groups[:12]

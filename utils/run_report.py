@@ -11,7 +11,9 @@ import numpy as np
 
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
-from utils.html_page import (
+from utils.logging_utils import LOG_FILE, METRICS
+from utils.loss_scaling import LossScaling, analyse
+from utils.pages.html_page import (
     callout,
     chips,
     code,
@@ -26,10 +28,8 @@ from utils.html_page import (
     section,
     table,
 )
-from utils.logging_utils import LOG_FILE, METRICS
-from utils.loss_scaling import LossScaling, analyse
+from utils.pages.svg_charts import Series, bar_chart, line_chart, stacked_bars
 from utils.run_data import Columns, RunData, load_run
-from utils.svg_charts import Series, bar_chart, line_chart, stacked_bars
 from utils.training_outlook import LABELS, Outlook, outlook
 
 MOMENTS = 6  # validations shown of each sample prediction
@@ -480,7 +480,7 @@ def _text(value: Any) -> str:
 
 def draw_curves(data: RunData, path: Path) -> None:
     """training_curves.png: six panels, for a paper, a slide or a terminal without a browser."""
-    from utils.plots import figure, save
+    from utils.pages.plots import figure, save
 
     names, rows = data.components, data.rows("validation")
     drawing, axes = figure(2, 3, width=4.6)

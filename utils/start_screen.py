@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TypedDict
 
-from utils.html_page import format_number, format_seconds
+from utils.pages.html_page import format_number, format_seconds
 
 TRUNCATION_SHARE = 0.05
 TEACHER_RATIO = 0.9

@@ -1,4 +1,4 @@
-"""Charts as inline SVG for utils/html_page.py: drawn in Python, coloured by the page's style, readable on a phone."""
+"""Charts as inline SVG for utils/pages/html_page.py: drawn in Python, coloured by the page's style, readable on a phone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from utils.html_page import format_number, paragraph
+from utils.pages.html_page import format_number, paragraph
 
 COLOURS = 8
 WIDTH, HEIGHT = 420, 250
