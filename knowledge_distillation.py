@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 def data_files(config: Any) -> tuple[Path, Path]:
     """The two data files; UserError where one is missing or both are the same."""
     from data.dataset import HOW_TO_MAKE
-    from data.readers import require_file
+    from data.rows.readers import require_file
 
     train = require_file(config.data.train_data_path, "--train_data_path", HOW_TO_MAKE)
     validation = require_file(config.data.val_data_path, "--val_data_path", HOW_TO_MAKE)
@@ -74,7 +74,7 @@ def data_files(config: Any) -> tuple[Path, Path]:
 
 def student(config: Any, train: Path) -> tuple[Any, Any]:
     """Tokenizer and model of the student: loaded, cut to fewer layers, or built here for the teacher's vocabulary."""
-    from data.distillation_file import read_header
+    from data.distillation.file import read_header
     from models.loading import build_scratch, copy_layers, is_scratch, load_model, load_tokenizer, scratch_size
 
     settings, cut = config.model, config.student
@@ -102,7 +102,7 @@ def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
     name = config.distillation.teacher_model
     if name is None:
         return None
-    from data.tokenization import tokenizer_fingerprint
+    from data.rows.tokenization import tokenizer_fingerprint
     from models.loading import load_model, load_tokenizer
     from models.teacher_pass import LiveTeacher
 

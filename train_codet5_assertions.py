@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def data_files(config: Any) -> tuple[Path, Path]:
     """The data files, which must exist; with --data_path both are that one file, which is split later."""
-    from data.readers import require_file
+    from data.rows.readers import require_file
 
     how = "make one with scripts/mine_assertions.py (README, 'The data')"
     if config.teacher_data.data_path:
@@ -64,7 +64,7 @@ def data_files(config: Any) -> tuple[Path, Path]:
 
 def split_file(config: Any, run: Any) -> tuple[Path, Path]:
     """Split --data_path by --validation_split and --seed, keeping each test class on one side."""
-    from data.file_split import split_rows
+    from data.mining.file_split import split_rows
 
     settings = config.teacher_data
     folder = run.folder
@@ -83,7 +83,7 @@ def teacher(config: Any, train: Path, checkpoint: Path | None) -> tuple[Any, Any
 
     One that was trained is the checkpoint's: other data would give another, whose ids mean something else.
     """
-    from data.readers import RowError, parse_json_line, parse_sample, read_rows
+    from data.rows.readers import RowError, parse_json_line, parse_sample, read_rows
     from models.loading import (
         SCRATCH_SHAPES,
         build_scratch,

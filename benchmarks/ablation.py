@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.ablation_report import METRICS, write_page
-from data.readers import is_header
+from data.rows.readers import is_header
 from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError, run_main
 
@@ -285,7 +285,7 @@ def judge(grid: Grid, task: Task, library: str, flags: dict[str, Any], folder: P
 
 def store(grid: Grid, task: Task, library: str, folder: Path, facts: dict[str, Any]) -> None:
     """Keep what an evaluation measured of a student, and what the first one measured of everybody."""
-    from data.distillation_file import file_sha256  # brings torch, which the other calls do without
+    from data.distillation.file import file_sha256  # brings torch, which the other calls do without
 
     assert grid.work is not None
     shared = {"shared": grid.shared(library)}

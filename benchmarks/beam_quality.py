@@ -44,7 +44,7 @@ def judged(
 
 
 def toy_model(folder: Path) -> str:
-    from data.readers import parse_json_line
+    from data.rows.readers import parse_json_line
     from models.loading import build_scratch, save_model
 
     rows = map(parse_json_line, sample_rows().read_bytes().splitlines())

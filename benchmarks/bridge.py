@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=300)
     args = parse(parser)
 
-    from data.readers import parse_json_line, parse_sample, require_file
+    from data.rows.readers import parse_json_line, parse_sample, require_file
     from models.encoders import resolve_encoder
     from models.loading import train_tokenizer
     from models.vocabulary_bridge import MAX_TEXTS, fit_bridge

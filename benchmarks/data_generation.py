@@ -35,7 +35,7 @@ def main() -> int:
     import numpy as np
     import torch
 
-    from data.collate import Collator
+    from data.batches.collate import Collator
     from data.dataset import AssertionDataset, Item
     from data.distillation_writer import DistillationWriter, WriterSettings
     from evaluation.generation import generate_predictions

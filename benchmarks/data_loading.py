@@ -35,7 +35,7 @@ TOKENS, BATCH = 32, 32
 
 def rows_of_32_tokens(data: Path | None, tokenizer: Any, count: int) -> list[dict[str, Any]]:
     """Mined rows whose targets are filled up, or cut, to exactly TOKENS labels."""
-    from data.tokenization import encode_target
+    from data.rows.tokenization import encode_target
 
     rows = []
     for row in mined_rows(data, count):
@@ -48,7 +48,7 @@ def rows_of_32_tokens(data: Path | None, tokenizer: Any, count: int) -> list[dic
 def samples_a_second(dataset: Any, given: bool, repeats: int, profile: bool = False) -> list[float]:
     """Of this process's CPU time, for each pass over the file; ``given``: without the tokeniser."""
     import data.dataset as module
-    from data.collate import Collator
+    from data.batches.collate import Collator
 
     collate = Collator(dataset.tokenizer.pad_token_id)
     source, target = module.encode_source, module.encode_target
@@ -83,7 +83,7 @@ def samples_a_second(dataset: Any, given: bool, repeats: int, profile: bool = Fa
 
 def enlarge(source: Path, target: Path, size: int) -> None:
     """The header of ``source``, and its rows over and over until there are ``size`` bytes."""
-    from data.distillation_file import shared_path
+    from data.distillation.file import shared_path
 
     header, _, rows = source.read_bytes().partition(b"\n")
     with open(target, "wb") as handle:
@@ -111,7 +111,7 @@ def peak_of(*words: object) -> float:
 
 def memory(folder: Path, source: Path, tokenizer_folder: Path, sizes: list[float], steps: int) -> list[list[Any]]:
     """Rows of the table: MB of the file, its rows, MB of the training process."""
-    from data.jsonl_index import open_index
+    from data.rows.index import open_index
 
     found = []
     small = folder / "val.jsonl"

@@ -125,7 +125,7 @@ def judge(teacher: Path, student: Path) -> dict[str, float]:
     """Means over the target tokens of the validation rows; the teacher answers from its own model."""
     import torch
 
-    from data.collate import Collator
+    from data.batches.collate import Collator
     from data.dataset import AssertionDataset, Item
     from models.divergences import divergence_rows
     from models.loading import load_model, load_tokenizer

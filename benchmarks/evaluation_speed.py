@@ -49,7 +49,7 @@ def main() -> int:
 
     import numpy as np
 
-    from data.readers import parse_json_line, parse_sample, read_rows
+    from data.rows.readers import parse_json_line, parse_sample, read_rows
     from evaluation.results import compare, judge
     from evaluation.systems import System
     from models.encoders import resolve_encoder

@@ -50,8 +50,8 @@ def main() -> int:
     import numpy as np
     import torch
 
-    from data.readers import parse_sample
-    from data.tokenization import encode_source, encode_target
+    from data.rows.readers import parse_sample
+    from data.rows.tokenization import encode_source, encode_target
     from evaluation.generation import generate_predictions, length_sorted, pad_rows
     from models.loading import build_scratch, scratch_size
 

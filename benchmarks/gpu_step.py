@@ -64,8 +64,8 @@ def made_up_batch(batch: int, source: int, target: int, vocabulary: int, seed: i
     """Static lengths, every position a target."""
     import torch
 
+    from data.distillation.signal import TopKSignal
     from models.teacher_pass import encode_topk
-    from models.teacher_signal import TopKSignal
     from utils.compress import TAIL_GRID
 
     generator = torch.Generator().manual_seed(seed)
@@ -169,8 +169,8 @@ def run_case(shape: str, case: str, batch: int, source: int, target: int, steps:
 def loading(rows: int, batch: int) -> list[list]:
     """Batches from disk with no worker and with four: samples a second."""
     from benchmarks.workload import student_config
+    from data.batches.loader import JsonlTrainingData, RejectedRows
     from data.dataset import AssertionDataset
-    from data.training_data import JsonlTrainingData, RejectedRows
 
     tokens = tokenizer_of(texts_of(synthetic_rows(300)), "synthetic", 2048)
     found = []

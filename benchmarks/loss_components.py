@@ -40,7 +40,7 @@ def measure(args, name: str) -> list[list]:
 
     from config.command_line import parse_config
     from config.defaults import STUDENT_CATEGORIES
-    from data.training_data import RejectedRows, validation_batches
+    from data.batches.loader import RejectedRows, validation_batches
     from knowledge_distillation import student, student_loss
     from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
     from utils.training_run import open_datasets, open_run

@@ -50,11 +50,11 @@ def main() -> int:
     import torch
     import torch.nn.functional as F
 
+    from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
     from models.encoders import EmbeddingCache, resolve_encoder
     from models.loss_functions import LossResources, LossSettings
     from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
     from models.teacher_pass import encode_topk
-    from models.teacher_signal import DenseSignal, HiddenSignal, TopKSignal
     from models.vocabulary_bridge import SoftTextEncoder
     from utils.compress import TAIL_GRID
 

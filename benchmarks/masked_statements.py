@@ -22,10 +22,10 @@ from tree_sitter import Node
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.mining.java_syntax import UnreadableFile, field_text, java_tokens, one_line, parse, read_java, walk
+from data.java.syntax import UnreadableFile, field_text, java_tokens, one_line, parse, read_java, walk
 from data.mining.projects import TEST_FOLDERS
 from data.mining.sources import find_projects
-from data.readers import PLACEHOLDER
+from data.rows.readers import PLACEHOLDER
 from utils.arguments import ArgumentParser
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError, run_main

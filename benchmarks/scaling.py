@@ -41,10 +41,10 @@ def measure_size(path: Path) -> dict[str, float]:
     import numpy as np
     import psutil
 
-    from data.collate import Collator
+    from data.batches.collate import Collator
+    from data.batches.sampling import micro_batches
     from data.dataset import EpochSamplingDataset
-    from data.jsonl_index import open_index
-    from data.sampling import micro_batches
+    from data.rows.index import open_index
 
     def timed(function):
         started = time.perf_counter()
@@ -81,7 +81,7 @@ def train(steps: int, model_name: str, accumulated: int) -> dict[str, float]:
     """Micro-batches of one process (under torchrun: of several) on ready-made batches of its own."""
     import torch
 
-    from data.collate import Collator
+    from data.batches.collate import Collator
     from data.dataset import AssertionDataset
     from models.loading import build_scratch, scratch_size
 

@@ -50,10 +50,10 @@ def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int,
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from data.collate import Collator
+    from data.batches.collate import Collator
     from data.dataset import Item
-    from data.readers import parse_sample
-    from data.tokenization import encode_source, encode_target
+    from data.rows.readers import parse_sample
+    from data.rows.tokenization import encode_source, encode_target
     from models.teacher_pass import TeacherPass
 
     torch.manual_seed(0)
@@ -127,7 +127,7 @@ def lower_rank(hidden: Any, seen: Any, head: Any, rank: int) -> tuple[Any, Any]:
 def measure(exact: Any, hidden: Any, seen: Any, head: Any) -> list[dict[str, Any]]:
     """One result a case: bytes a token, and the fidelity at each temperature."""
 
-    from data.distillation_file import build_signal
+    from data.distillation.file import build_signal
     from models.teacher_fidelity import TEMPERATURES, fidelity
     from models.teacher_pass import split_rows
     from utils.compress import DenseRows, compress_logits, decompress_logits, pack, unpack

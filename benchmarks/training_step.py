@@ -221,10 +221,10 @@ def main() -> int:
     import numpy as np
     import transformers
 
-    from data.collate import Collator
+    from data.batches.collate import Collator
+    from data.batches.loader import JsonlTrainingData, RejectedRows
+    from data.batches.sampling import micro_batches
     from data.dataset import AssertionDataset
-    from data.sampling import micro_batches
-    from data.training_data import JsonlTrainingData, RejectedRows
     from models.loading import build_scratch, parameter_count, scratch_size
 
     transformers.logging.set_verbosity_error()

@@ -33,8 +33,8 @@ def sample_rows() -> Path:
 
 def mined_rows(data: Path | None, count: int) -> list[dict[str, Any]]:
     """``count`` usable raw rows, evenly from the file (None: the sample corpus)."""
-    from data.jsonl_index import RowReader, open_index
-    from data.readers import RowError, parse_json_line, parse_sample
+    from data.rows.index import RowReader, open_index
+    from data.rows.readers import RowError, parse_json_line, parse_sample
 
     if data is not None and not data.is_file():
         raise UserError(f"--data {data} does not exist; make one with scripts/mine_assertions.py")
@@ -94,8 +94,8 @@ def write_distillation_file(
     import torch
     from safetensors.torch import save_file
 
-    from data.distillation_file import Header, file_sha256, shared_path
-    from data.tokenization import encode_target, labels_hash, tokenizer_fingerprint
+    from data.distillation.file import Header, file_sha256, shared_path
+    from data.rows.tokenization import encode_target, labels_hash, tokenizer_fingerprint
     from models.teacher_pass import encode_topk
     from utils.compress import TopKRows, pack
 

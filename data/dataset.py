@@ -10,10 +10,10 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.distillation_file import check_header, decode_teacher, load_shared, of_encoding, read_header
-from data.jsonl_index import RowReader, open_index
-from data.readers import RowError, Sample, is_header, parse_json_line, parse_sample, require_file
-from data.tokenization import encode_source, encode_target, tokenizer_fingerprint
+from data.distillation.file import check_header, decode_teacher, load_shared, of_encoding, read_header
+from data.rows.index import RowReader, open_index
+from data.rows.readers import RowError, Sample, is_header, parse_json_line, parse_sample, require_file
+from data.rows.tokenization import encode_source, encode_target, tokenizer_fingerprint
 from utils.compress import Rows
 from utils.errors import UserError
 

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from data.collate import Collator
+from data.batches.collate import Collator
 from data.dataset import AssertionDataset, Item
-from data.distillation_file import VERSION, Header, publishing
-from data.readers import parse_json_line
-from data.tokenization import labels_hash, tokenizer_fingerprint
+from data.distillation.file import VERSION, Header, publishing
+from data.rows.readers import parse_json_line
+from data.rows.tokenization import labels_hash, tokenizer_fingerprint
 from evaluation.generation import generate_predictions
 from models.teacher_pass import TeacherPass, finite_sums, mean_logits, split_rows
 from utils.atomic_io import atomic_writer, write_json

@@ -16,7 +16,7 @@ from string import Template
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.sample_templates import CURRENCIES, DOMAINS, FAMILIES, POM, WORDS, Family
+from data.sample.templates import CURRENCIES, DOMAINS, FAMILIES, POM, WORDS, Family
 from utils.arguments import ArgumentParser
 from utils.atomic_io import atomic_directory
 from utils.errors import UserError, run_main

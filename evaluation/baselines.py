@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.readers import PLACEHOLDER, Sample
-from evaluation.java_tokens import tokenize
+from data.java.tokens import tokenize
+from data.rows.readers import PLACEHOLDER, Sample
 
 TRIVIAL = "assertTrue(true);"
 CHUNK_CELLS = 20_000_000  # similarities held at a time: 80 MB

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from data.mining.java_syntax import parse
-from evaluation.java_tokens import strip_comments, tokenize
+from data.java.syntax import parse
+from data.java.tokens import strip_comments, tokenize
 
 MAX_ORDER = 4
 SMOOTHING = 0.1  # Chen & Cherry (2014), method 1, as in codebleu 0.7.0

@@ -26,7 +26,7 @@ from utils.errors import UserError, run_main
 from utils.folder_lock import NO_LOCKS, FolderLock
 
 if TYPE_CHECKING:
-    from data.readers import Sample
+    from data.rows.readers import Sample
     from evaluation.systems import System
 
 MIN_TASKS_FOR_PROCESSES = 300
@@ -153,7 +153,7 @@ def output_folder(args: argparse.Namespace, lock: FolderLock | None) -> tuple[Pa
 
 def read_samples(path: str, flag: str, max_reject_rate: float) -> tuple[list[Sample], list[int], Counter[str]]:
     """The usable rows, their numbers in the file, and why others were left out."""
-    from data.readers import RowError, is_header, parse_json_line, parse_sample, read_rows, require_file
+    from data.rows.readers import RowError, is_header, parse_json_line, parse_sample, read_rows, require_file
 
     samples: list[Sample] = []
     numbers: list[int] = []
@@ -201,7 +201,7 @@ class Say:
 
 def stored_teacher(args: argparse.Namespace, samples: list[Sample], rows: list[int]) -> System:
     """The teacher as its data file shows it: the stored predictions, and what the stored logits tell."""
-    from data.distillation_file import read_header
+    from data.distillation.file import read_header
     from evaluation.generation import teacher_forced_signal
     from evaluation.systems import System, critical_mask, forced_metrics
     from evaluation.teacher_logits import open_stored_logits
@@ -291,8 +291,8 @@ def main(argv: list[str] | None = None, of_run: FolderLock | None = None) -> int
     if args.max_per_class:
         kept = of_every_class(samples, args.max_per_class)
         rows, samples = [rows[at] for at in kept], [samples[at] for at in kept]
-    from data.distillation_file import read_header
-    from models.teacher_signal import MAX_INVERSE_TEMPERATURE
+    from data.distillation.file import read_header
+    from data.distillation.signal import MAX_INVERSE_TEMPERATURE
     from utils.training_utils import exit_on_signal
 
     header, lowest = read_header(args.teacher_data), 1 / MAX_INVERSE_TEMPERATURE

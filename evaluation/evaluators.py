@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from data.readers import Sample
+from data.rows.readers import Sample
 from evaluation.significance import (
     REPLICATES,
     Difference,

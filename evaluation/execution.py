@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from data.java.statements import is_valid_java
 from evaluation.class_path import NOT_SOURCES, ClassPath, resolve_class_path
 from evaluation.java_service import Classes, JavaService, Jdk, TestRun, find_jdk
-from evaluation.java_syntax import is_valid_java
 from evaluation.mutation import mutants
 from evaluation.splice import Spliced, as_utf8, missing_imports, span_problem, splice, without_other_verdicts
 

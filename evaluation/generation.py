@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from evaluation.java_syntax import is_valid_java
+from data.distillation.signal import TeacherSignal
+from data.java.statements import is_valid_java
 from models.decoding import decode
 from models.java_constraint import JavaConstraint
 from models.name_constraint import NameConstraint, NameVocabulary
 from models.repetition import NoLoops
-from models.teacher_signal import TeacherSignal
 
 IGNORED = -100
 Decoding = Literal["free", "java", "names"]
@@ -189,7 +189,7 @@ def teacher_forced(model: Any, batches: Iterable[dict[str, Any]], critical: Tens
 
 def top_choice(signal: TeacherSignal) -> Tensor:
     """[N] the most likely token of each position of a stored teacher signal."""
-    from models.teacher_signal import DenseSignal, HiddenSignal, TopKSignal
+    from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
 
     if isinstance(signal, TopKSignal):
         return signal.ids[:, 0]

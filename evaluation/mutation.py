@@ -14,7 +14,7 @@ from itertools import chain, zip_longest
 
 from tree_sitter import Node
 
-from data.mining.java_syntax import field_text, lines_of, parse, text_of, walk
+from data.java.syntax import field_text, lines_of, parse, text_of, walk
 from utils.evenly import evenly_spread
 
 NUMERIC = frozenset({"byte", "short", "int", "long", "float", "double"})

@@ -10,12 +10,12 @@ from typing import Any
 
 from tree_sitter import Node
 
-from data.mining.assertions import find_assertions, root_call
+from data.java.assertions import find_assertions, root_call
+from data.java.syntax import modifiers, one_line, parse, text_of, walk
 from data.mining.focal import FocalFinder
-from data.mining.java_syntax import modifiers, one_line, parse, text_of, walk
+from data.mining.frameworks import TestMethod, find_test_methods
 from data.mining.projects import Method, Project, index_file, package_of
-from data.mining.test_methods import TestMethod, find_test_methods
-from data.readers import PLACEHOLDER
+from data.rows.readers import PLACEHOLDER
 from evaluation.class_path import source_files
 from evaluation.splice import as_utf8
 from utils.errors import UserError

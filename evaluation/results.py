@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from data.readers import Sample
+from data.java.tokens import TOKEN, assertion_kind, split_assertions
+from data.rows.readers import Sample
 from evaluation.evaluators import (
     METRICS,
     Evaluation,
@@ -21,7 +22,6 @@ from evaluation.evaluators import (
     evaluate_predictions,
     knowledge_retention,
 )
-from evaluation.java_tokens import TOKEN, assertion_kind, split_assertions
 from evaluation.significance import REPLICATES, holm
 from evaluation.systems import System
 from evaluation.text_metrics import agreement

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from data.readers import Sample
+from data.rows.readers import Sample
 from evaluation.class_path import ClassPath, resolve_class_path
 from evaluation.execution import DROPPED, Outcome, ProjectExecutor, summarise
 from evaluation.java_service import find_jdk

@@ -10,8 +10,8 @@ from typing import Any
 
 from tree_sitter import Node
 
-from data.mining.assertions import ROOT_NAMES, looks_like_helper, root_call
-from data.mining.java_syntax import parse, text_of, walk
+from data.java.assertions import ROOT_NAMES, looks_like_helper, root_call
+from data.java.syntax import parse, text_of, walk
 
 # Where the static methods of each framework live; JUnit 3 inherits them.
 ASSERTION_OWNERS = {"junit4": "org.junit.Assert", "junit5": "org.junit.jupiter.api.Assertions"}

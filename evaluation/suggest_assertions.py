@@ -116,8 +116,8 @@ def generate(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[s
     """For each test its candidates, best first, without blanks and repetitions."""
     from transformers.utils import logging
 
-    from data.mining.java_syntax import one_line
-    from data.tokenization import encode_source
+    from data.java.syntax import one_line
+    from data.rows.tokenization import encode_source
     from evaluation.generation import generate_candidates
     from evaluation.splice import with_semicolon
     from models.loading import load_model, load_tokenizer
@@ -153,7 +153,7 @@ def judge(
 ) -> list[list[Candidate]]:
     """The candidates of each test, the best first: by what running them showed, then as the model ranks them."""
     if executor is None:
-        from evaluation.java_syntax import is_valid_java
+        from data.java.statements import is_valid_java
         from evaluation.splice import as_utf8, missing_imports
 
         java = as_utf8(file)[0]

@@ -15,9 +15,9 @@ import psutil
 import torch
 from torch import Tensor
 
-from data.distillation_file import file_sha256
-from data.readers import Sample
-from data.tokenization import encode_source, encode_target
+from data.distillation.file import file_sha256
+from data.rows.readers import Sample
+from data.rows.tokenization import encode_source, encode_target
 from evaluation.generation import (
     Decoding,
     TeacherForced,

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.collate import Collator
+from data.batches.collate import Collator
 from data.dataset import AssertionDataset
-from data.distillation_file import read_header
+from data.distillation.file import read_header
+from data.distillation.signal import TopKSignal
 from evaluation.generation import IGNORED, top_choice
 from evaluation.significance import bootstrap_interval, cluster_sums, mean_statistic
 from models.divergences import divergence_rows
 from models.teacher_rows import TeacherRows
-from models.teacher_signal import TopKSignal
 from utils.errors import UserError
 
 

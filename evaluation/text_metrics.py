@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from data.readers import PLACEHOLDER
+from data.java.statements import is_valid_java
+from data.java.tokens import assertion_kind, normalise, split_assertions, tokenize
+from data.rows.readers import PLACEHOLDER
 from evaluation.codebleu import codebleu
-from evaluation.java_syntax import is_valid_java
-from evaluation.java_tokens import assertion_kind, normalise, split_assertions, tokenize
 
 Tokens = Sequence[str]
 BLANK = re.compile(r"\s")

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
-from data.readers import Sample
+from data.rows.readers import Sample
 from evaluation.evaluators import METRICS, evaluate_predictions
 from evaluation.generation import accuracy_per_sample, generate_predictions
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss

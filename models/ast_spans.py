@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from data.mining.java_syntax import parse
-from evaluation.java_syntax import STATEMENT_EXPRESSIONS, is_valid_java
+from data.java.statements import STATEMENT_EXPRESSIONS, is_valid_java
+from data.java.syntax import parse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

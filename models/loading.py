@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from data.readers import PLACEHOLDER
+from data.rows.readers import PLACEHOLDER
 from utils.atomic_io import atomic_directory
 from utils.cache import cache_dir
 from utils.errors import UserError

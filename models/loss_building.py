@@ -10,7 +10,7 @@ import torch
 
 from config.command_line import Config
 from data.dataset import AssertionDataset
-from data.readers import RowError
+from data.rows.readers import RowError
 from models.loss_functions import LossSettings
 from models.multi_component_loss import MultiComponentLoss, build_loss
 from utils.token_weighting import find_critical_tokens, token_weights

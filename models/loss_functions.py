@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from data.distillation.signal import TeacherSignal, TopKSignal
 from models.divergences import symbol_divergence
 from models.teacher_rows import TeacherRows
-from models.teacher_signal import TeacherSignal, TopKSignal
 from models.vocabulary_pass import PassRequest, PassResult, vocabulary_pass
 from utils.errors import UserError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from data.distillation.signal import TeacherSignal, TopKSignal
 from models.divergences import divergence_rows
 from models.teacher_rows import TeacherRows
-from models.teacher_signal import TeacherSignal, TopKSignal
 
 TEMPERATURES = (1.0, 1.5, 2.0, 4.0)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from data.distillation.signal import DenseSignal, TeacherSignal, widest_float
 from models.target_head import TargetHead, target_rows
-from models.teacher_signal import DenseSignal, TeacherSignal, widest_float
 from models.vocabulary_pass import CPU_CHUNK
 from utils.compress import TAIL_GRID, DenseRows, HiddenRows, Rows, TopKRows
 from utils.engine import shift_right, to_device

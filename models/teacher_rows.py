@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.teacher_signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
+from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
 from utils.errors import UserError
 
 # Rows of hidden states that go through the output head at a time: few enough for memory, enough for the product.

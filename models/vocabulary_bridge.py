@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.tokenization import tokenizer_fingerprint
+from data.rows.tokenization import tokenizer_fingerprint
 from models.encoders import EmbeddingCache, Encoder, resolve_encoder
 from utils.atomic_io import atomic_writer
 from utils.cache import cache_dir

@@ -44,8 +44,8 @@ class Converter:
     """Reads ``path`` row by row as raw row, labels hash and teacher rows; the header of the result follows from it."""
 
     def __init__(self, path: Path, encoding: str, topk: int, bits: int, tokenizer: str | None, max_output_len: int):
-        from data.distillation_file import Header, load_shared, read_header
-        from data.jsonl_index import RowReader, open_index
+        from data.distillation.file import Header, load_shared, read_header
+        from data.rows.index import RowReader, open_index
         from models.loading import load_tokenizer
 
         self.path, self.encoding, self.topk, self.bits = path, encoding, topk, bits
@@ -58,7 +58,7 @@ class Converter:
             if tokenizer is None:
                 raise UserError(f"{path}: no header (an old file); name the teacher's tokenizer with --tokenizer")
             self.tokenizer = load_tokenizer(tokenizer, "--tokenizer")
-            from data.tokenization import tokenizer_fingerprint
+            from data.rows.tokenization import tokenizer_fingerprint
 
             header = Header(
                 teacher="unknown", tokenizer_fingerprint=tokenizer_fingerprint(self.tokenizer), vocab_size=0,
@@ -73,9 +73,9 @@ class Converter:
 
     def rows(self, count: bool = False) -> Iterator[tuple[dict[str, Any], Any]]:
         """The usable rows with their teacher rows; ``count``: note the others by reason."""
-        from data.distillation_file import decode_teacher
-        from data.readers import RowError, is_header, parse_json_line, parse_sample
-        from data.tokenization import encode_target, labels_hash
+        from data.distillation.file import decode_teacher
+        from data.rows.readers import RowError, is_header, parse_json_line, parse_sample
+        from data.rows.tokenization import encode_target, labels_hash
         from utils.compress import CompressionError, unpack
 
         for number in range(len(self.index)):
@@ -145,7 +145,7 @@ class Converter:
 
     def write(self, output: Path, max_reject_rate: float) -> int:
         """Write the new file and what belongs beside it; returns the number of rows."""
-        from data.distillation_file import publishing
+        from data.distillation.file import publishing
         from utils.atomic_io import atomic_writer
         from utils.compress import try_pack
 

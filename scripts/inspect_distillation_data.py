@@ -25,8 +25,8 @@ from utils.errors import UserError, run_main
 
 def stored_rows(path: Path) -> Iterator[tuple[dict[str, Any] | None, Any, int, str]]:
     """(row, teacher rows, bytes of the logits, reason) of each line that is not a header, one at a time."""
-    from data.jsonl_index import RowReader, open_index
-    from data.readers import RowError, is_header, parse_json_line, parse_sample
+    from data.rows.index import RowReader, open_index
+    from data.rows.readers import RowError, is_header, parse_json_line, parse_sample
     from utils.compress import CompressionError, DenseRows, decompress_logits, unpack
 
     index = open_index(path)
@@ -51,8 +51,8 @@ def stored_rows(path: Path) -> Iterator[tuple[dict[str, Any] | None, Any, int, s
 
 def dense(signal: Any, path: Path) -> Any:
     """[N, V] logits of an exact signal; top-k has none."""
+    from data.distillation.signal import TopKSignal
     from models.teacher_rows import TeacherRows
-    from models.teacher_signal import TopKSignal
 
     if isinstance(signal, TopKSignal):
         raise UserError(f"--reference {path}: holds top-k logits, which are no reference; give dense or hidden ones")
@@ -63,8 +63,8 @@ def tail_mass(signal: Any, temperature: float, k: int) -> Any:
     """[N] probability outside the k stored tokens (top-k), or outside the k most probable ones."""
     import torch
 
+    from data.distillation.signal import TopKSignal
     from models.teacher_rows import TeacherRows
-    from models.teacher_signal import TopKSignal
 
     if isinstance(signal, TopKSignal):
         kept, tail = torch.logsumexp(signal.logits / temperature, 1), signal.tail_log_mass_at(temperature)
@@ -75,7 +75,7 @@ def tail_mass(signal: Any, temperature: float, k: int) -> Any:
 
 def inspect(path: Path, reference: Path | None, max_rows: int | None) -> dict[str, Any]:
     """The report as plain values. Memory does not grow with the file."""
-    from data.distillation_file import build_signal, load_shared, read_header
+    from data.distillation.file import build_signal, load_shared, read_header
     from models.teacher_fidelity import TEMPERATURES, fidelity
 
     header = read_header(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.mining.java_syntax import read_java
+from data.java.syntax import read_java
 from data.mining.projects import Project, index_file
 from data.mining.tasks import FileResult, Limits, mine_file
 

@@ -27,8 +27,8 @@ from benchmarks.ablation_report import (
     share_of_teacher,
     shown_score,
 )
-from data.mining.java_syntax import java_tokens
-from data.readers import PLACEHOLDER
+from data.java.syntax import java_tokens
+from data.rows.readers import PLACEHOLDER
 from tests.mining_fixtures import SOURCES, test_class, write_project
 
 GRID = {

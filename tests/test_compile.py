@@ -9,7 +9,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from config.command_line import parse_config
 from config.defaults import STUDENT_CATEGORIES
-from data.buckets import pad_to_buckets
+from data.batches.buckets import pad_to_buckets
 from models.multi_component_loss import MultiComponentLoss
 from utils.engine import TrainingEngine
 from utils.logging_utils import DistillationLogger

@@ -18,8 +18,8 @@ from conftest import ROOT, make_rows, write_rows
 from safetensors.torch import save_file
 
 from data.dataset import AssertionDataset, Item
-from data.distillation_file import Header, build_signal, file_sha256, load_shared, read_header, shared_path
-from data.tokenization import encode_target, labels_hash, tokenizer_fingerprint
+from data.distillation.file import Header, build_signal, file_sha256, load_shared, read_header, shared_path
+from data.rows.tokenization import encode_target, labels_hash, tokenizer_fingerprint
 from models.loading import load_tokenizer, train_tokenizer
 from models.teacher_fidelity import fidelity
 from models.teacher_pass import encode_topk

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import make_rows, run_script, write_rows
 
-from data.readers import parse_sample
+from data.rows.readers import parse_sample
 from evaluation.baselines import TRIVIAL, leaked, retrieve
 from evaluation.evaluators import METRICS
 from evaluation.systems import PredictionStore
@@ -129,7 +129,7 @@ def test_retrieval_finds_the_same_test():
     assert found.similarity[0] == pytest.approx(1.0)
 
     def words(sample):
-        from evaluation.java_tokens import tokenize
+        from data.java.tokens import tokenize
 
         return set(tokenize(sample.test.replace("<AssertPlaceHolder>", " ") + "\n" + sample.focal))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU
 
-from data.readers import Sample
+from data.rows.readers import Sample
 from evaluation.evaluators import METRICS, QUALITY_WEIGHTS, evaluate_predictions, knowledge_retention
 from evaluation.significance import (
     bootstrap_sums,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from data.java.tokens import tokenize
 from evaluation.codebleu import (
     codebleu,
     dataflow_match,
@@ -14,7 +15,6 @@ from evaluation.codebleu import (
     view_method,
     weighted_ngram_match,
 )
-from evaluation.java_tokens import tokenize
 
 FILE = json.loads((Path(__file__).parent / "golden/codebleu.json").read_text())
 GOLDEN, TRAPS = FILE["pairs"], FILE["traps"]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
 from evaluation.generation import (
     generate_candidates,
     generate_predictions,
@@ -13,7 +14,6 @@ from evaluation.generation import (
     teacher_forced,
     teacher_forced_signal,
 )
-from models.teacher_signal import DenseSignal, HiddenSignal, TopKSignal
 
 VOCAB = 40
 

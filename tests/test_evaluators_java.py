@@ -2,8 +2,8 @@
 
 import pytest
 
-from evaluation.java_syntax import is_valid_java
-from evaluation.java_tokens import assertion_kind, normalise, split_assertions, strip_comments, tokenize
+from data.java.statements import is_valid_java
+from data.java.tokens import assertion_kind, normalise, split_assertions, strip_comments, tokenize
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, T5Config, T5ForConditionalGeneration
 
+from data.java.statements import is_valid_java
 from evaluation.generation import generate_candidates, pad_rows
-from evaluation.java_syntax import is_valid_java
 from models.decoding import decode
 from models.java_constraint import JavaConstraint, State
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
 from evaluation.text_metrics import pans as hard_pans
 from models.loss_functions import COMPONENTS, LossResources, LossSettings
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-from models.teacher_signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
 from utils.errors import UserError
 
 TOKEN_LOSSES = ("ce", "focal", "kl", "jsd")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.java_syntax import is_valid_java
+from data.java.statements import is_valid_java
 from models.ast_spans import SpanFinder, error_spans
 from models.encoders import EmbeddingCache
 from models.loss_functions import LossResources, LossSettings

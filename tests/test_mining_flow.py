@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.java.syntax import java_tokens, one_line
 from data.mining.deduplicate import KIN, NearDuplicates, jaccard, shingles
-from data.mining.java_syntax import java_tokens, one_line
 from data.mining.sources import find_projects
 from data.mining.split import assign, kin_groups
 from data.mining.tasks import duplicate_key
-from data.readers import PLACEHOLDER, parse_sample
+from data.rows.readers import PLACEHOLDER, parse_sample
 from data.sample_corpus import write_sample_corpus
 from tests.mining_fixtures import test_class, write_project
 from utils.errors import UserError

@@ -11,7 +11,7 @@ import pytest
 from data.mining.importers import import_tests, untokenise
 from data.mining.miner import SplitOptions, drop_duplicates, split_tests, write
 from data.mining.tasks import Limits
-from data.readers import parse_sample
+from data.rows.readers import parse_sample
 from utils.errors import UserError
 
 # Two lines in the shape of the published ATLAS files (blanks in strings are <sp>), and three that are broken.

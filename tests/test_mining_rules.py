@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data.mining.java_syntax import java_tokens, one_line
-from data.readers import PLACEHOLDER
+from data.java.syntax import java_tokens, one_line
+from data.rows.readers import PLACEHOLDER
 from tests.mining_fixtures import JUNIT4, mine, mine_body, rows_of, test_class
 
 TEST_FILE = "src/test/java/shop/StackTest.java"

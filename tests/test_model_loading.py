@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from data.readers import PLACEHOLDER
+from data.rows.readers import PLACEHOLDER
 from models.encoders import resolve_encoder
 from models.loading import (
     build_scratch,

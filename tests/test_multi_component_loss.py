@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from config import schedules
+from data.distillation.signal import DenseSignal
 from models.ast_spans import SpanFinder
 from models.loss_functions import COMPONENTS, LossResources, LossSettings
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss, build_loss, weight_plan
-from models.teacher_signal import DenseSignal
 from models.vocabulary_bridge import GoldQueue
 from utils.errors import UserError
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from data.file_split import split_rows
-from data.readers import (
+from data.mining.file_split import split_rows
+from data.rows.readers import (
     PLACEHOLDER,
     RowError,
     is_header,

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from data.readers import Sample
+from data.rows.readers import Sample
 from evaluation.evaluators import METRICS
 from evaluation.execution import Outcome, summarise
 from evaluation.report import MAX_SAMPLES, html_report, markdown_report, text_table, verdicts

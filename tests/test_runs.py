@@ -18,7 +18,7 @@ from forked import Started, run
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from data.training_data import RejectedRows
+from data.batches.loader import RejectedRows
 from utils.checkpoint import checkpoints
 from utils.errors import UserError
 

@@ -13,8 +13,8 @@ import pytest
 from data.mining.miner import drop_duplicates, mine_projects
 from data.mining.sources import find_projects
 from data.mining.tasks import Limits
+from data.sample.templates import FAMILIES
 from data.sample_corpus import write_sample_corpus
-from data.sample_templates import FAMILIES
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

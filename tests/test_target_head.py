@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from data.distillation.signal import DenseSignal
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from models.target_head import TargetHead, target_rows
-from models.teacher_signal import DenseSignal
 from utils.engine import shift_right
 
 

@@ -24,9 +24,11 @@ from forked import Started
 
 from config.command_line import parse_config
 from config.defaults import STUDENT_CATEGORIES
-from data.collate import Collator
+from data.batches.collate import Collator
+from data.batches.loader import JsonlTrainingData, RejectedRows
+from data.batches.sampling import micro_batches, share_of_rank
 from data.dataset import AssertionDataset, EpochSamplingDataset, Item, Rejected
-from data.distillation_file import (
+from data.distillation.file import (
     Header,
     attach_shared,
     build_signal,
@@ -36,9 +38,7 @@ from data.distillation_file import (
     shared_path,
 )
 from data.distillation_writer import DistillationWriter, WriterSettings
-from data.jsonl_index import RowReader, open_index
-from data.sampling import micro_batches, share_of_rank
-from data.training_data import JsonlTrainingData, RejectedRows
+from data.rows.index import RowReader, open_index
 from models.loading import load_model, load_tokenizer
 from models.teacher_pass import encode_topk, finite_sums, mean_logits
 from models.teacher_rows import TeacherRows

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from config.command_line import Config
 from config.schedules import AlphaController, lr_lambda, temperature_at, warmup_step_count
-from data.buckets import MAX_SHAPES, pad_to_buckets
+from data.batches.buckets import MAX_SHAPES, pad_to_buckets
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from models.target_head import TargetHead, target_rows
 from utils import sharding

@@ -26,7 +26,7 @@ USAGE = '''```python
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from data.tokenization import encode_source
+from data.rows.tokenization import encode_source
 
 folder = "{folder}"
 tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 
 from config.command_line import Config
 from config.without_effect import without_effect
+from data.batches.loader import JsonlTrainingData, RejectedRows, validation_batches
 from data.dataset import AssertionDataset, EpochSamplingDataset, Rejected
-from data.training_data import JsonlTrainingData, RejectedRows, validation_batches
 from evaluation.validation import Validator
 from models.loading import load_model, parameter_count, save_model
 from models.multi_component_loss import MultiComponentLoss

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from data.mining.assertions import ROOT_NAMES
-from data.mining.java_syntax import evaluation_order, field_text, text_of, type_name, walk
+from data.java.assertions import ROOT_NAMES
+from data.java.syntax import evaluation_order, field_text, text_of, type_name, walk
 from data.mining.projects import JavaClass, Method, Project
 
 TEST_AFFIXES = re.compile(r"^(?:Test(?=[A-Z]))?(.+?)(?:_?(?:Unit|Integration)?(?:Tests?|TestCases?|IT|Spec))?$")

@@ -11,13 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data.mining.assertions import blocks, find_assertions
-from data.mining.java_syntax import one_line, parse, text_of, walk
+from data.java.assertions import blocks, find_assertions
+from data.java.syntax import one_line, parse, text_of, walk
 from data.mining.miner import Collected
 from data.mining.projects import index_file
 from data.mining.sources import archive_name, unpack
 from data.mining.tasks import Limits, MinedTest, duplicate_key, focal_link, needed_imports, problem_of
-from data.readers import (
+from data.rows.readers import (
     FOCAL_KEYS,
     PLACEHOLDER,
     TARGET_KEYS,

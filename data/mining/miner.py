@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from data.java.syntax import UnreadableFile, read_java
 from data.mining.deduplicate import NearDuplicates
-from data.mining.java_syntax import UnreadableFile, read_java
 from data.mining.projects import FileIndex, Project, index_file
 from data.mining.sources import ProjectSource
 from data.mining.split import assign, kin_groups

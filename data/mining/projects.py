@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from tree_sitter import Node
 
-from data.mining.java_syntax import TYPE_DECLARATIONS, field_text, lines_of, modifiers, parse, text_of, type_name, walk
+from data.java.syntax import TYPE_DECLARATIONS, field_text, lines_of, modifiers, parse, text_of, type_name, walk
 
 TEST_FOLDERS = frozenset({"test", "tests", "it", "testing", "androidTest", "testFixtures", "test-src"})
 TEST_ANNOTATIONS = re.compile(

@@ -12,9 +12,8 @@ from typing import Any
 
 from tree_sitter import Node
 
-from data.mining.assertions import Assertion, blocks, find_assertions
-from data.mining.focal import FocalFinder
-from data.mining.java_syntax import (
+from data.java.assertions import Assertion, blocks, find_assertions
+from data.java.syntax import (
     SUBSTITUTE,
     field_text,
     java_tokens,
@@ -26,9 +25,10 @@ from data.mining.java_syntax import (
     type_name,
     walk,
 )
+from data.mining.focal import FocalFinder
+from data.mining.frameworks import TestMethod, find_test_methods
 from data.mining.projects import Imports, JavaClass, Project, package_of
-from data.mining.test_methods import TestMethod, find_test_methods
-from data.readers import PLACEHOLDER
+from data.rows.readers import PLACEHOLDER
 
 COPIED_TOKENS = 40
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from data.mining.java_syntax import field_text, modifiers, type_name
+from data.java.syntax import field_text, modifiers, type_name
 from data.mining.projects import Imports, JavaClass, Project, members, type_declarations
 
 JUPITER_ONLY = frozenset({"ParameterizedTest", "RepeatedTest", "TestFactory", "TestTemplate"})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.mining.split import kin_groups
 from data.mining.tasks import focal_link
-from data.readers import RowError, parse_json_line, parse_sample, read_rows
+from data.rows.readers import RowError, parse_json_line, parse_sample, read_rows
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
 

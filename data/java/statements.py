@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from data.mining.java_syntax import parse
-from evaluation.java_tokens import strip_comments
+from data.java.syntax import parse
+from data.java.tokens import strip_comments
 
 # Java allows only these expressions as statements (JLS 14.8); the grammar of tree-sitter lets any pass.
 STATEMENT_EXPRESSIONS = frozenset(

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from data.readers import RowError, parse_json_line
+from data.rows.readers import RowError, parse_json_line
 from utils.atomic_io import atomic_writer
 from utils.cache import cache_dir
 from utils.errors import UserError

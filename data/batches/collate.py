@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.dataset import Item, Rejected
-from data.distillation_file import build_signal
+from data.distillation.file import build_signal
 
 IGNORED = -100
 

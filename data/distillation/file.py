@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from data.readers import RowError
-from data.tokenization import labels_hash
-from models.teacher_signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
+from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
+from data.rows.readers import RowError
+from data.rows.tokenization import labels_hash
 from utils.atomic_io import atomic_writer, fsync_directory
 from utils.compress import (
     TAIL_GRID,

@@ -13,11 +13,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from config.command_line import Config
-from data.collate import Collator
+from data.batches.collate import Collator
+from data.batches.sampling import micro_batches, share_of_rank
 from data.dataset import AssertionDataset, EpochSamplingDataset
-from data.distillation_file import attach_shared
-from data.sampling import micro_batches, share_of_rank
-from models.teacher_signal import TeacherSignal
+from data.distillation.file import attach_shared
+from data.distillation.signal import TeacherSignal
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
 from utils.training_utils import default_workers

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from data.mining.java_syntax import text_of, walk
+from data.java.syntax import text_of, walk
 
 # Assertions of JUnit 3/4/5, TestNG, Hamcrest, AssertJ and Truth. Other names that begin with assert are helpers of one
 # project: nothing in the test or the method under test tells a reader that they exist, so they are no fair target.
