@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     config = parse_config(STUDENT_CATEGORIES, argv, description=DESCRIPTION)
     train, validation = data_files(config)
 
-    from utils.training_run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
+    from models.training.run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
 
     run = open_run(config, "knowledge_distillation.py")
     tokenizer, model = student(config, train)
@@ -75,7 +75,7 @@ def data_files(config: Any) -> tuple[Path, Path]:
 def student(config: Any, train: Path) -> tuple[Any, Any]:
     """Tokenizer and model of the student: loaded, cut to fewer layers, or built here for the teacher's vocabulary."""
     from data.distillation.file import read_header
-    from models.loading import build_scratch, copy_layers, is_scratch, load_model, load_tokenizer, scratch_size
+    from models.seq2seq.loading import build_scratch, copy_layers, is_scratch, load_model, load_tokenizer, scratch_size
 
     settings, cut = config.model, config.student
     if not is_scratch(settings.model_name):
@@ -103,8 +103,8 @@ def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
     if name is None:
         return None
     from data.rows.tokenization import tokenizer_fingerprint
-    from models.loading import load_model, load_tokenizer
-    from models.teacher_pass import LiveTeacher
+    from models.seq2seq.loading import load_model, load_tokenizer
+    from models.teacher.forward import LiveTeacher
 
     if tokenizer_fingerprint(load_tokenizer(name, "--teacher_model")) != tokenizer_fingerprint(tokenizer):
         raise UserError(f"--teacher_model {name}: its tokenizer is another than the student's")
@@ -120,8 +120,8 @@ def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
 def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: Any, has_teacher: bool) -> tuple:
     """The loss of --loss_function, alpha where the mode has one, the metric's encoder, and which ids are critical."""
     from config.schedules import AlphaController
-    from models.encoders import resolve_encoder
-    from models.loss_building import build_student_loss
+    from models.losses.building import build_student_loss
+    from models.text_encoder.encoders import resolve_encoder
 
     settings = config.loss
     has_alpha = settings.loss_function != "multi_component"
@@ -164,7 +164,7 @@ def critical_facts(config: Any, tokenizer: Any) -> dict[str, Any]:
     """How many critical tokens the vocabulary knows, for the first screen; nothing without --enable_token_weighting."""
     if not config.token_weighting.enable_token_weighting:
         return {}
-    from utils.token_weighting import find_critical_tokens
+    from models.losses.critical_tokens import find_critical_tokens
 
     found = find_critical_tokens(tokenizer, config.token_weighting.critical_token_categories).found
     ways = {token: how for tokens in found.values() for token, how in tokens.items()}

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     config = parse_config(TEACHER_CATEGORIES, argv, description=DESCRIPTION, defaults=TEACHER_DEFAULTS)
 
     from models.multi_component_loss import MultiComponentLoss
-    from utils.training_run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
+    from models.training.run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
 
     train, validation = data_files(config)
     run = open_run(config, "train_codet5_assertions.py")
@@ -84,7 +84,7 @@ def teacher(config: Any, train: Path, checkpoint: Path | None) -> tuple[Any, Any
     One that was trained is the checkpoint's: other data would give another, whose ids mean something else.
     """
     from data.rows.readers import RowError, parse_json_line, parse_sample, read_rows
-    from models.loading import (
+    from models.seq2seq.loading import (
         SCRATCH_SHAPES,
         build_scratch,
         is_scratch,
@@ -124,7 +124,7 @@ def encoder(config: Any, run: Any) -> Any:
     """The text encoder of the semantic metric, where validation reports it."""
     if not config.validation.use_enhanced_metrics:
         return None
-    from models.encoders import resolve_encoder
+    from models.text_encoder.encoders import resolve_encoder
 
     return resolve_encoder(config.validation.embedding_model, run.accelerator.device)
 
@@ -134,7 +134,7 @@ def distil(config: Any, run: Any, model: Any, tokenizer: Any, files: dict[str, P
     from tqdm import tqdm
 
     from data.dataset import AssertionDataset
-    from data.distillation_writer import DistillationWriter, WriterSettings
+    from models.teacher.writer import DistillationWriter, WriterSettings
     from utils.training_utils import REQUEUE_EXIT_CODE, StopSignal
 
     settings, accelerator = config.teacher_data, run.accelerator

@@ -45,7 +45,7 @@ def judged(
 
 def toy_model(folder: Path) -> str:
     from data.rows.readers import parse_json_line
-    from models.loading import build_scratch, save_model
+    from models.seq2seq.loading import build_scratch, save_model
 
     rows = map(parse_json_line, sample_rows().read_bytes().splitlines())
     tokenizer = tokenizer_of(texts_of(rows), "toy")

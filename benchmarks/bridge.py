@@ -29,9 +29,9 @@ def main() -> int:
     args = parse(parser)
 
     from data.rows.readers import parse_json_line, parse_sample, require_file
-    from models.encoders import resolve_encoder
-    from models.loading import train_tokenizer
-    from models.vocabulary_bridge import MAX_TEXTS, fit_bridge
+    from models.seq2seq.loading import train_tokenizer
+    from models.text_encoder.bridge import MAX_TEXTS, fit_bridge
+    from models.text_encoder.encoders import resolve_encoder
 
     with open(require_file(args.data, "--data", "make some with scripts/mine_assertions.py"), "rb") as lines:
         samples = [parse_sample(parse_json_line(line)) for line, _ in zip(lines, range(args.rows), strict=False)]

@@ -127,9 +127,9 @@ def judge(teacher: Path, student: Path) -> dict[str, float]:
 
     from data.batches.collate import Collator
     from data.dataset import AssertionDataset, Item
-    from models.divergences import divergence_rows
-    from models.loading import load_model, load_tokenizer
-    from models.teacher_pass import TeacherPass
+    from models.losses.divergences import divergence_rows
+    from models.seq2seq.loading import load_model, load_tokenizer
+    from models.teacher.forward import TeacherPass
 
     tokenizer = load_tokenizer(str(teacher / "final_model"))
     exact, mine = (TeacherPass(load_model(str(folder / "final_model"))) for folder in (teacher, student))

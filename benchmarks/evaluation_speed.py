@@ -52,7 +52,7 @@ def main() -> int:
     from data.rows.readers import parse_json_line, parse_sample, read_rows
     from evaluation.results import compare, judge
     from evaluation.systems import System
-    from models.encoders import resolve_encoder
+    from models.text_encoder.encoders import resolve_encoder
 
     with tempfile.TemporaryDirectory() as folder:
         data = args.data or sample_project(Path(folder))

@@ -52,8 +52,8 @@ def main() -> int:
 
     from data.rows.readers import parse_sample
     from data.rows.tokenization import encode_source, encode_target
-    from evaluation.generation import generate_predictions, length_sorted, pad_rows
-    from models.loading import build_scratch, scratch_size
+    from models.decoding.generate import generate_predictions, length_sorted, pad_rows
+    from models.seq2seq.loading import build_scratch, scratch_size
 
     size = scratch_size(args.model)
     rows = mined_rows(args.data, 200 if args.toy else 6000)

@@ -65,7 +65,7 @@ def made_up_batch(batch: int, source: int, target: int, vocabulary: int, seed: i
     import torch
 
     from data.distillation.signal import TopKSignal
-    from models.teacher_pass import encode_topk
+    from models.teacher.forward import encode_topk
     from utils.compress import TAIL_GRID
 
     generator = torch.Generator().manual_seed(seed)

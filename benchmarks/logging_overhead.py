@@ -40,8 +40,8 @@ def train(folder: Path, steps: int) -> list[Block]:
     from config.command_line import parse_config
     from config.defaults import STUDENT_CATEGORIES
     from models.multi_component_loss import MultiComponentLoss
+    from models.training.engine import TrainingEngine
     from utils.device import build_accelerator
-    from utils.engine import TrainingEngine
     from utils.logging_utils import DistillationLogger
 
     flags = ["--device", "cpu", "--epochs", "1", "--save_steps", "0", "--gradient_accumulation_steps", "1"]

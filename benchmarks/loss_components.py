@@ -43,7 +43,7 @@ def measure(args, name: str) -> list[list]:
     from data.batches.loader import RejectedRows, validation_batches
     from knowledge_distillation import student, student_loss
     from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-    from utils.training_run import open_datasets, open_run
+    from models.training.run import open_datasets, open_run
 
     config = parse_config(STUDENT_CATEGORIES, flags(args, name), description=__doc__ or "")
     run = open_run(config, "benchmarks/loss_components.py")

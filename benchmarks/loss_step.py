@@ -51,11 +51,11 @@ def main() -> int:
     import torch.nn.functional as F
 
     from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
-    from models.encoders import EmbeddingCache, resolve_encoder
     from models.loss_functions import LossResources, LossSettings
     from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-    from models.teacher_pass import encode_topk
-    from models.vocabulary_bridge import SoftTextEncoder
+    from models.teacher.forward import encode_topk
+    from models.text_encoder.bridge import SoftTextEncoder
+    from models.text_encoder.encoders import EmbeddingCache, resolve_encoder
     from utils.compress import TAIL_GRID
 
     torch.manual_seed(0)

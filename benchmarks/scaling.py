@@ -83,7 +83,7 @@ def train(steps: int, model_name: str, accumulated: int) -> dict[str, float]:
 
     from data.batches.collate import Collator
     from data.dataset import AssertionDataset
-    from models.loading import build_scratch, scratch_size
+    from models.seq2seq.loading import build_scratch, scratch_size
 
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):

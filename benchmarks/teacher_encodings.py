@@ -54,7 +54,7 @@ def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int,
     from data.dataset import Item
     from data.rows.readers import parse_sample
     from data.rows.tokenization import encode_source, encode_target
-    from models.teacher_pass import TeacherPass
+    from models.teacher.forward import TeacherPass
 
     torch.manual_seed(0)
     config = T5Config(
@@ -128,8 +128,8 @@ def measure(exact: Any, hidden: Any, seen: Any, head: Any) -> list[dict[str, Any
     """One result a case: bytes a token, and the fidelity at each temperature."""
 
     from data.distillation.file import build_signal
-    from models.teacher_fidelity import TEMPERATURES, fidelity
-    from models.teacher_pass import split_rows
+    from models.teacher.fidelity import TEMPERATURES, fidelity
+    from models.teacher.forward import split_rows
     from utils.compress import DenseRows, compress_logits, decompress_logits, pack, unpack
 
     parts = exact.split(POSITIONS)
@@ -182,7 +182,7 @@ def main() -> int:
         args.rows, args.steps, args.tokens = 100, 2, 48
     import torch
 
-    from models.teacher_fidelity import TEMPERATURES
+    from models.teacher.fidelity import TEMPERATURES
 
     rows = mined_rows(args.data, args.rows)
     name = args.data.stem if args.data else "sample"

@@ -49,8 +49,8 @@ def semantic_resource(vocabulary: int):
     """MiniLM behind a bridge of random rows: its cost does not depend on how well it was fitted."""
     import torch
 
-    from models.encoders import EmbeddingCache, resolve_encoder
-    from models.vocabulary_bridge import SoftTextEncoder
+    from models.text_encoder.bridge import SoftTextEncoder
+    from models.text_encoder.encoders import EmbeddingCache, resolve_encoder
 
     encoder = resolve_encoder("embedded:minilm")
     tokens = torch.randn(vocabulary, encoder.word_embeddings.shape[1]) * 0.05
@@ -75,7 +75,7 @@ def engine_of(
     from config.schedules import loss_weights
     from models.loss_functions import LossResources
     from models.multi_component_loss import MultiComponentLoss
-    from utils.engine import TrainingEngine
+    from models.training.engine import TrainingEngine
     from utils.logging_utils import DistillationLogger
 
     flags = {"gradient_accumulation_steps": 1} | flags
@@ -98,7 +98,7 @@ def floor_of(model, batches: list, own_loss: bool):
     """Bare steps; without ``own_loss`` backward starts from a ready-made gradient on the logits."""
     import torch
 
-    from utils.engine import shift_right
+    from models.training.engine import shift_right
     from utils.training_utils import decay_groups
 
     optimizer = torch.optim.AdamW(decay_groups(model, 0.01), lr=5e-5, fused=True)
@@ -225,7 +225,7 @@ def main() -> int:
     from data.batches.loader import JsonlTrainingData, RejectedRows
     from data.batches.sampling import micro_batches
     from data.dataset import AssertionDataset
-    from models.loading import build_scratch, parameter_count, scratch_size
+    from models.seq2seq.loading import build_scratch, parameter_count, scratch_size
 
     transformers.logging.set_verbosity_error()
     logging.disable(logging.WARNING)

@@ -64,7 +64,7 @@ def synthetic_rows(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
 
 def tokenizer_of(texts: Iterable[str], name: str, vocabulary: int = VOCABULARY) -> Any:
     """A byte-level BPE trained on the texts, filled up to ``vocabulary`` ids; kept under build/."""
-    from models.loading import load_tokenizer, train_tokenizer
+    from models.seq2seq.loading import load_tokenizer, train_tokenizer
 
     folder = KEPT / f"tokenizer_{name}_{vocabulary}"
     if not (folder / "tokenizer_config.json").is_file():
@@ -96,7 +96,7 @@ def write_distillation_file(
 
     from data.distillation.file import Header, file_sha256, shared_path
     from data.rows.tokenization import encode_target, labels_hash, tokenizer_fingerprint
-    from models.teacher_pass import encode_topk
+    from models.teacher.forward import encode_topk
     from utils.compress import TopKRows, pack
 
     generator = torch.Generator().manual_seed(0)

@@ -202,10 +202,10 @@ class Say:
 def stored_teacher(args: argparse.Namespace, samples: list[Sample], rows: list[int]) -> System:
     """The teacher as its data file shows it: the stored predictions, and what the stored logits tell."""
     from data.distillation.file import read_header
-    from evaluation.generation import teacher_forced_signal
     from evaluation.systems import System, critical_mask, forced_metrics
     from evaluation.teacher_logits import open_stored_logits
-    from models.loading import load_tokenizer
+    from models.decoding.generate import teacher_forced_signal
+    from models.seq2seq.loading import load_tokenizer
 
     system = System("teacher", [sample.teacher_prediction or "" for sample in samples])
     header = read_header(args.teacher_data)
@@ -319,7 +319,7 @@ def main(argv: list[str] | None = None, of_run: FolderLock | None = None) -> int
     say = Say()
     encoder, reasons = None, {"semantic_similarity": "left out by --embedding_model none"}
     if args.embedding_model != "none":
-        from models.encoders import resolve_encoder
+        from models.text_encoder.encoders import resolve_encoder
 
         encoder, reasons = resolve_encoder(args.embedding_model, device), {}
     options = GenerationOptions(

@@ -118,9 +118,9 @@ def generate(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[s
 
     from data.java.syntax import one_line
     from data.rows.tokenization import encode_source
-    from evaluation.generation import generate_candidates
     from evaluation.splice import with_semicolon
-    from models.loading import load_model, load_tokenizer
+    from models.decoding.generate import generate_candidates
+    from models.seq2seq.loading import load_model, load_tokenizer
     from utils.device import resolve_device
 
     logging.disable_progress_bar()

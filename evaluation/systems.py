@@ -18,7 +18,7 @@ from torch import Tensor
 from data.distillation.file import file_sha256
 from data.rows.readers import Sample
 from data.rows.tokenization import encode_source, encode_target
-from evaluation.generation import (
+from models.decoding.generate import (
     Decoding,
     TeacherForced,
     generate_candidates,
@@ -27,8 +27,8 @@ from evaluation.generation import (
     pad_rows,
     teacher_forced,
 )
-from models.loading import load_model, load_tokenizer, model_folder, parameter_count
-from utils.token_weighting import find_critical_tokens
+from models.losses.critical_tokens import find_critical_tokens
+from models.seq2seq.loading import load_model, load_tokenizer, model_folder, parameter_count
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 
 from data.rows.readers import Sample
 from evaluation.evaluators import METRICS, evaluate_predictions
-from evaluation.generation import accuracy_per_sample, generate_predictions
+from models.decoding.generate import accuracy_per_sample, generate_predictions
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-from utils.engine import shift_right, to_device
+from models.training.engine import shift_right, to_device
 from utils.logging_utils import DistillationLogger
 
 BASIC_METRICS = ("exact_match", "exact_match_strict", "f1", "precision", "recall", "token_accuracy")

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from data.distillation.signal import TeacherSignal, TopKSignal
-from models.divergences import symbol_divergence
-from models.teacher_rows import TeacherRows
-from models.vocabulary_pass import PassRequest, PassResult, vocabulary_pass
+from models.losses.divergences import symbol_divergence
+from models.losses.teacher_rows import TeacherRows
+from models.losses.vocabulary_pass import PassRequest, PassResult, vocabulary_pass
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from models.ast_spans import SpanFinder
-    from models.vocabulary_bridge import GoldQueue, SoftTextEncoder
+    from models.losses.ast_spans import SpanFinder
+    from models.text_encoder.bridge import GoldQueue, SoftTextEncoder
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from config import schedules
 from models.loss_functions import COMPONENTS, LossInputs, LossResources, LossSettings
-from models.target_head import target_rows
+from models.seq2seq.target_head import target_rows
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def build_loss(
         resources["token_weights"] = token_weights.to(device)
     if "spans" in needs:
         try:
-            from models.ast_spans import SpanFinder
+            from models.losses.ast_spans import SpanFinder
         except ImportError as error:
             raise UserError(
                 f"--loss_components ast: the Java parser is missing ({error.name}); pip install tree-sitter "
@@ -322,7 +322,7 @@ def build_loss(
         resources["spans"] = SpanFinder(tokenizer)
     encoders = {"semantic": embedding_model, "contrastive": contrastive_encoder}
     if needs & encoders.keys():
-        from models.vocabulary_bridge import MAX_TEXTS, GoldQueue, soft_text_encoder
+        from models.text_encoder.bridge import MAX_TEXTS, GoldQueue, soft_text_encoder
 
         distinct = _distinct(texts, MAX_TEXTS)
         built: dict[str, Any] = {}

@@ -46,7 +46,7 @@ class Converter:
     def __init__(self, path: Path, encoding: str, topk: int, bits: int, tokenizer: str | None, max_output_len: int):
         from data.distillation.file import Header, load_shared, read_header
         from data.rows.index import RowReader, open_index
-        from models.loading import load_tokenizer
+        from models.seq2seq.loading import load_tokenizer
 
         self.path, self.encoding, self.topk, self.bits = path, encoding, topk, bits
         header = read_header(path)
@@ -116,7 +116,7 @@ class Converter:
 
     def encode(self, teacher: Any) -> Any:
         """The teacher rows in the new encoding."""
-        from models.teacher_pass import encode_topk
+        from models.teacher.forward import encode_topk
         from utils.compress import DenseRows, HiddenRows, TopKRows
 
         if isinstance(teacher, TopKRows):
@@ -132,7 +132,7 @@ class Converter:
 
     def new_shared(self) -> dict[str, Any]:
         """The tensors beside the new file. Mean logits of dense data take a first pass over it."""
-        from models.teacher_pass import finite_sums, mean_logits
+        from models.teacher.forward import finite_sums, mean_logits
 
         if self.encoding == "dense":
             return {}

@@ -52,7 +52,7 @@ def stored_rows(path: Path) -> Iterator[tuple[dict[str, Any] | None, Any, int, s
 def dense(signal: Any, path: Path) -> Any:
     """[N, V] logits of an exact signal; top-k has none."""
     from data.distillation.signal import TopKSignal
-    from models.teacher_rows import TeacherRows
+    from models.losses.teacher_rows import TeacherRows
 
     if isinstance(signal, TopKSignal):
         raise UserError(f"--reference {path}: holds top-k logits, which are no reference; give dense or hidden ones")
@@ -64,7 +64,7 @@ def tail_mass(signal: Any, temperature: float, k: int) -> Any:
     import torch
 
     from data.distillation.signal import TopKSignal
-    from models.teacher_rows import TeacherRows
+    from models.losses.teacher_rows import TeacherRows
 
     if isinstance(signal, TopKSignal):
         kept, tail = torch.logsumexp(signal.logits / temperature, 1), signal.tail_log_mass_at(temperature)
@@ -76,7 +76,7 @@ def tail_mass(signal: Any, temperature: float, k: int) -> Any:
 def inspect(path: Path, reference: Path | None, max_rows: int | None) -> dict[str, Any]:
     """The report as plain values. Memory does not grow with the file."""
     from data.distillation.file import build_signal, load_shared, read_header
-    from models.teacher_fidelity import TEMPERATURES, fidelity
+    from models.teacher.fidelity import TEMPERATURES, fidelity
 
     header = read_header(path)
     shared = load_shared(path, header) if header else {}

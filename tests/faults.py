@@ -26,8 +26,8 @@ from typing import Any
 from conftest import ROOT, SMALL, make_rows, write_rows
 from forked import Started, run
 
+from models.training.checkpoint import checkpoints
 from utils import folder_lock
-from utils.checkpoint import checkpoints
 from utils.logging_utils import UNSTABLE_COLUMNS
 from utils.training_utils import REQUEUE_EXIT_CODE
 
@@ -73,13 +73,13 @@ def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
 # -- faults that are planted in a run ----------------------------------------------------------------------------------
 
 PHASES = {
-    "a step": "utils.engine:TrainingEngine._train_step",
-    "a save": "utils.engine:save_checkpoint",
-    "the best model's save": "utils.engine:save_best",
+    "a step": "models.training.engine:TrainingEngine._train_step",
+    "a save": "models.training.engine:save_checkpoint",
+    "the best model's save": "models.training.engine:save_best",
     "a validation": "evaluation.validation:Validator.__call__",
     "the final evaluation": "evaluation.systems:model_system",
-    "data generation": "data.distillation_writer:DistillationWriter._one",
-    "joining the generated data": "data.distillation_writer:DistillationWriter._merge",
+    "data generation": "models.teacher.writer:DistillationWriter._one",
+    "joining the generated data": "models.teacher.writer:DistillationWriter._merge",
 }
 
 
@@ -184,7 +184,7 @@ def plant_nan(first: int, last: int) -> None:
         engine[:] = args[:1]
         return original(*args, **kwargs)
 
-    _wrap("utils.engine:TrainingEngine._train_step", remember)
+    _wrap("models.training.engine:TrainingEngine._train_step", remember)
     _wrap("models.multi_component_loss:MultiComponentLoss.__call__", around)
 
 

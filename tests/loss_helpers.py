@@ -11,9 +11,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from models.encoders import EmbeddingCache, Encoder, resolve_encoder
-from models.loading import train_tokenizer
-from models.vocabulary_bridge import SoftTextEncoder, bridge
+from models.seq2seq.loading import train_tokenizer
+from models.text_encoder.bridge import SoftTextEncoder, bridge
+from models.text_encoder.encoders import EmbeddingCache, Encoder, resolve_encoder
 
 MINILM = "embedded:minilm"
 

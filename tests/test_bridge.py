@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from models import vocabulary_bridge
-from models.encoders import EmbeddingCache, resolve_encoder
-from models.vocabulary_bridge import Bridge, GoldQueue, bridge, fit_bridge
+from models.text_encoder import bridge as vocabulary_bridge
+from models.text_encoder.bridge import Bridge, GoldQueue, bridge, fit_bridge
+from models.text_encoder.encoders import EmbeddingCache, resolve_encoder
 from utils.errors import UserError
 
 TEXTS = [

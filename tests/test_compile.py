@@ -11,7 +11,7 @@ from config.command_line import parse_config
 from config.defaults import STUDENT_CATEGORIES
 from data.batches.buckets import pad_to_buckets
 from models.multi_component_loss import MultiComponentLoss
-from utils.engine import TrainingEngine
+from models.training.engine import TrainingEngine
 from utils.logging_utils import DistillationLogger
 
 

@@ -5,7 +5,7 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from benchmarks.generation import end_at
-from models.decoding import decode
+from models.decoding.search import decode
 
 VOCAB = 40
 

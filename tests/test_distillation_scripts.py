@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from data.dataset import AssertionDataset, Item
 from data.distillation.file import Header, build_signal, file_sha256, load_shared, read_header, shared_path
 from data.rows.tokenization import encode_target, labels_hash, tokenizer_fingerprint
-from models.loading import load_tokenizer, train_tokenizer
-from models.teacher_fidelity import fidelity
-from models.teacher_pass import encode_topk
+from models.seq2seq.loading import load_tokenizer, train_tokenizer
+from models.teacher.fidelity import fidelity
+from models.teacher.forward import encode_topk
 from utils.compress import DenseRows, HiddenRows, TopKRows, compress_logits, decompress_logits, pack, unpack
 
 WIDTH, ROWS = 12, 12

@@ -13,11 +13,11 @@ from transformers import T5Config, T5ForConditionalGeneration
 from config.command_line import parse_config
 from config.defaults import STUDENT_CATEGORIES
 from models.multi_component_loss import MultiComponentLoss
-from utils.checkpoint import checkpoints, drop_later, load_checkpoint
-from utils.engine import TrainingEngine
+from models.training.checkpoint import checkpoints, drop_later, load_checkpoint
+from models.training.engine import TrainingEngine
+from models.training.run_folder import choose_folder, prepare_folder
 from utils.errors import UserError
 from utils.logging_utils import DistillationLogger
-from utils.run_folder import choose_folder, prepare_folder
 from utils.training_utils import REQUEUE_EXIT_CODE
 
 

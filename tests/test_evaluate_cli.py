@@ -249,7 +249,7 @@ def test_stored_and_live_teacher_write_the_same(teacher_run, tmp_path):
 
 def test_other_vocabulary_is_a_reason_not_an_end(stored, teacher_run, tmp_path):
     """A student whose tokenizer is not the teacher's can be judged by its text all the same."""
-    from models.loading import build_scratch, save_model, train_tokenizer
+    from models.seq2seq.loading import build_scratch, save_model, train_tokenizer
 
     tokenizer = train_tokenizer([f"{row['focal_method']} {row['assertions'][0]}" for row in make_rows(50, 8)], 350)
     model = build_scratch("tiny", tokenizer, dropout_rate=0.0, attention="sdpa", seed=0)

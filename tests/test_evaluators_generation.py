@@ -6,7 +6,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
-from evaluation.generation import (
+from models.decoding.generate import (
     generate_candidates,
     generate_predictions,
     latency_per_assertion,

@@ -5,9 +5,9 @@ import torch
 from transformers import LogitsProcessorList, T5Config, T5ForConditionalGeneration
 
 from data.java.statements import is_valid_java
-from evaluation.generation import generate_candidates, pad_rows
-from models.decoding import decode
-from models.java_constraint import JavaConstraint, State
+from models.decoding.generate import generate_candidates, pad_rows
+from models.decoding.java_constraint import JavaConstraint, State
+from models.decoding.search import decode
 
 JAVA = [
     'assertEquals("a(\\"[", list.get(0)[1]);',
@@ -178,7 +178,7 @@ def test_where_nothing_begins_the_ending_the_rest_is_as_it_was():
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from models.loading import train_tokenizer
+    from models.seq2seq.loading import train_tokenizer
 
     return train_tokenizer(JAVA * 4, 330)
 
@@ -231,7 +231,7 @@ def test_beams_that_parse_come_first(model, tokenizer, monkeypatch):
     ids = torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(tokenizer(text)["input_ids"] or [1]) for text in texts] * 2, True
     )
-    monkeypatch.setattr("evaluation.generation.decode", lambda *_, **__: ids)
+    monkeypatch.setattr("models.decoding.generate.decode", lambda *_, **__: ids)
     options = {"num_beams": 4, "num_return_sequences": 3}
     assert generate_candidates(model, tokenizer, [[3], [4]], **options) == [["f();", "g();", "a(;"]] * 2
     assert generate_candidates(model, tokenizer, [[3]], decoding="free", **options) == [texts[:3]]

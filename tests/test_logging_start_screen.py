@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from utils.start_screen import RunFacts, estimate, start_screen, warnings_that_matter
+from models.training.start_screen import RunFacts, estimate, start_screen, warnings_that_matter
 
 HEALTHY: RunFacts = {
     "output_dir": "results/run",

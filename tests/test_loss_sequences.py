@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from data.java.statements import is_valid_java
-from models.ast_spans import SpanFinder, error_spans
-from models.encoders import EmbeddingCache
 from models.loss_functions import LossResources, LossSettings
+from models.losses.ast_spans import SpanFinder, error_spans
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-from models.vocabulary_bridge import GoldQueue
+from models.text_encoder.bridge import GoldQueue
+from models.text_encoder.encoders import EmbeddingCache
 
 ONE = Denominators(1.0, 1.0)
 

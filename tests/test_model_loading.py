@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from data.rows.readers import PLACEHOLDER
-from models.encoders import resolve_encoder
-from models.loading import (
+from models.seq2seq.loading import (
     build_scratch,
     copy_layers,
     evenly_spaced,
@@ -20,6 +19,7 @@ from models.loading import (
     save_model,
     train_tokenizer,
 )
+from models.text_encoder.encoders import resolve_encoder
 from utils.errors import UserError
 
 TEXTS = ["assertEquals(10, counter.getCount());", "public int getCount() { return count; }"] * 20

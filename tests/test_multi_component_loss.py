@@ -14,10 +14,10 @@ from torch import Tensor
 
 from config import schedules
 from data.distillation.signal import DenseSignal
-from models.ast_spans import SpanFinder
 from models.loss_functions import COMPONENTS, LossResources, LossSettings
+from models.losses.ast_spans import SpanFinder
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss, build_loss, weight_plan
-from models.vocabulary_bridge import GoldQueue
+from models.text_encoder.bridge import GoldQueue
 from utils.errors import UserError
 
 TEXTS = helpers.assertion_texts()[:32]
@@ -338,7 +338,7 @@ def test_validation_leaves_the_queue_alone():
 
 
 def test_a_missing_parser_is_named_before_training(monkeypatch):
-    monkeypatch.setitem(sys.modules, "models.ast_spans", None)
+    monkeypatch.setitem(sys.modules, "models.losses.ast_spans", None)
     tokenizer = helpers.java_tokenizer()
     with pytest.raises(UserError, match=r"--loss_components ast: the Java parser is missing.*tree-sitter"):
         build_loss(

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, T5Config, T5ForConditionalGeneration
 
-from evaluation.generation import generate_candidates, pad_rows
-from models.decoding import decode
-from models.name_constraint import ALWAYS, NameConstraint, NameVocabulary, Place
-from models.token_texts import token_texts
+from models.decoding.generate import generate_candidates, pad_rows
+from models.decoding.name_constraint import ALWAYS, NameConstraint, NameVocabulary, Place
+from models.decoding.search import decode
+from models.decoding.token_texts import token_texts
 from tests.test_java_constraint import Pieces
 
 INPUT = "public int total() { return total; } @Test public void t() { Cart cart = new Cart(); <AssertPlaceHolder> }"
@@ -64,7 +64,7 @@ def test_a_name_that_cannot_be_mended_is_let_be():
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from models.loading import train_tokenizer
+    from models.seq2seq.loading import train_tokenizer
 
     return train_tokenizer([INPUT, "assertEquals(3, other.thing(), yours); int xs = list.size();"] * 4, 200)
 

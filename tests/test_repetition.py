@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, T5Config, T5ForConditionalGeneration
 
-from models.decoding import decode
-from models.repetition import NoLoops
+from models.decoding.repetition import NoLoops
+from models.decoding.search import decode
 
 
 def loops(ids: list[int], times: int, longest: int) -> bool:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from data.batches.loader import RejectedRows
-from utils.checkpoint import checkpoints
+from models.training.checkpoint import checkpoints
 from utils.errors import UserError
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -374,7 +374,7 @@ def test_a_process_that_begins_with_bad_rows_waits_for_good_ones(teacher_run: Pa
 def test_a_run_that_began_and_ended_while_this_one_waited_for_the_folder_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from utils import run_folder
+    from models.training import run_folder
 
     def lock(folder: Path) -> None:
         (folder / run_folder.RUN_CONFIG).write_text("{}")

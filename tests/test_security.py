@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from models.encoders import resolve_encoder
-from models.loading import load_model, load_tokenizer
+from models.seq2seq.loading import load_model, load_tokenizer
+from models.text_encoder.encoders import resolve_encoder
 from utils.errors import UserError
 
 FOLDERS = (".", "config", "data", "data/mining", "models", "evaluation", "utils", "scripts")

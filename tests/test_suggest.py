@@ -302,7 +302,7 @@ def test_bad_input_gets_one_clear_line(project, monkeypatch, arguments, message)
 @pytest.fixture
 def model(project, tmp_path) -> Path:
     """One that has learned nothing."""
-    from models.loading import build_scratch, save_model, train_tokenizer
+    from models.seq2seq.loading import build_scratch, save_model, train_tokenizer
 
     tokenizer = train_tokenizer([(project / MAIN / "Cart.java").read_text(), OPEN_TEST], 300)
     save_model(
@@ -314,7 +314,7 @@ def model(project, tmp_path) -> Path:
 def test_only_names_that_the_test_knows_are_suggested(project, model, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "evaluation.generation.generate_candidates",
+        "models.decoding.generate.generate_candidates",
         lambda *words, **named: asked.append(named["decoding"]) or [["assertTrue(cart.isEmpty());"]],
     )
     main([str(model), f"{project / TESTS / 'CartOpenTest.java'}#testSum", "--no_execution"])

@@ -37,11 +37,11 @@ from data.distillation.file import (
     read_header,
     shared_path,
 )
-from data.distillation_writer import DistillationWriter, WriterSettings
 from data.rows.index import RowReader, open_index
-from models.loading import load_model, load_tokenizer
-from models.teacher_pass import encode_topk, finite_sums, mean_logits
-from models.teacher_rows import TeacherRows
+from models.losses.teacher_rows import TeacherRows
+from models.seq2seq.loading import load_model, load_tokenizer
+from models.teacher.forward import encode_topk, finite_sums, mean_logits
+from models.teacher.writer import DistillationWriter, WriterSettings
 from utils.atomic_io import atomic_writer
 from utils.compress import (
     CompressionError,
@@ -403,7 +403,7 @@ def largest_file(size: int) -> Iterator[None]:
 @pytest.fixture
 def writer(teacher_run: Path, raw_data, tokenizer, monkeypatch):
     """Makes writers of the validation rows, 4 of them a chunk."""
-    monkeypatch.setattr("data.distillation_writer.CHUNK", 4)
+    monkeypatch.setattr("models.teacher.writer.CHUNK", 4)
     model = load_model(str(teacher_run / "final_model"))
 
     def make(output: Path, **settings) -> DistillationWriter:

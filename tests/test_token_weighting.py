@@ -8,9 +8,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from config.critical_tokens import CRITICAL_TOKENS
-from models.loading import train_tokenizer
+from models.losses.critical_tokens import FIRST_PIECE, LEADING_SPACE, WHOLE, find_critical_tokens, token_weights
+from models.seq2seq.loading import train_tokenizer
 from utils.errors import UserError
-from utils.token_weighting import FIRST_PIECE, LEADING_SPACE, WHOLE, find_critical_tokens, token_weights
 
 
 def test_there_are_310_distinct_tokens_in_11_categories():

@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from models.training.start_screen import estimate
 from utils.csv_log import AppendFile, CsvLog, read_csv
 from utils.pages.html_page import format_seconds
-from utils.start_screen import estimate
 from utils.tensorboard_log import TensorBoardLog
 
 STEP_FILE = "step_metrics.csv"

@@ -78,7 +78,7 @@ class RejectedRows:
 
 
 class JsonlTrainingData:
-    """Micro-batches of a dataset for one process of several. See ``utils.engine.TrainingData``.
+    """Micro-batches of a dataset for one process of several. See ``models.training.engine.TrainingData``.
 
     device: where the file's shared tensors stay, so that they are neither copied nor converted with each batch.
     """

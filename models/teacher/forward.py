@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from data.distillation.signal import DenseSignal, TeacherSignal, widest_float
-from models.target_head import TargetHead, target_rows
-from models.vocabulary_pass import CPU_CHUNK
+from models.losses.vocabulary_pass import CPU_CHUNK
+from models.seq2seq.target_head import TargetHead, target_rows
+from models.training.engine import shift_right, to_device
 from utils.compress import TAIL_GRID, DenseRows, HiddenRows, Rows, TopKRows
-from utils.engine import shift_right, to_device
 from utils.errors import UserError
 
 

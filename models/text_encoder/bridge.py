@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from data.rows.tokenization import tokenizer_fingerprint
-from models.encoders import EmbeddingCache, Encoder, resolve_encoder
+from models.text_encoder.encoders import EmbeddingCache, Encoder, resolve_encoder
 from utils.atomic_io import atomic_writer
 from utils.cache import cache_dir
 from utils.errors import UserError

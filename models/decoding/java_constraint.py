@@ -12,7 +12,7 @@ import torch
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
-from models.token_texts import token_texts
+from models.decoding.token_texts import token_texts
 
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
 # The fewest and the most arguments of what JUnit, TestNG, Truth, AssertJ and Hamcrest call by these names; TestNG alone

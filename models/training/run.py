@@ -20,17 +20,17 @@ from config.without_effect import without_effect
 from data.batches.loader import JsonlTrainingData, RejectedRows, validation_batches
 from data.dataset import AssertionDataset, EpochSamplingDataset, Rejected
 from evaluation.validation import Validator
-from models.loading import load_model, parameter_count, save_model
 from models.multi_component_loss import MultiComponentLoss
-from utils.checkpoint import drop_later, find_resume, read_state
+from models.seq2seq.loading import load_model, parameter_count, save_model
+from models.training.checkpoint import drop_later, find_resume, read_state
+from models.training.engine import WRITE_ERRORS, TrainingEngine
+from models.training.run_folder import RUN_CONFIG, check_same_run, choose_folder, prepare_folder, write_run_config
+from models.training.start_screen import RunFacts, start_screen, warnings_that_matter
 from utils.device import adopt_srun, build_accelerator
-from utils.engine import WRITE_ERRORS, TrainingEngine
 from utils.errors import UserError
 from utils.folder_lock import NO_LOCKS, FolderLock
 from utils.logging_utils import DistillationLogger
-from utils.run_folder import RUN_CONFIG, check_same_run, choose_folder, prepare_folder, write_run_config
 from utils.seeding import seed_everything
-from utils.start_screen import RunFacts, start_screen, warnings_that_matter
 from utils.training_utils import default_workers
 
 LENGTH_PROBE = 200

@@ -12,8 +12,8 @@ from config.command_line import Config
 from data.dataset import AssertionDataset
 from data.rows.readers import RowError
 from models.loss_functions import LossSettings
+from models.losses.critical_tokens import find_critical_tokens, token_weights
 from models.multi_component_loss import MultiComponentLoss, build_loss
-from utils.token_weighting import find_critical_tokens, token_weights
 
 BRIDGE_ROWS = 8192
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from data.distillation.signal import TeacherSignal, TopKSignal
-from models.divergences import divergence_rows
-from models.teacher_rows import TeacherRows
+from models.losses.divergences import divergence_rows
+from models.losses.teacher_rows import TeacherRows
 
 TEMPERATURES = (1.0, 1.5, 2.0, 4.0)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from models.divergences import divergence_rows
+from models.losses.divergences import divergence_rows
 
 # Elements of a work buffer: in the cache of a CPU; on other devices few launches count more.
 CPU_CHUNK = 1 << 19
@@ -30,7 +30,7 @@ class PassRequest:
 
     rows [N] row numbers of ``logits`` (None: all); gather_ids [N, K] tokens whose logits are wanted;
     temperatures: of the logsumexps; excluded_ids [N, k] distinct tokens that these leave out (None: none);
-    divergences: kinds (``models.divergences``) against ``teacher(start, stop)`` [rows, V], asked for in rising order,
+    divergences: kinds (``models.losses.divergences``) against ``teacher(start, stop)`` [rows, V], asked for in rising order,
     at ``divergence_temperature``; soft_tokens [V, d] and soft_temperature tau: ``softmax(row / tau) @ soft_tokens``.
     """
 

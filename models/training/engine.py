@@ -26,9 +26,9 @@ from config.command_line import Config
 from config.schedules import AlphaController, lr_lambda, temperature_at, warmup_step_count
 from data.batches.buckets import MAX_SHAPES, pad_to_buckets
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-from models.target_head import TargetHead, target_rows
-from utils import sharding
-from utils.checkpoint import best_step, load_checkpoint, save_best, save_checkpoint
+from models.seq2seq.target_head import TargetHead, target_rows
+from models.training import sharding
+from models.training.checkpoint import best_step, load_checkpoint, save_best, save_checkpoint
 from utils.errors import UserError
 from utils.logging_utils import DistillationLogger, step_columns
 from utils.seeding import seed_step

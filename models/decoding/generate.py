@@ -16,10 +16,10 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from data.distillation.signal import TeacherSignal
 from data.java.statements import is_valid_java
-from models.decoding import decode
-from models.java_constraint import JavaConstraint
-from models.name_constraint import NameConstraint, NameVocabulary
-from models.repetition import NoLoops
+from models.decoding.java_constraint import JavaConstraint
+from models.decoding.name_constraint import NameConstraint, NameVocabulary
+from models.decoding.repetition import NoLoops
+from models.decoding.search import decode
 
 IGNORED = -100
 Decoding = Literal["free", "java", "names"]
