@@ -143,7 +143,7 @@ def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: A
     # Also where only the final evaluation needs it: what is missing must be said now, not after hours of training.
     if name != "none" and (config.validation.use_enhanced_metrics or config.validation.final_evaluation):
         encoder = resolve_encoder(name, run.accelerator.device)
-    from evaluation.systems import critical_mask
+    from evaluation.systems.models import critical_mask
 
     return loss, alpha, encoder, critical_mask(tokenizer, model.config.vocab_size)
 
@@ -200,8 +200,8 @@ def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
             ) or 0  # fmt: skip
         run.logger.info(f"final model: {run.final_model}")
         run.logger.close()
-        from utils.model_card import write_model_card
-        from utils.run_report import try_write_report
+        from evaluation.reports.model_card import write_model_card
+        from evaluation.reports.run_report import try_write_report
 
         write_model_card(run.folder)
         if config.output.run_report:

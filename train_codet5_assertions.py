@@ -176,8 +176,8 @@ def finish(config: Any, run: Any) -> None:
     if run.accelerator.is_main_process:
         run.logger.info(f"final model: {run.final_model}")
         run.logger.close()
-        from utils.model_card import write_model_card
-        from utils.run_report import try_write_report
+        from evaluation.reports.model_card import write_model_card
+        from evaluation.reports.run_report import try_write_report
 
         write_model_card(run.folder, role="teacher")
         if config.output.run_report:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measuring import table
-from evaluation.significance import (
+from evaluation.scores.significance import (
     Interval,
     bootstrap_interval,
     bootstrap_sums,

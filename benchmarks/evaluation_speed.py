@@ -50,8 +50,8 @@ def main() -> int:
     import numpy as np
 
     from data.rows.readers import parse_json_line, parse_sample, read_rows
-    from evaluation.results import compare, judge
-    from evaluation.systems import System
+    from evaluation.reports.results import compare, judge
+    from evaluation.systems.models import System
     from models.text_encoder.encoders import resolve_encoder
 
     with tempfile.TemporaryDirectory() as folder:

@@ -70,7 +70,7 @@ def main() -> int:
 def measure(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from evaluation.execution import Outcome, ProjectExecutor, summarise
+    from evaluation.running.execution import Outcome, ProjectExecutor, summarise
 
     rows = mine(args.project)
     mined = len(rows)

@@ -89,7 +89,7 @@ def main() -> int:
             "imports of torch, T5 of transformers, accelerate": lambda: call(
                 "-c", "import torch, accelerate; from transformers import T5ForConditionalGeneration, AutoTokenizer"
             ),
-            "imports alone": lambda: call("-c", "import models.training.run, models.losses.building, evaluation.systems"),
+            "imports alone": lambda: call("-c", "import models.training.run, models.losses.building, evaluation.systems.models"),
             "first step, focal + jsd": lambda: first_step(*rest, *pair),
             "first step, focal + jsd, new data": new_data,
             "first step, Trident": lambda: first_step(*rest, *trident),

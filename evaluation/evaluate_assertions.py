@@ -27,7 +27,7 @@ from utils.folder_lock import NO_LOCKS, FolderLock
 
 if TYPE_CHECKING:
     from data.rows.readers import Sample
-    from evaluation.systems import System
+    from evaluation.systems.models import System
 
 MIN_TASKS_FOR_PROCESSES = 300
 PROGRESS = ".progress"
@@ -127,7 +127,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def of_every_class(samples: list[Sample], limit: int) -> list[int]:
     """Numbers of at most ``limit`` samples of each test class, in the order of the file."""
-    from evaluation.results import clusters_of
+    from evaluation.reports.results import clusters_of
     from utils.evenly import evenly_spread
 
     members: dict[str, list[int]] = {}
@@ -202,8 +202,8 @@ class Say:
 def stored_teacher(args: argparse.Namespace, samples: list[Sample], rows: list[int]) -> System:
     """The teacher as its data file shows it: the stored predictions, and what the stored logits tell."""
     from data.distillation.file import read_header
-    from evaluation.systems import System, critical_mask, forced_metrics
-    from evaluation.teacher_logits import open_stored_logits
+    from evaluation.systems.models import System, critical_mask, forced_metrics
+    from evaluation.systems.teacher_logits import open_stored_logits
     from models.decoding.generate import teacher_forced_signal
     from models.seq2seq.loading import load_tokenizer
 
@@ -243,8 +243,8 @@ def teacher_probe(args: argparse.Namespace, samples: list[Sample], rows: list[in
     """A probe for ``model_system`` that puts the student's closeness to the stored teacher logits into ``found``."""
 
     def probe(model: Any, tokenizer: Any) -> None:
-        from evaluation.results import clusters_of
-        from evaluation.teacher_logits import closeness, closeness_summary, open_stored_logits
+        from evaluation.reports.results import clusters_of
+        from evaluation.systems.teacher_logits import closeness, closeness_summary, open_stored_logits
 
         temperatures = list(dict.fromkeys([1.0, args.temperature]))
         stored = open_stored_logits(
@@ -300,7 +300,7 @@ def main(argv: list[str] | None = None, of_run: FolderLock | None = None) -> int
         raise UserError(f"--temperature {args.temperature}: top-k teacher data covers temperatures from {lowest} on")
     exit_on_signal()
     if args.project:
-        from evaluation.run_systems import prepare_project
+        from evaluation.running.run_systems import prepare_project
 
         class_path = prepare_project(samples, args)
     training = None
@@ -309,9 +309,9 @@ def main(argv: list[str] | None = None, of_run: FolderLock | None = None) -> int
 
     import transformers
 
-    from evaluation.baselines import TRIVIAL, leaked, retrieve
-    from evaluation.results import TITLES, build_summary, judge, task_rows, write_results
-    from evaluation.systems import GenerationOptions, System, model_system
+    from evaluation.reports.results import TITLES, build_summary, judge, task_rows, write_results
+    from evaluation.systems.baselines import TRIVIAL, leaked, retrieve
+    from evaluation.systems.models import GenerationOptions, System, model_system
     from utils.device import resolve_device
 
     transformers.utils.logging.disable_progress_bar()
@@ -374,7 +374,7 @@ def main(argv: list[str] | None = None, of_run: FolderLock | None = None) -> int
 
     outcomes: dict[str, list[Any]] = {}
     if args.project:
-        from evaluation.run_systems import run_systems
+        from evaluation.running.run_systems import run_systems
 
         outcomes, facts["execution"] = run_systems(systems, samples, class_path, args, say)
 
@@ -399,7 +399,7 @@ def main(argv: list[str] | None = None, of_run: FolderLock | None = None) -> int
     write_results(folder, summary, task_rows(samples, judged))
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
 
-    from evaluation.report import text_table
+    from evaluation.reports.pages import text_table
 
     print(text_table(summary))
     print(f"\nreport: {folder / 'report.html'}")

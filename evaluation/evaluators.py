@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from data.rows.readers import Sample
-from evaluation.significance import (
+from evaluation.scores.significance import (
     REPLICATES,
     Difference,
     Statistic,
@@ -26,7 +26,7 @@ from evaluation.significance import (
     paired_difference,
     percentile_interval,
 )
-from evaluation.text_metrics import TextScores, score_task
+from evaluation.scores.text import TextScores, score_task
 
 
 class Metric(NamedTuple):

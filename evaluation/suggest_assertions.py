@@ -23,8 +23,8 @@ from utils.atomic_io import atomic_writer
 from utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
-    from evaluation.execution import Outcome, ProjectExecutor
-    from evaluation.open_tests import OpenTest
+    from evaluation.running.execution import Outcome, ProjectExecutor
+    from evaluation.running.open_tests import OpenTest
 
 NOT_RUN = "not run"
 
@@ -98,7 +98,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def locate(test: str, project: Path | None) -> tuple[Path, Path, str]:
     """The file, its project and the method of ``path/FooTest.java#method``."""
-    from evaluation.open_tests import project_of
+    from evaluation.running.open_tests import project_of
 
     name, _, method = test.partition("#")
     file = Path(name).resolve()
@@ -118,7 +118,7 @@ def generate(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[s
 
     from data.java.syntax import one_line
     from data.rows.tokenization import encode_source
-    from evaluation.splice import with_semicolon
+    from evaluation.running.splice import with_semicolon
     from models.decoding.generate import generate_candidates
     from models.seq2seq.loading import load_model, load_tokenizer
     from utils.device import resolve_device
@@ -154,7 +154,7 @@ def judge(
     """The candidates of each test, the best first: by what running them showed, then as the model ranks them."""
     if executor is None:
         from data.java.statements import is_valid_java
-        from evaluation.splice import as_utf8, missing_imports
+        from evaluation.running.splice import as_utf8, missing_imports
 
         java = as_utf8(file)[0]
         return [
@@ -192,7 +192,7 @@ def candidate(text: str, beam: int, outcome: Outcome) -> Candidate:
 
 def with_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]]) -> bytes:
     """The file's bytes with the chosen assertions and the imports they need; encoding and line ends are kept."""
-    from evaluation.splice import IMPORT
+    from evaluation.running.splice import IMPORT
 
     newline = b"\r\n" if b"\r\n" in raw else b"\n"
     try:
@@ -256,13 +256,13 @@ def as_text(report: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     file, project, method = locate(args.test, args.project)
-    from evaluation.open_tests import find_open_tests
+    from evaluation.running.open_tests import find_open_tests
 
     before = file.read_bytes()
     tests, left_out = find_open_tests(project, file, method)
     executor = None
     if tests and not args.no_execution:  # first, so that a missing JDK or jar costs no generation
-        from evaluation.execution import ProjectExecutor
+        from evaluation.running.execution import ProjectExecutor
 
         executor = ProjectExecutor(
             project,

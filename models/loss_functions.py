@@ -304,7 +304,7 @@ def pans(inputs: LossInputs) -> Tensor:
 
     ``1 - sum_nj min(C_nj, S_nj) / sum_nj S_nj`` with ``C_nj = sum_i exp(-decay |i - j|) prod_k<n p_(i+k)(ref_(j+k))``
     and S the same for the reference against itself. A reference without text scores 0. On one-hot predictions it is 1 -
-    ``evaluation.text_metrics.pans``.
+    ``evaluation.scores.text.pans``.
     """
     reference, mask = inputs.reference_ids, inputs.layout.mask
     probs = inputs.reference_probs

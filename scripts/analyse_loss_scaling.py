@@ -33,9 +33,9 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     args = arguments()
 
+    from evaluation.reports.loss_scaling import analyse
+    from evaluation.reports.run_data import read_columns, read_json
     from utils.logging_utils import STEP_FILE, components_of
-    from utils.loss_scaling import analyse
-    from utils.run_data import read_columns, read_json
 
     file = args.log_file or args.training_dir / STEP_FILE
     if not file.is_file():

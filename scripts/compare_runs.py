@@ -26,8 +26,8 @@ def main() -> int:
     parser.add_argument("--output_dir", type=Path, default=Path("results/comparison"), help="(default: %(default)s)")
     args = parser.parse_args()
 
+    from evaluation.reports.comparison import METRICS, compare, csv_rows, draw, markdown
     from utils.atomic_io import atomic_writer
-    from utils.run_comparison import METRICS, compare, csv_rows, draw, markdown
 
     if args.metric and args.metric not in METRICS:
         raise UserError(f"--metric {args.metric} is not one of {', '.join(METRICS)}")

@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("run", nargs="+", type=Path, help="folder of a run")
     args = parser.parse_args()
 
-    from utils.run_report import write_report
+    from evaluation.reports.run_report import write_report
 
     for folder in args.run:
         for path in write_report(folder):

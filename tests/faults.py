@@ -77,7 +77,7 @@ PHASES = {
     "a save": "models.training.engine:save_checkpoint",
     "the best model's save": "models.training.engine:save_best",
     "a validation": "evaluation.validation:Validator.__call__",
-    "the final evaluation": "evaluation.systems:model_system",
+    "the final evaluation": "evaluation.systems.models:model_system",
     "data generation": "models.teacher.writer:DistillationWriter._one",
     "joining the generated data": "models.teacher.writer:DistillationWriter._merge",
 }

@@ -23,8 +23,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PRELOADED = [
     "knowledge_distillation", "train_codet5_assertions", "models.training.run", "models.losses.building",
-    "evaluation.evaluate_assertions", "evaluation.systems", "evaluation.report", "evaluation.results",
-    "models.teacher.writer", "utils.run_report", "utils.model_card", "transformers.models.t5.modeling_t5",
+    "evaluation.evaluate_assertions", "evaluation.systems.models", "evaluation.reports.pages", "evaluation.reports.results",
+    "models.teacher.writer", "evaluation.reports.run_report", "evaluation.reports.model_card", "transformers.models.t5.modeling_t5",
 ]  # fmt: skip
 SERVER = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "42", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
 Fault = Callable[..., None]

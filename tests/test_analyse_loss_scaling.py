@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from synthetic_run import BALANCED, write_run
 
+from evaluation.reports.loss_scaling import LossScaling, analyse
+from evaluation.reports.run_data import load_run
 from utils.errors import UserError
-from utils.loss_scaling import LossScaling, analyse
-from utils.run_data import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from synthetic_run import default_summary, metric, write_run
 
-from utils.errors import UserError
-from utils.run_comparison import (
+from evaluation.reports.comparison import (
     Score,
     compare,
     count_parameters,
@@ -22,6 +21,7 @@ from utils.run_comparison import (
     table_rows,
     told_apart,
 )
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 

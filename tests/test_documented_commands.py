@@ -379,7 +379,7 @@ def test_a_command_that_nothing_knows_fails(place: Path, tmp_path: Path) -> None
 def test_python_blocks_run(place: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     for _, text in blocks(page, "python"):
-        if "evaluation.execution" in text:
+        if "evaluation.running.execution" in text:
             need_jdk()
         exec(text, {})
 

@@ -10,9 +10,9 @@ import pytest
 from conftest import make_rows, run_script, write_rows
 
 from data.rows.readers import parse_sample
-from evaluation.baselines import TRIVIAL, leaked, retrieve
 from evaluation.evaluators import METRICS
-from evaluation.systems import PredictionStore
+from evaluation.systems.baselines import TRIVIAL, leaked, retrieve
+from evaluation.systems.models import PredictionStore
 from tests.java_project import junit_jars, need_jdk, task, write_project
 from utils.errors import UserError
 
@@ -226,7 +226,7 @@ def test_live_teacher(raw_data, teacher_run, tmp_path):
 
 
 def test_models_write_as_the_decoding_says(raw_data, teacher_run, tmp_path, monkeypatch):
-    from evaluation import systems
+    from evaluation.systems import models as systems
 
     asked, real = [], systems.generate_candidates
     monkeypatch.setattr(

@@ -11,7 +11,7 @@ from sacrebleu.metrics import BLEU
 
 from data.rows.readers import Sample
 from evaluation.evaluators import METRICS, QUALITY_WEIGHTS, evaluate_predictions, knowledge_retention
-from evaluation.significance import (
+from evaluation.scores.significance import (
     bootstrap_sums,
     cluster_sums,
     corpus_bleu,
@@ -20,7 +20,7 @@ from evaluation.significance import (
     mean_statistic,
     paired_difference,
 )
-from evaluation.text_metrics import align, edit_distance, pans, score_task, token_similarity
+from evaluation.scores.text import align, edit_distance, pans, score_task, token_similarity
 
 VOCABULARY = ["assertEquals", "assertTrue", "(", ")", ",", "x", "y", ".", "get", "1", '"a"', "null"]
 

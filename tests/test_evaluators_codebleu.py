@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.java.tokens import tokenize
-from evaluation.codebleu import (
+from evaluation.scores.codebleu import (
     codebleu,
     dataflow_match,
     ngram_match,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.class_path import named_release, resolve_class_path
-from evaluation.execution import DROPPED, Outcome, ProjectExecutor, execute_predictions, rates, summarise
-from evaluation.java_service import Jdk, find_jdk, read_only_prefix
+from evaluation.running.class_path import named_release, resolve_class_path
+from evaluation.running.execution import DROPPED, Outcome, ProjectExecutor, execute_predictions, rates, summarise
+from evaluation.running.java_service import Jdk, find_jdk, read_only_prefix
 from tests.java_project import MAIN, TESTS, fingerprint, junit_jars, need_jdk, task, write_project
 from utils.errors import UserError
 
@@ -440,7 +440,7 @@ def test_without_junit_on_the_class_path_tasks_are_dropped_and_say_so(tmp_path):
     copies = [Path(shutil.copy(path, without_launcher)) for path in jupiter_only]
     (tmp_path / "cp").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evaluation.class_path.DEBIAN_JARS", tmp_path / "none")
+        patch.setattr("evaluation.running.class_path.DEBIAN_JARS", tmp_path / "none")
         with ProjectExecutor(root, copies, workers=1) as executor:
             of_jupiter = task(root, "JupiterCartTest.java", "totals", "assertEquals(2, cart.total());")
             assert executor.execute_human([of_jupiter]) == [Outcome(DROPPED, "no junit5 on the class path")]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.class_path import complete_junit5, expand, maven_jars, resolve_class_path, resolved_jars
-from evaluation.java_service import Jdk, find_jdk
-from evaluation.mutation import default_values, mutants
-from evaluation.splice import as_utf8, missing_imports, span_problem, splice, without_other_verdicts
+from evaluation.running.class_path import complete_junit5, expand, maven_jars, resolve_class_path, resolved_jars
+from evaluation.running.java_service import Jdk, find_jdk
+from evaluation.running.mutation import default_values, mutants
+from evaluation.running.splice import as_utf8, missing_imports, span_problem, splice, without_other_verdicts
 from tests.java_project import junit_jars, need_jdk, write_project
 from utils.errors import UserError
 

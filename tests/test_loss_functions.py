@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
-from evaluation.text_metrics import pans as hard_pans
+from evaluation.scores.text import pans as hard_pans
 from models.loss_functions import COMPONENTS, LossResources, LossSettings
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from utils.errors import UserError

@@ -18,8 +18,8 @@ import pytest
 from synthetic_run import write_run
 from test_report import evaluate
 
-from evaluation.report import html_report
-from utils.run_report import write_report
+from evaluation.reports.pages import html_report
+from evaluation.reports.run_report import write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine; apt-get install chromium")

@@ -13,10 +13,10 @@ import pytest
 
 from data.rows.readers import Sample
 from evaluation.evaluators import METRICS
-from evaluation.execution import Outcome, summarise
-from evaluation.report import MAX_SAMPLES, html_report, markdown_report, text_table, verdicts
-from evaluation.results import absent, build_summary, compare, failure, judge, marked, task_rows, write_results
-from evaluation.systems import System
+from evaluation.reports.pages import MAX_SAMPLES, html_report, markdown_report, text_table, verdicts
+from evaluation.reports.results import absent, build_summary, compare, failure, judge, marked, task_rows, write_results
+from evaluation.running.execution import Outcome, summarise
+from evaluation.systems.models import System
 
 N = 24
 HOSTILE = '</script><script>alert("x")</script> & <b>'
@@ -187,7 +187,7 @@ def test_row_without_a_value_is_null():
     ],
 )
 def test_failures(prediction, expected):
-    from evaluation.text_metrics import score_task
+    from evaluation.scores.text import score_task
 
     values = score_task(prediction, ["assertEquals(1, x);"]).values
     assert (
@@ -260,7 +260,7 @@ def test_verdict_on_the_teacher_s_help():
 
 
 def test_of_one_class_no_interval_is_drawn_and_nothing_is_claimed(monkeypatch):
-    monkeypatch.setattr("evaluation.results.clusters_of", lambda samples: ["OnlyTest"] * len(samples))
+    monkeypatch.setattr("evaluation.reports.results.clusters_of", lambda samples: ["OnlyTest"] * len(samples))
     summary, rows = evaluate(student=22, no_teacher=6)
     assert "[warn] What the teacher added" in sentences(summary)
     for page in (markdown_report(summary), html_report(summary, rows), text_table(summary)):

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from synthetic_run import BALANCED, write_run
 
+from evaluation.reports.outlook import outlook
+from evaluation.reports.run_data import load_run
+from evaluation.reports.run_report import report_page, try_write_report, write_report
 from utils.errors import UserError
 from utils.pages.html_page import format_number, format_seconds, page, paragraph, table
 from utils.pages.svg_charts import Series, _tick_labels, bar_chart, downsample, line_chart, ticks
-from utils.run_data import load_run
-from utils.run_report import report_page, try_write_report, write_report
-from utils.training_outlook import outlook
 
 ROOT = Path(__file__).resolve().parents[1]
 

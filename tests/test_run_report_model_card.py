@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic_run import write_run
 
-from utils.model_card import write_model_card
+from evaluation.reports.model_card import write_model_card
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = {

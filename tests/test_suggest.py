@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from evaluation import suggest_assertions
-from evaluation.open_tests import find_open_tests, project_of
+from evaluation.running.open_tests import find_open_tests, project_of
 from evaluation.suggest_assertions import Candidate, main, with_suggestions
 from tests.java_project import MAIN, TESTS, junit_jars, need_jdk, write_project
 from utils.errors import UserError

@@ -1,4 +1,4 @@
-"""Write codebleu.json, the values of codebleu 0.7.0 that evaluation/codebleu.py must agree with on whole methods.
+"""Write codebleu.json, the values of codebleu 0.7.0 that evaluation/scores/codebleu.py must agree with on whole methods.
 
 pip install codebleu==0.7.0 tree-sitter==0.22.3 tree-sitter-java==0.21.0
 python tests/golden/make_codebleu.py

@@ -16,8 +16,8 @@ from data.mining.focal import FocalFinder
 from data.mining.frameworks import TestMethod, find_test_methods
 from data.mining.projects import Method, Project, index_file, package_of
 from data.rows.readers import PLACEHOLDER
-from evaluation.class_path import source_files
-from evaluation.splice import as_utf8
+from evaluation.running.class_path import source_files
+from evaluation.running.splice import as_utf8
 from utils.errors import UserError
 
 BUILD_FILES = ("pom.xml", "build.gradle", "build.gradle.kts", "build.xml")

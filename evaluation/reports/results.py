@@ -22,9 +22,9 @@ from evaluation.evaluators import (
     evaluate_predictions,
     knowledge_retention,
 )
-from evaluation.significance import REPLICATES, holm
-from evaluation.systems import System
-from evaluation.text_metrics import agreement
+from evaluation.scores.significance import REPLICATES, holm
+from evaluation.scores.text import agreement
+from evaluation.systems.models import System
 from utils.atomic_io import atomic_writer, write_json
 
 TEACHER, STUDENT = "teacher", "student"
@@ -71,7 +71,7 @@ def judge(
     samples = samples[: len(system.predictions)]
     measured = dict(system.measured)
     if outcomes is not None:
-        from evaluation.execution import rates
+        from evaluation.running.execution import rates
 
         measured |= rates(outcomes)
     evaluation = evaluate_predictions(
@@ -256,7 +256,7 @@ def write_csv(path: Path, summary: Json) -> None:
 
 def write_results(folder: Path, summary: Json, rows: Sequence[Json]) -> None:
     """predictions_final.jsonl, metrics_final.csv, report.md, report.html and, last, metrics_summary_final.json."""
-    from evaluation.report import html_report, markdown_report
+    from evaluation.reports.pages import html_report, markdown_report
 
     with atomic_writer(folder / "predictions_final.jsonl") as handle:
         for row in rows:

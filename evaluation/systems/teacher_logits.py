@@ -15,7 +15,7 @@ from data.batches.collate import Collator
 from data.dataset import AssertionDataset
 from data.distillation.file import read_header
 from data.distillation.signal import TopKSignal
-from evaluation.significance import bootstrap_interval, cluster_sums, mean_statistic
+from evaluation.scores.significance import bootstrap_interval, cluster_sums, mean_statistic
 from models.decoding.generate import IGNORED, top_choice
 from models.losses.divergences import divergence_rows
 from models.losses.teacher_rows import TeacherRows

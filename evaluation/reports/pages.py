@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.evaluators import EXECUTION_METRICS, METRICS
-from evaluation.results import BASELINES, STUDENT, TEACHER, TITLES, marked
+from evaluation.reports.results import BASELINES, STUDENT, TEACHER, TITLES, marked
 from utils.pages.html_page import (
     callout,
     chips,
@@ -23,7 +23,7 @@ from utils.pages.html_page import (
 )
 from utils.pages.svg_charts import bar_chart, legend
 
-SAMPLES_TEMPLATE = Path(__file__).with_name("report_samples.html")
+SAMPLES_TEMPLATE = Path(__file__).with_name("pages_samples.html")
 MAX_SAMPLES = 500
 FEW_CLASSES = 20
 ORDER = (STUDENT, TEACHER, *BASELINES)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.reports.run_data import RunData, load_run
 from utils.errors import UserError
 from utils.pages.html_page import format_number, format_seconds
-from utils.run_data import RunData, load_run
 
 # Parameters that name the run or change its speed and bookkeeping, not what is learned.
 NOT_COMPARED = frozenset(
@@ -347,8 +347,8 @@ def csv_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def draw(comparison: Comparison, path: Path) -> None:
     """Scores with intervals and single seeds; score against training time; the validation curves."""
+    from evaluation.reports.outlook import chosen_metric
     from utils.pages.plots import COLOURS, figure, save
-    from utils.training_outlook import chosen_metric
 
     shown = comparison.groups[:12]
     drawing, axes = figure(1, 3, width=5.2, height=max(3.4, 0.5 * len(shown) + 1.2))

@@ -16,7 +16,7 @@ import numpy as np
 from data.java.statements import is_valid_java
 from data.java.tokens import assertion_kind, normalise, split_assertions, tokenize
 from data.rows.readers import PLACEHOLDER
-from evaluation.codebleu import codebleu
+from evaluation.scores.codebleu import codebleu
 
 Tokens = Sequence[str]
 BLANK = re.compile(r"\s")

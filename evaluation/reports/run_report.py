@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.reports.loss_scaling import LossScaling, analyse
+from evaluation.reports.outlook import LABELS, Outlook, outlook
+from evaluation.reports.run_data import Columns, RunData, load_run
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
 from utils.logging_utils import LOG_FILE, METRICS
-from utils.loss_scaling import LossScaling, analyse
 from utils.pages.html_page import (
     callout,
     chips,
@@ -29,8 +31,6 @@ from utils.pages.html_page import (
     table,
 )
 from utils.pages.svg_charts import Series, bar_chart, line_chart, stacked_bars
-from utils.run_data import Columns, RunData, load_run
-from utils.training_outlook import LABELS, Outlook, outlook
 
 MOMENTS = 6  # validations shown of each sample prediction
 TOGETHER = 0.05  # mean shares closer than this: neither component drove alone

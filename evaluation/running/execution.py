@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from data.java.statements import is_valid_java
-from evaluation.class_path import NOT_SOURCES, ClassPath, resolve_class_path
-from evaluation.java_service import Classes, JavaService, Jdk, TestRun, find_jdk
-from evaluation.mutation import mutants
-from evaluation.splice import Spliced, as_utf8, missing_imports, span_problem, splice, without_other_verdicts
+from evaluation.running.class_path import NOT_SOURCES, ClassPath, resolve_class_path
+from evaluation.running.java_service import Classes, JavaService, Jdk, TestRun, find_jdk
+from evaluation.running.mutation import mutants
+from evaluation.running.splice import Spliced, as_utf8, missing_imports, span_problem, splice, without_other_verdicts
 
 ADAPTERS = {"junit3": "JUnit4Adapter", "junit4": "JUnit4Adapter", "junit5": "JUnit5Adapter"}
 DROPPED = "dropped"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from evaluation.reports.run_data import RunData, load_run
 from utils.atomic_io import atomic_writer
 from utils.logging_utils import METRICS
 from utils.pages.html_page import format_number, interval
-from utils.run_data import RunData, load_run
 
 MEANING = {
     "ce": "cross-entropy on the reference",

@@ -1,4 +1,4 @@
-"""Run the predictions of every system in their project (evaluation/execution.py), with the controls."""
+"""Run the predictions of every system in their project (evaluation/running/execution.py), with the controls."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from data.rows.readers import Sample
-from evaluation.class_path import ClassPath, resolve_class_path
-from evaluation.execution import DROPPED, Outcome, ProjectExecutor, summarise
-from evaluation.java_service import find_jdk
-from evaluation.systems import System
+from evaluation.running.class_path import ClassPath, resolve_class_path
+from evaluation.running.execution import DROPPED, Outcome, ProjectExecutor, summarise
+from evaluation.running.java_service import find_jdk
+from evaluation.systems.models import System
 from utils.errors import UserError
 
 

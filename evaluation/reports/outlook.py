@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.run_data import Columns
+from evaluation.reports.run_data import Columns
 
 LONGER = 0.25  # the question asked: what would a quarter more training bring?
 WORTH = 0.005  # a gain below half a point on a scale of 0 to 1 (or 0.5 % of a loss) is not worth it
