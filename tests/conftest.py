@@ -2,56 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def make_rows(count: int, seed: int) -> list[dict]:
-    """Tasks whose assertion follows from test and focal method: a getter and the value that was set."""
-    draw = random.Random(seed)
-    rows = []
-    for _ in range(count):
-        name = draw.choice(["Count", "Size", "Age", "Price", "Level"])
-        value = draw.randrange(100)
-        var = draw.choice(["box", "item", "thing"])
-        rows.append(
-            {
-                "focal_method": f"public int get{name}() {{ return {name.lower()}; }}",
-                "test_method_masked": (
-                    f"@Test public void test{name}() {{ {var}.set{name}({value}); <AssertPlaceHolder> }}"
-                ),
-                "assertions": [f"assertEquals({value}, {var}.get{name}());"],
-            }
-        )
-    return rows
-
-
-def write_rows(path: Path, rows: list[dict]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def run_script(*words: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository as a user would."""
-    done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "42", **environment},
-    )  # fmt: skip
-    if check and done.returncode:
-        raise AssertionError(f"{words} exited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return done
-
-
-SMALL = ["--max_input_len", "96", "--max_output_len", "32", "--batch_size", "8", "--gradient_accumulation_steps", "2",
-         "--num_workers", "0", "--no_tensorboard", "--device", "cpu", "--lr", "2e-3"]  # fmt: skip
+from tests.helpers.commands import SMALL, make_rows, run_script, write_rows
 
 
 @pytest.fixture(scope="session")
@@ -71,13 +26,3 @@ def teacher_run(raw_data: tuple[Path, Path], tmp_path_factory: pytest.TempPathFa
         *SMALL,
     )  # fmt: skip
     return folder
-
-
-def student_words(teacher_run: Path, folder: Path, *more: object) -> list[str]:
-    """The command line of a short student run."""
-    return [
-        "knowledge_distillation.py", "--train_data_path", str(teacher_run / "distillation_data_training.jsonl"),
-        "--val_data_path", str(teacher_run / "distillation_data_validation.jsonl"), "--model_name", "scratch:tiny",
-        "--output_dir", str(folder), "--epochs", "3", "--loss_components", "focal", "jsd", "--no_final_evaluation",
-        "--no_run_report", *SMALL, *map(str, more),
-    ]  # fmt: skip

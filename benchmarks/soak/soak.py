@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Every fault of tests/faults.py in its full count, and the table of docs/reliability.md.
+"""Every fault of tests/helpers/faults.py in its full count, and the table of docs/reliability.md.
 
     python benchmarks/soak/soak.py                  # all; killed or stopped, it goes on where it was
     python benchmarks/soak/soak.py --minutes 8      # a piece of it
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT))
 
 from utils.atomic_io import atomic_writer, write_json
 
@@ -41,7 +41,7 @@ def commit() -> str:
 
 def soak(only: list[str], minutes: float, folder: Path) -> int:
     """Try what is still missing, the least tried first; how many faults lost something."""
-    from faults import FAULTS, make_lab
+    from tests.helpers.faults import FAULTS, make_lab
 
     chosen = {name: fault for name, fault in FAULTS.items() if not only or any(word in name for word in only)}
     results = load()
@@ -71,7 +71,7 @@ def soak(only: list[str], minutes: float, folder: Path) -> int:
 
 def table() -> str:
     """The counts as Markdown."""
-    from faults import FAULTS
+    from tests.helpers.faults import FAULTS
 
     results = load()
     lines = ["| fault | trials (of) | tried | lost |", "|---|---|---|---|"]

@@ -1,0 +1,456 @@
+"""What the miner takes for a test, an assertion and a focal method, by hand-written examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.java.syntax import java_tokens, one_line
+from data.rows.readers import PLACEHOLDER
+from tests.helpers.mining_fixtures import JUNIT4, mine, mine_body, rows_of, test_class
+
+TEST_FILE = "src/test/java/shop/StackTest.java"
+
+
+def assertions(result) -> list[str]:
+    return [" ".join(row["assertions"]) for row in rows_of(result)]
+
+
+def focal(result) -> list[str]:
+    return [f"{row['source']['focal_class']}.{row['source']['focal_name']}" for row in rows_of(result)]
+
+
+# -- a row --------------------------------------------------
+
+
+def test_a_row_has_the_texts_and_where_they_came_from(tmp_path: Path) -> None:
+    body = """    @Test
+    public void pops() { // a comment
+        Stack stack = new Stack();
+        stack.push(  7 );
+        assertEquals("the  last",
+            7, stack.pop()); /* another */
+        assertTrue(stack.isEmpty());
+    }"""
+    result = mine_body(tmp_path, body)
+    first, second = rows_of(result)
+    assert first["test_method_masked"] == (
+        "@Test public void pops() { Stack stack = new Stack(); stack.push(7); <AssertPlaceHolder> "
+        "assertTrue(stack.isEmpty()); }"
+    )
+    assert first["assertions"] == ['assertEquals("the  last", 7, stack.pop());']
+    assert first["focal_method"] == "public int pop() { return items[--count]; }"
+    assert second["assertions"] == ["assertTrue(stack.isEmpty());"]
+    source = dict(first["source"])
+    content = (tmp_path / TEST_FILE).read_bytes()
+    start, end = source.pop("assertion_span")
+    assert content[start:end].decode() == 'assertEquals("the  last",\n            7, stack.pop());'
+    start, end = source.pop("test_span")
+    assert content[start:end].decode() == body.strip()
+    assert source == {
+        "project": "shop",
+        "test_file": TEST_FILE,
+        "focal_file": "src/main/java/shop/Stack.java",
+        "test_class": "shop.StackTest",
+        "test_class_abstract": False,
+        "test_name": "pops",
+        "test_lines": (7, 14),
+        "assertion_kind": "assertEquals",
+        "framework": "junit4",
+        "focal_class": "shop.Stack",
+        "focal_name": "pop",
+        "focal_lines": (31, 33),
+        "focal_call": "inside",
+        "focal_rule": "class under test",
+        "imports": ["static org.junit.Assert.*", "org.junit.Test"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a(  1,\n   2 ) ;", "a(1, 2) ;"),
+        ("x\n  .y()\n  .z();", "x.y().z();"),
+        ('f("a  //  b", \'"\', "\\"  /*"); // c', 'f("a  //  b", \'"\', "\\"  /*");'),
+        ("a /* x */ + /* y\n */ b", "a + b"),
+        ('f("""\n  two  lines\n  """);', 'f("""\n  two  lines\n  """);'),
+    ],
+)
+def test_one_line_leaves_literals_alone(text: str, expected: str) -> None:
+    assert one_line(text) == expected
+
+
+def test_a_run_of_assertions_can_be_one_task(tmp_path: Path) -> None:
+    body = """@Test public void t() {
+        Stack stack = Stack.of(1);
+        assertEquals(1, stack.size());
+        // in between
+        assertFalse(stack.isEmpty());
+        stack.pop();
+        assertTrue(stack.isEmpty());
+    }"""
+    first, second = rows_of(mine_body(tmp_path, body, assertions_per_task="block"))
+    assert first["assertions"] == ["assertEquals(1, stack.size());", "assertFalse(stack.isEmpty());"]
+    assert first["test_method_masked"].count(PLACEHOLDER) == 1
+    assert "assertEquals" not in first["test_method_masked"]
+    assert second["assertions"] == ["assertTrue(stack.isEmpty());"]
+    start, end = first["source"]["assertion_span"]
+    text = (tmp_path / TEST_FILE).read_bytes()[start:end].decode()
+    assert text.startswith("assertEquals") and text.endswith("isEmpty());")
+
+
+# -- tests --------------------------------------------------
+
+ONE = "Stack s = new Stack(); assertEquals(0, s.size());"
+
+
+@pytest.mark.parametrize(
+    ("framework", "imports", "header", "method"),
+    [
+        ("junit4", JUNIT4, "", "@Test public void t()"),
+        ("junit4", "", "", "@org.junit.Test public void t()"),
+        ("junit4", "import org.junit.*;", "", "@Test(expected = Exception.class) public void t()"),
+        ("junit4", "", "", "@Theory public void t(int x)"),
+        ("junit5", "import org.junit.jupiter.api.Test;", "", "@Test void t()"),
+        ("junit5", "import org.junit.jupiter.api.*;", "", "@Test void t()"),
+        ("junit5", "", "", "@ParameterizedTest @ValueSource(ints = 1) void t(int x)"),
+        ("junit5", "", "", "@RepeatedTest(3) void t()"),
+        ("testng", "import org.testng.annotations.Test;", "", '@Test(groups = "a") public void t()'),
+        ("junit3", "import junit.framework.TestCase;", "extends TestCase", "public void testIt()"),
+        ("junit3", "", "extends ShopTestCase", "public void testIt()"),
+    ],
+)
+def test_frameworks(tmp_path: Path, framework: str, imports: str, header: str, method: str) -> None:
+    files = {TEST_FILE: test_class(f"{method} {{ {ONE} }}", imports=imports, header=header)}
+    (row,) = rows_of(mine(tmp_path, files))
+    assert row["source"]["framework"] == framework
+
+
+def test_testng_annotation_on_the_class(tmp_path: Path) -> None:
+    methods = f"public void a() {{ {ONE} }} void helper() {{ {ONE} }} @BeforeMethod public void b() {{ {ONE} }}"
+    text = f"package shop;\nimport org.testng.annotations.*;\n@Test public class StackTest {{ {methods} }}\n"
+    (row,) = rows_of(mine(tmp_path, {TEST_FILE: text}))
+    assert (row["source"]["test_name"], row["source"]["framework"]) == ("a", "testng")
+
+
+@pytest.mark.parametrize(
+    ("on_class", "on_method"),
+    [
+        ("", "@Test(enabled=false)"),
+        ("", "@Test(priority = 1, enabled = false)"),
+        ("", "@org.testng.annotations.Test(enabled=false)"),
+        ("@Test(enabled=false)", "@Test"),
+    ],
+)
+def test_disabled_testng_tests(tmp_path: Path, on_class: str, on_method: str) -> None:
+    body = f"{on_method} public void a() {{ {ONE} }}"
+    text = f"package shop;\nimport org.testng.annotations.*;\n{on_class} public class StackTest {{ {body} }}\n"
+    result = mine(tmp_path, {TEST_FILE: text})
+    assert rows_of(result) == [] and result.left_out["test"] == {"test is disabled": 1}
+
+
+def test_a_caught_exception_has_its_type(tmp_path: Path) -> None:
+    files = {
+        TEST_FILE: test_class(
+            "@Test public void t() { try { throw new Empty(); } catch (Empty e) { assertEquals(3, e.size()); } }"
+        ),
+        "src/main/java/shop/Empty.java":
+            "package shop;\npublic class Empty extends RuntimeException { public int size() { return 3; } }\n",
+    }  # fmt: skip
+    assert focal(mine(tmp_path, files)) == ["shop.Empty.size"]
+
+
+def test_junit3_base_class_of_the_project(tmp_path: Path) -> None:
+    files = {
+        TEST_FILE: test_class(f"public void testIt() {{ {ONE} }}", header="extends Common", imports=""),
+        "src/test/java/shop/Common.java": "package shop;\nabstract class Common extends junit.framework.TestCase { }\n",
+    }
+    (row,) = rows_of(mine(tmp_path, files))
+    assert row["source"]["framework"] == "junit3"
+
+
+def test_nested_classes_are_named_as_the_jvm_does(tmp_path: Path) -> None:
+    body = f"@Nested class WhenNew {{ @Test void t() {{ {ONE} }} }}"
+    imports = "import org.junit.jupiter.api.*;\nimport static org.junit.jupiter.api.Assertions.*;"
+    (row,) = rows_of(mine(tmp_path, {TEST_FILE: test_class(body, imports=imports)}))
+    assert row["source"]["test_class"] == "shop.StackTest$WhenNew"
+    assert row["source"]["focal_name"] == "size"
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("@Ignore @Test public void t() { fail(); }", "test is disabled"),
+        ("@Test public void t() { new Stack().size(); }", "no assertion"),
+        ("@Test public void t() { assertTrue(1 + ); new Stack(); }", "test does not parse"),
+        ("@Test public abstract void t();", "test has no body"),
+        (
+            f"@Disabled static class In {{ static class Deep {{ @Test public void t() {{ {ONE} }} }} }}",
+            "test is disabled",
+        ),
+        (f"@Test public void t() {{ {ONE * 60} }}", "no usable assertion"),  # too long, seen before the work
+    ],
+)
+def test_tests_that_are_left_out(tmp_path: Path, method: str, reason: str) -> None:
+    result = mine_body(tmp_path, method)
+    assert rows_of(result) == []
+    assert result.left_out["test"] == {reason: 1}
+
+
+def test_an_expression_that_is_nested_too_deeply_costs_its_test_alone(tmp_path: Path) -> None:
+    deep = "@Test public void t() { b" + ".a()" * 2000 + f"; {ONE} assertTrue(b" + ".a()" * 2000 + "); }"
+    result = mine_body(tmp_path, f"{deep} @Test public void u() {{ {ONE} }}", max_test_tokens=100_000)
+    assert [row["source"]["test_name"] for row in rows_of(result)] == ["u"]
+    assert result.left_out["test"] == {"expression nested too deeply": 1}
+
+
+def test_a_test_annotation_of_nobody_knows_what(tmp_path: Path) -> None:
+    text = test_class(f"@Test public void t() {{ {ONE} }}", imports="import my.own.Test;")
+    result = mine(tmp_path, {TEST_FILE: text})
+    assert result.left_out["test"] == {"@Test of an unknown framework": 1}
+
+
+# -- assertions --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("assertEquals(1, s.pop());", "assertEquals"),
+        ("Assert.assertEquals(1, s.pop());", "assertEquals"),
+        ("org.junit.Assert.assertNull(s.pop());", "assertNull"),
+        ("this.assertEquals(1, s.pop());", "assertEquals"),
+        ("Assertions.assertAll(() -> assertTrue(s.isEmpty()), () -> assertEquals(0, s.pop()));", "assertAll"),
+        ("assertThrows(Exception.class, () -> s.pop());", "assertThrows"),
+        ("assertThrows(Exception.class, () -> { s.pop(); fail(); });", "assertThrows"),
+        ("fail();", "fail"),
+        ('Assert.fail("no");', "fail"),
+        ("assertThat(s.pop()).isEqualTo(1).isNotZero();", "assertThat"),
+        ("assertThat(s.pop(), is(not(equalTo(1))));", "assertThat"),
+        ("Truth.assertThat(s.pop()).isEqualTo(1);", "assertThat"),
+        ('assertWithMessage("m").that(s.pop()).isEqualTo(1);', "assertWithMessage"),
+        ("assertThatThrownBy(() -> s.pop()).isInstanceOf(Exception.class);", "assertThatThrownBy"),
+        ("verify(s).pop();", "verify"),
+        ("verify(s, times(2)).push(anyInt());", "verify"),
+        ("Mockito.verifyNoMoreInteractions(s);", "verifyNoMoreInteractions"),
+        ("order.verify(s).pop();", "verify"),
+    ],
+)
+def test_assertions_that_are_recognised(tmp_path: Path, statement: str, kind: str) -> None:
+    body = f"InOrder order;\n@Test public void t() {{ Stack s = new Stack(); s.push(1); {statement} s.size(); }}"
+    (row,) = rows_of(mine_body(tmp_path, body))
+    assert row["assertions"] == [statement]
+    assert row["source"]["assertion_kind"] == kind
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("assertStackIs(s, 1);", "helper of the project"),
+        ("Helpers.assertContents(s, 1);", "helper of the project"),
+        ("assertSize(s);", "helper of the project"),
+        ("Exception e = assertThrows(Exception.class, () -> s.pop());", "result of the assertion is used later"),
+        ("new Thread() { public void run() { assertEquals(1, s.pop()); } }.start();", "inside an anonymous class"),
+        ('assertEquals("""\n  two\n  """, s.pop());', "assertion holds a text block"),
+        ("assertEquals(" + " + ".join(["1"] * 60) + ", s.pop());", "assertion too long"),
+    ],
+)
+def test_assertions_that_are_left_out(tmp_path: Path, statement: str, reason: str) -> None:
+    body = f"void assertSize(Stack s) {{ }}\n@Test public void t() {{ Stack s = new Stack(); {statement} }}"
+    result = mine_body(tmp_path, body)
+    assert rows_of(result) == []
+    assert result.left_out["assertion"] == {reason: 1}
+
+
+def test_a_method_of_the_test_class_shadows_a_known_assertion(tmp_path: Path) -> None:
+    body = """void assertThat(Stack s) { }
+    @Test public void t() { Stack s = new Stack(); assertThat(s); assertEquals(1, s.pop()); }"""
+    assert assertions(mine_body(tmp_path, body)) == ["assertEquals(1, s.pop());"]
+
+
+def test_then_counts_only_where_a_bdd_library_is_imported(tmp_path: Path) -> None:
+    body = "@Test public void t() { Stack s = new Stack(); s.pop(); then(s).should().pop(); }"
+    assert assertions(mine_body(tmp_path / "a", body)) == []
+    imports = JUNIT4 + "import static org.mockito.BDDMockito.then;\n"
+    result = mine(tmp_path / "b", {TEST_FILE: test_class(body, imports=imports)})
+    assert assertions(result) == ["then(s).should().pop();"]
+
+
+def test_assertions_in_loops_catches_and_lambdas_are_statements_too(tmp_path: Path) -> None:
+    body = """@Test public void t() {
+        Stack s = new Stack();
+        for (int i = 0; i < 2; i++) assertEquals(0, s.size());
+        try { s.pop(); fail(); } catch (RuntimeException e) { assertNotNull(e); }
+        run(() -> { assertTrue(s.isEmpty()); });
+    }"""
+    found = assertions(mine_body(tmp_path, body))
+    assert found == ["assertEquals(0, s.size());", "fail();", "assertNotNull(e);", "assertTrue(s.isEmpty());"]
+
+
+# -- focal methods --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected", "position"),
+    [
+        ("Stack s = new Stack(); s.push(1); assertEquals(1, s.pop());", "shop.Stack.pop", "inside"),
+        ("Stack s = new Stack(); int x = s.pop(); assertEquals(1, x);", "shop.Stack.pop", "before"),
+        ("Stack s = new Stack(); int x = s.pop(); assertEquals(1, x); s.size();", "shop.Stack.pop", "before"),
+        ("assertEquals(1, new Stack().pop());", "shop.Stack.pop", "inside"),
+        ("var s = new Stack(); assertEquals(1, s.pop());", "shop.Stack.pop", "inside"),
+        ("Stack s = new Stack(); assertTrue(s.isEmpty());", "shop.Base.isEmpty", "inside"),
+        ("Base s = new Stack(); assertEquals(0, s.size());", "shop.Stack.size", "inside"),
+        ("Sized s = make(); assertEquals(0, s.size());", "shop.Stack.size", "inside"),
+        ("assertEquals(0, Stack.of(1, 2).size());", "shop.Stack.size", "inside"),
+        ("Stack s = Stack.of(1, 2); assertNotNull(s);", "shop.Stack.of", "before"),
+        ("Stack s = new Stack(); assertEquals(0, s.cursor().position());", "shop.Stack$Cursor.position", "inside"),
+        ("Stack s = new Stack(); assertNotNull(s);", "shop.Stack.Stack", "before"),
+        ("Stack s = new Stack(); assertEquals(Texts.twice(null), s.pop());", "shop.Stack.pop", "inside"),
+        ('String s = Texts.twice("a"); assertEquals("aa", s);', "shop.util.Texts.twice", "before"),
+        ("assertEquals(1, field.pop());", "shop.Stack.pop", "inside"),
+        ("assertEquals(1, this.field.pop());", "shop.Stack.pop", "inside"),
+        ("assertEquals(1, ((Stack) make()).pop());", "shop.Stack.pop", "inside"),
+        ("Supplier<Integer> f = field::pop; assertEquals(1, (int) f.get());", "shop.Stack.pop", "before"),
+        ("assertThrows(Exception.class, () -> field.pop());", "shop.Stack.pop", "inside"),
+        ("field.push(1); verify(field).pop();", "shop.Stack.push", "before"),
+        ("for (Stack one : all) assertEquals(1, one.pop());", "shop.Stack.pop", "inside"),
+        ("List<Stack> all = list(); assertEquals(1, all.get(0).pop());", "shop.Stack.pop", "inside"),
+    ],
+)
+def test_focal_method(tmp_path: Path, lines: str, expected: str, position: str) -> None:
+    imports = JUNIT4 + "import shop.util.Texts;\nimport static org.mockito.Mockito.verify;\n"
+    body = f"private Stack field;\nStack make() {{ return null; }}\n@Test public void t() {{ {lines} }}"
+    result = mine(tmp_path, {TEST_FILE: test_class(body, imports=imports)})
+    assert focal(result) == [expected]
+    assert rows_of(result)[0]["source"]["focal_call"] == position
+
+
+@pytest.mark.parametrize(
+    ("call", "signature"),
+    [
+        ("s.push(3)", "public void push(int item)"),
+        ('s.push("3")', "public void push(String item)"),
+        ("s.push(3, 4)", "public void push(int item, int times)"),
+        ("s.push(text)", "public void push(String item)"),
+        ("s.push(text.length())", "public void push(int item)"),
+        ("s.push(s.pop())", "public void push(int item)"),
+        ("s.push(null)", "public void push(String item)"),
+        ("s.push('c')", "public void push(int item)"),
+        ("s.pushAll(1, 2, 3)", "public void pushAll(int... many)"),
+        ("s.pushAll()", "public void pushAll(int... many)"),
+    ],
+)
+def test_overloads_by_arity_then_by_the_types_of_the_arguments(tmp_path: Path, call: str, signature: str) -> None:
+    body = f'@Test public void t() {{ String text = "1"; Stack s = new Stack(); {call}; assertNotNull(s); }}'
+    (row,) = rows_of(mine_body(tmp_path, body))
+    assert row["focal_method"].startswith(signature + " {")
+
+
+@pytest.mark.parametrize("line", ["import static shop.util.Texts.twice;", "import static shop.util.Texts.*;"])
+def test_static_imports(tmp_path: Path, line: str) -> None:
+    body = '@Test public void t() { assertEquals("aa", twice("a")); }'
+    result = mine(tmp_path, {"src/test/java/shop/TextsTest.java": test_class(body, "TextsTest", JUNIT4 + line)})
+    assert focal(result) == ["shop.util.Texts.twice"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["StackTest", "TestStack", "StackTests", "StackTestCase", "StackIT", "StackUnitTest", "StackPopTest", "Stack_Test"],
+)
+def test_the_class_under_test_is_told_by_the_name(tmp_path: Path, name: str) -> None:
+    # The receiver's type is unknown: only the class under test can say what pop is.
+    body = "@Test public void t() { assertEquals(1, unknown().pop()); }"
+    result = mine(tmp_path, {f"src/test/java/shop/{name}.java": test_class(body, name)})
+    assert focal(result) == ["shop.Stack.pop"]
+
+
+def test_the_class_under_test_comes_before_other_classes(tmp_path: Path) -> None:
+    body = '@Test public void t() { Stack s = new Stack(); s.pop(); assertEquals("aa", Texts.twice("a")); }'
+    text = test_class(body, imports=JUNIT4 + "import shop.util.Texts;\n")
+    (row,) = rows_of(mine(tmp_path, {TEST_FILE: text}))
+    assert (row["source"]["focal_name"], row["source"]["focal_rule"]) == ("pop", "class under test")
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("assertEquals(1, 1);", "no focal method"),
+        ('String s = "a"; assertEquals(1, s.length());', "no focal method"),
+        ("assertEquals(1, helper());", "no focal method"),
+        ("assertEquals(1, unknown().size());", "no focal method"),
+        ("Other o = other(); assertEquals(1, o.only());", "focal method has no body"),
+    ],
+)
+def test_no_focal_method(tmp_path: Path, lines: str, reason: str) -> None:
+    files = {
+        TEST_FILE: test_class(f"int helper() {{ return 1; }}\n@Test public void t() {{ {lines} }}"),
+        "src/main/java/shop/Other.java": "package shop;\ninterface Other { int only(); }\n",
+    }
+    result = mine(tmp_path, files)
+    assert rows_of(result) == []
+    assert result.left_out["assertion"] == {reason: 1}
+
+
+def test_a_helper_in_the_test_folder_is_no_focal_method(tmp_path: Path) -> None:
+    files = {
+        TEST_FILE: test_class("@Test public void t() { int x = new Fake().make(); assertEquals(1, x); }"),
+        "src/test/java/shop/Fake.java": "package shop;\nclass Fake { int make() { return 1; } }\n",
+    }
+    assert rows_of(mine(tmp_path, files)) == []
+
+
+def test_a_test_annotation_in_a_comment_makes_no_test_code(tmp_path: Path) -> None:
+    code = "public class Doc { public int pages() { return 1; } }"
+    doc = f"package shop;\n/** <pre>\n * @Test void t() {{ }}\n </pre> */\n{code}\n"
+    files = {
+        "src/test/java/shop/DocTest.java": test_class(
+            "@Test public void t() { assertEquals(1, new Doc().pages()); }", "DocTest"
+        ),
+        "src/main/java/shop/Doc.java": doc,
+    }
+    assert focal(mine(tmp_path, files)) == ["shop.Doc.pages"]
+
+
+def test_of_two_classes_of_one_name_the_nearer_one(tmp_path: Path) -> None:
+    copy = "package shop;\npublic class Stack { public int pop() { return 42; } }\n"
+    files = {
+        f"android/{TEST_FILE}": test_class("@Test public void t() { assertEquals(1, new Stack().pop()); }"),
+        "android/src/main/java/shop/Stack.java": copy,
+    }
+    (row,) = rows_of(mine(tmp_path, files))
+    assert row["source"]["focal_file"] == "android/src/main/java/shop/Stack.java"
+    assert row["focal_method"] == "public int pop() { return 42; }"
+
+
+# -- bytes that are not what they should be --------------------------------------------------
+
+
+def test_spans_are_right_beside_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    text = test_class(f"/* \u00e9 */ @Test public void t() {{ {ONE} }}").encode("latin-1")
+    (row,) = rows_of(mine(tmp_path, {TEST_FILE: text}))
+    start, end = row["source"]["assertion_span"]
+    assert text[start:end] == b"assertEquals(0, s.size());"
+
+
+def test_a_byte_order_mark_moves_nothing(tmp_path: Path) -> None:
+    text = b"\xef\xbb\xbf" + test_class(f"@Test public void t() {{ {ONE} }}").encode()
+    (row,) = rows_of(mine(tmp_path, {TEST_FILE: text}))
+    start, end = row["source"]["assertion_span"]
+    assert text[start:end] == b"assertEquals(0, s.size());"
+
+
+def test_text_that_cannot_be_decoded_is_no_task(tmp_path: Path) -> None:
+    text = test_class('@Test public void t() { assertEquals("\u00e9", new Stack().size()); }').encode("latin-1")
+    result = mine(tmp_path, {TEST_FILE: text})
+    assert result.left_out["assertion"] == {"assertion is not UTF-8": 1}
+
+
+def test_a_sum_of_thousands_of_terms_does_not_exhaust_the_stack(tmp_path: Path) -> None:
+    lines = f"String s = {' + '.join(['x()'] * 5000)}; assertEquals(0, new Stack().size());"
+    result = mine_body(tmp_path, f"@Test public void t() {{ {lines} }}", max_test_tokens=100_000)
+    assert focal(result) == ["shop.Stack.size"]
+
+
+def test_comments_are_no_tokens() -> None:
+    assert java_tokens('a /* b */ + // c\n  "// d" /**/;') == ["a", "+", '"// d"', ";"]

@@ -1,0 +1,343 @@
+"""The parts of execution that need no JVM: splicing, mutants, class paths."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from evaluation.running.class_path import complete_junit5, expand, maven_jars, resolve_class_path, resolved_jars
+from evaluation.running.java_service import Jdk, find_jdk
+from evaluation.running.mutation import default_values, mutants
+from evaluation.running.splice import as_utf8, missing_imports, span_problem, splice, without_other_verdicts
+from tests.helpers.java_project import junit_jars, need_jdk, write_project
+from utils.errors import UserError
+
+TEST = b"""package p;
+import org.junit.Test;
+
+class T {
+    @Test public void t() {
+        assertTrue(a);
+        PLACE;
+        foo.assertAll(() -> { assertTrue(b); });
+        checkBar(c);
+        use(d);
+    }
+    @Test public void u() { assertTrue(e); }
+}
+"""
+SPAN = (TEST.index(b"PLACE;"), TEST.index(b"PLACE;") + 6)
+TEST_SPAN = (TEST.index(b"@Test"), TEST.index(b"    @Test public void u"))
+
+
+# -- splicing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_statement_stands_on_lines_of_its_own():
+    spliced = splice(TEST, SPAN, "one();\ntwo()")
+    lines = spliced.text.split("\n")
+    assert [lines[number - 1] for number in spliced.lines] == ["one();", "two();"]
+    assert spliced.text.replace("\none();\ntwo();\n", "PLACE;") == TEST.decode()
+
+
+def test_imports_move_no_line():
+    spliced = splice(TEST, SPAN, "one();", ["static a.B.c", "d.E"])
+    assert spliced.text.split("\n")[1] == "import org.junit.Test; import static a.B.c; import d.E;"
+    assert spliced.lines == splice(TEST, SPAN, "one();").lines
+    no_imports = b"package p;\nclass T { PLACE; }"
+    assert splice(no_imports, (21, 27), "x();", ["d.E"]).text.startswith("package p; import d.E;\n")
+    assert splice(b"class T { PLACE; }", (10, 16), "x();", ["d.E"]).text.startswith(" import d.E;class T")
+
+
+def test_offsets_survive_other_encodings():
+    latin = "/* é */ class T { ü PLACE; }".encode("latin-1")
+    source, (start, end) = as_utf8(latin, latin.index(b"PLACE"), latin.index(b"PLACE") + 6)
+    assert source[start:end] == b"PLACE;" and source.decode() == "/* é */ class T { ü PLACE; }"
+    marked = b"\xef\xbb\xbfclass T { PLACE; }"
+    source, (start, end) = as_utf8(marked, 13, 19)
+    assert source[start:end] == b"PLACE;" and source.startswith(b"   class")
+
+
+def test_other_assertions_lose_their_verdict_and_keep_their_calls():
+    source, (start, end) = without_other_verdicts(TEST, SPAN, TEST_SPAN)
+    assert source[start:end] == b"PLACE;" and source.count(b"\n") == TEST.count(b"\n")
+    text = source.decode()
+    for assertion in ("assertTrue(a);", "foo.assertAll(() -> { assertTrue(b); });", "checkBar(c);"):
+        assert "try { " + assertion + " } catch (Throwable ignored$) { }" in text
+    assert text.count("ignored$") == 3  # neither use(d) nor the other test
+
+
+@pytest.mark.parametrize(
+    ("header", "framework", "statement", "expected"),
+    [
+        ("", "junit4", "assertNull(x);", ["static org.junit.Assert.assertNull"]),
+        ("", "junit5", "assertNull(x);", ["static org.junit.jupiter.api.Assertions.assertNull"]),
+        ("", "junit3", "assertNull(x);", []),
+        ("", "junit4", "Assert.assertNull(x);", ["org.junit.Assert"]),
+        ("", "junit5", "Assert.assertNull(x);", []),
+        ("", "junit4", "foo.assertNull(x);", []),
+        ("", "junit4", "assertFoo(x);", []),
+        ("", "junit4", "assertDoesNotThrow(x);", []),
+        ("import static org.junit.Assert.assertNull;", "junit4", "assertNull(x);", []),
+        ("import static org.junit.Assert.*;", "junit4", "assertNull(x); fail();", []),
+    ],
+)
+def test_missing_imports(header, framework, statement, expected):
+    assert missing_imports(f"package p;\n{header}\nclass T {{ }}".encode(), framework, statement) == expected
+
+
+def test_a_span_that_no_longer_holds_the_assertion():
+    assert span_problem(TEST, {"assertion_span": SPAN, "assertion_kind": "PLACE"}) == ""
+    assert span_problem(TEST, {"assertion_span": SPAN, "assertion_kind": "assertTrue"})
+    assert span_problem(TEST, {"assertion_span": (SPAN[0], SPAN[1] - 1), "assertion_kind": "PLACE"})
+
+
+# -- mutants ---------------------------------------------------------------------------------------------------------
+
+SOURCE = b"""class A {
+    int f(int x) {
+        if (x < 0) {
+            return -1;
+        }
+        log(x);
+        while (x > 9) { x -= 1; }
+        return x + 1;
+    }
+    A(int x) { super(); this.x = x; }
+    void g() { f(1); }
+    abstract void h();
+    String f(String s) { return s; }
+}
+"""
+
+
+def test_mutants_of_a_method():
+    sources = {mutant.source for mutant in mutants(SOURCE, "f", (2, 9), 50)}
+
+    def changed(old: bytes, new: bytes) -> bytes:
+        assert SOURCE.count(old) == 1
+        return SOURCE.replace(old, new)
+
+    body = SOURCE[SOURCE.index(b"{\n        if") : SOURCE.index(b"\n    A(int")]
+    assert sources == {
+        changed(body, b"{ return (int) 0; }"),
+        changed(body, b"{ return (int) 1; }"),
+        changed(b"(x < 0)", b"(!((x < 0)))"),
+        changed(b"(x > 9)", b"(Boolean.FALSE)"),
+        changed(b"if (x < 0) {\n            return -1;\n        }", b";"),
+        changed(b"log(x);", b";"),
+        changed(b"x -= 1;", b";"),
+        changed(b"x < 0", b"x <= 0"),
+        changed(b"x > 9", b"x >= 9"),
+        changed(b"x -= 1", b"x += 1"),
+        changed(b"x + 1", b"x - 1"),
+    }
+
+
+def test_mutants_of_constructors_void_and_overloads():
+    constructor = [mutant.source for mutant in mutants(SOURCE, "A", (10, 10))]
+    assert SOURCE.replace(b"{ super(); this.x = x; }", b"{ super(); }") in constructor
+    assert [mutant.source for mutant in mutants(SOURCE, "g", (11, 11))] == [
+        SOURCE.replace(b"{ f(1); }", b"{ }"),
+        SOURCE.replace(b"f(1);", b";"),
+    ]
+    strings = [mutant.source for mutant in mutants(SOURCE, "f", (13, 13))]
+    assert strings == [SOURCE.replace(b"{ return s; }", text) for text in (b'{ return ""; }', b"{ return null; }")]
+
+
+@pytest.mark.parametrize(
+    ("method", "left"),
+    [
+        (b"void f() { /* nothing */ }", []),
+        (b"A() { super(); }", []),
+        (b"int f() { return 0; }", [b"{ return (int) 1; }"]),
+        (b"long f() { return (long) 1L; }", [b"{ return (long) 0; }"]),
+        (b"boolean f() { return false; }", [b"{ return true; }"]),
+        (b"Object f() { return null; }", [b'{ return ""; }']),
+    ],
+)
+def test_a_method_is_not_replaced_by_itself(method, left):
+    source = b"class A {\n" + method + b"\n}\n"
+    found = mutants(source, "A" if method.startswith(b"A") else "f", (2, 2), 12)
+    body = method[method.index(b"{") :]
+    assert [one.source for one in found if one.operator == "default"] == [source.replace(body, new) for new in left]
+
+
+def test_no_mutants_where_there_is_no_body():
+    assert mutants(SOURCE, "h", (12, 12)) == [] and mutants(SOURCE, "f", (1, 2)) == []
+
+
+def test_the_limit_keeps_defaults_and_some_of_each_operator():
+    kept = mutants(SOURCE, "f", (2, 9), 5)
+    assert [mutant.operator for mutant in kept] == ["default", "default", "condition", "statement", "operator"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "values"),
+    [
+        ("boolean", ["false", "true"]),
+        ("Integer", ["(int) 0", "(int) 1"]),
+        ("char", ["'\\0'"]),
+        ("byte[]", ["null", "new byte[0]"]),
+        ("List<String>", ["null"]),
+        ("String", ['""', "null"]),
+    ],
+)
+def test_default_values(returned, values):
+    assert default_values(returned) == values
+
+
+# -- class paths -----------------------------------------------------------------------------------------------------
+
+
+def test_class_path_entries(tmp_path):
+    for name in ("b.jar", "a.jar", "note.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in expand(f"{tmp_path}/*{os.pathsep}{tmp_path}/a.jar{os.pathsep}")] == ["a.jar", "b.jar"]
+    with pytest.raises(UserError, match=r"--class_path: .*gone.jar does not exist"):
+        expand([tmp_path / "gone.jar"])
+
+
+def test_launcher_and_engine_of_the_same_release_are_found(tmp_path):
+    def put(name: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
+
+    api = put("jupiter/junit-jupiter-api/5.9.2/junit-jupiter-api-5.9.2.jar")
+    commons = put("platform/junit-platform-commons/1.9.2/junit-platform-commons-1.9.2.jar")
+    added = {
+        put("jupiter/junit-jupiter-engine/5.9.2/junit-jupiter-engine-5.9.2.jar"),
+        put("platform/junit-platform-engine/1.9.2/junit-platform-engine-1.9.2.jar"),
+        put("platform/junit-platform-launcher/1.9.2/junit-platform-launcher-1.9.2.jar"),
+    }
+    put("platform/junit-platform-launcher/1.10.0/junit-platform-launcher-1.10.0.jar")
+    assert set(complete_junit5([api, commons])) == {api, commons, *added}
+    junit4 = put("junit-4.13.2.jar")
+    assert complete_junit5([junit4]) == (junit4,)
+
+
+def fake_maven(folder: Path, script: str) -> None:
+    maven = folder / "mvn"
+    maven.write_text(f"#!/bin/sh\n{script}\n")
+    maven.chmod(maven.stat().st_mode | stat.S_IXUSR)
+
+
+def test_maven_answers_for_each_module(tmp_path, monkeypatch):
+    jars = [tmp_path / name for name in ("a.jar", "b.jar")]
+    for jar in jars:
+        jar.touch()
+    fake_maven(
+        tmp_path,
+        f"echo '[INFO] Dependencies classpath:'\necho {jars[0]}:{tmp_path}/gone.jar\n"
+        f"echo '[INFO] Dependencies classpath:'\necho {jars[0]}:{jars[1]}",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    project = tmp_path / "project"
+    project.mkdir()
+    assert maven_jars(project, Jdk(tmp_path, 17)) == tuple(jars)
+    fake_maven(tmp_path, "echo '[ERROR] cannot resolve x:y:1 offline'\nexit 1")
+    with pytest.raises(UserError, match=r"mvn -o gives no class path \(cannot resolve x:y:1 offline\); .*--class_path"):
+        maven_jars(project, Jdk(tmp_path, 17))
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match=r"mvn is not on the PATH; .*--class_path"):
+        maven_jars(project, Jdk(tmp_path, 17))
+
+
+MAVEN_LOG = """[DEBUG] Using local repository at /repo
+[INFO] ------------------------< org.example:shop >------------------------
+[DEBUG] org.example:shop:jar:1.0
+[DEBUG]    org.junit.jupiter:junit-jupiter-api:jar:5.11.4:test
+[DEBUG]       org.opentest4j:opentest4j:jar:1.3.0:test
+[DEBUG]    io.netty:netty:jar:linux-x86_64:4.1:runtime (version managed from 4.0)
+[DEBUG]    org.example:core:jar:1.0:compile
+[INFO] ------------------------< org.example:core >------------------------
+[DEBUG] org.apache.maven.plugins:maven-surefire-plugin:jar:2.12.4
+[DEBUG]    org.apache.maven:maven-plugin-api:jar:2.0.9:compile
+"""
+
+
+def test_maven_without_its_dependency_plugin_tells_what_it_resolved():
+    """Lines as Maven 3.8.7 prints them; modules of the project and plugins are not among the jars."""
+    assert [str(path) for path in resolved_jars(MAVEN_LOG)] == [
+        "/repo/org/junit/jupiter/junit-jupiter-api/5.11.4/junit-jupiter-api-5.11.4.jar",
+        "/repo/org/opentest4j/opentest4j/1.3.0/opentest4j-1.3.0.jar",
+        "/repo/io/netty/netty/4.1/netty-4.1-linux-x86_64.jar",
+    ]
+    assert resolved_jars("[ERROR] no such project") == []
+
+
+def test_a_folder_without_java(tmp_path):
+    with pytest.raises(UserError, match="holds no Java files"):
+        resolve_class_path(tmp_path, None, Jdk(tmp_path, 17))
+    with pytest.raises(UserError, match="no such folder"):
+        resolve_class_path(tmp_path / "gone", None, Jdk(tmp_path, 17))
+
+
+@pytest.mark.jdk
+def test_classes_are_made_once_and_again_after_a_change(tmp_path, monkeypatch):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    root, jdk = write_project(tmp_path / "project"), find_jdk()
+    (root / "src/test/resources").mkdir()
+    (root / "src/test/resources/names.txt").write_text("x")
+    first = resolve_class_path(root, junit_jars(), jdk)
+    assert (first.folders[0] / "shop/CartTest.class").is_file() and (first.folders[0] / "names.txt").is_file()
+    assert (first.folders[1] / "shop/Cart.class").is_file()
+    assert not list(root.rglob("*.class"))  # nothing is written into the project
+    assert resolve_class_path(root, junit_jars(), jdk) == first
+    (root / "src/test/resources/names.txt").write_text("longer")
+    assert resolve_class_path(root, junit_jars(), jdk).folders != first.folders
+
+
+@pytest.mark.jdk
+def test_what_a_build_left_is_taken_unless_it_is_older_than_the_sources(tmp_path, monkeypatch):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    root = write_project(tmp_path / "project")
+    for folder in ("target/classes", "target/test-classes"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "Made.class").write_bytes(b"built")
+    taken = resolve_class_path(root, junit_jars(), find_jdk())
+    assert (taken.folders[1] / "Made.class").read_bytes() == b"built"
+    assert all(root not in folder.parents for folder in taken.folders)
+    for path in root.rglob("Made.class"):
+        os.utime(path, (1, 1))
+    compiled = resolve_class_path(root, junit_jars(), find_jdk())
+    assert (compiled.folders[1] / "shop/Cart.class").is_file() and not (compiled.folders[1] / "Made.class").exists()
+
+
+@pytest.mark.jdk
+@pytest.mark.parametrize("stale", ["main", "test"])
+def test_neither_main_nor_test_classes_may_be_stale(tmp_path, monkeypatch, stale):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    root = write_project(tmp_path / "project")
+    (root / "src/main/resources").mkdir(parents=True)
+    (root / "src/main/resources/link").symlink_to("nowhere")
+    for part, folder in (("main", "target/classes"), ("test", "target/test-classes")):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "Made.class").write_bytes(b"built")
+        if part == stale:
+            os.utime(root / folder / "Made.class", (1, 1))
+    found = resolve_class_path(root, junit_jars(), find_jdk())
+    assert not any((folder / "Made.class").exists() for folder in found.folders)
+
+
+@pytest.mark.jdk
+def test_a_plain_folder_with_its_own_jars(tmp_path, monkeypatch):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "plain"
+    (root / "lib").mkdir(parents=True)
+    for path in junit_jars():
+        (root / "lib" / path.name).symlink_to(path)
+    (root / "Foo.java").write_text("class Foo { int one() { return 1; } }")
+    (root / "FooTest.java").write_text("class FooTest extends junit.framework.TestCase { public void testOne() { } }")
+    found = resolve_class_path(root, None, find_jdk())
+    assert (found.folders[0] / "FooTest.class").is_file() and (found.folders[0] / "Foo.class").is_file()
+    assert len(found.jars) == len(junit_jars())

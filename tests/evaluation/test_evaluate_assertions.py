@@ -1,0 +1,475 @@
+"""evaluation/evaluate_assertions.py as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.rows.readers import parse_sample
+from evaluation.evaluators import METRICS
+from evaluation.systems.baselines import TRIVIAL, leaked, retrieve
+from evaluation.systems.models import PredictionStore
+from tests.helpers.commands import make_rows, run_script, write_rows
+from tests.helpers.java_project import junit_jars, need_jdk, task, write_project
+from utils.errors import UserError
+
+SCRIPT = "evaluation/evaluate_assertions.py"
+QUICK = ["--embedding_model", "none", "--workers", "1", "--latency_samples", "2", "--device", "cpu"]
+SHORT = ["--max_input_len", "96", "--max_output_len", "32"]
+
+
+def summary_of(folder: Path) -> dict:
+    return json.loads((folder / "metrics_summary_final.json").read_text())
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "predictions_final.jsonl").read_text().splitlines()]
+
+
+def evaluate(*words: object) -> int:
+    """In this process: starting Python with torch takes longer than the evaluation."""
+    from evaluation.evaluate_assertions import main
+
+    return main([str(word) for word in words])
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """Rows with a stored teacher prediction, two thirds of them right."""
+    rows = make_rows(12, 3)
+    for index, row in enumerate(rows):
+        row["teacher_prediction"] = row["assertions"][0] if index % 3 else "assertTrue(x);"
+    return write_rows(tmp_path / "teacher.jsonl", rows)
+
+
+# -- the teacher alone
+
+
+def test_teacher_alone_without_models_encoder_or_jdk(stored, tmp_path):
+    out = tmp_path / "out"
+    done = run_script(SCRIPT, "--teacher_data", stored, "--output_dir", out, *QUICK)
+    assert "Exact match" in done.stdout and "report.html" in done.stdout
+    summary = summary_of(out)
+    assert summary["teacher"]["exact_match"]["value"] == pytest.approx(8 / 12)
+    assert summary["teacher"]["exact_match"]["n"] == 12
+    assert set(summary["teacher"]) == set(METRICS)
+    for name, reason in {
+        "semantic_similarity": "--embedding_model none", "token_accuracy": "no tokenizer",
+        "pass_rate": "no project", "code_quality_score": "--embedding_model none",
+        "knowledge_retention_score": "compares a student with its teacher",
+    }.items():  # fmt: skip
+        assert summary["teacher"][name]["value"] is None
+        assert reason in summary["teacher"][name]["reason"], name
+    assert "no --student_model_path" in summary["student"]["f1"]["reason"]
+    assert "no --train_data" in summary["baselines"]["retrieval"]["f1"]["reason"]
+    assert summary["baselines"]["trivial"]["exact_match"]["value"] == 0
+    assert summary["comparison"]["teacher_minus_trivial"]["exact_match"]["value"] == pytest.approx(8 / 12)
+    assert not (out / ".progress").exists()
+
+
+def test_limit_takes_the_first_rows(stored, tmp_path):
+    evaluate(
+        "--teacher_data", stored, "--teacher_limit", 4, "--student_limit", 2, "--output_dir", tmp_path / "o", *QUICK
+    )
+    summary = summary_of(tmp_path / "o")
+    assert summary["teacher"]["exact_match"]["n"] == 4
+    assert summary["teacher"]["exact_match"]["value"] == 0.5
+    assert summary["baselines"]["trivial"]["f1"]["n"] == 2
+    assert summary["comparison"]["teacher_minus_trivial"]["f1"]["n"] == 2
+
+
+def test_of_a_large_class_only_some_tests_are_judged(stored, tmp_path):
+    rows = [json.loads(line) for line in stored.read_text().splitlines()]
+    for index, row in enumerate(rows):
+        row["source"] = {"project": "p", "test_class": "Large" if index < 9 else f"Small{index}"}
+        row["assertions"] = [f"assertEquals({index}, x);"]
+    del rows[11]["source"]  # a class of its own
+    write_rows(stored, rows)
+    words = ["--teacher_data", stored, "--max_per_class", 3, *QUICK]
+    evaluate(*words, "--output_dir", tmp_path / "o")
+    run = summary_of(tmp_path / "o")["run"]
+    assert (run["tasks"], run["tasks_in_file"]) == (6, 12)
+    asked = [row["reference"][0] for row in rows_of(tmp_path / "o")]
+    assert asked == [f"assertEquals({index}, x);" for index in (0, 3, 6, 9, 10, 11)]
+    evaluate(*words, "--teacher_limit", 2, "--student_limit", 2, "--output_dir", tmp_path / "few")
+    assert [row["reference"][0] for row in rows_of(tmp_path / "few")] == asked[:2]
+
+
+def test_bad_rows_and_rows_without_prediction_are_counted(stored, tmp_path):
+    rows = [json.loads(line) for line in stored.read_text().splitlines()]
+    del rows[1]["teacher_prediction"]
+    del rows[2]["focal_method"]
+    stored.write_text('{"header": 1}\n' + "".join(json.dumps(row) + "\n" for row in rows) + "not json\n")
+    evaluate("--teacher_data", stored, "--output_dir", tmp_path / "o", "--max_reject_rate", 0.5, *QUICK)
+    summary = summary_of(tmp_path / "o")
+    assert summary["run"]["rows_left_out"] == {
+        "missing focal method": 1, "not valid JSON": 1, "no teacher prediction": 1,
+    }  # fmt: skip
+    assert summary["teacher"]["f1"]["n"] == 10
+
+
+def test_embedded_encoder_completes_nothing_that_is_missing(stored, tmp_path):
+    evaluate("--teacher_data", stored, "--output_dir", tmp_path / "o", *QUICK, "--embedding_model", "embedded:minilm")
+    teacher = summary_of(tmp_path / "o")["teacher"]
+    assert 0.5 < teacher["semantic_similarity"]["value"] < 1
+    assert teacher["code_quality_score"]["value"] is None  # token accuracy needs a tokenizer
+    assert "token_accuracy" in teacher["code_quality_score"]["reason"]
+
+
+# -- baselines
+
+
+def test_retrieval_finds_the_same_test():
+    training, tasks = ([parse_sample(row) for row in make_rows(40, seed)] for seed in (1, 2))
+    found = retrieve(training, [training[7], *tasks])
+    assert found.predictions[0] == training[7].target
+    assert found.similarity[0] == pytest.approx(1.0)
+
+    def words(sample):
+        from data.java.tokens import tokenize
+
+        return set(tokenize(sample.test.replace("<AssertPlaceHolder>", " ") + "\n" + sample.focal))
+
+    for asked, similarity, index in zip(tasks, found.similarity[1:], found.indices[1:], strict=True):
+        scores = [len(words(asked) & words(other)) / len(words(asked) | words(other)) for other in training]
+        assert similarity == pytest.approx(max(scores))
+        assert scores[index] == pytest.approx(max(scores))
+    assert leaked(training, [training[3], parse_sample({**make_rows(1, 9)[0], "focal_method": "int other() {}"})]) == 1
+
+
+def test_retrieval_and_leak_in_the_summary(stored, tmp_path):
+    rows = [*make_rows(60, 5), json.loads(stored.read_text().splitlines()[0])]
+    training = write_rows(tmp_path / "train.jsonl", rows)
+    evaluate("--teacher_data", stored, "--train_data", training, "--output_dir", tmp_path / "o", *QUICK)
+    summary = summary_of(tmp_path / "o")
+    assert 0 < summary["baselines"]["retrieval"]["f1"]["value"] <= 1
+    assert summary["run"]["inputs_seen_in_training"] >= 1
+    assert "very input of a training row" in (tmp_path / "o/report.md").read_text()
+    assert all(row["systems"]["trivial"]["prediction"] == TRIVIAL for row in rows_of(tmp_path / "o"))
+
+
+# -- a teacher's file and models
+
+
+@pytest.fixture(scope="session")
+def judged(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The teacher's own model in the student's place, and again in the baseline's."""
+    folder = tmp_path_factory.mktemp("judged") / "out"
+    evaluate(
+        "--teacher_data", teacher_run / "distillation_data_validation.jsonl",
+        "--student_model_path", teacher_run / "final_model", "--baseline_model_path", teacher_run / "final_model",
+        "--train_data", teacher_run / "distillation_data_training.jsonl", "--output_dir", folder, *QUICK, *SHORT,
+        "--embedding_model", "embedded:minilm", "--num_beams", 2, "--num_return_sequences", 2,
+    )  # fmt: skip
+    return folder
+
+
+def test_all_metrics_of_a_model(judged):
+    student = summary_of(judged)["student"]
+    missing = {name for name, found in student.items() if found["value"] is None}
+    assert missing == {"compile_rate", "pass_rate", "nontrivial_rate"}
+
+
+def test_a_model_agrees_with_its_own_stored_logits(judged):
+    """Teacher and student are one model: token accuracy, first choices and distributions are the same."""
+    summary = summary_of(judged)
+    for name in ("token_accuracy", "critical_token_accuracy"):
+        assert summary["teacher"][name]["value"] == pytest.approx(summary["student"][name]["value"])
+        assert summary["teacher"][name]["n"] == summary["student"][name]["n"] > 0
+    logits = summary["comparison"]["teacher_logits"]
+    assert logits["top1_agreement"]["value"] == pytest.approx(1.0)
+    assert 0 <= logits["kl_t1"]["value"] < 0.05
+    assert 0 <= logits["kl_t4"]["value"] < 0.05
+
+
+def test_two_equal_systems_do_not_differ(judged):
+    comparison = summary_of(judged)["comparison"]["student_minus_no_teacher"]
+    for found in comparison.values():
+        assert found["value"] is None or (found["value"] == 0 and found["p_value"] == 1)
+
+
+def test_candidates_and_costs_are_kept(judged):
+    for row in rows_of(judged):
+        candidates = row["systems"]["student"]["candidates"]
+        assert len(candidates) == 2
+        assert candidates[0] == row["prediction"]
+    facts = summary_of(judged)["run"]["systems"]["student"]
+    assert facts["parameters"] > 1000
+    assert facts["size_bytes"] > 4000
+    assert facts["latency"]["cpu"]["n"] == 2
+    assert facts["latency"]["cpu"]["median_seconds"] > 0
+    assert facts["memory_bytes"]["cpu"] >= 0
+
+
+def test_raw_rows_have_no_teacher(raw_data, teacher_run, tmp_path):
+    out = tmp_path / "o"
+    evaluate(
+        "--teacher_data", raw_data[1], "--student_model_path", teacher_run / "final_model", "--output_dir", out, *QUICK,
+        *SHORT, "--student_limit", 3,
+    )  # fmt: skip
+    summary = summary_of(out)
+    assert "hold no teacher predictions" in summary["teacher"]["f1"]["reason"]
+    assert summary["student"]["f1"]["n"] == 3
+    assert summary["student"]["token_accuracy"]["value"] is not None
+
+
+def test_live_teacher(raw_data, teacher_run, tmp_path):
+    out = tmp_path / "o"
+    evaluate(
+        "--teacher_data", raw_data[1], "--teacher_model", teacher_run / "final_model", "--teacher_limit", 4,
+        "--output_dir", out, *QUICK, *SHORT,
+    )  # fmt: skip
+    assert summary_of(out)["teacher"]["token_accuracy"]["n"] == 4
+
+
+def test_models_write_as_the_decoding_says(raw_data, teacher_run, tmp_path, monkeypatch):
+    from evaluation.systems import models as systems
+
+    asked, real = [], systems.generate_candidates
+    monkeypatch.setattr(
+        systems, "generate_candidates", lambda *words, **named: asked.append(named["decoding"]) or real(*words, **named)
+    )
+    for choice in ([], ["--decoding", "names"], ["--decoding", "free"]):
+        evaluate("--teacher_data", raw_data[1], "--teacher_model", teacher_run / "final_model", "--teacher_limit", 2,
+                 "--output_dir", tmp_path / f"o{len(asked)}", *choice, *QUICK, *SHORT)  # fmt: skip
+    assert asked == ["java", "names", "free"]
+
+
+def test_stored_and_live_teacher_write_the_same(teacher_run, tmp_path):
+    """Same weights, same input, same search: the text of the file is the text of the model."""
+    data = teacher_run / "distillation_data_validation.jsonl"
+    for name, more in (("stored", []), ("live", ["--teacher_model", teacher_run / "final_model"])):
+        evaluate("--teacher_data", data, *more, "--output_dir", tmp_path / name, *QUICK, *SHORT)
+    texts = [[row["prediction"] for row in rows_of(tmp_path / name)] for name in ("stored", "live")]
+    assert texts[0] == texts[1]
+
+
+def test_other_vocabulary_is_a_reason_not_an_end(stored, teacher_run, tmp_path):
+    """A student whose tokenizer is not the teacher's can be judged by its text all the same."""
+    from models.seq2seq.loading import build_scratch, save_model, train_tokenizer
+
+    tokenizer = train_tokenizer([f"{row['focal_method']} {row['assertions'][0]}" for row in make_rows(50, 8)], 350)
+    model = build_scratch("tiny", tokenizer, dropout_rate=0.0, attention="sdpa", seed=0)
+    save_model(model, tokenizer, tmp_path / "model")
+    evaluate(
+        "--teacher_data", teacher_run / "distillation_data_validation.jsonl", "--student_limit", 3,
+        "--student_model_path", tmp_path / "model", "--output_dir", tmp_path / "o", *QUICK, *SHORT,
+    )  # fmt: skip
+    summary = summary_of(tmp_path / "o")
+    assert "vocabulary" in summary["comparison"]["teacher_logits"]["kl_t1"]["reason"]
+    assert summary["student"]["f1"]["n"] == 3
+
+
+# -- interruption
+
+
+def test_store_goes_on_after_a_torn_line(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    store = PredictionStore(path, "key", resume=False)
+    store.add([2, 0], [["a"], ["b", "c"]])
+    store.close()
+    path.write_text(path.read_text() + '{"indices": [1], "te')
+    again = PredictionStore(path, "key", resume=True)
+    assert again.texts == {2: ["a"], 0: ["b", "c"]}
+    again.add([1], [["d"]])
+    again.close()
+    assert PredictionStore(path, "key", resume=True).texts == {2: ["a"], 0: ["b", "c"], 1: ["d"]}
+    assert PredictionStore(path, "other model", resume=True).texts == {}
+
+
+def test_resume_does_not_write_again_what_is_there(teacher_run, tmp_path, monkeypatch):
+    words = [
+        "--teacher_data", teacher_run / "distillation_data_validation.jsonl", "--student_model_path",
+        teacher_run / "final_model", "--output_dir", tmp_path / "o", "--batch_size", 4, *QUICK, *SHORT,
+    ]  # fmt: skip
+    real = PredictionStore.add
+    batches = []
+
+    def add(self, indices, texts):
+        real(self, indices, texts)
+        batches.append(len(indices))
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PredictionStore, "add", add)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(*words)
+    batches.append(None)
+    evaluate(*words, "--resume")
+    assert batches == [4, 4, None, 4, 4, 4]  # of 20 tasks
+    monkeypatch.undo()
+    evaluate(*words, "--overwrite")
+    whole = summary_of(tmp_path / "o")["student"]
+    evaluate(*words, "--resume")
+    assert summary_of(tmp_path / "o")["student"] == whole
+
+
+def test_tasks_are_those_that_were_judged(stored, tmp_path):
+    words = ["--teacher_data", stored, "--teacher_limit", 5, "--student_limit", 5, "--output_dir", tmp_path / "out"]
+    evaluate(*words, *QUICK)
+    run = summary_of(tmp_path / "out")["run"]
+    assert (run["tasks"], run["tasks_in_file"]) == (5, 12)
+    assert (tmp_path / "out" / "report.md").read_text().startswith("# Evaluation of 5 tasks")
+
+
+# -- what cannot work ends in one line
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--teacher_data", "missing.jsonl"], "missing.jsonl does not exist"),
+        (["--teacher_data", "{empty}"], "is empty"),
+        (["--teacher_data", "{header}"], "no usable row"),
+        (["--teacher_data", "{broken}"], "not valid JSON"),
+        (["--teacher_data", "{raw}"], "nothing to judge"),
+        (["--teacher_data", "{stored}", "--teacher_limit", "0"], "--teacher_limit 0"),
+        (["--teacher_data", "{stored}", "--max_per_class", "0"], "--max_per_class 0"),
+        (["--teacher_data", "{stored}", "--decoding", "java_only"], "--decoding"),
+        (["--teacher_data", "{stored}", "--num_return_sequences", "3"], "--num_beams"),
+        (["--teacher_data", "{stored}", "--temperature", "0"], "--temperature 0"),
+        (["--teacher_data", "{stored}", "--timeout", "-1"], "--timeout -1"),
+        (["--teacher_data", "{stored}", "--latency_samples", "-3"], "--latency_samples -3"),
+        (["--teacher_data", "{stored}", "--max_reject_rate", "7"], "--max_reject_rate 7"),
+        (["--teacher_data", "{stored}", "--max_reject_rate", "nan"], "--max_reject_rate nan"),
+        (["--teacher_data", "{stored}", "--max_input_len", "1"], "--max_input_len 1"),
+        (["--teacher_data", "{stored}", "--student_model", "x"], "did you mean --student_model_path"),
+        (["--teacher_data", "{stored}", "--student_model_path", "/no/such/model"], "/no/such/model: no such folder"),
+        (["--teacher_data", "{stored}", "--device", "tpu"], "--device tpu"),
+        (["--teacher_data", "{stored}", "--resume"], "--resume needs --output_dir"),
+        (["--teacher_data", "{stored}", "--class_path", "x.jar"], "--class_path needs --project"),
+        (["--teacher_data", "{stored}", "--execution_limit", "3"], "--execution_limit needs --project"),
+        (["--teacher_data", "{stored}", "--timeout", "3"], "--timeout needs --project"),
+        (["--teacher_data", "{stored}", "--jdk_home", "x"], "--jdk_home needs --project"),
+        (["--teacher_data", "{topk}", "--temperature", "0.3"], "--temperature 0.3: top-k teacher data covers"),
+        (["--teacher_data", "{stored}", "--project", "{folder}"], "do not say where they come from"),
+        (["--teacher_data", "{stored}", "--output_dir", "{stored}"], "cannot be written"),
+        (["--teacher_data", "{stored}", "--embedding_model", "/no/such/encoder"], "/no/such/encoder"),
+    ],
+)
+def test_bad_input(words, told, stored, teacher_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = make_rows(3, 1)
+    files = {
+        "empty": write_rows(tmp_path / "empty", []),
+        "header": write_rows(tmp_path / "header", [{"distillation": 1}]),
+        "broken": tmp_path / "broken",
+        "raw": write_rows(tmp_path / "raw", rows),
+        "stored": stored,
+        "folder": tmp_path,
+        "topk": teacher_run / "distillation_data_validation.jsonl",
+    }
+    files["broken"].write_text("{" * 3 + "\n")
+    filled = [word.format(**files) for word in words]
+    with pytest.raises(UserError) as caught:
+        evaluate(*QUICK, *filled)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_default_encoder_without_a_network_names_the_offline_one(stored, tmp_path):
+    done = run_script(
+        SCRIPT, "--teacher_data", stored, "--output_dir", tmp_path / "o", check=False, HF_HUB_OFFLINE="1",
+        HF_HOME=str(tmp_path / "hub"),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout == ""
+    message = done.stderr.strip().splitlines()
+    assert len(message) == 1
+    assert message[0].startswith("error: ")
+    assert "embaas/codesearchnet-minilm-l6" in message[0] and "embedded:minilm" in message[0]
+
+
+def test_an_evaluation_is_not_overwritten(stored, tmp_path):
+    words = ["--teacher_data", stored, "--output_dir", tmp_path / "o", *QUICK]
+    evaluate(*words)
+    with pytest.raises(UserError, match="holds an evaluation"):
+        evaluate(*words)
+    evaluate(*words, "--overwrite")
+
+
+def test_help_is_quick_and_whole():
+    """--help answers without torch."""
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_path('{SCRIPT}', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False")
+    for flag in ("--teacher_data", "--student_model_path", "--baseline_model_path", "--num_beams", "--project"):
+        assert flag in done.stdout
+
+
+# -- execution
+
+
+def test_without_a_jdk_it_ends_before_a_model_is_looked_for(tmp_path):
+    row = {**make_rows(1, 1)[0], "teacher_prediction": "x();", "source": {"test_file": "ATest.java"}}
+    data = write_rows(tmp_path / "data.jsonl", [row])
+    with pytest.raises(UserError, match=r"^no JDK at --jdk_home"):
+        evaluate("--teacher_data", data, "--project", tmp_path, "--jdk_home", tmp_path / "none",
+                 "--student_model_path", "/no/such/model", *QUICK)  # fmt: skip
+
+
+@pytest.mark.jdk
+def test_a_project_that_cannot_be_compiled_ends_it_before_a_model_is_looked_for(tmp_path, monkeypatch):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    row = {**make_rows(1, 1)[0], "teacher_prediction": "x();", "source": {"test_file": "ATest.java"}}
+    data = write_rows(tmp_path / "data.jsonl", [row])
+    for place, message in ((tmp_path / "none", "no such folder"), (tmp_path, "no")):
+        with pytest.raises(UserError, match=message) as caught:
+            evaluate("--teacher_data", data, "--project", place, "--student_model_path", "/no/such/model", *QUICK)
+        assert "model" not in str(caught.value)
+
+
+@pytest.mark.jdk
+def test_predictions_are_run_in_their_project(tmp_path, monkeypatch):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    project = write_project(tmp_path / "project")
+    rows = []
+    for test, assertion, prediction in (
+        ("testTotal", "assertEquals(3, cart.total());", "assertEquals(3, cart.total());"),
+        ("testTotal", "assertEquals(7, cart.total());", "assertEquals(8, cart.total());"),
+        ("testEmpty", "assertEquals(true, cart.isEmpty());", "assertEquals(true, cart.unknown());"),
+    ):
+        source = task(project, "CartTest.java", test, assertion)
+        rows.append(
+            {
+                "focal_method": "public int total() { return total; }",
+                "test_method_masked": "@Test public void t() { Cart cart = new Cart(); <AssertPlaceHolder> }",
+                "assertions": [assertion], "source": source, "teacher_prediction": prediction,
+            }
+        )  # fmt: skip
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    jars = os.pathsep.join(map(str, junit_jars()))
+    out = tmp_path / "out"
+    evaluate("--teacher_data", data, "--project", project, "--class_path", jars, "--output_dir", out, *QUICK)
+    summary = summary_of(out)
+    rates = [summary["teacher"][name]["value"] for name in ("compile_rate", "pass_rate", "nontrivial_rate")]
+    assert rates == pytest.approx([2 / 3, 1 / 3, 1 / 3])
+    trivial = [summary["baselines"]["trivial"][name]["value"] for name in ("pass_rate", "nontrivial_rate")]
+    assert trivial == [1, 0]
+    human = summary["run"]["execution"]["human"]
+    assert human["pass_rate"]["value"] == 1
+    assert [row["systems"]["teacher"]["execution"]["status"] for row in rows_of(out)] == [
+        "passed", "failed", "compile error",
+    ]  # fmt: skip
+    assert human["tasks"] == 3
+    evaluate("--teacher_data", data, "--project", project, "--class_path", jars, "--output_dir", tmp_path / "two",
+             "--teacher_limit", 2, "--student_limit", 1, *QUICK)  # fmt: skip
+    assert summary_of(tmp_path / "two")["run"]["execution"]["human"]["tasks"] == 2
+    assert "Run in their tests" in (out / "report.md").read_text()
+    evaluate("--teacher_data", data, "--project", project, "--class_path", jars, "--output_dir", tmp_path / "alone",
+             "--no_controls", *QUICK)  # fmt: skip
+    alone = summary_of(tmp_path / "alone")
+    assert set(alone["run"]["execution"]) == {"teacher"}
+    assert alone["teacher"]["pass_rate"] == summary["teacher"]["pass_rate"]
+    assert "--no_controls" in alone["baselines"]["trivial"]["f1"]["reason"]

@@ -1,0 +1,341 @@
+"""Suggested assertions: which tests lack one, where it goes, which candidate is taken, what is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evaluation import suggest_assertions
+from evaluation.running.open_tests import find_open_tests, project_of
+from evaluation.suggest_assertions import Candidate, main, with_suggestions
+from tests.helpers.java_project import MAIN, TESTS, junit_jars, need_jdk, write_project
+from utils.errors import UserError
+
+OPEN_TEST = """package shop;
+
+import org.junit.Test;
+
+public class OpenTest {
+    @Test
+    public void testSum() {
+        Cart cart = new Cart();
+        cart.add(3);
+        cart.total(); // the sum
+    }
+
+    @Test
+    public void testReturns() {
+        Cart cart = new Cart();
+        cart.isEmpty();
+        return;
+    }
+
+    @Test public void testShort() { new Cart().total(); }
+
+    @Test
+    public void testHas() {
+        org.junit.Assert.assertTrue(new Cart().isEmpty());
+    }
+
+    @Test(expected = IllegalArgumentException.class)
+    public void testThrows() {
+        new Cart().label(null);
+    }
+
+    @Test
+    public void testHelper() {
+        verifyEmpty(new Cart());
+    }
+
+    @Test
+    public void testNothing() {
+        int x = 1;
+    }
+
+    void verifyEmpty(Cart cart) {
+    }
+}
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    root = write_project(tmp_path / "project")
+    (root / "pom.xml").write_text("<project/>")
+    (root / TESTS / "CartOpenTest.java").write_text(OPEN_TEST.replace("OpenTest", "CartOpenTest"))
+    return root
+
+
+def opened(project: Path, method: str = ""):
+    return find_open_tests(project, project / TESTS / "CartOpenTest.java", method)
+
+
+# -- which tests, which method, where --------------------------------------------------------------------------------
+
+
+def test_tests_without_an_assertion_are_found(project):
+    tests, left_out = opened(project)
+    assert [(test.name, test.focal_name) for test in tests] == [
+        ("testSum", "Cart.total"),
+        ("testReturns", "Cart.isEmpty"),
+        ("testShort", "Cart.total"),
+    ]
+    assert left_out == {"testNothing": "no focal method"}
+
+
+def test_a_named_test_is_taken_with_its_assertions(project):
+    (test,), _ = opened(project, "testHas")
+    assert "assertTrue(new Cart().isEmpty()); <AssertPlaceHolder> }" in test.masked
+    with pytest.raises(UserError, match=r"#testGone: no such test; there are testSum, testReturns, "):
+        opened(project, "testGone")
+
+
+def test_the_model_reads_what_it_was_trained_on(project):
+    (test,), _ = opened(project, "testReturns")
+    assert test.masked == (
+        "@Test public void testReturns() { Cart cart = new Cart(); cart.isEmpty(); <AssertPlaceHolder> return; }"
+    )
+    assert test.focal == "public boolean isEmpty() { return total == 0; }"
+
+
+@pytest.mark.parametrize(
+    ("test", "focal"),
+    [
+        ("totalOfTwo", "Cart.total"),  # called by the assertion that is missing, so by nothing that is there
+        ("testTotal_isSum", "Cart.total"),
+        ("emptyAtFirst", "Cart.isEmpty"),
+        ("totallyOther", "Cart.add"),
+        ("testAdd", "Cart.add"),
+    ],
+)
+def test_the_test_s_name_tells_the_method_under_test(project, test, focal):
+    file = project / TESTS / "CartTest.java"
+    file.write_text(
+        "package shop; import org.junit.Test; public class CartTest { @Test public void "
+        + test + "() { Cart cart = new Cart(); cart.add(3); } }"
+    )  # fmt: skip
+    found, _ = find_open_tests(project, file)
+    assert [item.focal_name for item in found] == [focal]
+
+
+def test_the_diff_puts_each_assertion_where_a_person_would(project):
+    tests, _ = opened(project)
+    raw = (project / TESTS / "CartOpenTest.java").read_bytes()
+    picks = [(test, Candidate(f"check{i}();", 1)) for i, test in enumerate(tests)]
+    lines = with_suggestions(raw, picks).decode().split("\n")
+    added = {line: lines[lines.index(line) - 1 : lines.index(line) + 2] for line in lines if "check" in line}
+    assert added == {
+        "        check0();": ["        cart.total(); // the sum", "        check0();", "    }"],
+        "        check1();": ["        cart.isEmpty();", "        check1();", "        return;"],
+        "        check2();": ["    @Test public void testShort() { new Cart().total();", "        check2();", "     }"],
+    }
+
+
+def test_encoding_line_ends_and_imports_are_kept(project):
+    file = project / TESTS / "CartOpenTest.java"
+    raw = OPEN_TEST.replace("OpenTest", "CartOpenTest").replace("// the sum", "// Summe für é").replace("\n", "\r\n")
+    file.write_bytes(raw.encode("latin-1"))
+    (test,), _ = opened(project, "testSum")
+    picked = Candidate('assertEquals("é", 3);\nfail();', 1, imports=("static org.junit.Assert.assertEquals",))
+    written = with_suggestions(file.read_bytes(), [(test, picked)]).decode("latin-1")
+    assert written == raw.replace(
+        "import org.junit.Test;", "import org.junit.Test;\r\nimport static org.junit.Assert.assertEquals;"
+    ).replace("für é", 'für é\r\n        assertEquals("é", 3);\r\n        fail();')
+
+
+def test_the_project_is_found_above_the_file(project, tmp_path):
+    assert project_of(project / TESTS / "CartOpenTest.java") == project
+    (project / "pom.xml").unlink()
+    assert project_of(project / TESTS / "CartOpenTest.java") == project  # above src
+    assert project_of(tmp_path / "Foo.java") == tmp_path
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+TOTAL = [
+    "assertEquals(4, cart.total());",
+    "assertTrue(true);",
+    "assertEquals(3, cart.total());",
+    "(",
+    "assertNull(null);",
+]
+CANDIDATES = {
+    "testSum": TOTAL,
+    "testReturns": ["assertTrue(cart.isEmpty());"],
+    "testShort": ["assertTrue(true);", "assertEquals(1, 2);"],
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def fixed_candidates(monkeypatch, cache):
+    monkeypatch.setenv("DISTIL_CACHE", str(cache))
+    monkeypatch.setattr(suggest_assertions, "generate", lambda args, tests: [CANDIDATES[test.name] for test in tests])
+
+
+def run(project: Path, *options: str, method: str = "") -> int:
+    test = f"{project / TESTS / 'CartOpenTest.java'}{method}"
+    return main(["a-model", test, "--class_path", os.pathsep.join(map(str, junit_jars())), *options])
+
+
+@pytest.mark.jdk
+def test_candidates_are_run_ranked_and_applied(project, fixed_candidates, capsys):
+    need_jdk()
+    file = project / TESTS / "CartOpenTest.java"
+    before = file.read_text()
+    os.chmod(file, 0o640)
+    assert run(project, "--json", "--apply") == 1  # testShort got none, testNothing cannot
+    report = json.loads(capsys.readouterr().out)
+    ranked = {test["test"]: [item["assertion"] for item in test["candidates"]] for test in report["tests"]}
+    assert ranked["testSum"] == [TOTAL[2], TOTAL[0], TOTAL[1], TOTAL[4], TOTAL[3]]
+    assert {test["test"]: test["chosen"] for test in report["tests"]} == {
+        "testSum": 0,
+        "testReturns": 0,
+        "testShort": None,
+    }
+    best = report["tests"][0]["candidates"][0]
+    assert (best["beam"], best["compiled"], best["passed"], best["nontrivial"]) == (3, True, True, True)
+    assert report["applied"] and report["left_out"] == {"testNothing": "no focal method"}
+    expected = (
+        before.replace(
+            "import org.junit.Test;",
+            "import org.junit.Test;\nimport static org.junit.Assert.assertEquals;\n"
+            "import static org.junit.Assert.assertTrue;",
+        )
+        .replace("// the sum\n", "// the sum\n        assertEquals(3, cart.total());\n")
+        .replace("        return;", "        assertTrue(cart.isEmpty());\n        return;")
+    )
+    assert file.read_text() == expected and file.stat().st_mode & 0o777 == 0o640
+    assert "+        assertEquals(3, cart.total());\n" in report["diff"]
+    assert sorted(path.name for path in file.parent.iterdir() if path.name.startswith(".")) == []
+
+    assert run(project, "--json") == 1  # what is written compiles, and its tests lack nothing any more
+    report = json.loads(capsys.readouterr().out)
+    assert [test["test"] for test in report["tests"]] == ["testShort"] and report["diff"] == ""
+
+
+@pytest.mark.jdk
+def test_without_apply_nothing_is_written(project, fixed_candidates, capsys):
+    need_jdk()
+    before = (project / TESTS / "CartOpenTest.java").read_bytes()
+    assert run(project, method="#testSum") == 0
+    shown = capsys.readouterr().out
+    assert "testSum (line 10), method under test: Cart.total" in shown
+    assert " -> assertEquals(3, cart.total());\n      passes; fails when broken (line 14:" in shown
+    assert (
+        "    assertEquals(4, cart.total());\n      failed: java.lang.AssertionError: expected:<4> but was:<3>" in shown
+    )
+    assert "    assertTrue(true);\n      passes, whatever the method does" in shown
+    assert "    (\n      compile error: not a Java statement" in shown
+    assert "--- a/src/test/java/shop/CartOpenTest.java\n+++ b/src/test" in shown
+    assert (project / TESTS / "CartOpenTest.java").read_bytes() == before
+
+
+def test_no_execution_takes_the_first_that_is_java(project, fixed_candidates, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    file = project / TESTS / "CartOpenTest.java"
+    assert main(["a-model", f"{file}#testSum", "--no_execution", "--json"]) == 0
+    (test,) = json.loads(capsys.readouterr().out)["tests"]
+    assert [item["assertion"] for item in test["candidates"]] == [text for text in TOTAL if text != "("]
+    assert test["chosen"] == 0 and {item["status"] for item in test["candidates"]} == {"not run"}
+    assert test["candidates"][0]["imports"] == ["static org.junit.Assert.assertEquals"]
+
+
+def test_an_editors_lock_file_is_no_source(project, fixed_candidates, capsys):
+    file = project / TESTS / "CartOpenTest.java"
+    (file.parent / ".#CartOpenTest.java").symlink_to("me@host.1:9")
+    (file.parent / "Gone.java").symlink_to("nowhere")
+    assert main(["a-model", f"{file}#testSum", "--no_execution", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["diff"]
+
+
+def test_the_diff_can_be_applied_where_the_file_ends_without_a_new_line(tmp_path):
+    before, after = b"a\n\x0cb\nclass C { }", b"a\n\x0cb\nx\nclass C { int x; }"
+    (tmp_path / "C.java").write_bytes(before)
+    diff = suggest_assertions.unified_diff(before, after, "C.java")
+    subprocess.run(["git", "apply"], cwd=tmp_path, input=diff.encode(), check=True)
+    assert (tmp_path / "C.java").read_bytes() == after
+
+
+def test_a_file_changed_meanwhile_is_not_overwritten(project, fixed_candidates, monkeypatch):
+    file = project / TESTS / "CartOpenTest.java"
+
+    def slow(args, tests):
+        file.write_text("// edited")
+        return [["assertTrue(true);"]]
+
+    monkeypatch.setattr(suggest_assertions, "generate", slow)
+    with pytest.raises(UserError, match="changed while the candidates ran; nothing was written"):
+        main(["a-model", f"{file}#testSum", "--no_execution", "--apply"])
+    assert file.read_text() == "// edited"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Gone.java"], "Gone.java: no such file"),
+        ([TESTS + "CartOpenTest.java", "--num_beams", "0"], "--num_beams 0: must be at least"),
+        (["pom.xml"], "pom.xml: not a Java file"),
+        ([MAIN + "Cart.java"], "holds no JUnit or TestNG tests"),
+        ([TESTS + "CartOpenTest.java", "--project", "data"], "--project data: .* does not lie in it"),
+        ([TESTS + "CartOpenTest.java", "-k", "0"], "--candidates 0: must be a number above 0"),
+        ([TESTS + "CartOpenTest.java", "--timeout", "inf"], "--timeout inf: must be a number above 0"),
+        ([TESTS + "CartOpenTest.java", "-k", "5", "--num_beams", "2"], "--num_beams 2: must be at least .* 5"),
+        ([TESTS + "CartOpenTest.java", "--no_execution"], "MODEL ./no-model: no such folder"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(project, monkeypatch, arguments, message):
+    monkeypatch.chdir(project)
+    with pytest.raises(UserError, match=message):
+        main(["./no-model", *arguments])
+
+
+@pytest.fixture
+def model(project, tmp_path) -> Path:
+    """One that has learned nothing."""
+    from models.seq2seq.loading import build_scratch, save_model, train_tokenizer
+
+    tokenizer = train_tokenizer([(project / MAIN / "Cart.java").read_text(), OPEN_TEST], 300)
+    save_model(
+        build_scratch("tiny", tokenizer, dropout_rate=0.1, attention="sdpa", seed=0), tokenizer, tmp_path / "model"
+    )
+    return tmp_path / "model"
+
+
+def test_only_names_that_the_test_knows_are_suggested(project, model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "models.decoding.generate.generate_candidates",
+        lambda *words, **named: asked.append(named["decoding"]) or [["assertTrue(cart.isEmpty());"]],
+    )
+    main([str(model), f"{project / TESTS / 'CartOpenTest.java'}#testSum", "--no_execution"])
+    assert asked == ["names"]
+
+
+@pytest.mark.jdk
+def test_a_real_model_and_a_missing_jdk(project, model, tmp_path):
+    """End to end in a process of its own."""
+    test = f"{project / TESTS / 'CartOpenTest.java'}#testSum"
+    command = [
+        sys.executable,
+        "evaluation/suggest_assertions.py",
+        str(model),
+        test,
+        "--max_output_len",
+        "8",
+    ]
+    done = subprocess.run([*command, "--no_execution", "--json"], capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    assert json.loads(done.stdout)["tests"][0]["focal_method"] == "Cart.total"
+    done = subprocess.run([*command, "--jdk_home", str(tmp_path), "--class_path", ""], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: no JDK at --jdk_home {tmp_path}")

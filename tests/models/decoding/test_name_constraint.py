@@ -1,0 +1,132 @@
+"""Names of the input alone, against a search for names in the whole text."""
+
+import re
+
+import pytest
+import torch
+from transformers import LogitsProcessorList, T5Config, T5ForConditionalGeneration
+
+from models.decoding.generate import generate_candidates, pad_rows
+from models.decoding.name_constraint import ALWAYS, NameConstraint, NameVocabulary, Place
+from models.decoding.search import decode
+from models.decoding.token_texts import token_texts
+from tests.helpers.pieces import Pieces
+
+INPUT = "public int total() { return total; } @Test public void t() { Cart cart = new Cart(); <AssertPlaceHolder> }"
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "name"),
+    [
+        ("assertEquals(3, car", ["assertEquals"], "car"),
+        ("cart.total", ["cart"], None),
+        ("Cart.of(Foo::bar", [], None),
+        ('f("x y", y ', ["f", "y"], ""),
+        ("f('\\'', 0x1f + a_$1", ["f"], "a_$1"),
+        ("x ? y : z", ["x", "y"], "z"),
+        ('"a\\" b', [], ""),
+        ("new Cart", ["new"], None),
+        ("1L - b.\n c", ["b"], None),
+    ],
+)
+def test_names_are_told_from_members_classes_and_literals(text, ended, name):
+    place, found = Place().after(text)
+    assert (found, place.name) == (ended, name)
+    for cut in range(len(text)):  # nothing depends on where a token ends
+        first, before = Place().after(text[:cut])
+        second, after = first.after(text[cut:])
+        assert (second, before + after) == (place, found)
+
+
+def allowed(pieces: Pieces, *written: str) -> set[str]:
+    names = ["start", "end", *pieces.texts[2:]]
+    constraint = NameConstraint(NameVocabulary(pieces, len(names)), [INPUT], 1)
+    ids = torch.tensor([[0, *(names.index(piece) for piece in written)]])
+    scores = constraint(ids, torch.zeros(1, len(names)))[0].tolist()
+    return {name for name, score in zip(names, scores, strict=True) if score == 0}
+
+
+def test_only_names_of_the_input_are_written():
+    pieces = Pieces("c", "art", "x", "(", ".", "Foo", "(x", "(c", "art.", "x.", "12", '"', "assertTrue", " ")
+    begins = {"start", "end", "c", "(", ".", "Foo", "(c", "12", '"', "assertTrue", " "}
+    assert allowed(pieces) == begins  # no name of the input begins with x or art
+    assert allowed(pieces, "c") == {"art", "art."}  # as cart, or cart and a dot
+    assert allowed(pieces, "c", "art") == {"start", "end", "(", ".", "(c", '"', " "}
+    assert allowed(pieces, "c", "art.") == {"start", "end", *pieces.texts[2:]} - {"(x"}
+    assert allowed(pieces, '"') == {"start", "end", *pieces.texts[2:]}
+    assert "x" in allowed(pieces, "Foo")
+
+
+def test_a_name_that_cannot_be_mended_is_let_be():
+    pieces = Pieces('"', '",y', "x")
+    assert allowed(pieces, '"', '",y') == {"start", "end", '"', '",y', "x"}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from models.seq2seq.loading import train_tokenizer
+
+    return train_tokenizer([INPUT, "assertEquals(3, other.thing(), yours); int xs = list.size();"] * 4, 200)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=0, initializer_factor=20.0, tie_word_embeddings=False,
+    )  # fmt: skip
+    return T5ForConditionalGeneration(config).eval()
+
+
+def strangers(text: str, source: str) -> set[str]:
+    """Small names of the text that the input has not; what stands in literals, or follows a dot, set aside."""
+    bare = re.sub(r"\"(\\.|[^\"\\])*(\"|$)|'(\\.|[^'\\])*('|$)", '""', text)
+    names = set(re.findall(r"(?<![\w$.])(?<!::)[a-z_$][\w$]*(?=[^\w$])", re.sub(r"\.\s+", ".", bare)))
+    return names - set(re.findall(r"[\w$]+", source))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_random_model_writes_no_other_names(model, tokenizer, beams):
+    rows = [tokenizer(INPUT)["input_ids"][start:][:length] for start in range(0, 40, 4) for length in (5, 20)]
+    sources = tokenizer.batch_decode(rows, skip_special_tokens=True)
+    inputs = pad_rows(rows, 0)
+    options = {"max_new_tokens": 40, "num_beams": beams, "num_return_sequences": beams}
+    vocabulary = NameVocabulary(tokenizer, len(tokenizer))
+
+    def written(*constraints):
+        found = decode(model, inputs, (inputs != 0).long(), constraints=LogitsProcessorList(constraints), **options)
+        texts = tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return set().union(*(strangers(text, sources[place // beams]) - ALWAYS for place, text in enumerate(texts)))
+
+    free = set()
+    for seed in range(4):
+        model.lm_head.weight.data.normal_(generator=torch.Generator().manual_seed(seed))
+        free |= written()
+        assert not written(NameConstraint(vocabulary, sources, beams))
+    assert len(free) > 3
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_rows_that_end_early_leave_the_others_their_names(model, tokenizer, beams, monkeypatch):
+    let_go = []
+    keep = NameConstraint.keep
+    monkeypatch.setattr(NameConstraint, "keep", lambda self, rows: let_go.append(rows) or keep(self, rows))
+    rows = [tokenizer(INPUT)["input_ids"][:length] for length in (3, 9, 20, 40)]
+    options = {"max_output_len": 24, "num_beams": beams, "num_return_sequences": beams, "decoding": "names"}
+    for seed in range(6):
+        model.lm_head.weight.data.normal_(generator=torch.Generator().manual_seed(seed))
+        alone = [generate_candidates(model, tokenizer, [row], **options)[0] for row in rows]
+        assert generate_candidates(model, tokenizer, rows, batch_size=4, **options) == alone
+    assert bool(let_go) == (beams == 1)  # with beams the library keeps all rows
+
+
+def test_a_blank_that_a_token_brings_is_seen():
+    pytest.importorskip("tokenizers")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({"<pad>": 0, "(": 1, "▁cart": 2, "cart": 3}, unk_token="<pad>"))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    whole = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>")
+    assert token_texts(whole, 5) == ["", "(", " cart", "cart", ""]

@@ -1,0 +1,74 @@
+"""--compile: the engine's forward is compiled once for each bucket of lengths, and trains as without."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import T5Config, T5ForConditionalGeneration
+
+from config.command_line import parse_config
+from config.defaults import STUDENT_CATEGORIES
+from data.batches.buckets import pad_to_buckets
+from models.multi_component_loss import MultiComponentLoss
+from models.training.engine import TrainingEngine
+from tests.helpers.batches import Batches
+from utils.logging_utils import DistillationLogger
+
+
+def losses(tmp_path, monkeypatch, compile: bool) -> tuple[list[float], int]:
+    """The loss of each step of two epochs, and how many shapes were compiled."""
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_heads=2, num_layers=1, num_decoder_layers=1,
+            dropout_rate=0.0, decoder_start_token_id=0, pad_token_id=0,
+        )
+    )  # fmt: skip
+    shapes: list[tuple] = []
+    compiler = torch.compile
+
+    def counting(module, *, dynamic, **given):
+        assert dynamic is False
+
+        def backend(graph, inputs):
+            shapes.append(tuple(x.shape for x in inputs if isinstance(x, torch.Tensor)))
+            return graph.forward
+
+        return compiler(module, dynamic=dynamic, **{"backend": backend} | given)
+
+    monkeypatch.setattr(torch, "compile", counting)
+    flags = ["--gradient_accumulation_steps", "1", "--epochs", "2", "--lr", "1e-2", "--grad_norm_steps", "0"]
+    config = parse_config(STUDENT_CATEGORIES, [*flags, "--compile", str(compile)], description="")
+    logger = DistillationLogger(tmp_path / str(compile), tensorboard=False, console=False)
+    rows: list[float] = []
+    monkeypatch.setattr(logger, "step", lambda row: rows.append(row["loss_total"]))
+    loss = MultiComponentLoss(["ce"], lambda _: {"ce": 1.0})
+    engine = TrainingEngine(config, Accelerator(cpu=True), model, None, loss, Batches(), tmp_path, logger)
+    counts = []
+    for _ in range(2):
+        for window in engine._windows():
+            engine._train_step(window)
+        counts.append(len(shapes))
+    assert counts[0] == counts[1], "the second epoch compiled again"
+    return rows, counts[0]
+
+
+def test_compiled_training_is_the_same_and_compiles_each_bucket_once(tmp_path, monkeypatch):
+    plain, none = losses(tmp_path, monkeypatch, compile=False)
+    compiled, graphs = losses(tmp_path, monkeypatch, compile=True)
+    assert none == 0
+    assert graphs > 0
+    assert compiled == pytest.approx(plain, rel=1e-4)
+
+
+def test_buckets_pad_and_change_nothing_else():
+    batch = Batches().ready[2] | {"references": ["a", "b"]}
+    padded = pad_to_buckets(batch, 0)
+    assert padded["input_ids"].shape == padded["attention_mask"].shape == (2, 128)
+    assert padded["labels"].shape == (2, 16)
+    assert torch.equal(padded["input_ids"][:, :70], batch["input_ids"]) and not padded["input_ids"][:, 70:].any()
+    assert torch.equal(padded["attention_mask"].sum(1), batch["attention_mask"].sum(1))
+    assert (padded["labels"] != -100).sum() == (batch["labels"] != -100).sum()
+    assert padded["references"] == ["a", "b"]
+    assert pad_to_buckets(padded, 0)["input_ids"].shape == (2, 128)
