@@ -41,15 +41,27 @@ def main(argv: list[str] | None = None) -> int:
         )
     loss, alpha, encoder, critical = student_loss(config, run, tokenizer, model, train_set, has_teacher)
     engine = build_engine(
-        run, model, tokenizer, loss, train_set, validation_set,
-        alpha=alpha, encoder=encoder, critical=critical, live_teacher=live,
-    )  # fmt: skip
+        run,
+        model,
+        tokenizer,
+        loss,
+        train_set,
+        validation_set,
+        alpha=alpha,
+        encoder=encoder,
+        critical=critical,
+        live_teacher=live,
+    )
     announce(
-        run, engine, train_set, validation_set,
+        run,
+        engine,
+        train_set,
+        validation_set,
         teacher=config.distillation.teacher_model or (header.teacher if header else None),
         teacher_parameters=header.teacher_parameters if header else None,
-        **schedule_facts(config, loss), **critical_facts(config, tokenizer),
-    )  # fmt: skip
+        **schedule_facts(config, loss),
+        **critical_facts(config, tokenizer),
+    )
     if config.output.dry_run:
         return dry_run(run, engine)
     code = engine.run()
@@ -129,16 +141,24 @@ def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: A
     if has_alpha:
         d = config.distillation
         alpha = AlphaController(
-            d.alpha, settings.enable_dynamic_weighting, minimum=d.alpha_min, drop=d.alpha_drop,
+            d.alpha,
+            settings.enable_dynamic_weighting,
+            minimum=d.alpha_min,
+            drop=d.alpha_drop,
             convergence=d.alpha_convergence,
-        )  # fmt: skip
+        )
     # The main process first: it fits the bridge, the others find it in the cache.
     with run.accelerator.main_process_first():
         loss = build_student_loss(
-            config, tokenizer, model.config.vocab_size, train_set, run.accelerator.device,
-            teacher_available=has_teacher, say=run.logger.info,
+            config,
+            tokenizer,
+            model.config.vocab_size,
+            train_set,
+            run.accelerator.device,
+            teacher_available=has_teacher,
+            say=run.logger.info,
             progress=run.accelerator.is_main_process and sys.stderr.isatty(),
-        )  # fmt: skip
+        )
     encoder, name = None, config.validation.embedding_model
     # Also where only the final evaluation needs it: what is missing must be said now, not after hours of training.
     if name != "none" and (config.validation.use_enhanced_metrics or config.validation.final_evaluation):
@@ -183,21 +203,38 @@ def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
         if config.validation.final_evaluation:
             from evaluation.evaluate_assertions import main as evaluate
 
-            code = evaluate(
-                [
-                    "--teacher_data", str(validation), "--student_model_path", str(run.final_model),
-                    "--train_data", str(train), "--output_dir", str(run.folder), "--resume",
-                    "--embedding_model", config.validation.embedding_model,
-                    "--device", str(run.accelerator.device), "--num_beams", str(config.validation.num_beams),
-                    "--max_input_len", str(config.data.max_input_len),
-                    "--max_output_len", str(config.data.max_output_len),
-                    "--max_reject_rate", str(config.data.max_reject_rate),
-                    *(["--teacher_model", name] if (name := config.distillation.teacher_model) else []),
-                    *(["--student_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
-                    *(["--teacher_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
-                ],
-                run.lock,
-            ) or 0  # fmt: skip
+            code = (
+                evaluate(
+                    [
+                        "--teacher_data",
+                        str(validation),
+                        "--student_model_path",
+                        str(run.final_model),
+                        "--train_data",
+                        str(train),
+                        "--output_dir",
+                        str(run.folder),
+                        "--resume",
+                        "--embedding_model",
+                        config.validation.embedding_model,
+                        "--device",
+                        str(run.accelerator.device),
+                        "--num_beams",
+                        str(config.validation.num_beams),
+                        "--max_input_len",
+                        str(config.data.max_input_len),
+                        "--max_output_len",
+                        str(config.data.max_output_len),
+                        "--max_reject_rate",
+                        str(config.data.max_reject_rate),
+                        *(["--teacher_model", name] if (name := config.distillation.teacher_model) else []),
+                        *(["--student_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
+                        *(["--teacher_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
+                    ],
+                    run.lock,
+                )
+                or 0
+            )
         run.logger.info(f"final model: {run.final_model}")
         run.logger.close()
         from evaluation.reports.model_card import write_model_card

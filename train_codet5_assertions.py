@@ -143,22 +143,36 @@ def distil(config: Any, run: Any, model: Any, tokenizer: Any, files: dict[str, P
     target = Path(settings.distillation_dir or run.folder)
     for part, path in files.items():
         dataset = AssertionDataset(
-            path, tokenizer, max_input_len=config.data.max_input_len, max_output_len=config.data.max_output_len,
-            max_samples=settings.max_distill_samples, vocab_size=model.config.vocab_size, teacher=False,
-        )  # fmt: skip
+            path,
+            tokenizer,
+            max_input_len=config.data.max_input_len,
+            max_output_len=config.data.max_output_len,
+            max_samples=settings.max_distill_samples,
+            vocab_size=model.config.vocab_size,
+            teacher=False,
+        )
         output = target / f"distillation_data_{part}.jsonl"
         writer = DistillationWriter(
-            model, tokenizer, dataset, output,
+            model,
+            tokenizer,
+            dataset,
+            output,
             WriterSettings(
-                teacher_name=str(run.final_model), encoding=settings.teacher_encoding, topk=settings.topk,
-                bits=settings.compression_bits, num_beams=config.validation.num_beams,
+                teacher_name=str(run.final_model),
+                encoding=settings.teacher_encoding,
+                topk=settings.topk,
+                bits=settings.compression_bits,
+                num_beams=config.validation.num_beams,
                 batch_size=settings.distill_batch_size or 4 * config.optimization.batch_size,
-                workers=settings.compression_workers, max_reject_rate=config.data.max_reject_rate,
+                workers=settings.compression_workers,
+                max_reject_rate=config.data.max_reject_rate,
                 strict=config.data.strict,
             ),
-            rank=accelerator.process_index, world=accelerator.num_processes, wait=accelerator.wait_for_everyone,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            wait=accelerator.wait_for_everyone,
             stopped=lambda: signal.received is not None,
-        )  # fmt: skip
+        )
         hidden = not (accelerator.is_main_process and sys.stderr.isatty())  # a log has one line a file instead
         with tqdm(total=len(dataset), desc=output.name, unit="row", disable=hidden) as bar:
             counts = writer.run(bar.update)

@@ -69,11 +69,13 @@ class Grid:
             self.stages = {
                 stage: [
                     Task(contender, rows, seed, passes)
-                    for seed in plan["seeds"] for rows in plan["rows"] for passes in plan.get("passes", [None])
+                    for seed in plan["seeds"]
+                    for rows in plan["rows"]
+                    for passes in plan.get("passes", [None])
                     for contender in plan["contenders"]
                 ]
                 for stage, plan in self.settings["stages"].items()
-            }  # fmt: skip
+            }
             self.settings["student"]["epochs"]  # the report tells passes
             held_out = self.settings.get("held_out", {}).items()
             self.libraries: dict[str, dict[str, Any]] = {library: {**flags} for library, flags in held_out}
@@ -228,11 +230,15 @@ def trained(grid: Grid, task: Task) -> int:
     if "judged" in grid.settings and (folder / "final_model").is_dir():
         return 0
     flags = {
-        "train_data_path": data_of(grid, task), "tokenizer_name": "$WORK/teacher/final_model",
+        "train_data_path": data_of(grid, task),
+        "tokenizer_name": "$WORK/teacher/final_model",
         "val_data_path": "$WORK/teacher/distillation_data_validation.jsonl",
-        "output_dir": folder, "seed": task.seed, "max_train_samples": task.rows, "resume": "auto",
+        "output_dir": folder,
+        "seed": task.seed,
+        "max_train_samples": task.rows,
+        "resume": "auto",
         **{flag: value for flag, value in grid.flags(task).items() if flag != "targets"},
-    }  # fmt: skip
+    }
     return call(["knowledge_distillation.py", *grid.words(flags)], grid.work / f"{task.name}.log")
 
 
@@ -360,8 +366,10 @@ def cost(folder: Path, data: Path, rows: int, components: list[str]) -> dict[str
             logits = 0 if of_teacher else len(row.get("teacher_logits_compressed", ""))
             used += len(line.encode()) - logits
     return {
-        "steps": len(steps), "train_seconds": round(sum(float(row["seconds"]) for row in steps), 3), "data_bytes": used,
-    }  # fmt: skip
+        "steps": len(steps),
+        "train_seconds": round(sum(float(row["seconds"]) for row in steps), 3),
+        "data_bytes": used,
+    }
 
 
 def main() -> int:
@@ -402,8 +410,9 @@ def main() -> int:
         (lambda task=task: trained(grid, task))
         if args.no_judging
         else (lambda task=task: student(grid, task) or held_out(grid, task))
-        for task in tasks if args.stage is None or task in grid.stages[args.stage]
-    ]  # fmt: skip
+        for task in tasks
+        if args.stage is None or task in grid.stages[args.stage]
+    ]
     for number, step in enumerate(steps):
         code = step()
         if code:

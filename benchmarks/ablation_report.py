@@ -261,15 +261,22 @@ def contender_table(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> st
     for name, found in everybody.items():
         score = per_task(found, MAIN)
         parameters = found[0].get("parameters")
-        rows.append([
-            name, len(found) if name in runs else None, parameters / 1e6 if parameters else None,
-            "-" if score is None else shown_score(score, clusters, spread if name in runs else SeedSpread()),
-            None if score is None or len(score) < 2 else float(np.std(np.nanmean(score, axis=1), ddof=1)),
-            shown(differences[name], "+") if name in differences else "-",
-            p_values.get(name), *(mean(per_task(found, metric)) for metric in metrics),
-            *(float(np.mean([run[key] for run in found])) / unit if name in runs else None
-              for key, unit in (("steps", 1), ("train_seconds", 1), ("data_bytes", 1e6))),
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                len(found) if name in runs else None,
+                parameters / 1e6 if parameters else None,
+                "-" if score is None else shown_score(score, clusters, spread if name in runs else SeedSpread()),
+                None if score is None or len(score) < 2 else float(np.std(np.nanmean(score, axis=1), ddof=1)),
+                shown(differences[name], "+") if name in differences else "-",
+                p_values.get(name),
+                *(mean(per_task(found, metric)) for metric in metrics),
+                *(
+                    float(np.mean([run[key] for run in found])) / unit if name in runs else None
+                    for key, unit in (("steps", 1), ("train_seconds", 1), ("data_bytes", 1e6))
+                ),
+            ]
+        )
     return table(columns, rows)
 
 
@@ -371,8 +378,10 @@ def aims(baselines: dict[str, Any], runs: dict[str, list[Run]]) -> list[str]:
     for metric in (MAIN, "pass_rate"):
         if kept := share_of_teacher(runs[name], baselines, metric):
             reached = "reached" if kept.value >= 0.95 else "missed"
-            lines.append(f"It keeps {kept.value:.1%} ({kept.low:.1%} to {kept.high:.1%}) of the teacher's {metric}"
-                         f" (aim: 95 %; {reached}).")  # fmt: skip
+            lines.append(
+                f"It keeps {kept.value:.1%} ({kept.low:.1%} to {kept.high:.1%}) of the teacher's {metric}"
+                f" (aim: 95 %; {reached})."
+            )
     for against, metric, found in (
         ("nearest-neighbour retrieval", "f1", from_retrieval(baselines, runs)),
         ("the same student on gold labels only", MAIN, from_reference(runs, clusters)),

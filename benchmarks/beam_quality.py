@@ -34,12 +34,37 @@ def judged(
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         evaluate(
-            ["--teacher_data", str(data), "--student_model_path", model, "--student_limit", str(limit),
-             "--max_per_class", "1", "--no_controls",
-             "--num_beams", str(beams), "--max_input_len", "256", "--max_output_len", "64", "--device", "cpu",
-             "--embedding_model", "embedded:minilm", "--latency_samples", "0", "--workers", "1",
-             "--output_dir", str(folder), "--decoding", decoding, *project]
-        )  # fmt: skip
+            [
+                "--teacher_data",
+                str(data),
+                "--student_model_path",
+                model,
+                "--student_limit",
+                str(limit),
+                "--max_per_class",
+                "1",
+                "--no_controls",
+                "--num_beams",
+                str(beams),
+                "--max_input_len",
+                "256",
+                "--max_output_len",
+                "64",
+                "--device",
+                "cpu",
+                "--embedding_model",
+                "embedded:minilm",
+                "--latency_samples",
+                "0",
+                "--workers",
+                "1",
+                "--output_dir",
+                str(folder),
+                "--decoding",
+                decoding,
+                *project,
+            ]
+        )
     return json.loads((folder / "metrics_summary_final.json").read_text(encoding="utf-8"))["student"]
 
 
@@ -63,8 +88,9 @@ def main() -> int:
     parser.add_argument("--project", help="the project that the tasks were mined from: run the predictions")
     parser.add_argument("--class_path", help="of the project")
     args = parse(parser)
-    project = [word for name in ("project", "class_path") if getattr(args, name)
-               for word in (f"--{name}", getattr(args, name))]  # fmt: skip
+    project = [
+        word for name in ("project", "class_path") if getattr(args, name) for word in (f"--{name}", getattr(args, name))
+    ]
     metrics = (*SCORES, *EXECUTED) if project else SCORES
     with tempfile.TemporaryDirectory() as scratch:
         models = dict(pair.split("=", 1) for pair in args.models if "=" in pair)

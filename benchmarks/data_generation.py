@@ -55,11 +55,14 @@ def main() -> int:
         items = [item for item in (dataset[i] for i in range(len(dataset))) if isinstance(item, Item)]
         writers = {
             encoding: DistillationWriter(
-                model, tokenizer, dataset, Path(name) / encoding,
+                model,
+                tokenizer,
+                dataset,
+                Path(name) / encoding,
                 WriterSettings("made-up", encoding=encoding, bits=bits, batch_size=args.batch_size),
             )
             for encoding, bits in (("topk", 16), ("hidden", 8), ("dense", 4))
-        }  # fmt: skip
+        }
         collator = Collator(tokenizer.pad_token_id, {})
         writer = writers["topk"]
         batches = [collator(part) for part in writer._batches(items)]
@@ -83,14 +86,23 @@ def main() -> int:
         )
         times = in_turns(cases, args.repeats, budget=args.budget, clock=args.clock)
     lines = [
-        [case, spread(times[case])["median"], len(items) / spread(times[case])["median"],
-         ratio(times, case, "teacher's own forward")]
+        [
+            case,
+            spread(times[case])["median"],
+            len(items) / spread(times[case])["median"],
+            ratio(times, case, "teacher's own forward"),
+        ]
         for case in cases
-    ]  # fmt: skip
-    settings = {"data": args.data.name if args.data else "sample corpus", "rows": len(items), "model": args.model,
-                "batch_size": args.batch_size, "vocabulary": vocabulary,
-                "source_tokens": round(float(np.mean([len(item.input_ids) for item in items])), 1),
-                "target_tokens": round(float(np.mean([len(item.labels) for item in items])), 1)}  # fmt: skip
+    ]
+    settings = {
+        "data": args.data.name if args.data else "sample corpus",
+        "rows": len(items),
+        "model": args.model,
+        "batch_size": args.batch_size,
+        "vocabulary": vocabulary,
+        "source_tokens": round(float(np.mean([len(item.input_ids) for item in items])), 1),
+        "target_tokens": round(float(np.mean([len(item.labels) for item in items])), 1),
+    }
     tables = {"distillation data": (["part", "seconds", "rows/s", "x own forward"], lines)}
     settings["turns"] = len(next(iter(times.values())))
     return report("data_generation", args, settings, tables)

@@ -122,13 +122,40 @@ def memory(folder: Path, source: Path, tokenizer_folder: Path, sizes: list[float
             continue
         for sampling in ([], ["--enable_epoch_sampling", "--max_train_samples", 500]):
             peak = peak_of(
-                "knowledge_distillation.py", "--train_data_path", path, "--val_data_path", small, "--model_name",
-                "scratch:tiny", "--tokenizer_name", tokenizer_folder, "--loss_components", "focal", "jsd",
-                "--epochs", 1, "--batch_size", 4, "--gradient_accumulation_steps", 1, "--max_steps", steps,
-                "--num_workers", 0,
-                "--validation_frequency", 0, "--no_final_evaluation", "--no_run_report", "--no_tensorboard",
-                "--device", "cpu", "--output_dir", folder / "run", "--overwrite",
-            *sampling)  # fmt: skip
+                "knowledge_distillation.py",
+                "--train_data_path",
+                path,
+                "--val_data_path",
+                small,
+                "--model_name",
+                "scratch:tiny",
+                "--tokenizer_name",
+                tokenizer_folder,
+                "--loss_components",
+                "focal",
+                "jsd",
+                "--epochs",
+                1,
+                "--batch_size",
+                4,
+                "--gradient_accumulation_steps",
+                1,
+                "--max_steps",
+                steps,
+                "--num_workers",
+                0,
+                "--validation_frequency",
+                0,
+                "--no_final_evaluation",
+                "--no_run_report",
+                "--no_tensorboard",
+                "--device",
+                "cpu",
+                "--output_dir",
+                folder / "run",
+                "--overwrite",
+                *sampling,
+            )
             rows = len(open_index(path)) - 1
             found.append([path.stat().st_size / 1e6, rows, "epoch sampling" if sampling else "all rows", peak])
         path.unlink()
@@ -165,10 +192,14 @@ def main() -> int:
         )
         dataset = AssertionDataset(path, tokenizer, vocab_size=VOCABULARY, max_output_len=TOKENS)
         settings = {
-            "data": args.data.name if args.data else "sample corpus", "rows": len(dataset), "vocabulary": VOCABULARY,
-            "target_tokens": TOKENS, "batch_size": BATCH, "bytes_per_row": path.stat().st_size // len(dataset),
+            "data": args.data.name if args.data else "sample corpus",
+            "rows": len(dataset),
+            "vocabulary": VOCABULARY,
+            "target_tokens": TOKENS,
+            "batch_size": BATCH,
+            "bytes_per_row": path.stat().st_size // len(dataset),
             "source_tokens": round(statistics.mean(len(dataset[i].input_ids) for i in range(len(dataset))), 1),
-        }  # fmt: skip
+        }
         if args.part != "memory":
             rates = {
                 title: samples_a_second(dataset, given, args.repeats, args.profile and given)

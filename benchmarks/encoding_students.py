@@ -32,10 +32,26 @@ from utils.errors import UserError, run_main
 
 LENGTHS = ("--max_input_len", "128", "--max_output_len", "48")
 PLAIN = (
-    "--validation_frequency", "0", "--no_final_evaluation", "--no_run_report", "--no_tensorboard", "--device", "cpu",
-    "--num_workers", "0", "--batch_size", "16", "--gradient_accumulation_steps", "1", "--dropout_rate", "0",
-    "--grad_norm_steps", "0", "--lr", "1e-3",
-)  # fmt: skip
+    "--validation_frequency",
+    "0",
+    "--no_final_evaluation",
+    "--no_run_report",
+    "--no_tensorboard",
+    "--device",
+    "cpu",
+    "--num_workers",
+    "0",
+    "--batch_size",
+    "16",
+    "--gradient_accumulation_steps",
+    "1",
+    "--dropout_rate",
+    "0",
+    "--grad_norm_steps",
+    "0",
+    "--lr",
+    "1e-3",
+)
 # Name -> words for the convert script (None: the teacher's own file), and for the student.
 CASES: dict[str, tuple[tuple[str, ...] | None, tuple[str, ...]]] = {
     "no teacher": (None, ("--loss_components", "focal")),
@@ -93,11 +109,29 @@ def teacher_data(run: Runner, place: Path, args: Any) -> Path:
     if not (folder / "distillation_data_validation.jsonl.summary.json").is_file():
         resume = ("--resume", "auto") if list(folder.glob("checkpoint-*")) else ("--overwrite",)
         run(
-            "train_codet5_assertions.py", "--train_data_path", raw["training"], "--val_data_path", raw["validation"],
-            "--model_name", args.teacher, "--scratch_vocab_size", args.vocabulary, "--epochs", args.teacher_epochs,
-            "--teacher_encoding", "hidden", "--compression_bits", 16, "--compression_workers", 0,
-            "--output_dir", folder, *LENGTHS, *PLAIN, *resume,
-        )  # fmt: skip
+            "train_codet5_assertions.py",
+            "--train_data_path",
+            raw["training"],
+            "--val_data_path",
+            raw["validation"],
+            "--model_name",
+            args.teacher,
+            "--scratch_vocab_size",
+            args.vocabulary,
+            "--epochs",
+            args.teacher_epochs,
+            "--teacher_encoding",
+            "hidden",
+            "--compression_bits",
+            16,
+            "--compression_workers",
+            0,
+            "--output_dir",
+            folder,
+            *LENGTHS,
+            *PLAIN,
+            *resume,
+        )
     return folder
 
 
@@ -116,8 +150,11 @@ def logit_bytes(path: Path) -> float:
     """Bytes a token of the stored logits, as they stand in the JSON."""
     done = subprocess.run(
         [sys.executable, "scripts/inspect_distillation_data.py", str(path), "--json", "--max_rows", "300"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout)["logit_bytes_per_token"]
 
 
@@ -167,12 +204,27 @@ def train_and_judge(run: Runner, place: Path, args: Any, results: dict[str, Any]
             folder = place / f"student_{name.replace(' ', '_').replace(',', '')}_{seed}"
             resume = ("--resume", "auto") if list(folder.glob("checkpoint-*")) else ("--overwrite",)
             run(
-                "knowledge_distillation.py", "--train_data_path", data,
-                "--val_data_path", teacher / "distillation_data_validation.jsonl", "--model_name", args.student,
-                "--tokenizer_name", teacher / "final_model", "--output_dir", folder, "--epochs", args.epochs,
-                "--seed", 42 + seed, *(flags if "--loss_components" in flags else ("--loss_components", *args.losses)),
-                *(flags if "--loss_components" not in flags else ()), *LENGTHS, *PLAIN, *resume,
-            )  # fmt: skip
+                "knowledge_distillation.py",
+                "--train_data_path",
+                data,
+                "--val_data_path",
+                teacher / "distillation_data_validation.jsonl",
+                "--model_name",
+                args.student,
+                "--tokenizer_name",
+                teacher / "final_model",
+                "--output_dir",
+                folder,
+                "--epochs",
+                args.epochs,
+                "--seed",
+                42 + seed,
+                *(flags if "--loss_components" in flags else ("--loss_components", *args.losses)),
+                *(flags if "--loss_components" not in flags else ()),
+                *LENGTHS,
+                *PLAIN,
+                *resume,
+            )
             results["students"].setdefault(name, {})[str(seed)] = judge(teacher, folder)
             save()
             print(name, seed, results["students"][name][str(seed)], flush=True)
@@ -210,10 +262,16 @@ def main() -> int:
         args.rows, args.val_rows, args.vocabulary, args.teacher = 48, 16, 512, args.student
         args.teacher_epochs = args.epochs = args.seeds = 1
     settings = {
-        "data": args.data.name if args.data else "sample corpus", "rows": args.rows, "val_rows": args.val_rows,
-        "vocabulary": args.vocabulary, "teacher": args.teacher, "teacher_epochs": args.teacher_epochs,
-        "student": args.student, "epochs": args.epochs, "losses": " ".join(args.losses),
-    }  # fmt: skip
+        "data": args.data.name if args.data else "sample corpus",
+        "rows": args.rows,
+        "val_rows": args.val_rows,
+        "vocabulary": args.vocabulary,
+        "teacher": args.teacher,
+        "teacher_epochs": args.teacher_epochs,
+        "student": args.student,
+        "epochs": args.epochs,
+        "losses": " ".join(args.losses),
+    }
     name = "_".join(str(value).replace(" ", "-").replace(":", "-") for value in settings.values())
     place = KEPT / f"students_{name}"
     place.mkdir(parents=True, exist_ok=True)

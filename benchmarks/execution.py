@@ -27,9 +27,16 @@ from utils.errors import UserError, run_main
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_CLASSES = 50
 DEBIAN_JUNIT = (
-    "junit4", "hamcrest", "junit-jupiter-api", "junit-jupiter-engine", "junit-platform-commons",
-    "junit-platform-engine", "junit-platform-launcher", "opentest4j", "apiguardian-api",
-)  # fmt: skip
+    "junit4",
+    "hamcrest",
+    "junit-jupiter-api",
+    "junit-jupiter-engine",
+    "junit-platform-commons",
+    "junit-platform-engine",
+    "junit-platform-launcher",
+    "opentest4j",
+    "apiguardian-api",
+)
 
 
 def mine(project: Path) -> list[dict[str, Any]]:

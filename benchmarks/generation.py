@@ -97,13 +97,22 @@ def main() -> int:
     equal = float(np.mean([a == b for a, b in zip(one_by_one(1), batched(1), strict=True)]))
     times = in_turns(cases, args.repeats, warmup=0, budget=args.budget, clock=args.clock)
     lines = [
-        [case, spread(times[case])["median"], len(sources) / spread(times[case])["median"],
-         ratio(times, "one by one" + (", greedy" if case.startswith("encoder") else case[case.index(","):]), case)]
+        [
+            case,
+            spread(times[case])["median"],
+            len(sources) / spread(times[case])["median"],
+            ratio(times, "one by one" + (", greedy" if case.startswith("encoder") else case[case.index(",") :]), case),
+        ]
         for case in cases
-    ]  # fmt: skip
-    settings = {"data": args.data.name if args.data else "sample corpus", "rows": len(sources), "model": args.model,
-                "batch_size": args.batch_size, "source_tokens": round(float(np.mean([len(s) for s in sources])), 1),
-                "target_tokens": round(float(np.mean(lengths)), 1)}  # fmt: skip
+    ]
+    settings = {
+        "data": args.data.name if args.data else "sample corpus",
+        "rows": len(sources),
+        "model": args.model,
+        "batch_size": args.batch_size,
+        "source_tokens": round(float(np.mean([len(s) for s in sources])), 1),
+        "target_tokens": round(float(np.mean(lengths)), 1),
+    }
     tables = {"generation": (["way", "seconds", "tasks/s", "x one by one"], lines)}
     settings["turns"] = len(next(iter(times.values())))
     return report("generation", args, settings, tables, share_of_equal_texts=equal)

@@ -43,8 +43,15 @@ CASES = {
     "bf16, compiled": ("bf16", True, True),
 }
 # Dense peaks of tensor cores in Tflop/s (vendor's data sheets): half precision, TF32, FP32.
-PEAKS = {"H200": (989, 495, 67), "H100": (989, 495, 67), "A100": (312, 156, 19.5), "V100": (125, 15.7, 15.7),
-         "L40": (181, 90.5, 90.5), "A10": (125, 62.5, 31.2), "T4": (65, 8.1, 8.1)}  # fmt: skip
+PEAKS = {
+    "H200": (989, 495, 67),
+    "H100": (989, 495, 67),
+    "A100": (312, 156, 19.5),
+    "V100": (125, 15.7, 15.7),
+    "L40": (181, 90.5, 90.5),
+    "A10": (125, 62.5, 31.2),
+    "T4": (65, 8.1, 8.1),
+}
 
 
 def matrix_flops(model, batch: int, source: int, target: int, positions: int) -> float:
@@ -98,9 +105,18 @@ def run_case(shape: str, case: str, batch: int, source: int, target: int, steps:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=vocabulary, d_model=d_model, d_ff=d_ff, num_heads=heads, d_kv=d_kv, num_layers=layers,
-        num_decoder_layers=layers, decoder_start_token_id=0, pad_token_id=0, dropout_rate=0.1, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        d_model=d_model,
+        d_ff=d_ff,
+        num_heads=heads,
+        d_kv=d_kv,
+        num_layers=layers,
+        num_decoder_layers=layers,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        dropout_rate=0.1,
+        tie_word_embeddings=True,
+    )
     config._attn_implementation = "sdpa"
     accelerator = Accelerator(cpu=not cuda, mixed_precision=precision)
     model = T5ForConditionalGeneration(config).to(accelerator.device)
@@ -108,9 +124,18 @@ def run_case(shape: str, case: str, batch: int, source: int, target: int, steps:
     batches = [made_up_batch(batch, source, target, vocabulary, seed) for seed in range(2)]
     with tempfile.TemporaryDirectory() as name:
         engine = engine_of(
-            model, None, components, ReadyMade(batches), Path(name), batch, len(batches),
-            accelerator=accelerator, grad_norm_steps=0, logging_steps=1000, **flags,
-        )  # fmt: skip
+            model,
+            None,
+            components,
+            ReadyMade(batches),
+            Path(name),
+            batch,
+            len(batches),
+            accelerator=accelerator,
+            grad_norm_steps=0,
+            logging_steps=1000,
+            **flags,
+        )
 
         def step(number: int) -> None:
             engine.progress.window = engine.progress.epoch = 0
@@ -159,11 +184,17 @@ def run_case(shape: str, case: str, batch: int, source: int, target: int, steps:
         lines = (Path(name) / "step_metrics.csv").read_text().splitlines()
         loss = float(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["loss_total"])
     return {
-        "samples_per_second": batch / spread(times)["median"], "step_seconds": spread(times)["median"],
-        "first_steps_seconds": warm_up, "gflop": matrix_flops(model, batch, source, target, batch * target) / 1e9,
-        "peak_mb": torch.cuda.max_memory_allocated() / 2**20 if cuda else 0.0, "syncs": syncs, "loss": loss,
-        "precision": precision, "parameters": sum(p.numel() for p in model.parameters()), "profile": top,
-    }  # fmt: skip
+        "samples_per_second": batch / spread(times)["median"],
+        "step_seconds": spread(times)["median"],
+        "first_steps_seconds": warm_up,
+        "gflop": matrix_flops(model, batch, source, target, batch * target) / 1e9,
+        "peak_mb": torch.cuda.max_memory_allocated() / 2**20 if cuda else 0.0,
+        "syncs": syncs,
+        "loss": loss,
+        "precision": precision,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "profile": top,
+    }
 
 
 def loading(rows: int, batch: int) -> list[list]:
@@ -243,18 +274,38 @@ def main() -> int:
             peak = args.peak_tflops if args.peak_tflops and case not in ("fp32", "tf32") else peak_of(gpu, case)
             utilisation = result["gflop"] / 1e3 / result["step_seconds"] / peak if peak else None
             base = base or result
-            lines.append([
-                shape, case, result["samples_per_second"], result["samples_per_second"] / base["samples_per_second"],
-                utilisation, result["peak_mb"], result["syncs"], abs(result["loss"] - base["loss"]),
-                result["first_steps_seconds"],
-            ])  # fmt: skip
+            lines.append(
+                [
+                    shape,
+                    case,
+                    result["samples_per_second"],
+                    result["samples_per_second"] / base["samples_per_second"],
+                    utilisation,
+                    result["peak_mb"],
+                    result["syncs"],
+                    abs(result["loss"] - base["loss"]),
+                    result["first_steps_seconds"],
+                ]
+            )
             if result["profile"]:
                 profiles[f"profile, {shape}, {case}"] = (["operation", "calls", "ms", "share"], result["profile"])
             stored[f"{shape}, {case}"] = {key: value for key, value in result.items() if key != "profile"}
-    columns = ["shape", "case", "samples/s", "x fp32", "utilisation", "peak MB", "syncs a step", "loss - fp32's",
-               "first 3 steps, s"]  # fmt: skip
-    tables = {"training step": (columns, lines), **profiles,
-              "loading": (["workers", "samples/s", "x none"], loading(args.rows, args.batch_size))}  # fmt: skip
+    columns = [
+        "shape",
+        "case",
+        "samples/s",
+        "x fp32",
+        "utilisation",
+        "peak MB",
+        "syncs a step",
+        "loss - fp32's",
+        "first 3 steps, s",
+    ]
+    tables = {
+        "training step": (columns, lines),
+        **profiles,
+        "loading": (["workers", "samples/s", "x none"], loading(args.rows, args.batch_size)),
+    }
     settings = {name: getattr(args, name) for name in numbers} | {"on": gpu or "CPU (a trial: no GPU figures)"}
     return report("gpu_step", args, settings, tables, cases=stored)
 

@@ -23,20 +23,43 @@ from benchmarks.workload import VOCABULARY, mined_rows, texts_of, tokenizer_of, 
 from utils.errors import UserError, run_main
 
 COMMON = [
-    "--max_steps", "2", "--gradient_accumulation_steps", "1", "--validation_frequency", "0", "--no_final_evaluation",
-    "--no_run_report", "--no_tensorboard", "--save_steps", "0", "--device", "cpu", "--num_workers", "0",
-    "--no_length_grouping", "--embedding_model", "embedded:minilm", "--bridge_fit_steps", "1", "--bridge_min_fidelity",
-    "-1", "--overwrite",
-]  # fmt: skip
+    "--max_steps",
+    "2",
+    "--gradient_accumulation_steps",
+    "1",
+    "--validation_frequency",
+    "0",
+    "--no_final_evaluation",
+    "--no_run_report",
+    "--no_tensorboard",
+    "--save_steps",
+    "0",
+    "--device",
+    "cpu",
+    "--num_workers",
+    "0",
+    "--no_length_grouping",
+    "--embedding_model",
+    "embedded:minilm",
+    "--bridge_fit_steps",
+    "1",
+    "--bridge_min_fidelity",
+    "-1",
+    "--overwrite",
+]
 LAPTOP = ["--preset", "memory_constrained"]
 CASES = {
     "the defaults (batch 4, 512 and 128 tokens)": ["--max_train_samples", "16"],
     "--preset memory_constrained": LAPTOP,
     "--preset memory_constrained --loss_components ce kl": [*LAPTOP, "--loss_components", "ce", "kl"],
     "--preset memory_constrained --student_encoder_layers 6 --student_decoder_layers 6": [
-        *LAPTOP, "--student_encoder_layers", "6", "--student_decoder_layers", "6",
+        *LAPTOP,
+        "--student_encoder_layers",
+        "6",
+        "--student_decoder_layers",
+        "6",
     ],
-}  # fmt: skip
+}
 
 
 def build_student(folder: Path, tokenizer: object, toy: bool) -> None:
@@ -45,9 +68,16 @@ def build_student(folder: Path, tokenizer: object, toy: bool) -> None:
 
     layers, width = (6, 64) if toy else (12, 768)
     shape = T5Config(
-        vocab_size=VOCABULARY, d_model=width, d_kv=64, d_ff=4 * width, num_layers=layers, num_decoder_layers=layers,
-        num_heads=width // 64, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        d_model=width,
+        d_kv=64,
+        d_ff=4 * width,
+        num_layers=layers,
+        num_decoder_layers=layers,
+        num_heads=width // 64,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     shape.decoder_start_token_id = tokenizer.pad_token_id
     T5ForConditionalGeneration(shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -80,13 +110,23 @@ def main() -> int:
         for file, part in zip(files, (rows[:-10], rows[-10:]), strict=True):
             write_distillation_file(file, part, tokenizer, VOCABULARY)
         build_student(folder / "student", tokenizer, args.toy)
-        data = ["--train_data_path", str(files[0]), "--val_data_path", str(files[1]), "--model_name",
-                str(folder / "student"), "--output_dir", str(folder / "run")]  # fmt: skip
+        data = [
+            "--train_data_path",
+            str(files[0]),
+            "--val_data_path",
+            str(files[1]),
+            "--model_name",
+            str(folder / "student"),
+            "--output_dir",
+            str(folder / "run"),
+        ]
         cases = [[case, peak_gib([*data, *flags, *COMMON])] for case, flags in CASES.items()]
     return report(
-        "laptop_memory", args, {"data": args.data.name if args.data else "sample corpus"},
+        "laptop_memory",
+        args,
+        {"data": args.data.name if args.data else "sample corpus"},
         {"peak memory of the process": (("flags", "GiB"), cases)},
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -113,8 +113,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         # Four blocks more to warm up, one step more to close the last block.
         blocks = train(Path(folder), 2 * steps + len(ORDER) * BLOCK + 1)[len(ORDER) :]
-    pairs = [dict(zip((first[0], second[0]), (first[1:], second[1:]), strict=True))
-             for first, second in zip(blocks[::2], blocks[1::2], strict=True)]  # fmt: skip
+    pairs = [
+        dict(zip((first[0], second[0]), (first[1:], second[1:]), strict=True))
+        for first, second in zip(blocks[::2], blocks[1::2], strict=True)
+    ]
     rows: list[list[Any]] = []
     for clock, name in enumerate(("wall", "CPU")):
         off, on = (statistics.median(pair[which][clock] for pair in pairs) / BLOCK * 1000 for which in (False, True))

@@ -26,12 +26,32 @@ COLUMNS = ("student", "component", "weight", "value", "gradient norm", "weighted
 
 def flags(args, name: str) -> list[str]:
     return [
-        "--train_data_path", str(args.data), "--val_data_path", str(args.data), "--model_name", name,
-        "--loss_components", *COMPONENT_NAMES, "--batch_size", str(args.batch_size), "--device", "cpu",
-        "--max_input_len", str(args.max_input_len), "--max_output_len", str(args.max_output_len),
-        "--embedding_model", "embedded:minilm", "--contrastive_encoder", "embedded:minilm",
-        "--bridge_fit_steps", str(args.bridge_fit_steps), "--bridge_min_fidelity", "0.3", "--dry_run",
-    ]  # fmt: skip
+        "--train_data_path",
+        str(args.data),
+        "--val_data_path",
+        str(args.data),
+        "--model_name",
+        name,
+        "--loss_components",
+        *COMPONENT_NAMES,
+        "--batch_size",
+        str(args.batch_size),
+        "--device",
+        "cpu",
+        "--max_input_len",
+        str(args.max_input_len),
+        "--max_output_len",
+        str(args.max_output_len),
+        "--embedding_model",
+        "embedded:minilm",
+        "--contrastive_encoder",
+        "embedded:minilm",
+        "--bridge_fit_steps",
+        str(args.bridge_fit_steps),
+        "--bridge_min_fidelity",
+        "0.3",
+        "--dry_run",
+    ]
 
 
 def measure(args, name: str) -> list[list]:
@@ -96,10 +116,18 @@ def measure(args, name: str) -> list[list]:
     rows = []
     for key in COMPONENT_NAMES:
         share = weights[key] * norms[key] / total
-        rows.append([
-            name if name.startswith("scratch:") else Path(name).parent.name, key, weights[key], values[key], norms[key],
-            share, 1000 * times[key], times[key] / times["step"],
-        ])  # fmt: skip
+        rows.append(
+            [
+                name if name.startswith("scratch:") else Path(name).parent.name,
+                key,
+                weights[key],
+                values[key],
+                norms[key],
+                share,
+                1000 * times[key],
+                times[key] / times["step"],
+            ]
+        )
     return rows
 
 

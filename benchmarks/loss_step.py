@@ -118,20 +118,40 @@ def main() -> int:
         extra[name] = peak_extra_bytes(case)
     size = logits.numel() * logits.element_size()
     rows = [
-        [name, 1e3 * spread(times[name])["median"], ratio(times, name, "cross_entropy"),
-         None if extra[name] is None else extra[name] / size]
+        [
+            name,
+            1e3 * spread(times[name])["median"],
+            ratio(times, name, "cross_entropy"),
+            None if extra[name] is None else extra[name] / size,
+        ]
         for name in cases
-    ]  # fmt: skip
+    ]
     hidden_only = [a - b for a, b in zip(times["focal+jsd hidden"], times["head product of hidden"], strict=True)]
     both = times | {"hidden without product": hidden_only}
-    rows.append(["focal+jsd hidden less its head product", 1e3 * spread(hidden_only)["median"],
-                 ratio(both, "hidden without product", "cross_entropy"), None])  # fmt: skip
+    rows.append(
+        [
+            "focal+jsd hidden less its head product",
+            1e3 * spread(hidden_only)["median"],
+            ratio(both, "hidden without product", "cross_entropy"),
+            None,
+        ]
+    )
     columns = ["forward + backward", "ms", "x cross_entropy", "peak extra / logits"]
-    settings = {"logits": [n, v], "temperature": TEMPERATURE, "topk": 64, "hidden_width": HIDDEN,
-                "batch": [batch, length]}  # fmt: skip
+    settings = {
+        "logits": [n, v],
+        "temperature": TEMPERATURE,
+        "topk": 64,
+        "hidden_width": HIDDEN,
+        "batch": [batch, length],
+    }
     settings["turns"] = len(next(iter(times.values())))
-    return report("loss_step", args, settings, {"losses": (columns, rows)},
-                  seconds={name: spread(values) for name, values in times.items()})  # fmt: skip
+    return report(
+        "loss_step",
+        args,
+        settings,
+        {"losses": (columns, rows)},
+        seconds={name: spread(values) for name, values in times.items()},
+    )
 
 
 if __name__ == "__main__":

@@ -220,8 +220,9 @@ def report(
     print("settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
     for title, (columns, rows) in tables.items():
         print(f"\n{title}\n{table(columns, rows)}")
-    result["tables"] = {title: [dict(zip(columns, row, strict=True)) for row in rows]
-                        for title, (columns, rows) in tables.items()}  # fmt: skip
+    result["tables"] = {
+        title: [dict(zip(columns, row, strict=True)) for row in rows] for title, (columns, rows) in tables.items()
+    }
     result |= more
     print("\n" + json.dumps(result))
     output = args.output or (None if args.toy else RESULTS / f"{name}.json")

@@ -70,11 +70,15 @@ def measure_size(path: Path) -> dict[str, float]:
     read()
     _, reading = timed(read)
     return {
-        "rows": len(index), "mb": path.stat().st_size / 1e6, "index_us_per_row": 1e6 * build / len(index),
-        "reopen_ms": 1e3 * again, "plan_us_per_row": 1e6 * plan / len(dataset), "draw_1000_ms": 1e3 * draw,
+        "rows": len(index),
+        "mb": path.stat().st_size / 1e6,
+        "index_us_per_row": 1e6 * build / len(index),
+        "reopen_ms": 1e3 * again,
+        "plan_us_per_row": 1e6 * plan / len(dataset),
+        "draw_1000_ms": 1e3 * draw,
         "read_us_per_sample": 1e6 * reading / len(order),
         "memory_mb": (psutil.Process().memory_info().rss - base) / 1e6,
-    }  # fmt: skip
+    }
 
 
 def train(steps: int, model_name: str, accumulated: int) -> dict[str, float]:
@@ -106,9 +110,16 @@ def train(steps: int, model_name: str, accumulated: int) -> dict[str, float]:
 
         model = build_scratch(scratch_size(model_name), tokens, dropout_rate=0.1, attention="sdpa", seed=0)
         engine = engine_of(
-            model, tokens, ["focal", "jsd"], Shared(batches), Path(name), 4, 4, grad_norm_steps=0,
+            model,
+            tokens,
+            ["focal", "jsd"],
+            Shared(batches),
+            Path(name),
+            4,
+            4,
+            grad_norm_steps=0,
             gradient_accumulation_steps=accumulated,
-        )  # fmt: skip
+        )
         epoch_of(engine)
         times = []
         for _ in range(max(1, steps // len(batches))):
@@ -218,8 +229,13 @@ def main() -> int:
     if args.part != "sizes":
         found, turns, parameters = process_tables(args)
         tables |= found
-    settings = {"model": args.model, "parameters": parameters, "vocabulary": 2048, "steps": args.steps,
-                "turns": args.repeats}  # fmt: skip
+    settings = {
+        "model": args.model,
+        "parameters": parameters,
+        "vocabulary": 2048,
+        "steps": args.steps,
+        "turns": args.repeats,
+    }
     return report("scaling", args, settings, tables, turns=turns)
 
 

@@ -40,10 +40,29 @@ def first_step(folder: Path, train: Path, validation: Path, tokenizer: Path, env
     """Start a run and wait for its first step."""
     output = folder / "run"
     shutil.rmtree(output, ignore_errors=True)
-    command = [sys.executable, MAIN, "--train_data_path", str(train), "--val_data_path", str(validation),
-               "--model_name", "scratch:tiny", "--tokenizer_name", str(tokenizer), "--device", "cpu",
-               "--embedding_model", "embedded:minilm", "--bridge_min_fidelity", "-1", "--save_steps", "0",
-               "--output_dir", str(output), *flags]  # fmt: skip
+    command = [
+        sys.executable,
+        MAIN,
+        "--train_data_path",
+        str(train),
+        "--val_data_path",
+        str(validation),
+        "--model_name",
+        "scratch:tiny",
+        "--tokenizer_name",
+        str(tokenizer),
+        "--device",
+        "cpu",
+        "--embedding_model",
+        "embedded:minilm",
+        "--bridge_min_fidelity",
+        "-1",
+        "--save_steps",
+        "0",
+        "--output_dir",
+        str(output),
+        *flags,
+    ]
     log = folder / "log.txt"
     with open(log, "w") as handle:
         process = subprocess.Popen(command, cwd=ROOT, stdout=handle, stderr=subprocess.STDOUT, env=env)
@@ -89,7 +108,9 @@ def main() -> int:
             "imports of torch, T5 of transformers, accelerate": lambda: call(
                 "-c", "import torch, accelerate; from transformers import T5ForConditionalGeneration, AutoTokenizer"
             ),
-            "imports alone": lambda: call("-c", "import models.training.run, models.losses.building, evaluation.systems.models"),
+            "imports alone": lambda: call(
+                "-c", "import models.training.run, models.losses.building, evaluation.systems.models"
+            ),
             "first step, focal + jsd": lambda: first_step(*rest, *pair),
             "first step, focal + jsd, new data": new_data,
             "first step, Trident": lambda: first_step(*rest, *trident),

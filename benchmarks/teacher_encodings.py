@@ -58,10 +58,17 @@ def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int,
 
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=len(tokenizer), d_model=256, d_ff=512, d_kv=32, num_heads=8, num_layers=2, dropout_rate=0.0,
-        decoder_start_token_id=tokenizer.pad_token_id, pad_token_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer),
+        d_model=256,
+        d_ff=512,
+        d_kv=32,
+        num_heads=8,
+        num_layers=2,
+        dropout_rate=0.0,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+    )
     model = T5ForConditionalGeneration(config)
     samples = [parse_sample(row) for row in rows]
     items = [
@@ -104,11 +111,14 @@ def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int,
     exact, hidden, labels = look([held_out[i] for i in order], tokens)
     seen = look(items[:: max(1, len(items) // 200)], 4000)[1]
     facts = {
-        "training_rows": len(items), "steps": steps, "batch_size": batch_size,
-        "last_loss": float(np.mean(losses[-25:])), "held_out_tokens": len(exact),
+        "training_rows": len(items),
+        "steps": steps,
+        "batch_size": batch_size,
+        "last_loss": float(np.mean(losses[-25:])),
+        "held_out_tokens": len(exact),
         "held_out_top1_accuracy": float((exact.argmax(1) == labels).float().mean()),
         "teacher_seconds": time.perf_counter() - started,
-    }  # fmt: skip
+    }
     return exact, hidden, seen, teacher.head.weight.detach().float(), facts
 
 
@@ -194,9 +204,11 @@ def main() -> int:
         [f"T={t:g}", float((1 - torch.softmax(exact / t, 1).gather(1, top).sum(1)).mean())] for t in TEMPERATURES
     ]
     settings = {
-        "data": args.data.name if args.data else "sample corpus", "vocabulary": VOCABULARY, "d_model": head.shape[1],
+        "data": args.data.name if args.data else "sample corpus",
+        "vocabulary": VOCABULARY,
+        "d_model": head.shape[1],
         **facts,
-    }  # fmt: skip
+    }
     at = [f"T={t:g}" for t in TEMPERATURES]
 
     def gradient(loss: str) -> tuple[list[str], list[list[Any]]]:

@@ -171,10 +171,21 @@ def trainer_of(model, tokenizer, items: list, batch_size: int, folder: Path, pol
 
     grouped = {"train_sampling_strategy": "group_by_length"} if policy == "grouped" else {}
     arguments = Seq2SeqTrainingArguments(
-        output_dir=str(folder), per_device_train_batch_size=batch_size, num_train_epochs=1, learning_rate=5e-5,
-        weight_decay=0.01, max_grad_norm=1.0, save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
-        logging_steps=10, remove_unused_columns=False, seed=42, **grouped,
-    )  # fmt: skip
+        output_dir=str(folder),
+        per_device_train_batch_size=batch_size,
+        num_train_epochs=1,
+        learning_rate=5e-5,
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        logging_steps=10,
+        remove_unused_columns=False,
+        seed=42,
+        **grouped,
+    )
     trainer = DistillationTrainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
 
     def run() -> None:
@@ -252,15 +263,22 @@ def main() -> int:
         batches = [collator([items[i] for i in numbers]) for numbers in plan]
         sources, targets = [len(item.input_ids) for item in items], [len(item.labels) for item in items]
         settings = {
-            "data": args.data.name if args.data else "sample corpus", "rows": len(items), "batch_size": args.batch_size,
-            "model": args.model, "parameters": parameter_count(model()), "vocabulary": vocabulary,
-            "source_tokens": round(float(np.mean(sources)), 1), "target_tokens": round(float(np.mean(targets)), 1),
-        }  # fmt: skip
+            "data": args.data.name if args.data else "sample corpus",
+            "rows": len(items),
+            "batch_size": args.batch_size,
+            "model": args.model,
+            "parameters": parameter_count(model()),
+            "vocabulary": vocabulary,
+            "source_tokens": round(float(np.mean(sources)), 1),
+            "target_tokens": round(float(np.mean(targets)), 1),
+        }
         tables, stored = {}, {}
         times: dict[str, list[float]] = {}
         if args.part != "trainer":
-            cases = {"floor: bare model": floor_of(model(), batches, True),
-                     "floor without any loss": floor_of(model(), batches, False)}  # fmt: skip
+            cases = {
+                "floor: bare model": floor_of(model(), batches, True),
+                "floor without any loss": floor_of(model(), batches, False),
+            }
             pair, trident = ["focal", "jsd"], ["focal", "jsd", "semantic"]
             everywhere = "focal + jsd, head at padding too"
             for title, components in (("focal + jsd", pair), (everywhere, pair), ("Trident", trident)):
@@ -277,9 +295,16 @@ def main() -> int:
             stored["step_seconds"] = {case: spread(values) for case, values in times.items()}
             tables["training step on ready-made batches"] = (
                 ["case", "seconds a step", "samples/s", "x floor"],
-                [[case, spread(times[case])["median"] / len(batches), len(items) / spread(times[case])["median"],
-                  ratio(times, case, "floor: bare model")] for case in cases],
-            )  # fmt: skip
+                [
+                    [
+                        case,
+                        spread(times[case])["median"] / len(batches),
+                        len(items) / spread(times[case])["median"],
+                        ratio(times, case, "floor: bare model"),
+                    ]
+                    for case in cases
+                ],
+            )
         else:
             cases = {"floor: bare model, grouped batches ready": floor_of(model(), batches, True)}
             for title, components, group in (

@@ -103,9 +103,16 @@ def write_distillation_file(
     pool = encode_topk(torch.randn(512, vocabulary, generator=generator) * 3, k)
     save_file({"mean_logits": torch.zeros(vocabulary)}, shared_path(path))
     header = Header(
-        "made-up", tokenizer_fingerprint(tokenizer), vocabulary, "topk", min(k, vocabulary), 16, max_output_len,
-        file_sha256(shared_path(path)), 0,
-    )  # fmt: skip
+        "made-up",
+        tokenizer_fingerprint(tokenizer),
+        vocabulary,
+        "topk",
+        min(k, vocabulary),
+        16,
+        max_output_len,
+        file_sha256(shared_path(path)),
+        0,
+    )
     payloads: dict[tuple[int, int], str] = {}
     with open(path, "w", encoding="utf-8") as handle:
         handle.write(header.line())
@@ -116,8 +123,11 @@ def write_distillation_file(
             if key not in payloads:
                 ids, values, mass = (part[number % 64 : number % 64 + len(labels)].numpy() for part in pool)
                 payloads[key] = pack(TopKRows(ids, values, mass, vocabulary))
-            row = row | {"teacher_prediction": target, "teacher_logits_compressed": payloads[key],
-                         "labels_hash": labels_hash(labels)}  # fmt: skip
+            row = row | {
+                "teacher_prediction": target,
+                "teacher_logits_compressed": payloads[key],
+                "labels_hash": labels_hash(labels),
+            }
             handle.write(json.dumps(row) + "\n")
 
 

@@ -104,9 +104,11 @@ def _stored_flags(resume: str | None, known: dict[str, Any]) -> dict[str, Any]:
 def _kind(annotation: str) -> tuple[Any, str, bool]:
     """What a parameter's annotation (``int | None``, ``list[str]``) allows, in words, and whether it is a list."""
     kinds = {
-        "bool": (bool, "true or false"), "int": (int, "a whole number"), "float": ((int, float), "a number"),
+        "bool": (bool, "true or false"),
+        "int": (int, "a whole number"),
+        "float": ((int, float), "a number"),
         "str": (str, "a text"),
-    }  # fmt: skip
+    }
     inner = annotation.removesuffix(" | None")
     many = inner.startswith("list[")
     return *kinds[inner.removeprefix("list[").removesuffix("]")], many
@@ -208,9 +210,11 @@ def parse_config(
     known = {name: f for name, (_, f) in parameters(categories).items()}
     parser = Parser(
         [*categories.values()],  # type: ignore[list-item]
-        description=description, allow_abbrev=False, formatter_class=HelpFormatter,
+        description=description,
+        allow_abbrev=False,
+        formatter_class=HelpFormatter,
         usage="%(prog)s [--flag value ...]",
-    )  # fmt: skip
+    )
     parser.set_defaults(**(defaults or {}))
     parser.parse_args(argv)  # --help, with the defaults, and errors
     base = vars(parser.parse_args([]))

@@ -20,17 +20,35 @@ OF_COMPONENT = {
     "semantic": ("semantic_loss_scale",),
     "contrastive": ("contrastive_encoder", "contrastive_temperature", "contrastive_queue_size"),
     "pans": ("pans_max_ngram", "pans_decay"),
-}  # fmt: skip
-OF_ENCODERS = ("semantic_temperature", "bridge_fit_steps", "bridge_batch_size", "bridge_min_fidelity",
-               "embedding_cache_size", "embedding_cache_ttl")  # fmt: skip
+}
+OF_ENCODERS = (
+    "semantic_temperature",
+    "bridge_fit_steps",
+    "bridge_batch_size",
+    "bridge_min_fidelity",
+    "embedding_cache_size",
+    "embedding_cache_ttl",
+)
 OF_DIVERGENCES = ("temperature", "temperature_final", "topk_tail")
 OF_MODE = {"pans": "pans_weight", "ast": "ast_weight"}
 OF_ADAPTIVE_ALPHA = ("alpha_min", "alpha_drop", "alpha_convergence")
 OF_TOKEN_WEIGHTING = ("critical_token_weight", "critical_token_categories")
-OF_VALIDATION = ("validation_metric", "early_stopping_patience", "early_stopping_min_delta", "use_enhanced_metrics",
-                 "sample_predictions")  # fmt: skip
-OF_TEACHER_DATA = ("distillation_dir", "max_distill_samples", "teacher_encoding", "topk", "compression_bits",
-                   "distill_batch_size", "compression_workers")  # fmt: skip
+OF_VALIDATION = (
+    "validation_metric",
+    "early_stopping_patience",
+    "early_stopping_min_delta",
+    "use_enhanced_metrics",
+    "sample_predictions",
+)
+OF_TEACHER_DATA = (
+    "distillation_dir",
+    "max_distill_samples",
+    "teacher_encoding",
+    "topk",
+    "compression_bits",
+    "distill_batch_size",
+    "compression_workers",
+)
 
 
 def without_effect(config: Config) -> list[str]:

@@ -86,9 +86,13 @@ class Validator:
                     }
                 )
         texts = generate_predictions(
-            model, self.tokenizer, sources, max_output_len=self.max_output_len, batch_size=self.batch_size,
+            model,
+            self.tokenizer,
+            sources,
+            max_output_len=self.max_output_len,
+            batch_size=self.batch_size,
             num_beams=self.num_beams,
-        )  # fmt: skip
+        )
         for row, text in zip(rows, texts, strict=True):
             row["prediction"] = text
         gathered = gather_object([(rows, components, totals.tolist())])
@@ -98,9 +102,14 @@ class Validator:
         return self._measure(rows, sums, weights, tokens, sequences, step)
 
     def _measure(
-        self, rows: list[dict[str, Any]], sums: dict[str, float], weights: dict[str, float], tokens: float,
-        sequences: float, step: int,
-    ) -> dict[str, float | None]:  # fmt: skip
+        self,
+        rows: list[dict[str, Any]],
+        sums: dict[str, float],
+        weights: dict[str, float],
+        tokens: float,
+        sequences: float,
+        step: int,
+    ) -> dict[str, float | None]:
         from models.loss_functions import COMPONENTS
 
         units = {"token": tokens, "sequence": sequences}
@@ -111,9 +120,12 @@ class Validator:
         if self.critical is not None:
             measured["critical_token_accuracy"] = np.array([row["critical_token_accuracy"] for row in rows])
         evaluation = evaluate_predictions(
-            predictions, [sample.assertions for sample in samples], samples=samples,
-            encoder=self.encoder if self.enhanced else None, measured=measured,
-        )  # fmt: skip
+            predictions,
+            [sample.assertions for sample in samples],
+            samples=samples,
+            encoder=self.encoder if self.enhanced else None,
+            measured=measured,
+        )
         names = [name for name in METRICS if name in evaluation.per_sample] if self.enhanced else list(BASIC_METRICS)
         if self.critical is not None and "critical_token_accuracy" not in names:
             names.append("critical_token_accuracy")
@@ -122,10 +134,13 @@ class Validator:
             step,
             (
                 {
-                    "id": rows[i]["row"], "reference": samples[i].target, "prediction": predictions[i],
-                    "teacher_prediction": samples[i].teacher_prediction, "exact_match": bool(exact[i] == 1.0),
+                    "id": rows[i]["row"],
+                    "reference": samples[i].target,
+                    "prediction": predictions[i],
+                    "teacher_prediction": samples[i].teacher_prediction,
+                    "exact_match": bool(exact[i] == 1.0),
                 }
                 for i in range(min(self.shown, len(rows)))
             ),
-        )  # fmt: skip
+        )
         return {"val_loss": value, **{name: evaluation.value(name) for name in names}}

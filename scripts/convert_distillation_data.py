@@ -61,13 +61,21 @@ class Converter:
             from data.rows.tokenization import tokenizer_fingerprint
 
             header = Header(
-                teacher="unknown", tokenizer_fingerprint=tokenizer_fingerprint(self.tokenizer), vocab_size=0,
-                encoding="dense", topk=None, bits=16, max_output_len=max_output_len, shared_sha256="",
+                teacher="unknown",
+                tokenizer_fingerprint=tokenizer_fingerprint(self.tokenizer),
+                vocab_size=0,
+                encoding="dense",
+                topk=None,
+                bits=16,
+                max_output_len=max_output_len,
+                shared_sha256="",
                 teacher_parameters=0,
-            )  # fmt: skip
+            )
         if encoding not in EXPRESSIBLE[header.encoding]:
-            raise UserError(f"--encoding {encoding}: {header.encoding} data cannot express it; allowed: "
-                            + ", ".join(EXPRESSIBLE[header.encoding]))  # fmt: skip
+            raise UserError(
+                f"--encoding {encoding}: {header.encoding} data cannot express it; allowed: "
+                + ", ".join(EXPRESSIBLE[header.encoding])
+            )
         self.header = header
         self.rejected: Counter[str] = Counter()
 

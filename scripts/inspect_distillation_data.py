@@ -121,11 +121,16 @@ def inspect(path: Path, reference: Path | None, max_rows: int | None) -> dict[st
     if reference is not None and not judged:
         raise UserError(f"--reference {reference}: none of its first {rows} rows has readable teacher logits")
     report: dict[str, Any] = {
-        "file": str(path), "file_bytes": path.stat().st_size, "header": vars(header) if header else None, "rows": rows,
-        "bad_rows": dict(counts.most_common()), "tokens": tokens, "vocab_size": vocabulary,
+        "file": str(path),
+        "file_bytes": path.stat().st_size,
+        "header": vars(header) if header else None,
+        "rows": rows,
+        "bad_rows": dict(counts.most_common()),
+        "tokens": tokens,
+        "vocab_size": vocabulary,
         "logit_bytes_per_token": logit_bytes / tokens,
         "mass_outside": {f"T={t:g}": masses[t] / tokens for t in TEMPERATURES},
-    }  # fmt: skip
+    }
     if reference is not None:
         values = {f"T={t:g}": {key: value / judged for key, value in sums[t].items()} for t in TEMPERATURES}
         report["fidelity"] = {"reference": str(reference), "tokens": judged, "top_k_tail": tail, **values}

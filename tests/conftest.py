@@ -21,8 +21,21 @@ def teacher_run(raw_data: tuple[Path, Path], tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("teacher") / "run"
     train, validation = raw_data
     run_script(
-        "train_codet5_assertions.py", "--train_data_path", train, "--val_data_path", validation, "--model_name",
-        "scratch:tiny", "--scratch_vocab_size", 400, "--epochs", 2, "--output_dir", folder, "--compression_workers", 0,
+        "train_codet5_assertions.py",
+        "--train_data_path",
+        train,
+        "--val_data_path",
+        validation,
+        "--model_name",
+        "scratch:tiny",
+        "--scratch_vocab_size",
+        400,
+        "--epochs",
+        2,
+        "--output_dir",
+        folder,
+        "--compression_workers",
+        0,
         *SMALL,
-    )  # fmt: skip
+    )
     return folder

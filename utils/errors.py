@@ -50,7 +50,10 @@ def run_main(main: Callable[[], int | None]) -> None:
         if not _out_of_memory(error):
             raise
         where = "the GPU" if "CUDA" in str(error) else "this machine"
-        print(f"error: out of memory on {where}; lower --batch_size and raise --gradient_accumulation_steps, add"
-              " --gradient_checkpointing, or lower --max_input_len", file=sys.stderr)  # fmt: skip
+        print(
+            f"error: out of memory on {where}; lower --batch_size and raise --gradient_accumulation_steps, add"
+            " --gradient_checkpointing, or lower --max_input_len",
+            file=sys.stderr,
+        )
         code = 2
     sys.exit(code or 0)

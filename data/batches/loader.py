@@ -106,10 +106,14 @@ class JsonlTrainingData:
         if self._plan[0] != epoch:
             loading = self.config.loading
             batches = micro_batches(
-                self.dataset.rows_of_epoch(epoch), self._lengths, self.config.optimization.batch_size,
-                seed=self.config.hardware.seed, epoch=epoch, window=loading.length_group_window,
+                self.dataset.rows_of_epoch(epoch),
+                self._lengths,
+                self.config.optimization.batch_size,
+                seed=self.config.hardware.seed,
+                epoch=epoch,
+                window=loading.length_group_window,
                 group=loading.length_grouping,
-            )  # fmt: skip
+            )
             self._plan = (epoch, batches)
         return self._plan[1]
 

@@ -13,16 +13,43 @@ from data.java.syntax import text_of, walk
 # project: nothing in the test or the method under test tells a reader that they exist, so they are no fair target.
 ASSERT_NAMES = frozenset(
     (
-        "assertEquals", "assertNotEquals", "assertTrue", "assertFalse", "assertNull", "assertNotNull",
-        "assertSame", "assertNotSame", "assertArrayEquals", "assertThat", "assertThrows", "assertThrowsExactly",
-        "assertDoesNotThrow", "assertAll", "assertIterableEquals", "assertLinesMatch", "assertTimeout",
-        "assertTimeoutPreemptively", "assertInstanceOf", "assertEqualsNoOrder", "assertEqualsDeep",
-        "assertNotEqualsDeep", "assertListContains", "assertListNotContains", "assertWithMessage",
-        "assertThatThrownBy", "assertThatCode", "assertThatObject", "assertThatExceptionOfType",
-        "assertThatNullPointerException", "assertThatIllegalArgumentException",
-        "assertThatIllegalStateException", "assertThatIOException", "assertThatNoException", "expectThrows",
+        "assertEquals",
+        "assertNotEquals",
+        "assertTrue",
+        "assertFalse",
+        "assertNull",
+        "assertNotNull",
+        "assertSame",
+        "assertNotSame",
+        "assertArrayEquals",
+        "assertThat",
+        "assertThrows",
+        "assertThrowsExactly",
+        "assertDoesNotThrow",
+        "assertAll",
+        "assertIterableEquals",
+        "assertLinesMatch",
+        "assertTimeout",
+        "assertTimeoutPreemptively",
+        "assertInstanceOf",
+        "assertEqualsNoOrder",
+        "assertEqualsDeep",
+        "assertNotEqualsDeep",
+        "assertListContains",
+        "assertListNotContains",
+        "assertWithMessage",
+        "assertThatThrownBy",
+        "assertThatCode",
+        "assertThatObject",
+        "assertThatExceptionOfType",
+        "assertThatNullPointerException",
+        "assertThatIllegalArgumentException",
+        "assertThatIllegalStateException",
+        "assertThatIOException",
+        "assertThatNoException",
+        "expectThrows",
     )
-)  # fmt: skip
+)
 VERIFY_NAMES = frozenset({"verify", "verifyNoMoreInteractions", "verifyZeroInteractions", "verifyNoInteractions"})
 ROOT_NAMES = ASSERT_NAMES | VERIFY_NAMES | {"fail", "then"}
 QUALIFIERS = {

@@ -12,9 +12,7 @@ import tree_sitter_java
 from tree_sitter import Language, Node, Parser
 
 SUBSTITUTE = "\x1a"  # stands for each byte that is not UTF-8, so that positions stay those of the file
-TYPE_DECLARATIONS = frozenset(
-    {"class_declaration", "interface_declaration", "enum_declaration", "record_declaration"}
-)  # fmt: skip
+TYPE_DECLARATIONS = frozenset({"class_declaration", "interface_declaration", "enum_declaration", "record_declaration"})
 
 _LITERAL = r'"""[\s\S]*?(?<!\\)"""|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
 _BLANK = r"(?:\s|//[^\n]*|/\*[\s\S]*?\*/)+"

@@ -25,11 +25,24 @@ QUALIFIERS = frozenset({"Assert", "Assertions", "TestCase", "MatcherAssert", "Tr
 
 # Number of arguments without the optional message, for JUnit 3 to 5 and TestNG.
 ARITY = {
-    "fail": 0, "assertTrue": 1, "assertFalse": 1, "assertNull": 1, "assertNotNull": 1, "assertDoesNotThrow": 1,
-    "assertEquals": 2, "assertNotEquals": 2, "assertSame": 2, "assertNotSame": 2, "assertArrayEquals": 2,
-    "assertIterableEquals": 2, "assertLinesMatch": 2, "assertInstanceOf": 2, "assertThrows": 2,
-    "assertThrowsExactly": 2, "assertThat": 2,
-}  # fmt: skip
+    "fail": 0,
+    "assertTrue": 1,
+    "assertFalse": 1,
+    "assertNull": 1,
+    "assertNotNull": 1,
+    "assertDoesNotThrow": 1,
+    "assertEquals": 2,
+    "assertNotEquals": 2,
+    "assertSame": 2,
+    "assertNotSame": 2,
+    "assertArrayEquals": 2,
+    "assertIterableEquals": 2,
+    "assertLinesMatch": 2,
+    "assertInstanceOf": 2,
+    "assertThrows": 2,
+    "assertThrowsExactly": 2,
+    "assertThat": 2,
+}
 WITH_DELTA = frozenset({"assertEquals", "assertNotEquals", "assertArrayEquals"})
 THROWS = frozenset({"assertThrows", "assertThrowsExactly"})  # TestNG's alone takes its message first
 MESSAGE_FIRST = frozenset({"junit3", "junit4"})

@@ -30,11 +30,35 @@ COMPARISONS = frozenset({"==", "!=", "<", ">", "<=", ">=", "&&", "||"})
 # What any object or collection has: a receiver of unknown type is not taken for the class under test by these.
 COMMON_NAMES = frozenset(
     (
-        "equals", "hashCode", "toString", "getClass", "get", "size", "length", "add", "remove", "put",
-        "contains", "isEmpty", "iterator", "next", "hasNext", "close", "getName", "name", "getValue", "getKey",
-        "value", "key", "apply", "accept", "test", "call", "run",
+        "equals",
+        "hashCode",
+        "toString",
+        "getClass",
+        "get",
+        "size",
+        "length",
+        "add",
+        "remove",
+        "put",
+        "contains",
+        "isEmpty",
+        "iterator",
+        "next",
+        "hasNext",
+        "close",
+        "getName",
+        "name",
+        "getValue",
+        "getKey",
+        "value",
+        "key",
+        "apply",
+        "accept",
+        "test",
+        "call",
+        "run",
     )
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

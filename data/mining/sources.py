@@ -99,8 +99,15 @@ def unpack(archive: Path, folder: Path) -> Path:
         else:
             _unpack_tar(archive, folder)
     except (
-        tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError,
-    ) as error:  # fmt: skip
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
         raise UserError(f"--source {archive}: not a readable tar or zip archive ({reason})") from None
     inside = sorted(folder.iterdir()) if folder.is_dir() else []

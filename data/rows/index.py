@@ -119,9 +119,13 @@ def open_index(path: str | Path) -> JsonlIndex:
         with suppress(OSError):  # a full or read-only disk costs the next start a scan, nothing else
             with atomic_writer(place, "wb") as handle:
                 np.savez(
-                    handle, stamp=stamp, cut_off=np.array(index.cut_off), starts=index.starts, lengths=index.lengths,
+                    handle,
+                    stamp=stamp,
+                    cut_off=np.array(index.cut_off),
+                    starts=index.starts,
+                    lengths=index.lengths,
                     text_lengths=index.text_lengths,
-                )  # fmt: skip
+                )
             break
     return index
 

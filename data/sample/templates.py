@@ -9,10 +9,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DOMAINS = (
-    "Order", "Visit", "Ticket", "Page", "Score", "Coin", "Seat", "Parcel", "Book", "Track", "Lamp", "Door", "Room",
-    "River", "Garden", "Market", "Station", "Letter", "Photo", "Recipe", "Planet", "Harbour", "Engine", "Window",
-    "Bridge", "Forest", "Violin", "Camera", "Island", "Tower",
-)  # fmt: skip
+    "Order",
+    "Visit",
+    "Ticket",
+    "Page",
+    "Score",
+    "Coin",
+    "Seat",
+    "Parcel",
+    "Book",
+    "Track",
+    "Lamp",
+    "Door",
+    "Room",
+    "River",
+    "Garden",
+    "Market",
+    "Station",
+    "Letter",
+    "Photo",
+    "Recipe",
+    "Planet",
+    "Harbour",
+    "Engine",
+    "Window",
+    "Bridge",
+    "Forest",
+    "Violin",
+    "Camera",
+    "Island",
+    "Tower",
+)
 WORDS = ("apple", "pear", "plum", "cherry", "grape", "lemon", "melon", "peach")
 CURRENCIES = ("EUR", "USD", "GBP")
 
@@ -1052,9 +1079,21 @@ assertEquals(0, $v.get$Position());
 )
 
 FAMILIES = (
-    COUNTER, STACK, RANGE, MONEY, CONVERTER, TEXT, VALIDATOR,
-    BUILDER, REGISTRY, SWITCH, PAIR, ARRAYS, STATISTICS, CURSOR,
-)  # fmt: skip
+    COUNTER,
+    STACK,
+    RANGE,
+    MONEY,
+    CONVERTER,
+    TEXT,
+    VALIDATOR,
+    BUILDER,
+    REGISTRY,
+    SWITCH,
+    PAIR,
+    ARRAYS,
+    STATISTICS,
+    CURSOR,
+)
 
 POM = """<?xml version="1.0" encoding="UTF-8"?>
 <project xmlns="http://maven.apache.org/POM/4.0.0">

@@ -28,9 +28,19 @@ MAX_SAMPLES = 500
 FEW_CLASSES = 20
 ORDER = (STUDENT, TEACHER, *BASELINES)
 CHARTS = (
-    "code_quality_score", "semantic_similarity", "exact_match", "f1", "codebleu", "bleu", "pans", "token_similarity",
-    "ast_validity", "token_accuracy", "critical_token_accuracy", *EXECUTION_METRICS,
-)  # fmt: skip
+    "code_quality_score",
+    "semantic_similarity",
+    "exact_match",
+    "f1",
+    "codebleu",
+    "bleu",
+    "pans",
+    "token_similarity",
+    "ast_validity",
+    "token_accuracy",
+    "critical_token_accuracy",
+    *EXECUTION_METRICS,
+)
 BREAKDOWN = ("code_quality_score", "exact_match", "codebleu", "token_similarity", "pass_rate")
 NUMERIC = ("differences", "teacher-logits", "by-kind", "by-length")
 TEACHER_LOGITS = {
@@ -279,15 +289,20 @@ def _tables(summary: Json) -> Iterator[tuple[str, str, str, Sequence[str], list[
     """(anchor, title, note, headers, rows) of every table but the first."""
     headers, rows = difference_rows(summary)
     yield (
-        "differences", "Differences",
+        "differences",
+        "Differences",
         "In brackets: 95 % interval (paired bootstrap) and p-value of the paired permutation test, adjusted "
-        "for the number of metrics (Holm).", headers, rows,
-    )  # fmt: skip
+        "for the number of metrics (Holm).",
+        headers,
+        rows,
+    )
     yield (
-        "execution", "Run in their tests",
+        "execution",
+        "Run in their tests",
         "Rates over the tasks that can tell: those whose own assertion compiles and passes, twice. Wilson intervals.",
-        EXECUTION_HEADERS, execution_rows(summary),
-    )  # fmt: skip
+        EXECUTION_HEADERS,
+        execution_rows(summary),
+    )
     yield (
         "teacher-logits",
         "Closeness to the teacher's logits",

@@ -33,10 +33,16 @@ MAX_REPLY_BYTES = 1 << 28
 _COMPILING = threading.Lock()
 # In a mount namespace of its own (Linux) the JVM sees all but its scratch folder as read-only.
 READ_ONLY = (
-    "unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--mount",
+    "sh",
+    "-ec",
     'mount --bind "$1" "$1"; mount --bind "$2" "$2"; mount -o remount,bind,ro "$2"; mount -o remount,bind,ro /; '
-    'cd "$1"; shift 2; exec "$@"', "sh",
-)  # fmt: skip
+    'cd "$1"; shift 2; exec "$@"',
+    "sh",
+)
 
 Classes = Mapping[str, bytes]
 
@@ -233,11 +239,19 @@ class JavaService:
 
     def _command(self, port: int, token: str) -> list[str]:
         arguments = [
-            f"-Xmx{self.memory_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto",
-            "-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US", "-Djava.awt.headless=true",
-            f"-Djava.io.tmpdir={self.work / 'tmp'}", f"-Duser.home={self.work}",
+            f"-Xmx{self.memory_mb}m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:-UsePerfData",
+            "-Xshare:auto",
+            "-Dfile.encoding=UTF-8",
+            "-Duser.language=en",
+            "-Duser.country=US",
+            "-Djava.awt.headless=true",
+            f"-Djava.io.tmpdir={self.work / 'tmp'}",
+            f"-Duser.home={self.work}",
             f"-XX:ErrorFile={self.work}/hs_err.log",
-        ]  # fmt: skip
+        ]
         if 12 <= self.jdk.version <= LAST_JDK_WITH_GUARD:
             arguments.append("-Djava.security.manager=allow")
         class_path = str(service_classes(self.jdk))

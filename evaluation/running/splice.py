@@ -17,16 +17,31 @@ from data.java.syntax import parse, text_of, walk
 ASSERTION_OWNERS = {"junit4": "org.junit.Assert", "junit5": "org.junit.jupiter.api.Assertions"}
 IN_BOTH = frozenset(
     (
-        "assertEquals", "assertNotEquals", "assertTrue", "assertFalse", "assertNull", "assertNotNull", "assertSame",
-        "assertNotSame", "assertArrayEquals", "assertThrows", "fail",
+        "assertEquals",
+        "assertNotEquals",
+        "assertTrue",
+        "assertFalse",
+        "assertNull",
+        "assertNotNull",
+        "assertSame",
+        "assertNotSame",
+        "assertArrayEquals",
+        "assertThrows",
+        "fail",
     )
-)  # fmt: skip
+)
 IN_JUNIT5 = frozenset(
     (
-        "assertThrowsExactly", "assertDoesNotThrow", "assertAll", "assertIterableEquals", "assertLinesMatch",
-        "assertTimeout", "assertTimeoutPreemptively", "assertInstanceOf",
+        "assertThrowsExactly",
+        "assertDoesNotThrow",
+        "assertAll",
+        "assertIterableEquals",
+        "assertLinesMatch",
+        "assertTimeout",
+        "assertTimeoutPreemptively",
+        "assertInstanceOf",
     )
-)  # fmt: skip
+)
 OWN_ASSERTIONS = {"junit4": IN_BOTH | {"assertThat"}, "junit5": IN_BOTH | IN_JUNIT5}
 CALL = re.compile(r"(?:\b(Assert|Assertions)\s*\.\s*|(?<![\w.]))(assert\w+|fail)\s*\(")
 IMPORT = re.compile(rb"^[ \t]*(?:import|package)\b[^;]*;", re.MULTILINE)

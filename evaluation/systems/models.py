@@ -148,9 +148,13 @@ def _latency(model: Any, tokenizer: Any, inputs: Sequence[Sequence[int]], option
     for device in dict.fromkeys([next(model.parameters()).device.type, "cpu"]):
         model.to(device)
         seconds = latency_per_assertion(
-            model, tokenizer, rows, max_output_len=options.max_output_len, num_beams=options.num_beams,
+            model,
+            tokenizer,
+            rows,
+            max_output_len=options.max_output_len,
+            num_beams=options.num_beams,
             decoding=options.decoding,
-        )  # fmt: skip
+        )
         found[device] = {
             "median_seconds": float(np.median(seconds)),
             "p90_seconds": float(np.quantile(seconds, 0.9)),

@@ -44,9 +44,15 @@ class StoredLogits:
 
 
 def open_stored_logits(
-    path: str | Path, tokenizer: Any, vocab_size: int, rows: Sequence[int], *, max_input_len: int, max_output_len: int,
+    path: str | Path,
+    tokenizer: Any,
+    vocab_size: int,
+    rows: Sequence[int],
+    *,
+    max_input_len: int,
+    max_output_len: int,
     batch_size: int,
-) -> StoredLogits | str:  # fmt: skip
+) -> StoredLogits | str:
     """The logits of a file for this tokenizer, or why they cannot be used."""
     try:
         header = read_header(path)

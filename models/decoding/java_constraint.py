@@ -22,7 +22,7 @@ ARGUMENTS = {
     **dict.fromkeys(("assertEquals", "assertNotEquals", "assertArrayEquals"), (2, 4)),
     **dict.fromkeys(("assertSame", "assertNotSame", "assertThrows"), (2, 3)),
     "assertThat": (1, 3),
-}  # fmt: skip
+}
 PREFIXES = frozenset(name[:length] for name in ARGUMENTS for length in range(1, len(name) + 1))
 OTHER = "?"  # a name that is none of these
 QUOTES = "\"'"

@@ -11,11 +11,28 @@ from transformers.modeling_outputs import BaseModelOutput
 
 # Settings of a model's generation config that leave greedy decoding what it is.
 HARMLESS = {
-    "bos_token_id", "cache_implementation", "decoder_start_token_id", "do_sample", "eos_token_id", "max_length",
-    "max_new_tokens", "num_beams", "num_return_sequences", "output_attentions", "output_hidden_states", "pad_token_id",
-    "return_dict_in_generate", "temperature", "top_k", "top_p", "transformers_version", "use_cache", "early_stopping",
-    "length_penalty", "_from_model_config",
-}  # fmt: skip
+    "bos_token_id",
+    "cache_implementation",
+    "decoder_start_token_id",
+    "do_sample",
+    "eos_token_id",
+    "max_length",
+    "max_new_tokens",
+    "num_beams",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "pad_token_id",
+    "return_dict_in_generate",
+    "temperature",
+    "top_k",
+    "top_p",
+    "transformers_version",
+    "use_cache",
+    "early_stopping",
+    "length_penalty",
+    "_from_model_config",
+}
 ROOM = 0.75  # rows are let go when at most this share still writes: each time costs a copy of the cache
 
 
@@ -40,11 +57,15 @@ def decode(
     if num_beams == 1 and not set(model.generation_config.to_diff_dict()) - HARMLESS:
         return greedy(model, input_ids, attention_mask, max_new_tokens, constraints or LogitsProcessorList())
     return model.generate(
-        input_ids=input_ids, attention_mask=attention_mask, max_new_tokens=max_new_tokens, num_beams=num_beams,
-        num_return_sequences=num_return_sequences, do_sample=False,
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        max_new_tokens=max_new_tokens,
+        num_beams=num_beams,
+        num_return_sequences=num_return_sequences,
+        do_sample=False,
         logits_processor=constraints or LogitsProcessorList(),
         past_key_values=SharedEncoding(DynamicCache(), DynamicCache()) if num_beams > 1 else None,
-    )  # fmt: skip
+    )
 
 
 @torch.inference_mode()
@@ -65,9 +86,12 @@ def greedy(
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     for step in range(1, max_new_tokens + 1):
         logits = model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoded), attention_mask=attention_mask,
-            decoder_input_ids=tokens, past_key_values=cache, use_cache=True,
-        ).logits  # fmt: skip
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
+            attention_mask=attention_mask,
+            decoder_input_ids=tokens,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
         scores = constraints(written[rows, :step], logits[:, -1])  # type: ignore[arg-type]
         tokens = scores.argmax(-1, keepdim=True)
         written[rows, step] = tokens[:, 0]

@@ -30,8 +30,8 @@ class PassRequest:
 
     rows [N] row numbers of ``logits`` (None: all); gather_ids [N, K] tokens whose logits are wanted;
     temperatures: of the logsumexps; excluded_ids [N, k] distinct tokens that these leave out (None: none);
-    divergences: kinds (``models.losses.divergences``) against ``teacher(start, stop)`` [rows, V], asked for in rising order,
-    at ``divergence_temperature``; soft_tokens [V, d] and soft_temperature tau: ``softmax(row / tau) @ soft_tokens``.
+    divergences: kinds (``divergences.py``) against ``teacher(start, stop)`` [rows, V], asked for in rising order, at
+    ``divergence_temperature``; soft_tokens [V, d] and soft_temperature tau: ``softmax(row / tau) @ soft_tokens``.
     """
 
     gather_ids: Tensor

@@ -158,9 +158,14 @@ def load_model(
                 if hasattr(config, key):
                     setattr(config, key, dropout_rate)
         model, found = AutoModelForSeq2SeqLM.from_pretrained(
-            folder, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
-            trust_remote_code=False, output_loading_info=True,
-        )  # fmt: skip
+            folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{flag} {name}: cannot be loaded as a seq2seq model ({str(error).splitlines()[0]})") from None
     if found["missing_keys"]:
@@ -195,11 +200,19 @@ def build_scratch(
     """A T5 of a small shape with random weights, drawn from ``seed`` alone."""
     d_model, d_ff, heads, encoder_layers, decoder_layers, _ = SCRATCH_SHAPES[size]
     config = T5Config(  # type: ignore[call-arg]
-        vocab_size=len(tokenizer), d_model=d_model, d_ff=d_ff, d_kv=d_model // heads, num_heads=heads,
-        num_layers=encoder_layers, num_decoder_layers=decoder_layers, dropout_rate=dropout_rate,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        d_model=d_model,
+        d_ff=d_ff,
+        d_kv=d_model // heads,
+        num_heads=heads,
+        num_layers=encoder_layers,
+        num_decoder_layers=decoder_layers,
+        dropout_rate=dropout_rate,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
     config._attn_implementation = attention
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -179,10 +179,18 @@ class DistillationWriter:
         items = [entry for entry in entries if isinstance(entry, Item)]
         rejected = Counter(entry.reason for entry in entries if not isinstance(entry, Item))
         packed = self.teacher_forced(items, logit_sum, pool)
-        predictions = generate_predictions(
-            self.model, self.tokenizer, [item.input_ids for item in items], batch_size=self.settings.batch_size,
-            max_output_len=self.dataset.max_output_len, num_beams=self.settings.num_beams,
-        ) if items else []  # fmt: skip
+        predictions = (
+            generate_predictions(
+                self.model,
+                self.tokenizer,
+                [item.input_ids for item in items],
+                batch_size=self.settings.batch_size,
+                max_output_len=self.dataset.max_output_len,
+                num_beams=self.settings.num_beams,
+            )
+            if items
+            else []
+        )
         for item, prediction in zip(items, predictions, strict=True):
             payload, problem = packed[item.row_id].result()
             if problem:

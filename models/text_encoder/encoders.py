@@ -1,7 +1,7 @@
 """Frozen text encoders: sentence-transformers models, plain Hugging Face encoders, or the packaged MiniLM.
 
 Loaded with transformers alone: importing sentence-transformers takes longer than the rest of a start. The embeddings
-are those of ``SentenceTransformer.encode(..., normalize_embeddings=True)``, which tests/models/text_encoder/test_bridge.py compares.
+are those of ``SentenceTransformer.encode(..., normalize_embeddings=True)``, as the tests check.
 """
 
 from __future__ import annotations

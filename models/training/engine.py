@@ -395,12 +395,16 @@ class TrainingEngine:
         mean = sum(self._interval) / len(self._interval) if self._interval else None
         self.logger.training(
             {
-                "kind": "step", "epoch": row["epoch"], "step": progress.step,
+                "kind": "step",
+                "epoch": row["epoch"],
+                "step": progress.step,
                 "train_loss": mean,
                 "learning_rate": row["learning_rate"],
-                "samples_per_second": rate, "seconds": progress.seconds, "memory_mb": row["memory_mb"],
+                "samples_per_second": rate,
+                "seconds": progress.seconds,
+                "memory_mb": row["memory_mb"],
             }
-        )  # fmt: skip
+        )
         names = self.loss.components
         step = progress.step
         self.logger.scalars("Loss", {"train": row["loss_total"]}, step)
@@ -418,12 +422,16 @@ class TrainingEngine:
         facts, finite = self.data.end_epoch(progress.epoch), progress.epoch_finite_steps
         self.logger.training(
             {
-                "kind": "epoch", "epoch": progress.epoch + 1, "step": progress.step,
+                "kind": "epoch",
+                "epoch": progress.epoch + 1,
+                "step": progress.step,
                 "train_loss": progress.epoch_loss_sum / finite if finite else None,
                 "learning_rate": row["learning_rate"],
-                "seconds": progress.seconds, "memory_mb": row["memory_mb"], "coverage": facts.get("coverage"),
+                "seconds": progress.seconds,
+                "memory_mb": row["memory_mb"],
+                "coverage": facts.get("coverage"),
             }
-        )  # fmt: skip
+        )
         progress.epoch += 1
         progress.window = 0
         progress.epoch_loss_sum, progress.epoch_finite_steps = 0.0, 0

@@ -122,9 +122,12 @@ def open_datasets(
     }
     if config.loading.enable_epoch_sampling:
         train_set: AssertionDataset = EpochSamplingDataset(
-            train, tokenizer, samples_per_epoch=config.data.max_train_samples,
-            sampling_seed=config.loading.sampling_seed, **common,
-        )  # fmt: skip
+            train,
+            tokenizer,
+            samples_per_epoch=config.data.max_train_samples,
+            sampling_seed=config.loading.sampling_seed,
+            **common,
+        )
     else:
         train_set = AssertionDataset(train, tokenizer, max_samples=config.data.max_train_samples, **common)
     validation_set = AssertionDataset(
@@ -221,9 +224,14 @@ def build_engine(
     def rejects(dataset: AssertionDataset) -> RejectedRows:
         data = config.data
         return RejectedRows(
-            run.folder / "rejected.jsonl", len(dataset), data.max_reject_rate, data.strict, dataset.path,
-            write=not config.output.dry_run, tidy=accelerator.is_main_process,
-        )  # fmt: skip
+            run.folder / "rejected.jsonl",
+            len(dataset),
+            data.max_reject_rate,
+            data.strict,
+            dataset.path,
+            write=not config.output.dry_run,
+            tidy=accelerator.is_main_process,
+        )
 
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -253,11 +261,20 @@ def build_engine(
 
     if settings.validation_frequency or settings.eval_steps:
         engine.validate = Validator(
-            batches, tokenizer, loss, engine.final_progress(), accelerator, run.logger,
-            enhanced=settings.use_enhanced_metrics, encoder=encoder, critical=critical,
-            max_output_len=config.data.max_output_len, batch_size=batch_size, num_beams=settings.num_beams,
+            batches,
+            tokenizer,
+            loss,
+            engine.final_progress(),
+            accelerator,
+            run.logger,
+            enhanced=settings.use_enhanced_metrics,
+            encoder=encoder,
+            critical=critical,
+            max_output_len=config.data.max_output_len,
+            batch_size=batch_size,
+            num_beams=settings.num_beams,
             shown=settings.sample_predictions,
-        )  # fmt: skip
+        )
     if run.checkpoint is not None:
         engine.restore(run.checkpoint)
         if accelerator.is_main_process and not config.output.dry_run and (later := drop_later(run.checkpoint)):

@@ -21,12 +21,32 @@ RUN_CONFIG = "run_config.json"
 OF_ONE_START = {"output_dir", "overwrite", "resume", "config", "preset", "dry_run", "print_config"}
 # What may differ between a run and its continuation.
 FREE_ON_RESUME = {
-    *OF_ONE_START, "num_workers", "pin_memory",
-    "prefetch_factor", "device", "cpu_threads", "save_steps", "save_minutes", "save_total_limit", "tensorboard",
-    "run_report", "logging_steps", "eval_batch_size", "sample_predictions", "strict", "max_reject_rate", "max_steps",
-    "distillation_dir", "create_distillation_dataset", "max_distill_samples", "distill_batch_size",
-    "compression_workers", "gradient_accumulation_steps", "final_evaluation", "max_nonfinite_steps",
-}  # fmt: skip
+    *OF_ONE_START,
+    "num_workers",
+    "pin_memory",
+    "prefetch_factor",
+    "device",
+    "cpu_threads",
+    "save_steps",
+    "save_minutes",
+    "save_total_limit",
+    "tensorboard",
+    "run_report",
+    "logging_steps",
+    "eval_batch_size",
+    "sample_predictions",
+    "strict",
+    "max_reject_rate",
+    "max_steps",
+    "distillation_dir",
+    "create_distillation_dataset",
+    "max_distill_samples",
+    "distill_batch_size",
+    "compression_workers",
+    "gradient_accumulation_steps",
+    "final_evaluation",
+    "max_nonfinite_steps",
+}
 
 
 def choose_folder(config: Config, model_name: str) -> Path:
@@ -89,10 +109,24 @@ INPUTS = {"train_data_path", "val_data_path", "data_path", "model_name", "teache
 OF_A_RUN = ("checkpoint-", "distillation_data", ".distillation_data")
 RUN_FILES = {
     ".progress",
-    RUN_CONFIG, "final_model", "best_model", "training_metrics.csv", "step_metrics.csv", "tensorboard", "metrics.json",
-    "distillation_log.txt", "sample_predictions.jsonl", "predictions_final.jsonl", "metrics_summary_final.json",
-    "metrics_final.csv", "run_report.html", "training_curves.png", "report.md", "report.html", "rejected.jsonl",
-}  # fmt: skip
+    RUN_CONFIG,
+    "final_model",
+    "best_model",
+    "training_metrics.csv",
+    "step_metrics.csv",
+    "tensorboard",
+    "metrics.json",
+    "distillation_log.txt",
+    "sample_predictions.jsonl",
+    "predictions_final.jsonl",
+    "metrics_summary_final.json",
+    "metrics_final.csv",
+    "run_report.html",
+    "training_curves.png",
+    "report.md",
+    "report.html",
+    "rejected.jsonl",
+}
 
 
 def _git_state() -> dict[str, Any]:

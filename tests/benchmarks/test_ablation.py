@@ -32,13 +32,23 @@ from tests.helpers.commands import run_script
 from tests.helpers.mining_fixtures import SOURCES, test_class, write_project
 
 GRID = {
-    "title": "Results", "about": "A grid of seconds.",
+    "title": "Results",
+    "about": "A grid of seconds.",
     "teacher": {},
     "student": {
-        "model_name": "scratch:tiny", "epochs": 1, "batch_size": 8, "gradient_accumulation_steps": 1, "lr": 2e-3,
-        "max_input_len": 96, "max_output_len": 32, "embedding_model": "embedded:minilm", "num_workers": 0,
+        "model_name": "scratch:tiny",
+        "epochs": 1,
+        "batch_size": 8,
+        "gradient_accumulation_steps": 1,
+        "lr": 2e-3,
+        "max_input_len": 96,
+        "max_output_len": 32,
+        "embedding_model": "embedded:minilm",
+        "num_workers": 0,
         "device": "cpu",
-        "validation_frequency": 0, "early_stopping_patience": 0, "no_tensorboard": True,
+        "validation_frequency": 0,
+        "early_stopping_patience": 0,
+        "no_tensorboard": True,
     },
     "contenders": {
         "gold only": {"loss_components": ["ce"]},
@@ -52,7 +62,7 @@ GRID = {
         "core": {"seeds": [1], "rows": [16], "contenders": ["gold only", "focal + jsd"]},
         "more": {"seeds": [1], "rows": [16], "contenders": ["gold only", "sequence level"]},
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -67,9 +77,12 @@ def grid(tmp_path: Path, teacher_run: Path) -> tuple[Path, Path]:
 def test_students_are_judged_on_held_out_libraries(grid, raw_data, tmp_path):
     path, work = grid
     flags = {"student_limit": 4, "teacher_limit": 4, "embedding_model": "none", "latency_samples": 0, "device": "cpu"}
-    settings = GRID | {"held_out": {
-        "one": flags | {"teacher_data": str(raw_data[1])}, "two": flags | {"teacher_data": str(raw_data[0])},
-    }}  # fmt: skip
+    settings = GRID | {
+        "held_out": {
+            "one": flags | {"teacher_data": str(raw_data[1])},
+            "two": flags | {"teacher_data": str(raw_data[0])},
+        }
+    }
     settings["stages"] = {
         "core": {"seeds": [1], "rows": [16], "contenders": ["gold only", "focal + jsd"]},
         "rest": {"seeds": [1], "rows": [16], "contenders": ["sequence level"], "held_out": False},
@@ -101,8 +114,10 @@ def test_students_are_judged_on_held_out_libraries(grid, raw_data, tmp_path):
 
 def test_a_longer_training_has_its_own_table(grid):
     path, work = grid
-    stages = {name: {"seeds": [1], "rows": [16], "passes": [passes], "contenders": ["gold only", "focal + jsd"]}
-              for name, passes in (("short", 1), ("long", 2))}  # fmt: skip
+    stages = {
+        name: {"seeds": [1], "rows": [16], "passes": [passes], "contenders": ["gold only", "focal + jsd"]}
+        for name, passes in (("short", 1), ("long", 2))
+    }
     path.write_text(json.dumps(GRID | {"stages": stages}))
     ablation(path, "--work", work)
     steps = {f.stem: json.loads(f.read_text())["steps"] for f in path.with_suffix("").glob("gold*.json")}
@@ -114,10 +129,18 @@ def test_a_longer_training_has_its_own_table(grid):
 
 def test_students_are_judged_on_rows_that_chose_nothing(grid, raw_data, tmp_path):
     path, work = grid
-    settings = GRID | {"student": GRID["student"] | {"no_final_evaluation": True}, "judged": {
-        "teacher_data": str(raw_data[0]), "student_limit": 3, "teacher_limit": 3, "embedding_model": "embedded:minilm",
-        "latency_samples": 0, "device": "cpu", "num_beams": 2,
-    }}  # fmt: skip
+    settings = GRID | {
+        "student": GRID["student"] | {"no_final_evaluation": True},
+        "judged": {
+            "teacher_data": str(raw_data[0]),
+            "student_limit": 3,
+            "teacher_limit": 3,
+            "embedding_model": "embedded:minilm",
+            "latency_samples": 0,
+            "device": "cpu",
+            "num_beams": 2,
+        },
+    }
     path.write_text(json.dumps(settings))
     ablation(path, "--work", work, "--task", 0, "--no_judging")
     model = work / "gold_only-16-seed1" / "final_model" / "model.safetensors"
@@ -283,8 +306,10 @@ def test_what_is_to_be_pretrained_is_trained_first(grid, raw_data, tmp_path):
     shared = {"max_train_samples": 16, "max_val_samples": 4, "epochs": 1, "batch_size": 8, "val_data_path": raw_data[1]}
     shared |= {key: value for key, value in GRID["student"].items() if key not in ("batch_size", "epochs")}
     common = {key: str(value) for key, value in shared.items() if value is not True} | {
-        "no_tensorboard": True, "train_data_path": str(raw_data[0]), "no_final_evaluation": True,
-    }  # fmt: skip
+        "no_tensorboard": True,
+        "train_data_path": str(raw_data[0]),
+        "no_final_evaluation": True,
+    }
     settings = GRID | {
         "pretrain": {"first": {**common, "no_create_distillation_dataset": True}},
         "teacher": {**common, "model_name": "$WORK/first/final_model"},
@@ -323,12 +348,24 @@ def test_what_cannot_be_run_is_said_in_a_line(grid, words, said):
         ({"held_out": {"num_beams": 2}}, "another shape"),
         ({"student": {"lr": 1e-3}}, "'epochs'"),
         ({"questions": [{"question": "", "contender": "gold", "against": "gold only", "metrics": ["f2"]}]}, "f2, gold"),
-        ({"contenders": {name: {} for name in ("gold only", "gold-only", "focal + jsd", "sequence level")},
-          "stages": {"core": {"seeds": [1], "rows": [1], "contenders": ["gold only", "gold-only"]}}}, "other names"),
-        ({"stages": {name: {"seeds": [1], "rows": [1], "contenders": ["gold only"], **more}
-                     for name, more in (("one", {}), ("two", {"passes": [1]}))}}, "the same students"),
+        (
+            {
+                "contenders": {name: {} for name in ("gold only", "gold-only", "focal + jsd", "sequence level")},
+                "stages": {"core": {"seeds": [1], "rows": [1], "contenders": ["gold only", "gold-only"]}},
+            },
+            "other names",
+        ),
+        (
+            {
+                "stages": {
+                    name: {"seeds": [1], "rows": [1], "contenders": ["gold only"], **more}
+                    for name, more in (("one", {}), ("two", {"passes": [1]}))
+                }
+            },
+            "the same students",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_grid_that_cannot_be_meant_is_refused_in_a_line(grid, changed, said):
     path, work = grid
     path.write_text(json.dumps(GRID | changed))
@@ -394,8 +431,10 @@ def test_a_signal_reaches_the_run(tmp_path):
 def test_steps_and_bytes_are_those_of_the_rows_used(grid):
     path, work = grid
     ablation(path, "--work", work)
-    stored = {name: json.loads((path.with_suffix("") / f"{name}-16-seed1.json").read_text())
-              for name in ("gold_only", "focal_jsd")}  # fmt: skip
+    stored = {
+        name: json.loads((path.with_suffix("") / f"{name}-16-seed1.json").read_text())
+        for name in ("gold_only", "focal_jsd")
+    }
     lines = (work / "teacher/distillation_data_training.jsonl").read_text().splitlines()[1:17]
     whole = sum(len(line.encode()) + 1 for line in lines)
     logits = sum(len(json.loads(line)["teacher_logits_compressed"]) for line in lines)
@@ -470,8 +509,10 @@ def test_rates_stay_between_0_and_1_and_are_never_certain():
 def test_the_aim_is_asked_of_the_small_ones_and_missed_by_gold_labels():
     one = {"code_quality_score": [0.5, 0.6, 0.7, 0.6], "f1": [0.5, 0.6, 0.7, 0.6]}
     better = {key: [value + 0.1 for value in values] for key, values in one.items()}
-    runs = {"gold only": [{"seed": 1, "parameters": 3, "per_task": one}],
-            "large": [{"seed": 1, "parameters": 4, "per_task": better}]}  # fmt: skip
+    runs = {
+        "gold only": [{"seed": 1, "parameters": 3, "per_task": one}],
+        "large": [{"seed": 1, "parameters": 4, "per_task": better}],
+    }
     alone = {"parameters": 10, "per_task": better}
     lines = aims({"teacher": alone, "retrieval": alone, "clusters": list("abcd")}, runs)
     assert "small enough" in lines[0] and "**gold only**" in lines[0] and "30%" in lines[1]

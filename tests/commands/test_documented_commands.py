@@ -35,7 +35,7 @@ FIRST_WORDS = ("python", "make", "sbatch", "torchrun", "accelerate", "tensorboar
 NOT_RUN = {
     "make": "minutes, or the tests themselves; its target must exist",
     "pip": "it would download; what it would install must be installed in a fitting version",
-    "sbatch": "needs a cluster: tests/slurm_scripts/test_slurm.py submits these scripts to one; here their syntax and variables",
+    "sbatch": "needs a cluster, see tests/slurm_scripts; here their syntax and variables",
     "torchrun": "two processes: tests/commands/test_runs.py; here the flags",
     "accelerate": "two processes: tests/commands/test_runs.py; here the flags",
     "tensorboard": "it serves until it is stopped; here its flags and its folder",
@@ -43,22 +43,88 @@ NOT_RUN = {
     "benchmarks": "minutes on a quiet machine; here the flags",
     "fetch_java_corpus.sh": "downloads ten libraries; here its syntax",
     "suggest_assertions.py": "needs a Java project: tests/evaluation/test_suggest_assertions.py; here the flags",
-    "--project": "runs Java: tests/evaluation/running/test_execution.py and tests/evaluation/test_evaluate_assertions.py; here the flags",
+    "--project": "runs Java, see tests/evaluation/running; here the flags",
     "demo.py": "ten minutes; its steps are run here one by one",
     "a cluster's or a machine's own commands": "squeue, module, git clone, hf download and the like",
 }
-FOREIGN = ("cd", "git", "module", "source", "export", "squeue", "srun", "scontrol", "seff", "scancel", "sinfo", "hf",
-           "sacctmgr", "nvidia-smi", "mkdir", "apt-get")  # fmt: skip
+FOREIGN = (
+    "cd",
+    "git",
+    "module",
+    "source",
+    "export",
+    "squeue",
+    "srun",
+    "scontrol",
+    "seff",
+    "scancel",
+    "sinfo",
+    "hf",
+    "sacctmgr",
+    "nvidia-smi",
+    "mkdir",
+    "apt-get",
+)
 
-TINY = ["--epochs", "1", "--batch_size", "4", "--gradient_accumulation_steps", "2", "--max_input_len", "96",
-        "--max_output_len", "32", "--num_workers", "0", "--device", "cpu", "--embedding_model", "embedded:minilm",
-        "--max_train_samples", "8", "--max_val_samples", "4", "--model_name", "scratch:tiny"]  # fmt: skip
-STUDENT = [*TINY, "--contrastive_encoder", "embedded:minilm", "--bridge_fit_steps", "2", "--bridge_min_fidelity", "-1",
-           "--no_final_evaluation", "--no_run_report"]  # fmt: skip
-TEACHER = [*TINY, "--scratch_vocab_size", "400", "--max_distill_samples", "4", "--compression_workers", "0",
-           "--no_run_report"]  # fmt: skip
-EVALUATION = ["--teacher_limit", "4", "--student_limit", "4", "--latency_samples", "0", "--workers", "1",
-              "--device", "cpu", "--embedding_model", "embedded:minilm"]  # fmt: skip
+TINY = [
+    "--epochs",
+    "1",
+    "--batch_size",
+    "4",
+    "--gradient_accumulation_steps",
+    "2",
+    "--max_input_len",
+    "96",
+    "--max_output_len",
+    "32",
+    "--num_workers",
+    "0",
+    "--device",
+    "cpu",
+    "--embedding_model",
+    "embedded:minilm",
+    "--max_train_samples",
+    "8",
+    "--max_val_samples",
+    "4",
+    "--model_name",
+    "scratch:tiny",
+]
+STUDENT = [
+    *TINY,
+    "--contrastive_encoder",
+    "embedded:minilm",
+    "--bridge_fit_steps",
+    "2",
+    "--bridge_min_fidelity",
+    "-1",
+    "--no_final_evaluation",
+    "--no_run_report",
+]
+TEACHER = [
+    *TINY,
+    "--scratch_vocab_size",
+    "400",
+    "--max_distill_samples",
+    "4",
+    "--compression_workers",
+    "0",
+    "--no_run_report",
+]
+EVALUATION = [
+    "--teacher_limit",
+    "4",
+    "--student_limit",
+    "4",
+    "--latency_samples",
+    "0",
+    "--workers",
+    "1",
+    "--device",
+    "cpu",
+    "--embedding_model",
+    "embedded:minilm",
+]
 DISTILLED = "teacher_models/codet5_teacher/distillation_data_{}.jsonl"
 
 
@@ -118,24 +184,54 @@ def place(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     for entry in (ROOT / "data").glob("*.py"):
         (folder / "data" / entry.name).symlink_to(entry)
-    split = {"training": Path(_config(teacher_run, "train_data_path")),
-             "validation": Path(_config(teacher_run, "val_data_path"))}  # fmt: skip
+    split = {
+        "training": Path(_config(teacher_run, "train_data_path")),
+        "validation": Path(_config(teacher_run, "val_data_path")),
+    }
     for part, rows in split.items():
         shutil.copy(rows, folder / "data" / f"{part}.jsonl")
         shutil.copy(rows, folder / "data" / f"raw_{part}.jsonl")
     shutil.copytree(teacher_run, folder / "teacher_models" / "codet5_teacher")
-    run = student_words(teacher_run, folder / "results" / "run", "--tensorboard", "--max_train_samples", 16,
-                        "--epochs", 1, "--final_evaluation", "--run_report", "--max_val_samples", 4,
-                        "--embedding_model", "embedded:minilm")  # fmt: skip
+    run = student_words(
+        teacher_run,
+        folder / "results" / "run",
+        "--tensorboard",
+        "--max_train_samples",
+        16,
+        "--epochs",
+        1,
+        "--final_evaluation",
+        "--run_report",
+        "--max_val_samples",
+        4,
+        "--embedding_model",
+        "embedded:minilm",
+    )
     forked.run(*run, fault=enter, arguments=(str(folder),))
     for seed, name in enumerate(("sample", "libcommons-codec-java", "libcommons-collections4-java")):
-        forked.run("data/sample_corpus.py", "--output", folder / "corpus" / name, "--classes", 8, "--seed", seed,
-                   fault=enter, arguments=(str(folder),))  # fmt: skip
+        forked.run(
+            "data/sample_corpus.py",
+            "--output",
+            folder / "corpus" / name,
+            "--classes",
+            8,
+            "--seed",
+            seed,
+            fault=enter,
+            arguments=(str(folder),),
+        )
     (folder / "lib").mkdir()
     for jar in junit_jars():
         (folder / "lib" / jar.name).symlink_to(jar)
-    forked.run("scripts/mine_assertions.py", "--source", folder / "corpus" / "sample", "--output",
-               folder / "data" / "raw.jsonl", fault=enter, arguments=(str(folder),))  # fmt: skip
+    forked.run(
+        "scripts/mine_assertions.py",
+        "--source",
+        folder / "corpus" / "sample",
+        "--output",
+        folder / "data" / "raw.jsonl",
+        fault=enter,
+        arguments=(str(folder),),
+    )
     (folder / "logs" / "slurm-4711.out").write_text("CUDA check passed\n")
     for link, target in LINKS.items():
         (folder / link).parent.mkdir(parents=True, exist_ok=True)
@@ -145,13 +241,18 @@ def place(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Other names under which the pages speak of the same things.
 LINKS = {
-    "results/run_name": "results/run", "results/student-4711": "results/run", "results/demo": "results/run",
-    "build/demo/teacher": "teacher_models/codet5_teacher", "build/demo/project": "corpus/sample",
-    "path/to/project": "corpus/sample", "mined/raw.jsonl": "data/raw.jsonl",
+    "results/run_name": "results/run",
+    "results/student-4711": "results/run",
+    "results/demo": "results/run",
+    "build/demo/teacher": "teacher_models/codet5_teacher",
+    "build/demo/project": "corpus/sample",
+    "path/to/project": "corpus/sample",
+    "mined/raw.jsonl": "data/raw.jsonl",
     "mined/project.jsonl": "data/raw.jsonl",
-    "teacher_models/first": "teacher_models/codet5_teacher", "results/first": "results/run",
+    "teacher_models/first": "teacher_models/codet5_teacher",
+    "results/first": "results/run",
     "results/first_without_teacher": "results/run",
-}  # fmt: skip
+}
 
 
 def _config(run: Path, name: str) -> str:
@@ -338,8 +439,14 @@ def execute(place: Path, command: Command, output: Path) -> None:
     if not words:
         return  # an assignment
     first, rest = words[0], words[1:]
-    runners = {"python": python, "make": make, "pip": pip, "torchrun": launcher, "accelerate": launcher,
-               "tensorboard": tensorboard}  # fmt: skip
+    runners = {
+        "python": python,
+        "make": make,
+        "pip": pip,
+        "torchrun": launcher,
+        "accelerate": launcher,
+        "tensorboard": tensorboard,
+    }
     if first in FOREIGN or "<" in first:
         return
     if first in ("tail", "head", "grep", "cat", "ls"):
@@ -370,8 +477,12 @@ def test_commands_stand_in_blocks_marked_bash(page: Path) -> None:
 
 
 def test_a_command_that_nothing_knows_fails(place: Path, tmp_path: Path) -> None:
-    for text in ("python scripts/no_such_script.py", "frobnicate --now", "make no-such-target",
-                 "python benchmarks/logging_overhead.py --no_such_flag"):  # fmt: skip
+    for text in (
+        "python scripts/no_such_script.py",
+        "frobnicate --now",
+        "make no-such-target",
+        "python benchmarks/logging_overhead.py --no_such_flag",
+    ):
         with pytest.raises((AssertionError, FileNotFoundError)):
             execute(place, Command("here", text), tmp_path)
 

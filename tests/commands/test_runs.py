@@ -23,8 +23,21 @@ from tests.helpers.forked import Started, run
 from utils.errors import UserError
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]  # fmt: skip
+ACCELERATE = [
+    "-m",
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "--main_process_port",
+    "0",
+]
 
 
 def last_line(output: str) -> str:
@@ -49,8 +62,14 @@ def test_teacher_run_leaves_a_plain_model_and_its_knowledge(teacher_run: Path) -
 
 
 def test_student_run_writes_what_the_specification_names(reference: Path) -> None:
-    for name in ("final_model", "best_model", "training_metrics.csv", "step_metrics.csv", "distillation_log.txt",
-                 "run_config.json"):  # fmt: skip
+    for name in (
+        "final_model",
+        "best_model",
+        "training_metrics.csv",
+        "step_metrics.csv",
+        "distillation_log.txt",
+        "run_config.json",
+    ):
         assert (reference / name).exists(), name
     AutoModelForSeq2SeqLM.from_pretrained(reference / "final_model")
     steps = table(reference / "step_metrics.csv")
@@ -116,9 +135,18 @@ def test_a_checkpoint_that_would_run_code_is_refused(teacher_run: Path, tmp_path
 
 def teacher_words(folder: Path, *more: object) -> list[str]:
     return [
-        "train_codet5_assertions.py", "--model_name", "scratch:tiny", "--scratch_vocab_size", "400", "--output_dir",
-        str(folder), "--no_create_distillation_dataset", "--no_run_report", *SMALL, *map(str, more),
-    ]  # fmt: skip
+        "train_codet5_assertions.py",
+        "--model_name",
+        "scratch:tiny",
+        "--scratch_vocab_size",
+        "400",
+        "--output_dir",
+        str(folder),
+        "--no_create_distillation_dataset",
+        "--no_run_report",
+        *SMALL,
+        *map(str, more),
+    ]
 
 
 def test_overwriting_spares_what_the_run_itself_reads(teacher_run: Path, tmp_path: Path) -> None:
@@ -218,9 +246,13 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(
 ) -> None:
     words = short(teacher_run, tmp_path / "two", "--gradient_accumulation_steps", 1)
     done = subprocess.run(
-        [sys.executable, *launcher, *words], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        [sys.executable, *launcher, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert_close(alone, tmp_path / "two")
 
@@ -232,8 +264,16 @@ def test_plain_srun_makes_processes_of_one_run(monkeypatch: pytest.MonkeyPatch) 
     for name in names:
         monkeypatch.setenv(name, "")  # so that what is set here is undone
         monkeypatch.delenv(name)
-    slurm = {"STEP_NUM_TASKS": "5", "PROCID": "3", "LOCALID": "1", "STEP_TASKS_PER_NODE": "2(x2),1",
-             "STEP_NODELIST": "gpu[007-008,011]", "STEP_NUM_NODES": "3", "JOB_ID": "41", "STEP_ID": "0"}  # fmt: skip
+    slurm = {
+        "STEP_NUM_TASKS": "5",
+        "PROCID": "3",
+        "LOCALID": "1",
+        "STEP_TASKS_PER_NODE": "2(x2),1",
+        "STEP_NODELIST": "gpu[007-008,011]",
+        "STEP_NUM_NODES": "3",
+        "JOB_ID": "41",
+        "STEP_ID": "0",
+    }
     for name, value in slurm.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     adopt_srun()
@@ -283,11 +323,29 @@ def test_all_eight_components_and_the_evaluation_in_one_run(teacher_run: Path, t
     start = words.index("--loss_components")
     words[start + 1 : start + 3] = names
     run(
-        *words, "--epochs", 1, "--max_train_samples", 32, "--max_val_samples", 8, "--embedding_model",
-        "embedded:minilm", "--contrastive_encoder", "embedded:minilm", "--bridge_fit_steps", 25,
-        "--bridge_min_fidelity", 0.3, "--enable_token_weighting", "--use_enhanced_metrics", "--grad_norm_steps", 1,
-        "--loss_weights", *([1] * 8), DISTIL_CACHE=str(tmp_path / "cache"),
-    )  # fmt: skip
+        *words,
+        "--epochs",
+        1,
+        "--max_train_samples",
+        32,
+        "--max_val_samples",
+        8,
+        "--embedding_model",
+        "embedded:minilm",
+        "--contrastive_encoder",
+        "embedded:minilm",
+        "--bridge_fit_steps",
+        25,
+        "--bridge_min_fidelity",
+        0.3,
+        "--enable_token_weighting",
+        "--use_enhanced_metrics",
+        "--grad_norm_steps",
+        1,
+        "--loss_weights",
+        *([1] * 8),
+        DISTIL_CACHE=str(tmp_path / "cache"),
+    )
     rows = table(folder / "step_metrics.csv")
     for name in names:
         assert all(float(row[f"{name}_loss_raw"]) >= 0 for row in rows), name
@@ -306,8 +364,10 @@ def test_errors_name_the_disk(capsys: pytest.CaptureFixture, tmp_path: Path) -> 
     def broken() -> int:
         raise UserError("what, where, what to do")
 
-    for main, told in ((full, f"error: {tmp_path}: No space left on device; mend that, then continue"),
-                       (broken, "error: what, where, what to do")):  # fmt: skip
+    for main, told in (
+        (full, f"error: {tmp_path}: No space left on device; mend that, then continue"),
+        (broken, "error: what, where, what to do"),
+    ):
         with pytest.raises(SystemExit, match="2"):
             run_main(main)
         assert capsys.readouterr().err == told + "\n"
@@ -362,9 +422,18 @@ def test_a_process_that_begins_with_bad_rows_waits_for_good_ones(teacher_run: Pa
     name = "distillation_data_training.jsonl.shared.safetensors"
     shutil.copy(teacher_run / name, tmp_path / "training.jsonl.shared.safetensors")
     words = student_words(
-        teacher_run, tmp_path / "run", "--train_data_path", tmp_path / "training.jsonl", "--max_reject_rate", 1,
-        "--batch_size", 1, "--epochs", 1, "--no_final_evaluation",
-    )  # fmt: skip
+        teacher_run,
+        tmp_path / "run",
+        "--train_data_path",
+        tmp_path / "training.jsonl",
+        "--max_reject_rate",
+        1,
+        "--batch_size",
+        1,
+        "--epochs",
+        1,
+        "--no_final_evaluation",
+    )
     run(*words, processes=2)
     steps = table(tmp_path / "run" / "step_metrics.csv")
     assert sum(int(row["samples"]) for row in steps) == len(lines) - len(longest)

@@ -51,8 +51,11 @@ def test_code_in_a_models_folder_is_not_run(teacher_run: Path, tmp_path: Path, l
     for name in ("config.json", "tokenizer_config.json"):
         settings = json.loads((folder / name).read_text())
         settings["auto_map"] = {
-            "AutoConfig": "evil.C", "AutoModelForSeq2SeqLM": "evil.M", "AutoModel": "evil.M", "AutoTokenizer": "evil.T",
-        }  # fmt: skip
+            "AutoConfig": "evil.C",
+            "AutoModelForSeq2SeqLM": "evil.M",
+            "AutoModel": "evil.M",
+            "AutoTokenizer": "evil.T",
+        }
         settings |= {"model_type": "evil"} if name == "config.json" else {"tokenizer_class": "Evil"}
         (folder / name).write_text(json.dumps(settings))
     try:

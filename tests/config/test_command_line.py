@@ -31,14 +31,18 @@ def test_thirteen_categories_and_a_hundred_parameters() -> None:
 def test_defaults_are_those_of_the_specification() -> None:
     config = student()
     assert (config.model.model_name, config.data.max_input_len, config.data.max_output_len) == (
-        "Salesforce/codet5p-220m", 512, 128,
-    )  # fmt: skip
+        "Salesforce/codet5p-220m",
+        512,
+        128,
+    )
     optim = config.optimization
     assert (optim.batch_size, optim.gradient_accumulation_steps, optim.epochs) == (4, 4, 5)
     assert (optim.lr, optim.weight_decay, optim.max_grad_norm, optim.warmup_ratio) == (5e-5, 0.01, 1.0, 0.15)
     assert (config.distillation.alpha, config.distillation.temperature, config.distillation.temperature_final) == (
-        0.5, 4.0, 1.5,
-    )  # fmt: skip
+        0.5,
+        4.0,
+        1.5,
+    )
     assert config.loss.loss_components == ["focal", "jsd", "semantic"]
     assert (config.hardware.seed, config.loading.sampling_seed) == (42, 42)
     words = ["--data_path", "x.jsonl"]
@@ -200,8 +204,18 @@ def test_missing_empty_and_equal_data_files(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_nowhere_and_a_loss_that_lacks_its_teacher(raw_data: tuple[Path, Path], tmp_path: Path) -> None:
-    paths = ["--train_data_path", raw_data[0], "--val_data_path", raw_data[1], "--output_dir", tmp_path / "run",
-             "--device", "cpu", "--embedding_model", "embedded:minilm"]  # fmt: skip
+    paths = [
+        "--train_data_path",
+        raw_data[0],
+        "--val_data_path",
+        raw_data[1],
+        "--output_dir",
+        tmp_path / "run",
+        "--device",
+        "cpu",
+        "--embedding_model",
+        "embedded:minilm",
+    ]
     assert "no such folder" in student_error(*paths, "--model_name", "./nothing")
     assert "give --tokenizer_name" in student_error(*paths, "--model_name", "scratch:tiny", "--overwrite")
     assert "unknown size" in student_error(*paths, "--model_name", "scratch:giant", "--overwrite")
@@ -230,8 +244,20 @@ def test_resuming_what_is_no_run_is_said_first(tmp_path: Path) -> None:
 
 
 def test_a_run_is_not_continued_as_another_one(teacher_run: Path, raw_data: tuple[Path, Path]) -> None:
-    words = ["--train_data_path", str(raw_data[0]), "--val_data_path", str(raw_data[1]), "--output_dir",
-             str(teacher_run), "--resume", "auto", "--device", "cpu", "--lr", "0.5"]  # fmt: skip
+    words = [
+        "--train_data_path",
+        str(raw_data[0]),
+        "--val_data_path",
+        str(raw_data[1]),
+        "--output_dir",
+        str(teacher_run),
+        "--resume",
+        "auto",
+        "--device",
+        "cpu",
+        "--lr",
+        "0.5",
+    ]
     with pytest.raises(UserError, match="started with --"):
         train_codet5_assertions.main(words)
 
@@ -247,13 +273,16 @@ def test_a_dry_run_shows_the_first_screen_and_leaves_nothing(teacher_run: Path, 
     assert not (tmp_path / "run").exists() and "it/s" not in done.stderr
 
 
-@pytest.mark.parametrize(("words", "right"), [
-    ("evaluation/evaluate_assertions.py --teacher_dta x", "--teacher_data"),
-    ("scripts/analyse_loss_scaling.py --traning_dir x", "--training_dir"),
-    ("scripts/compare_runs.py --metrics f1 results", "--metric"),
-    ("scripts/mine_assertions.py --sorce x --output y", "--source"),
-    ("data/sample_corpus.py --outptu x", "--output"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ("evaluation/evaluate_assertions.py --teacher_dta x", "--teacher_data"),
+        ("scripts/analyse_loss_scaling.py --traning_dir x", "--training_dir"),
+        ("scripts/compare_runs.py --metrics f1 results", "--metric"),
+        ("scripts/mine_assertions.py --sorce x --output y", "--source"),
+        ("data/sample_corpus.py --outptu x", "--output"),
+    ],
+)
 def test_every_script_names_the_nearest_flag(words: str, right: str) -> None:
     done = run_script(*words.split(), check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
@@ -276,8 +305,11 @@ def test_lack_of_memory_is_one_line_that_says_what_to_lower(capsys: pytest.Captu
     def on_the_gpu() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
 
-    for main, where in ((on_the_gpu, "the GPU"), (lambda: torch.empty(10**16), "this machine"),
-                        (lambda: bytearray(10**17), "this machine")):  # fmt: skip
+    for main, where in (
+        (on_the_gpu, "the GPU"),
+        (lambda: torch.empty(10**16), "this machine"),
+        (lambda: bytearray(10**17), "this machine"),
+    ):
         with pytest.raises(SystemExit) as ended:
             run_main(main)
         said = capsys.readouterr().err

@@ -57,10 +57,12 @@ def test_teacher_alone_without_models_encoder_or_jdk(stored, tmp_path):
     assert summary["teacher"]["exact_match"]["n"] == 12
     assert set(summary["teacher"]) == set(METRICS)
     for name, reason in {
-        "semantic_similarity": "--embedding_model none", "token_accuracy": "no tokenizer",
-        "pass_rate": "no project", "code_quality_score": "--embedding_model none",
+        "semantic_similarity": "--embedding_model none",
+        "token_accuracy": "no tokenizer",
+        "pass_rate": "no project",
+        "code_quality_score": "--embedding_model none",
         "knowledge_retention_score": "compares a student with its teacher",
-    }.items():  # fmt: skip
+    }.items():
         assert summary["teacher"][name]["value"] is None
         assert reason in summary["teacher"][name]["reason"], name
     assert "no --student_model_path" in summary["student"]["f1"]["reason"]
@@ -106,8 +108,10 @@ def test_bad_rows_and_rows_without_prediction_are_counted(stored, tmp_path):
     evaluate("--teacher_data", stored, "--output_dir", tmp_path / "o", "--max_reject_rate", 0.5, *QUICK)
     summary = summary_of(tmp_path / "o")
     assert summary["run"]["rows_left_out"] == {
-        "missing focal method": 1, "not valid JSON": 1, "no teacher prediction": 1,
-    }  # fmt: skip
+        "missing focal method": 1,
+        "not valid JSON": 1,
+        "no teacher prediction": 1,
+    }
     assert summary["teacher"]["f1"]["n"] == 10
 
 
@@ -159,11 +163,25 @@ def judged(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The teacher's own model in the student's place, and again in the baseline's."""
     folder = tmp_path_factory.mktemp("judged") / "out"
     evaluate(
-        "--teacher_data", teacher_run / "distillation_data_validation.jsonl",
-        "--student_model_path", teacher_run / "final_model", "--baseline_model_path", teacher_run / "final_model",
-        "--train_data", teacher_run / "distillation_data_training.jsonl", "--output_dir", folder, *QUICK, *SHORT,
-        "--embedding_model", "embedded:minilm", "--num_beams", 2, "--num_return_sequences", 2,
-    )  # fmt: skip
+        "--teacher_data",
+        teacher_run / "distillation_data_validation.jsonl",
+        "--student_model_path",
+        teacher_run / "final_model",
+        "--baseline_model_path",
+        teacher_run / "final_model",
+        "--train_data",
+        teacher_run / "distillation_data_training.jsonl",
+        "--output_dir",
+        folder,
+        *QUICK,
+        *SHORT,
+        "--embedding_model",
+        "embedded:minilm",
+        "--num_beams",
+        2,
+        "--num_return_sequences",
+        2,
+    )
     return folder
 
 
@@ -207,9 +225,17 @@ def test_candidates_and_costs_are_kept(judged):
 def test_raw_rows_have_no_teacher(raw_data, teacher_run, tmp_path):
     out = tmp_path / "o"
     evaluate(
-        "--teacher_data", raw_data[1], "--student_model_path", teacher_run / "final_model", "--output_dir", out, *QUICK,
-        *SHORT, "--student_limit", 3,
-    )  # fmt: skip
+        "--teacher_data",
+        raw_data[1],
+        "--student_model_path",
+        teacher_run / "final_model",
+        "--output_dir",
+        out,
+        *QUICK,
+        *SHORT,
+        "--student_limit",
+        3,
+    )
     summary = summary_of(out)
     assert "hold no teacher predictions" in summary["teacher"]["f1"]["reason"]
     assert summary["student"]["f1"]["n"] == 3
@@ -219,9 +245,17 @@ def test_raw_rows_have_no_teacher(raw_data, teacher_run, tmp_path):
 def test_live_teacher(raw_data, teacher_run, tmp_path):
     out = tmp_path / "o"
     evaluate(
-        "--teacher_data", raw_data[1], "--teacher_model", teacher_run / "final_model", "--teacher_limit", 4,
-        "--output_dir", out, *QUICK, *SHORT,
-    )  # fmt: skip
+        "--teacher_data",
+        raw_data[1],
+        "--teacher_model",
+        teacher_run / "final_model",
+        "--teacher_limit",
+        4,
+        "--output_dir",
+        out,
+        *QUICK,
+        *SHORT,
+    )
     assert summary_of(out)["teacher"]["token_accuracy"]["n"] == 4
 
 
@@ -233,8 +267,19 @@ def test_models_write_as_the_decoding_says(raw_data, teacher_run, tmp_path, monk
         systems, "generate_candidates", lambda *words, **named: asked.append(named["decoding"]) or real(*words, **named)
     )
     for choice in ([], ["--decoding", "names"], ["--decoding", "free"]):
-        evaluate("--teacher_data", raw_data[1], "--teacher_model", teacher_run / "final_model", "--teacher_limit", 2,
-                 "--output_dir", tmp_path / f"o{len(asked)}", *choice, *QUICK, *SHORT)  # fmt: skip
+        evaluate(
+            "--teacher_data",
+            raw_data[1],
+            "--teacher_model",
+            teacher_run / "final_model",
+            "--teacher_limit",
+            2,
+            "--output_dir",
+            tmp_path / f"o{len(asked)}",
+            *choice,
+            *QUICK,
+            *SHORT,
+        )
     assert asked == ["java", "names", "free"]
 
 
@@ -255,9 +300,17 @@ def test_other_vocabulary_is_a_reason_not_an_end(stored, teacher_run, tmp_path):
     model = build_scratch("tiny", tokenizer, dropout_rate=0.0, attention="sdpa", seed=0)
     save_model(model, tokenizer, tmp_path / "model")
     evaluate(
-        "--teacher_data", teacher_run / "distillation_data_validation.jsonl", "--student_limit", 3,
-        "--student_model_path", tmp_path / "model", "--output_dir", tmp_path / "o", *QUICK, *SHORT,
-    )  # fmt: skip
+        "--teacher_data",
+        teacher_run / "distillation_data_validation.jsonl",
+        "--student_limit",
+        3,
+        "--student_model_path",
+        tmp_path / "model",
+        "--output_dir",
+        tmp_path / "o",
+        *QUICK,
+        *SHORT,
+    )
     summary = summary_of(tmp_path / "o")
     assert "vocabulary" in summary["comparison"]["teacher_logits"]["kl_t1"]["reason"]
     assert summary["student"]["f1"]["n"] == 3
@@ -282,9 +335,17 @@ def test_store_goes_on_after_a_torn_line(tmp_path):
 
 def test_resume_does_not_write_again_what_is_there(teacher_run, tmp_path, monkeypatch):
     words = [
-        "--teacher_data", teacher_run / "distillation_data_validation.jsonl", "--student_model_path",
-        teacher_run / "final_model", "--output_dir", tmp_path / "o", "--batch_size", 4, *QUICK, *SHORT,
-    ]  # fmt: skip
+        "--teacher_data",
+        teacher_run / "distillation_data_validation.jsonl",
+        "--student_model_path",
+        teacher_run / "final_model",
+        "--output_dir",
+        tmp_path / "o",
+        "--batch_size",
+        4,
+        *QUICK,
+        *SHORT,
+    ]
     real = PredictionStore.add
     batches = []
 
@@ -372,9 +433,15 @@ def test_bad_input(words, told, stored, teacher_run, tmp_path, monkeypatch):
 
 def test_default_encoder_without_a_network_names_the_offline_one(stored, tmp_path):
     done = run_script(
-        SCRIPT, "--teacher_data", stored, "--output_dir", tmp_path / "o", check=False, HF_HUB_OFFLINE="1",
+        SCRIPT,
+        "--teacher_data",
+        stored,
+        "--output_dir",
+        tmp_path / "o",
+        check=False,
+        HF_HUB_OFFLINE="1",
         HF_HOME=str(tmp_path / "hub"),
-    )  # fmt: skip
+    )
     assert done.returncode == 2
     assert done.stdout == ""
     message = done.stderr.strip().splitlines()
@@ -413,8 +480,17 @@ def test_without_a_jdk_it_ends_before_a_model_is_looked_for(tmp_path):
     row = {**make_rows(1, 1)[0], "teacher_prediction": "x();", "source": {"test_file": "ATest.java"}}
     data = write_rows(tmp_path / "data.jsonl", [row])
     with pytest.raises(UserError, match=r"^no JDK at --jdk_home"):
-        evaluate("--teacher_data", data, "--project", tmp_path, "--jdk_home", tmp_path / "none",
-                 "--student_model_path", "/no/such/model", *QUICK)  # fmt: skip
+        evaluate(
+            "--teacher_data",
+            data,
+            "--project",
+            tmp_path,
+            "--jdk_home",
+            tmp_path / "none",
+            "--student_model_path",
+            "/no/such/model",
+            *QUICK,
+        )
 
 
 @pytest.mark.jdk
@@ -445,9 +521,11 @@ def test_predictions_are_run_in_their_project(tmp_path, monkeypatch):
             {
                 "focal_method": "public int total() { return total; }",
                 "test_method_masked": "@Test public void t() { Cart cart = new Cart(); <AssertPlaceHolder> }",
-                "assertions": [assertion], "source": source, "teacher_prediction": prediction,
+                "assertions": [assertion],
+                "source": source,
+                "teacher_prediction": prediction,
             }
-        )  # fmt: skip
+        )
     data = write_rows(tmp_path / "data.jsonl", rows)
     jars = os.pathsep.join(map(str, junit_jars()))
     out = tmp_path / "out"
@@ -460,15 +538,40 @@ def test_predictions_are_run_in_their_project(tmp_path, monkeypatch):
     human = summary["run"]["execution"]["human"]
     assert human["pass_rate"]["value"] == 1
     assert [row["systems"]["teacher"]["execution"]["status"] for row in rows_of(out)] == [
-        "passed", "failed", "compile error",
-    ]  # fmt: skip
+        "passed",
+        "failed",
+        "compile error",
+    ]
     assert human["tasks"] == 3
-    evaluate("--teacher_data", data, "--project", project, "--class_path", jars, "--output_dir", tmp_path / "two",
-             "--teacher_limit", 2, "--student_limit", 1, *QUICK)  # fmt: skip
+    evaluate(
+        "--teacher_data",
+        data,
+        "--project",
+        project,
+        "--class_path",
+        jars,
+        "--output_dir",
+        tmp_path / "two",
+        "--teacher_limit",
+        2,
+        "--student_limit",
+        1,
+        *QUICK,
+    )
     assert summary_of(tmp_path / "two")["run"]["execution"]["human"]["tasks"] == 2
     assert "Run in their tests" in (out / "report.md").read_text()
-    evaluate("--teacher_data", data, "--project", project, "--class_path", jars, "--output_dir", tmp_path / "alone",
-             "--no_controls", *QUICK)  # fmt: skip
+    evaluate(
+        "--teacher_data",
+        data,
+        "--project",
+        project,
+        "--class_path",
+        jars,
+        "--output_dir",
+        tmp_path / "alone",
+        "--no_controls",
+        *QUICK,
+    )
     alone = summary_of(tmp_path / "alone")
     assert set(alone["run"]["execution"]) == {"teacher"}
     assert alone["teacher"]["pass_rate"] == summary["teacher"]["pass_rate"]

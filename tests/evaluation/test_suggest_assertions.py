@@ -117,8 +117,9 @@ def test_the_test_s_name_tells_the_method_under_test(project, test, focal):
     file = project / TESTS / "CartTest.java"
     file.write_text(
         "package shop; import org.junit.Test; public class CartTest { @Test public void "
-        + test + "() { Cart cart = new Cart(); cart.add(3); } }"
-    )  # fmt: skip
+        + test
+        + "() { Cart cart = new Cart(); cart.add(3); } }"
+    )
     found, _ = find_open_tests(project, file)
     assert [item.focal_name for item in found] == [focal]
 

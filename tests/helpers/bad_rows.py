@@ -77,6 +77,7 @@ BAD_ROWS: dict[str, tuple[Callable[[Row], str], str]] = {
         "teacher logits are of another vocabulary",
     ),
     "a shape of 10^9 positions": (
-        _in_the_payload(lambda raw: struct.pack_into("<I", raw, 6, 10**9)), "declared shape is out of bounds",
+        _in_the_payload(lambda raw: struct.pack_into("<I", raw, 6, 10**9)),
+        "declared shape is out of bounds",
     ),
-}  # fmt: skip
+}

@@ -40,23 +40,56 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
 def run_script(*words: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a script of the repository as a user would."""
     done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=600,
+        [sys.executable, *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "42", **environment},
-    )  # fmt: skip
+    )
     if check and done.returncode:
         raise AssertionError(f"{words} exited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done
 
 
-SMALL = ["--max_input_len", "96", "--max_output_len", "32", "--batch_size", "8", "--gradient_accumulation_steps", "2",
-         "--num_workers", "0", "--no_tensorboard", "--device", "cpu", "--lr", "2e-3"]  # fmt: skip
+SMALL = [
+    "--max_input_len",
+    "96",
+    "--max_output_len",
+    "32",
+    "--batch_size",
+    "8",
+    "--gradient_accumulation_steps",
+    "2",
+    "--num_workers",
+    "0",
+    "--no_tensorboard",
+    "--device",
+    "cpu",
+    "--lr",
+    "2e-3",
+]
 
 
 def student_words(teacher_run: Path, folder: Path, *more: object) -> list[str]:
     """The command line of a short student run."""
     return [
-        "knowledge_distillation.py", "--train_data_path", str(teacher_run / "distillation_data_training.jsonl"),
-        "--val_data_path", str(teacher_run / "distillation_data_validation.jsonl"), "--model_name", "scratch:tiny",
-        "--output_dir", str(folder), "--epochs", "3", "--loss_components", "focal", "jsd", "--no_final_evaluation",
-        "--no_run_report", *SMALL, *map(str, more),
-    ]  # fmt: skip
+        "knowledge_distillation.py",
+        "--train_data_path",
+        str(teacher_run / "distillation_data_training.jsonl"),
+        "--val_data_path",
+        str(teacher_run / "distillation_data_validation.jsonl"),
+        "--model_name",
+        "scratch:tiny",
+        "--output_dir",
+        str(folder),
+        "--epochs",
+        "3",
+        "--loss_components",
+        "focal",
+        "jsd",
+        "--no_final_evaluation",
+        "--no_run_report",
+        *SMALL,
+        *map(str, more),
+    ]

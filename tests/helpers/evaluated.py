@@ -45,8 +45,13 @@ def outcomes(passed, n=N):
 
 def evaluate(student=16, no_teacher=10, run=None, execution=True):
     tasks = samples()
-    facts = {"parameters": 1000, "size_bytes": 4000, "loss": 0.5, "memory_bytes": {"cpu": 2**20},
-             "latency": {"cpu": {"median_seconds": 0.1, "p90_seconds": 0.2, "n": 3, "threads": 1}}}  # fmt: skip
+    facts = {
+        "parameters": 1000,
+        "size_bytes": 4000,
+        "loss": 0.5,
+        "memory_bytes": {"cpu": 2**20},
+        "latency": {"cpu": {"median_seconds": 0.1, "p90_seconds": 0.2, "n": 3, "threads": 1}},
+    }
     judged = {}
     for name, right in (("teacher", 20), ("student", student), ("no_teacher", no_teacher), ("retrieval", 4)):
         one = system(name, right)

@@ -1,7 +1,7 @@
 """What may befall a run, as trials: each breaks a run in a way drawn from a seed and shows that nothing is lost.
 
-tests/commands/test_faults.py makes few of each, benchmarks/soak the full counts. The functions named ``plant_*`` are called in
-the run itself, before it begins (tests/helpers/forked.py).
+tests/commands/test_faults.py makes few of each, benchmarks/soak the full counts. The functions named ``plant_*`` are
+called in the run itself, before it begins (tests/helpers/forked.py).
 """
 
 from __future__ import annotations
@@ -174,8 +174,13 @@ def plant_nan(first: int, last: int) -> None:
         output = original(*args, **kwargs)
         bad = first <= engine[0].progress.step <= last
         nan = float("nan")
-        return type(output)(output.total * nan, {k: v * nan for k, v in output.raw.items()}, output.weighted,
-                            output.weights) if bad and output.total.requires_grad else output  # fmt: skip
+        return (
+            type(output)(
+                output.total * nan, {k: v * nan for k, v in output.raw.items()}, output.weighted, output.weights
+            )
+            if bad and output.total.requires_grad
+            else output
+        )
 
     engine: list[Any] = []
 
@@ -269,19 +274,50 @@ class Lab:
     def words(self, folder: Path, *more: object, kind: str = "student", processes: int = 1) -> list[object]:
         """A student of 12 steps, 2 validations and 4 checkpoints; "judged": one with an evaluation at its end;
         "teacher": a teacher of 6 steps and its data."""
-        common = ["--output_dir", folder, "--model_name", "scratch:tiny", "--no_run_report", "--save_steps", 3, *SMALL,
-                  "--gradient_accumulation_steps", 2 // processes, *more]  # fmt: skip
+        common = [
+            "--output_dir",
+            folder,
+            "--model_name",
+            "scratch:tiny",
+            "--no_run_report",
+            "--save_steps",
+            3,
+            *SMALL,
+            "--gradient_accumulation_steps",
+            2 // processes,
+            *more,
+        ]
         if kind == "teacher":
             return [
-                "train_codet5_assertions.py", "--train_data_path", self.raw[0], "--val_data_path", self.raw[1],
-                "--scratch_vocab_size", 400, "--epochs", 1, "--compression_workers", 0, *common,
-            ]  # fmt: skip
+                "train_codet5_assertions.py",
+                "--train_data_path",
+                self.raw[0],
+                "--val_data_path",
+                self.raw[1],
+                "--scratch_vocab_size",
+                400,
+                "--epochs",
+                1,
+                "--compression_workers",
+                0,
+                *common,
+            ]
         return [
-            "knowledge_distillation.py", "--train_data_path", self.teacher_run / "distillation_data_training.jsonl",
-            "--val_data_path", self.teacher_run / "distillation_data_validation.jsonl", "--epochs", 2,
-            "--loss_components", "focal", "jsd", "--embedding_model", "none",
-            *([] if kind == "judged" else ["--no_final_evaluation"]), *common,
-        ]  # fmt: skip
+            "knowledge_distillation.py",
+            "--train_data_path",
+            self.teacher_run / "distillation_data_training.jsonl",
+            "--val_data_path",
+            self.teacher_run / "distillation_data_validation.jsonl",
+            "--epochs",
+            2,
+            "--loss_components",
+            "focal",
+            "jsd",
+            "--embedding_model",
+            "none",
+            *([] if kind == "judged" else ["--no_final_evaluation"]),
+            *common,
+        ]
 
     def alone(self, kind: str = "student", processes: int = 1) -> dict[str, Any]:
         """The outcome of a run that nothing befell."""
@@ -525,8 +561,16 @@ def bad_rows(kinds: Sequence[str], processes: int = 1) -> Callable[[Lab, int], i
                 path.write_text("\n".join([header, *lines]) + "\n")
                 shared = f"{source.name}.shared.safetensors"
                 shutil.copy(source.with_name(shared), folder / shared)
-                words = lab.words(folder / "run", "--train_data_path", path, "--epochs", 1, "--validation_frequency", 0,
-                                  processes=processes)  # fmt: skip
+                words = lab.words(
+                    folder / "run",
+                    "--train_data_path",
+                    path,
+                    "--epochs",
+                    1,
+                    "--validation_frequency",
+                    0,
+                    processes=processes,
+                )
                 if count == many:
                     output = run(*words, code=2, processes=processes)
                     told = [line for line in output.splitlines() if line.startswith("error: ")]
@@ -662,9 +706,23 @@ def make_lab(folder: Path) -> Lab:
         write_rows(raw[0], make_rows(90, 1))
         write_rows(raw[1], make_rows(20, 2))
         run(
-            "train_codet5_assertions.py", "--train_data_path", raw[0], "--val_data_path", raw[1], "--model_name",
-            "scratch:tiny", "--scratch_vocab_size", 400, "--epochs", 2, "--output_dir", teacher, "--overwrite",
-            "--compression_workers", 0, *SMALL,
-        )  # fmt: skip
+            "train_codet5_assertions.py",
+            "--train_data_path",
+            raw[0],
+            "--val_data_path",
+            raw[1],
+            "--model_name",
+            "scratch:tiny",
+            "--scratch_vocab_size",
+            400,
+            "--epochs",
+            2,
+            "--output_dir",
+            teacher,
+            "--overwrite",
+            "--compression_workers",
+            0,
+            *SMALL,
+        )
         (teacher / "done").touch()
     return Lab(folder, teacher, raw)

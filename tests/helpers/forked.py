@@ -22,10 +22,19 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOADED = [
-    "knowledge_distillation", "train_codet5_assertions", "models.training.run", "models.losses.building",
-    "evaluation.evaluate_assertions", "evaluation.systems.models", "evaluation.reports.pages", "evaluation.reports.results",
-    "models.teacher.writer", "evaluation.reports.run_report", "evaluation.reports.model_card", "transformers.models.t5.modeling_t5",
-]  # fmt: skip
+    "knowledge_distillation",
+    "train_codet5_assertions",
+    "models.training.run",
+    "models.losses.building",
+    "evaluation.evaluate_assertions",
+    "evaluation.systems.models",
+    "evaluation.reports.pages",
+    "evaluation.reports.results",
+    "models.teacher.writer",
+    "evaluation.reports.run_report",
+    "evaluation.reports.model_card",
+    "transformers.models.t5.modeling_t5",
+]
 SERVER = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "42", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
 Fault = Callable[..., None]
 
@@ -77,9 +86,14 @@ class Started:
     """A run of one or more processes that is going on."""
 
     def __init__(
-        self, words: Sequence[object], processes: int = 1, fault: Fault | None = None, arguments: tuple = (),
-        on_rank: int = 0, **environment: str,
-    ) -> None:  # fmt: skip
+        self,
+        words: Sequence[object],
+        processes: int = 1,
+        fault: Fault | None = None,
+        arguments: tuple = (),
+        on_rank: int = 0,
+        **environment: str,
+    ) -> None:
         script, *argv = map(str, words)
         handle, self.output = tempfile.mkstemp(prefix="run-", suffix=".out")
         os.close(handle)
@@ -87,8 +101,13 @@ class Started:
         if processes > 1:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
-            shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes),
-                       "LOCAL_WORLD_SIZE": str(processes), "GLOO_SOCKET_IFNAME": "lo"}  # fmt: skip
+            shared |= {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "WORLD_SIZE": str(processes),
+                "LOCAL_WORLD_SIZE": str(processes),
+                "GLOO_SOCKET_IFNAME": "lo",
+            }
         self.processes = []
         with _environment(**SERVER):
             for rank in range(processes):

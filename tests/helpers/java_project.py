@@ -12,9 +12,17 @@ import pytest
 
 FOLDERS = (Path("/usr/share/java"), Path.home() / ".m2" / "repository")
 JUNIT = (
-    "junit4", "hamcrest", "junit-jupiter-api", "junit-jupiter-engine", "junit-jupiter-params", "junit-platform-commons",
-    "junit-platform-engine", "junit-platform-launcher", "opentest4j", "apiguardian-api",
-)  # fmt: skip
+    "junit4",
+    "hamcrest",
+    "junit-jupiter-api",
+    "junit-jupiter-engine",
+    "junit-jupiter-params",
+    "junit-platform-commons",
+    "junit-platform-engine",
+    "junit-platform-launcher",
+    "opentest4j",
+    "apiguardian-api",
+)
 
 CART = """package shop;
 

@@ -178,10 +178,13 @@ class SlurmCluster:
             self._daemons.append(
                 subprocess.Popen(
                     ["setpriv", "--pdeathsig", "TERM", *command],
-                    env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-            )  # fmt: skip
+            )
 
     def wait_for(self, condition: Callable[[], object], timeout: float, what: str) -> None:
         deadline = time.monotonic() + timeout

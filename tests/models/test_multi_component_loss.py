@@ -38,9 +38,13 @@ def loss_of(names, encoder=None, **options) -> MultiComponentLoss:
     queue.end_step()
     tokenizer = helpers.java_tokenizer()
     resources = LossResources(
-        not_text=helpers.not_text(), semantic=soft, contrastive=soft, queue=queue, spans=SpanFinder(tokenizer),
+        not_text=helpers.not_text(),
+        semantic=soft,
+        contrastive=soft,
+        queue=queue,
+        spans=SpanFinder(tokenizer),
         token_weights=torch.linspace(0.5, 2.5, len(tokenizer), dtype=torch.float64),
-    )  # fmt: skip
+    )
     weights = {name: 0.5 + number / 4 for number, name in enumerate(names)}
     settings = LossSettings(contrastive_batch_negatives=False)
     return MultiComponentLoss(names, lambda progress: weights, settings=settings, resources=resources, **options)
@@ -125,9 +129,11 @@ def test_the_gradient_through_the_soft_prediction_is_that_of_plain_autograd(tau)
     labels = helpers.labels_of(references)[:, :-1]  # text alone, so that every row is a soft token
     logits = whole()[1][:1, : labels.shape[1]].clone().requires_grad_()
     loss = MultiComponentLoss(
-        ["semantic"], lambda progress: {"semantic": 1.0}, settings=LossSettings(semantic_temperature=tau),
+        ["semantic"],
+        lambda progress: {"semantic": 1.0},
+        settings=LossSettings(semantic_temperature=tau),
         resources=LossResources(not_text=helpers.not_text(), semantic=soft),
-    )  # fmt: skip
+    )
     total = loss(logits, {"labels": labels, "references": references}, PROGRESS, Denominators(1.0, 1.0)).total
     tokens = torch.softmax(logits / tau, -1) @ soft.tokens
     plain = 5.0 * (1.0 - soft.embed_soft(tokens, labels >= 0) @ soft.embed_texts(references).T).sum()
@@ -342,6 +348,11 @@ def test_a_missing_parser_is_named_before_training(monkeypatch):
     tokenizer = helpers.java_tokenizer()
     with pytest.raises(UserError, match=r"--loss_components ast: the Java parser is missing.*tree-sitter"):
         build_loss(
-            loss_function="multi_component", components=["ce", "ast"], tokenizer=tokenizer, vocab_size=len(tokenizer),
-            device="cpu", teacher_available=True, texts=TEXTS,
-        )  # fmt: skip
+            loss_function="multi_component",
+            components=["ce", "ast"],
+            tokenizer=tokenizer,
+            vocab_size=len(tokenizer),
+            device="cpu",
+            teacher_available=True,
+            texts=TEXTS,
+        )

@@ -40,8 +40,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict:
     head = random.standard_normal((vocabulary, WIDTH)).astype(np.float16)
     path = folder / "hidden.jsonl"
     save_file({"head": torch.from_numpy(head)}, shared_path(path))
-    header = Header("made-up", tokenizer_fingerprint(tokenizer), vocabulary, "hidden", None, 16, 128,
-                    file_sha256(shared_path(path)), 0)  # fmt: skip
+    header = Header(
+        "made-up",
+        tokenizer_fingerprint(tokenizer),
+        vocabulary,
+        "hidden",
+        None,
+        16,
+        128,
+        file_sha256(shared_path(path)),
+        0,
+    )
     exact, rows = [], []
     for row in raw:
         labels = encode_target(tokenizer, row["assertions"][0], 128)
@@ -51,9 +60,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict:
     path.write_text(header.line() + "".join(json.dumps(row) + "\n" for row in rows))
     old = [row | {"compressed_logits": compress_logits(e[None], 32)} for row, e in zip(raw, exact, strict=True)]
     return {
-        "folder": folder, "hidden": path, "exact": exact, "old": write_rows(folder / "old.jsonl", old), "rows": rows,
+        "folder": folder,
+        "hidden": path,
+        "exact": exact,
+        "old": write_rows(folder / "old.jsonl", old),
+        "rows": rows,
         "tokenizer": load_tokenizer(str(folder / "tokenizer")),
-    }  # fmt: skip
+    }
 
 
 def run_script(name: str, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:

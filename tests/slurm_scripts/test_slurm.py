@@ -131,9 +131,12 @@ def interrupt(tmp_path: Path, child: list[str], send: int | None, **environment:
     shell = 'set -euo pipefail; source slurm_scripts/common.sh; OUTPUT_DIR=o; run_and_requeue "$@"'
     process = subprocess.Popen(
         ["bash", "-c", shell, "_", *child],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", **environment},
-    )  # fmt: skip
+    )
     assert process.stdout
     output = ""
     if send:
@@ -403,9 +406,11 @@ def test_a_task_of_the_array_trains_its_variant_with_its_seed(
 ) -> None:
     (checkout / "variants.txt").write_text("# comment\nhard: --loss_components ce\n\nsoft: --loss_components kl\n")
     array = student | {
-        "VARIANTS": "variants.txt", "SEEDS": "7 8", "OUTPUT_DIR": "results/array",
+        "VARIANTS": "variants.txt",
+        "SEEDS": "7 8",
+        "OUTPUT_DIR": "results/array",
         "EXTRA_ARGS": "--max_steps 1 --embedding_model embedded:minilm --validation_frequency 0 --no_final_evaluation",
-    }  # fmt: skip
+    }
     job = cluster.submit("slurm_scripts/array_training.sh", "--array=3", cwd=checkout, **array)
     cluster.wait_for(lambda: not cluster.run("squeue", "--noheader", f"--job={job}").strip(), PATIENCE, "the array")
     assert (checkout / "results/array/soft-seed8/final_model").is_dir(), log(checkout, f"{job}_3")
@@ -418,11 +423,19 @@ def test_an_ablation_is_an_array(
     cluster: SlurmCluster, checkout: Path, environment: dict[str, str], teacher: Path
 ) -> None:
     student = {
-        "model_name": "scratch:tiny", "epochs": 1, "max_steps": 1, "batch_size": 4, "max_input_len": 96,
+        "model_name": "scratch:tiny",
+        "epochs": 1,
+        "max_steps": 1,
+        "batch_size": 4,
+        "max_input_len": 96,
         "max_output_len": 32,
-        "embedding_model": "embedded:minilm", "num_workers": 0, "device": "cpu", "validation_frequency": 0,
-        "max_val_samples": 2, "no_tensorboard": True,
-    }  # fmt: skip
+        "embedding_model": "embedded:minilm",
+        "num_workers": 0,
+        "device": "cpu",
+        "validation_frequency": 0,
+        "max_val_samples": 2,
+        "no_tensorboard": True,
+    }
     contenders = {name: {"loss_components": [name]} for name in ("ce", "kl")}
     stages = {"core": {"seeds": [1], "rows": [8], "contenders": ["ce", "kl"]}}
     grid = {"title": "", "about": "", "teacher": {}, "student": student, "contenders": contenders, "stages": stages}

@@ -454,6 +454,11 @@ def test_after_a_torn_csv_the_next_row_begins_its_own_line(tmp_path):
 
 def test_a_stream_that_knows_no_arrow_still_gets_the_rest():
     words = "from utils.errors import run_main; run_main(lambda: print(chr(0x2192)))"
-    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONIOENCODING": "latin-1"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
     assert (done.returncode, done.stdout) == (0, "?\n")

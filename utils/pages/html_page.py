@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one style for light, dark and phones. Charts for them are in utils/pages/svg_charts.py.
+"""Self-contained HTML pages: one style for light, dark and phones. Charts for them are in svg_charts.py.
 
 Everything a page shows is inside the one file: no font, script, style or image is loaded from elsewhere. Each function
 returns a string of HTML and escapes the texts given to it; only parameters called ``body`` take HTML.

@@ -1,4 +1,4 @@
-"""Charts as inline SVG for utils/pages/html_page.py: drawn in Python, coloured by the page's style, readable on a phone."""
+"""Charts as inline SVG for html_page.py: drawn in Python, coloured by the page's style, readable on a phone."""
 
 from __future__ import annotations
 

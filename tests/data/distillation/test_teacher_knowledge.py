@@ -67,8 +67,15 @@ def logits() -> np.ndarray:
 
 def test_nibbles_and_affine_values_by_hand() -> None:
     """q = [1, 2, 15], low nibble first, odd count padded: bytes 0x21, 0x0F; value = (q - 3) * 0.5."""
-    stored = {"format": "lz4", "bits": 4, "shape": [1, 3], "scale": 0.5, "zero_point": 3, "packed": True,
-              "data_encoded": {"encoding": "none", "data": "210f"}}  # fmt: skip
+    stored = {
+        "format": "lz4",
+        "bits": 4,
+        "shape": [1, 3],
+        "scale": 0.5,
+        "zero_point": 3,
+        "packed": True,
+        "data_encoded": {"encoding": "none", "data": "210f"},
+    }
     assert decompress_logits(stored).tolist() == [[-1.0, -0.5, 6.0]]
     stored["data_encoded"] = {"encoding": "lz4", "data": lz4.frame.compress(bytes([0x21, 0x0F])).hex()}
     assert decompress_logits(stored).tolist() == [[-1.0, -0.5, 6.0]]
@@ -312,10 +319,12 @@ def test_index_older_than_a_file_of_the_same_size(tmp_path: Path) -> None:
 def test_lengths_are_those_of_the_text_whatever_the_logits(tmp_path: Path, key: str) -> None:
     plain = [row | {"source": {"n": 1}} for row in make_rows(20, 4)]
     small, large = (
-        [row | {key: "x" * n if key[0] == "t" else {"bits": 4, "data_encoded": {"encoding": "lz4", "data": "0" * n}}}
-         for n, row in zip(range(1000, 1000 * factor, 1000 * (factor - 1) // 20), plain, strict=True)]
+        [
+            row | {key: "x" * n if key[0] == "t" else {"bits": 4, "data_encoded": {"encoding": "lz4", "data": "0" * n}}}
+            for n, row in zip(range(1000, 1000 * factor, 1000 * (factor - 1) // 20), plain, strict=True)
+        ]
         for factor in (21, 41)
-    )  # fmt: skip
+    )
     one, two = (open_index(write_rows(tmp_path / f"{n}.jsonl", rows)) for n, rows in enumerate((small, large)))
     np.testing.assert_array_equal(one.text_lengths, two.text_lengths)
     bare = open_index(write_rows(tmp_path / "bare.jsonl", plain)).text_lengths
@@ -407,8 +416,14 @@ def writer(teacher_run: Path, raw_data, tokenizer, monkeypatch):
     model = load_model(str(teacher_run / "final_model"))
 
     def make(output: Path, **settings) -> DistillationWriter:
-        dataset = AssertionDataset(raw_data[1], tokenizer, max_input_len=96, max_output_len=32, teacher=False,
-                                   vocab_size=model.config.vocab_size)  # fmt: skip
+        dataset = AssertionDataset(
+            raw_data[1],
+            tokenizer,
+            max_input_len=96,
+            max_output_len=32,
+            teacher=False,
+            vocab_size=model.config.vocab_size,
+        )
         return DistillationWriter(model, tokenizer, dataset, output, WriterSettings("t", **settings))
 
     make.model = model
@@ -576,8 +591,12 @@ def test_published_dense_rows_train_as_they_are(teacher_run: Path, tokenizer, tm
     row = make_rows(1, 3)[0]
     labels = tokenizer(row["assertions"][0])["input_ids"] + [tokenizer.eos_token_id]
     values = np.random.default_rng(0).standard_normal((1, 40, len(tokenizer))).astype(np.float32)
-    old = {"focal_file": row["focal_method"], "test_method": row["test_method_masked"],
-           "original_target": row["assertions"][0], "compressed_logits": compress_logits(values, 32)}  # fmt: skip
+    old = {
+        "focal_file": row["focal_method"],
+        "test_method": row["test_method_masked"],
+        "original_target": row["assertions"][0],
+        "compressed_logits": compress_logits(values, 32),
+    }
     dataset = AssertionDataset(write_rows(tmp_path / "old.jsonl", [{"meta": "header"}, old]), tokenizer)
     batch = Collator(tokenizer.pad_token_id, dataset.shared)([dataset[0]])
     assert len(dataset) == 1 and dataset[0].labels == labels
@@ -640,8 +659,17 @@ def test_memory_of_training_does_not_grow_with_the_file(teacher_run: Path, tmp_p
         path.write_bytes(header + b"\n" + rows * times)
         shared_path(path).write_bytes(shared_path(source).read_bytes())
         sizes.append(path.stat().st_size)
-        words = student_words(teacher_run, tmp_path / "run", "--train_data_path", path, "--max_steps", 3, "--overwrite",
-                              "--validation_frequency", 0)  # fmt: skip
+        words = student_words(
+            teacher_run,
+            tmp_path / "run",
+            "--train_data_path",
+            path,
+            "--max_steps",
+            3,
+            "--overwrite",
+            "--validation_frequency",
+            0,
+        )
         peaks.append(peak_memory(Started(words)))
     assert sizes[1] > 30e6
     assert peaks[1] - peaks[0] < min(0.1 * peaks[0], 0.2 * sizes[1])
@@ -671,23 +699,27 @@ def test_a_signal_to_the_group_leaves_the_compressing_processes_alone(writer, tm
 
 def test_a_compressing_process_that_dies_is_told_in_a_line(writer, tmp_path: Path, monkeypatch) -> None:
     made = writer(tmp_path / "data.jsonl", encoding="topk", workers=1)
-    monkeypatch.setattr(made, "teacher_forced", lambda items, total, pool: {
-        item.row_id: pool.submit(os.abort) for item in items
-    })  # fmt: skip
+    monkeypatch.setattr(
+        made, "teacher_forced", lambda items, total, pool: {item.row_id: pool.submit(os.abort) for item in items}
+    )
     with pytest.raises(UserError, match=r"a compressing process died.*start again"):
         made.run()
 
 
 def test_a_row_of_another_encoding_than_the_files_is_a_bad_row(writer, tmp_path: Path) -> None:
-    for name, options in (("a", {"encoding": "topk", "topk": 16}), ("b", {"encoding": "topk", "topk": 8}),
-                          ("c", {"encoding": "dense"})):  # fmt: skip
+    for name, options in (
+        ("a", {"encoding": "topk", "topk": 16}),
+        ("b", {"encoding": "topk", "topk": 8}),
+        ("c", {"encoding": "dense"}),
+    ):
         writer(tmp_path / f"{name}.jsonl", **options).run()
     header, *lines = (tmp_path / "a.jsonl").read_text().splitlines()
     others = [(tmp_path / f"{name}.jsonl").read_text().splitlines()[1] for name in "bc"]
     (tmp_path / "a.jsonl").write_text("\n".join([header, lines[0], *others]) + "\n")
     made = writer(tmp_path / "x.jsonl")
-    dataset = AssertionDataset(tmp_path / "a.jsonl", made.tokenizer, max_input_len=96, max_output_len=32,
-                               vocab_size=made.vocab_size)  # fmt: skip
+    dataset = AssertionDataset(
+        tmp_path / "a.jsonl", made.tokenizer, max_input_len=96, max_output_len=32, vocab_size=made.vocab_size
+    )
     assert isinstance(dataset[0], Item)
     assert [dataset[row].reason for row in (1, 2)] == [
         "teacher logits are of another encoding than the header says"

@@ -117,11 +117,19 @@ def test_kind():
 @pytest.mark.parametrize(
     "text",
     [
-        "assertTrue(x);", "assertTrue(x)", "assertTrue(x); // why", "assertThrows(E.class, () -> { f(); });",
-        "assertTrue(a);\nassertFalse(b);", "try { f(); fail(); } catch (E e) { }", "x = 1;", "i++;", "int x = 1;",
-        "new Foo();", 'assertEquals("""\n  a""", x);',
+        "assertTrue(x);",
+        "assertTrue(x)",
+        "assertTrue(x); // why",
+        "assertThrows(E.class, () -> { f(); });",
+        "assertTrue(a);\nassertFalse(b);",
+        "try { f(); fail(); } catch (E e) { }",
+        "x = 1;",
+        "i++;",
+        "int x = 1;",
+        "new Foo();",
+        'assertEquals("""\n  a""", x);',
     ],
-)  # fmt: skip
+)
 def test_java_statements(text):
     assert is_valid_java(text)
 
@@ -129,10 +137,27 @@ def test_java_statements(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "", " \n", ";", ";;", "// assertTrue(x);", "/* */", "assertTrue(x", "assertTrue(x));", "assertTrue(, x);",
-        "} void other() { f();", "} } class B { void m() { f();", "}", "x + 1;", '"text";', "assert Equals(1, 2",
-        "assertEquals(1 2);", "void m() { }  }", "public void m() { }", "\ud800", "f(\x00);",
+        "",
+        " \n",
+        ";",
+        ";;",
+        "// assertTrue(x);",
+        "/* */",
+        "assertTrue(x",
+        "assertTrue(x));",
+        "assertTrue(, x);",
+        "} void other() { f();",
+        "} } class B { void m() { f();",
+        "}",
+        "x + 1;",
+        '"text";',
+        "assert Equals(1, 2",
+        "assertEquals(1 2);",
+        "void m() { }  }",
+        "public void m() { }",
+        "\ud800",
+        "f(\x00);",
     ],
-)  # fmt: skip
+)
 def test_no_java_statements(text):
     assert not is_valid_java(text)

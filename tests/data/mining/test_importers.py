@@ -242,10 +242,12 @@ def test_imported_tests_of_one_class_are_kin(tmp_path: Path) -> None:
 
 def test_imported_tests_without_a_class_are_kin_by_their_focal_method(tmp_path: Path) -> None:
     lines = [
-        {"test_method": f"@Test void t() {{ int x{i} = {i}; f{i}(x{i}); assertEquals({i}, g{i % 50}()); }}",
-         "focal_method": f"int g{i % 50}() {{ return {i % 50}; }}"}
+        {
+            "test_method": f"@Test void t() {{ int x{i} = {i}; f{i}(x{i}); assertEquals({i}, g{i % 50}()); }}",
+            "focal_method": f"int g{i % 50}() {{ return {i % 50}; }}",
+        }
         for i in range(100)
-    ]  # fmt: skip
+    ]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     collected = collect("jsonl", tmp_path / "pairs.jsonl", tmp_path)
     splits = split_tests(collected.tests, SplitOptions(by="class", validation_fraction=0.2, test_fraction=0.2))
@@ -258,11 +260,19 @@ def test_rows_of_the_product_are_read_and_each_assertion_of_a_test_is_kept(tmp_p
     test = "@Test void t() {{ int x = f(); {} {} }}"
     first, second = "assertEquals(1, x);", "assertTrue(x > 0);"
     lines = [
-        {"test_method_masked": test.format("<AssertPlaceHolder>", second), "focal_file": "int f() { return 1; }",
-         "assertions": [first], "source": {"project": "p", "test_class": "a.T"}},
-        {"test_method_masked": test.format(first, "<AssertPlaceHolder>"), "focal_method": "int g() { return 1; }",
-         "assertion": second, "source": {"project": "p", "test_class": "a.T"}},
-    ]  # fmt: skip
+        {
+            "test_method_masked": test.format("<AssertPlaceHolder>", second),
+            "focal_file": "int f() { return 1; }",
+            "assertions": [first],
+            "source": {"project": "p", "test_class": "a.T"},
+        },
+        {
+            "test_method_masked": test.format(first, "<AssertPlaceHolder>"),
+            "focal_method": "int g() { return 1; }",
+            "assertion": second,
+            "source": {"project": "p", "test_class": "a.T"},
+        },
+    ]
     (tmp_path / "raw.jsonl").write_text("\n".join(map(json.dumps, [*lines, lines[0]])) + "\n")
     collected = collect("jsonl", tmp_path / "raw.jsonl", tmp_path)
     drop_duplicates(collected, 0.8, [], progress=False)

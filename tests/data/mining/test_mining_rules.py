@@ -155,9 +155,10 @@ def test_a_caught_exception_has_its_type(tmp_path: Path) -> None:
         TEST_FILE: test_class(
             "@Test public void t() { try { throw new Empty(); } catch (Empty e) { assertEquals(3, e.size()); } }"
         ),
-        "src/main/java/shop/Empty.java":
-            "package shop;\npublic class Empty extends RuntimeException { public int size() { return 3; } }\n",
-    }  # fmt: skip
+        "src/main/java/shop/Empty.java": (
+            "package shop;\npublic class Empty extends RuntimeException { public int size() { return 3; } }\n"
+        ),
+    }
     assert focal(mine(tmp_path, files)) == ["shop.Empty.size"]
 
 

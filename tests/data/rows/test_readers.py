@@ -142,13 +142,18 @@ def test_missing_and_empty_files_say_how_to_make_one(tmp_path) -> None:
 def test_one_file_is_split_without_leaks(tmp_path) -> None:
     rows = [
         {
-            "focal_method": f"int f{i}() {{ return {i}; }}", "test_method_masked": TEST, "assertion": ASSERTION,
+            "focal_method": f"int f{i}() {{ return {i}; }}",
+            "test_method_masked": TEST,
+            "assertion": ASSERTION,
             "source": {"project": "p", "test_class": f"a.C{i}Test{nested}", "focal_class": f"a.C{i}"},
         }
-        for i in range(60) for nested in ("", "$WhenEmpty", "$WhenFull")
-    ]  # fmt: skip
-    rows += [{"focal_method": f"int g{i % 30}() {{ }}", "test_method_masked": TEST, "assertion": ASSERTION}
-             for i in range(90)]  # fmt: skip
+        for i in range(60)
+        for nested in ("", "$WhenEmpty", "$WhenFull")
+    ]
+    rows += [
+        {"focal_method": f"int g{i % 30}() {{ }}", "test_method_masked": TEST, "assertion": ASSERTION}
+        for i in range(90)
+    ]
     source, sides = tmp_path / "all.jsonl", (tmp_path / "t.jsonl", tmp_path / "v.jsonl")
     source.write_text("\n".join(map(json.dumps, rows)) + "\nbroken\n")
     split_rows(source, *sides, 0.2, 42)

@@ -85,8 +85,11 @@ def test_of_the_same_run_twice_the_evaluated_one_counts(tmp_path):
 
 
 def test_seeds_that_agree_by_chance_prove_nothing(tmp_path):
-    runs = [make(tmp_path / f"{name}{seed}", score, seed, lr=lr)
-            for name, score, lr in (("a", 0.5, 1e-3), ("b", 0.49, 1e-4)) for seed in (1, 2)]  # fmt: skip
+    runs = [
+        make(tmp_path / f"{name}{seed}", score, seed, lr=lr)
+        for name, score, lr in (("a", 0.5, 1e-3), ("b", 0.49, 1e-4))
+        for seed in (1, 2)
+    ]
     best, other = (group.scores["code_quality_score"] for group in compare(runs).groups)
     assert (best.low, best.high) == pytest.approx((0.47, 0.53)) and not told_apart(best, other)
 

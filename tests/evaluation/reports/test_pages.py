@@ -162,8 +162,12 @@ def test_files(tmp_path, evaluated):
     assert found["trivial", "f1"]["reason"] == "left out"
     assert found["trivial", "f1"]["value"] == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "metrics_final.csv", "metrics_summary_final.json", "predictions_final.jsonl", "report.html", "report.md",
-    ]  # fmt: skip
+        "metrics_final.csv",
+        "metrics_summary_final.json",
+        "predictions_final.jsonl",
+        "report.html",
+        "report.md",
+    ]
 
 
 def test_markdown_tables_are_whole(evaluated):
@@ -277,8 +281,11 @@ def test_page_carries_the_tasks_safely(evaluated):
     assert len(carried) == N
     assert HOSTILE in carried[0]["test"]
     assert [one["name"] for one in carried[0]["systems"]] == [
-        "student", "teacher", "student without a teacher", "nearest training test",
-    ]  # fmt: skip
+        "student",
+        "teacher",
+        "student without a teacher",
+        "nearest training test",
+    ]
     assert carried[20]["systems"][0]["failure"] == "other kind of assertion"
 
 
@@ -304,11 +311,24 @@ def test_filters_work_in_a_browser(tmp_path, evaluated):
     page = tmp_path / "page.html"
     page.write_text(text.replace("</body>", script))
     done = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     told = json.loads(re.search(r'data-told="(.*?)"', done.stdout).group(1).replace("&quot;", '"'))
     assert told == ["24 of 24 tasks", 20, "12 of 24 tasks", "8 of 24 tasks"]
 

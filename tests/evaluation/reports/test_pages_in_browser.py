@@ -75,11 +75,21 @@ def looked_at(document: Path, folder: Path, dark: bool) -> dict:
     probe = folder / "probe.html"
     probe.write_text(f"<!DOCTYPE html><meta charset=utf-8><body></body><script>{script}</script>", encoding="utf-8")
     words = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}",
-        "--window-size=1400,1000", "--virtual-time-budget=8000",
-        f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--dump-dom", probe.as_uri(),
-    ]  # fmt: skip
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={folder / 'profile'}",
+        "--window-size=1400,1000",
+        "--virtual-time-budget=8000",
+        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+        "--dump-dom",
+        probe.as_uri(),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": str(folder)})
     result = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
     assert result, done.stderr[-2000:]

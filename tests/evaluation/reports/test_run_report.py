@@ -121,10 +121,13 @@ def test_the_first_two_sentences_by_hand(tmp_path):
     """Gradients 1, 2, 6 at weights 0.5, 0.25, 0.1 pull with 0.5, 0.5, 0.6 of 1.6; the score rises by 0.01 a validation:
     12 validations in 300 steps are 75 steps, three validations, for 0.03 in a quarter more steps."""
     shown = report(
-        tmp_path, gradients={"focal": lambda p: 1.0, "jsd": lambda p: 2.0, "semantic": lambda p: 6.0},
-        weights={"focal": (0.5, 0.5), "jsd": (0.25, 0.25), "semantic": (0.1, 0.1)}, noise=0.0, validations=12,
+        tmp_path,
+        gradients={"focal": lambda p: 1.0, "jsd": lambda p: 2.0, "semantic": lambda p: 6.0},
+        weights={"focal": (0.5, 0.5), "jsd": (0.25, 0.25), "semantic": (0.1, 0.1)},
+        noise=0.0,
+        validations=12,
         validation=lambda p: 0.5 + 0.12 * p,
-    ).text  # fmt: skip
+    ).text
     top = shown[shown.index("What drove the student?") :]
     assert top.startswith(
         "What drove the student?semantic: on average over the run it held 38% of the gradient (focal 31%, jsd 31%); in "

@@ -200,7 +200,7 @@ BAD = {
     "lone surrogate": ("assertEquals(7, cart\ud800.total());", "compile error"),
     "megabytes of source": ("assertEquals(7, " + "1 + " * 20_000 + "1);", "compile error"),
     "deep nesting": ("assertEquals(7, " + "(" * 20_000 + "7" + ")" * 20_000 + ");", "compile error"),
-}  # fmt: skip
+}
 
 
 CONTAINED = ("forks", "writes into the project", "deletes a source", "writes elsewhere")

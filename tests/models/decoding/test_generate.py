@@ -31,9 +31,16 @@ class NumberTokenizer:
 def model():
     torch.manual_seed(3)
     config = T5Config(
-        vocab_size=VOCAB, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0,
-        initializer_factor=20.0, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=VOCAB,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=0,
+        initializer_factor=20.0,
+        tie_word_embeddings=False,
+    )
     return T5ForConditionalGeneration(config)
 
 
@@ -90,9 +97,13 @@ def test_beams_are_distinct_and_best_first(model, rows):
 def test_each_batch_is_handed_out(model, rows):
     seen = {}
     texts = generate_candidates(
-        model, NumberTokenizer(), rows, max_output_len=2, batch_size=3,
+        model,
+        NumberTokenizer(),
+        rows,
+        max_output_len=2,
+        batch_size=3,
         on_batch=lambda places, found: seen.update(zip(places, found, strict=True)),
-    )  # fmt: skip
+    )
     assert [seen[index] for index in range(len(rows))] == texts
 
 

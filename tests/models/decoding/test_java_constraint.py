@@ -176,9 +176,18 @@ def tokenizer():
 def model(tokenizer):
     torch.manual_seed(1)
     config = T5Config(
-        vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4, decoder_start_token_id=0,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=0, initializer_factor=20.0, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=1,
+        num_heads=4,
+        decoder_start_token_id=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=0,
+        initializer_factor=20.0,
+        tie_word_embeddings=False,
+    )
     model = T5ForConditionalGeneration(config)
     # Whatever opens, closes or ends comes often.
     often = [i for i in range(len(tokenizer)) if set(tokenizer.decode([i])) & set("()[]\"';")]

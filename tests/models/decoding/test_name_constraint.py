@@ -73,9 +73,18 @@ def tokenizer():
 def model(tokenizer):
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=0, initializer_factor=20.0, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        d_model=16,
+        d_kv=8,
+        d_ff=16,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=0,
+        initializer_factor=20.0,
+        tie_word_embeddings=False,
+    )
     return T5ForConditionalGeneration(config).eval()
 
 

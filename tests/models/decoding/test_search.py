@@ -14,9 +14,16 @@ VOCAB = 40
 def model():
     torch.manual_seed(3)
     config = T5Config(
-        vocab_size=VOCAB, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0,
-        initializer_factor=20.0, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=VOCAB,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=0,
+        initializer_factor=20.0,
+        tie_word_embeddings=False,
+    )
     return T5ForConditionalGeneration(config).eval()
 
 
@@ -44,10 +51,21 @@ def test_a_start_token_that_ends_too_is_no_end():
     """As in BART's configurations."""
     torch.manual_seed(0)
     config = BartConfig(
-        vocab_size=VOCAB, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4,
-        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, decoder_start_token_id=2, eos_token_id=2,
-        pad_token_id=1, bos_token_id=0, forced_eos_token_id=None, init_std=1.0,
-    )  # fmt: skip
+        vocab_size=VOCAB,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        decoder_start_token_id=2,
+        eos_token_id=2,
+        pad_token_id=1,
+        bos_token_id=0,
+        forced_eos_token_id=None,
+        init_std=1.0,
+    )
     model = BartForConditionalGeneration(config).eval()
     for seed in range(4):
         ids, mask = batch(seed)

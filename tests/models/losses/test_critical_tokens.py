@@ -34,10 +34,17 @@ def byte_level(vocabulary: list[str], merges: list[tuple[str, str]]) -> PreTrain
 def test_whole_token_then_leading_space_then_first_piece_then_nothing():
     """fail: a token; verify: only behind a space; assertEquals: starts with 'as'; null: begins with a mere letter."""
     merges = [
-        ("f", "a"), ("i", "l"), ("fa", "il"),
-        ("Ġ", "v"), ("e", "r"), ("Ġv", "er"), ("i", "f"), ("if", "y"), ("Ġver", "ify"),
+        ("f", "a"),
+        ("i", "l"),
+        ("fa", "il"),
+        ("Ġ", "v"),
+        ("e", "r"),
+        ("Ġv", "er"),
+        ("i", "f"),
+        ("if", "y"),
+        ("Ġver", "ify"),
         ("a", "s"),
-    ]  # fmt: skip
+    ]
     tokenizer = byte_level([a + b for a, b in merges], merges)
     found = find_critical_tokens(tokenizer, ["junit", "mockito", "logical"])
     how = {token: kind for tokens in found.found.values() for token, kind in tokens.items()}

@@ -15,9 +15,17 @@ from models.training.engine import shift_right
 def small_model() -> T5ForConditionalGeneration:
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=31, d_model=16, d_kv=4, d_ff=32, num_heads=4, num_layers=1, num_decoder_layers=2, dropout_rate=0.0,
-        decoder_start_token_id=0, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=31,
+        d_model=16,
+        d_kv=4,
+        d_ff=32,
+        num_heads=4,
+        num_layers=1,
+        num_decoder_layers=2,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+    )
     return T5ForConditionalGeneration(config).double()
 
 

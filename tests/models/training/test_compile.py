@@ -21,10 +21,18 @@ def losses(tmp_path, monkeypatch, compile: bool) -> tuple[list[float], int]:
     torch.manual_seed(0)
     model = T5ForConditionalGeneration(
         T5Config(
-            vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_heads=2, num_layers=1, num_decoder_layers=1,
-            dropout_rate=0.0, decoder_start_token_id=0, pad_token_id=0,
+            vocab_size=50,
+            d_model=16,
+            d_kv=8,
+            d_ff=32,
+            num_heads=2,
+            num_layers=1,
+            num_decoder_layers=1,
+            dropout_rate=0.0,
+            decoder_start_token_id=0,
+            pad_token_id=0,
         )
-    )  # fmt: skip
+    )
     shapes: list[tuple] = []
     compiler = torch.compile
 

@@ -46,9 +46,17 @@ class NoTokenizer:
 def engine_of(folder, *flags: str, scaler=None, data=None) -> TrainingEngine:
     torch.manual_seed(0)
     shape = T5Config(
-        vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_heads=2, num_layers=1, num_decoder_layers=1,
-        dropout_rate=0.0, decoder_start_token_id=0, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=50,
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_heads=2,
+        num_layers=1,
+        num_decoder_layers=1,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+    )
     accelerator = Accelerator(cpu=True)
     if scaler is not None:  # what --fp16 gives on CUDA
         accelerator.scaler, accelerator.native_amp = scaler, True

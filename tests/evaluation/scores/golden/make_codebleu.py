@@ -1,4 +1,4 @@
-"""Write codebleu.json, the values of codebleu 0.7.0 that evaluation/scores/codebleu.py must agree with on whole methods.
+"""Write codebleu.json: the values of codebleu 0.7.0 that our own CodeBLEU must agree with on whole methods.
 
 pip install codebleu==0.7.0 tree-sitter==0.22.3 tree-sitter-java==0.21.0
 python tests/evaluation/scores/golden/make_codebleu.py
@@ -36,11 +36,23 @@ METHODS = {
     "parser . parse ( null ) ) ; }",
 }
 PAIRS = [
-    ("add", "add"), ("add", "subtract"), ("subtract", "add"), ("maximum", "maximum_each"),
-    ("maximum_each", "maximum"), ("countdown", "maximum"), ("countdown", "countdown"), ("branches", "branches_less"),
-    ("branches_less", "branches"), ("test", "test_swapped"), ("test", "test_other"), ("test_other", "test"),
-    ("add", "broken"), ("test", "throws"), ("throws", "test"), ("add", "countdown"),
-]  # fmt: skip
+    ("add", "add"),
+    ("add", "subtract"),
+    ("subtract", "add"),
+    ("maximum", "maximum_each"),
+    ("maximum_each", "maximum"),
+    ("countdown", "maximum"),
+    ("countdown", "countdown"),
+    ("branches", "branches_less"),
+    ("branches_less", "branches"),
+    ("test", "test_swapped"),
+    ("test", "test_other"),
+    ("test_other", "test"),
+    ("add", "broken"),
+    ("test", "throws"),
+    ("throws", "test"),
+    ("add", "countdown"),
+]
 # What it makes of single assertions as models write them (docs/evaluation.md): reference, prediction.
 TRAPS = [
     ("assertTrue(true);", ""),
@@ -61,8 +73,12 @@ def main() -> None:
     for seed in range(8):
         done = subprocess.run(
             [sys.executable, "-c", SCORE],
-            input=texts, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": str(seed)},
-        )  # fmt: skip
+            input=texts,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        )
         runs.append(json.loads(done.stdout))
     rows = []
     for index, (reference, hypothesis) in enumerate(PAIRS):
