@@ -28,6 +28,7 @@ test: $(STAMP) system-packages
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy knowledge_distillation.py train_codet5_assertions.py config data models evaluation utils
 
 # make bench BENCH_FLAGS=--toy shows in a minute that they run. What asks for a trained model or a plan of its own

@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     config = parse_config(STUDENT_CATEGORIES, argv, description=DESCRIPTION)
     train, validation = data_files(config)
 
+    from evaluation.validation import add_validation
     from models.training.run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
 
     run = open_run(config, "knowledge_distillation.py")
@@ -40,18 +41,8 @@ def main(argv: list[str] | None = None) -> int:
             f" here either, whatever --max_output_len {config.data.max_output_len} says"
         )
     loss, alpha, encoder, critical = student_loss(config, run, tokenizer, model, train_set, has_teacher)
-    engine = build_engine(
-        run,
-        model,
-        tokenizer,
-        loss,
-        train_set,
-        validation_set,
-        alpha=alpha,
-        encoder=encoder,
-        critical=critical,
-        live_teacher=live,
-    )
+    engine = build_engine(run, model, tokenizer, loss, train_set, alpha=alpha, live_teacher=live)
+    add_validation(run, engine, validation_set, encoder=encoder, critical=critical, live_teacher=live)
     announce(
         run,
         engine,
@@ -132,7 +123,7 @@ def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
 def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: Any, has_teacher: bool) -> tuple:
     """The loss of --loss_function, alpha where the mode has one, the metric's encoder, and which ids are critical."""
     from config.schedules import AlphaController
-    from models.losses.building import build_student_loss
+    from models.loss_building import build_student_loss
     from models.text_encoder.encoders import resolve_encoder
 
     settings = config.loss

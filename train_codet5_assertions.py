@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
 
     config = parse_config(TEACHER_CATEGORIES, argv, description=DESCRIPTION, defaults=TEACHER_DEFAULTS)
 
+    from evaluation.validation import add_validation
     from models.multi_component_loss import MultiComponentLoss
     from models.training.run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
 
@@ -32,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         run, tokenizer, model.config.vocab_size, teacher=False, train=train, validation=validation
     )
     loss = MultiComponentLoss(["ce"], lambda progress: {"ce": 1.0}, teacher_available=False)
-    engine = build_engine(run, model, tokenizer, loss, train_set, validation_set, encoder=encoder(config, run))
+    engine = build_engine(run, model, tokenizer, loss, train_set)
+    add_validation(run, engine, validation_set, encoder=encoder(config, run))
     announce(run, engine, train_set, validation_set)
     if config.output.dry_run:
         return dry_run(run, engine)

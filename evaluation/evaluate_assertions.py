@@ -309,7 +309,8 @@ def main(argv: list[str] | None = None, of_run: FolderLock | None = None) -> int
 
     import transformers
 
-    from evaluation.reports.results import TITLES, build_summary, judge, task_rows, write_results
+    from evaluation.reports.files import write_results
+    from evaluation.reports.results import TITLES, build_summary, judge, task_rows
     from evaluation.systems.baselines import TRIVIAL, leaked, retrieve
     from evaluation.systems.models import GenerationOptions, System, model_system
     from utils.device import resolve_device

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
+from data.batches.loader import validation_batches
+from data.dataset import AssertionDataset
 from data.rows.readers import Sample
 from evaluation.evaluators import METRICS, evaluate_predictions
 from models.decoding.generate import accuracy_per_sample, generate_predictions
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-from models.training.engine import shift_right, to_device
+from models.training.engine import TrainingEngine, shift_right, to_device
+from models.training.run import Run
 from utils.logging_utils import DistillationLogger
 
 BASIC_METRICS = ("exact_match", "exact_match_strict", "f1", "precision", "recall", "token_accuracy")
@@ -49,6 +53,11 @@ class Validator:
         self.accelerator, self.logger, self.encoder, self.critical = accelerator, logger, encoder, critical
         self.enhanced, self.max_output_len, self.batch_size = enhanced, max_output_len, batch_size
         self.num_beams, self.shown = num_beams, shown
+
+    def one_batch_only(self) -> None:
+        """From now on judge the first batch alone, as a dry run does."""
+        batches = self.batches
+        self.batches = lambda: islice(batches(), 1)
 
     @torch.no_grad()
     def __call__(self, model: PreTrainedModel, step: int) -> dict[str, float | None]:
@@ -144,3 +153,48 @@ class Validator:
             ),
         )
         return {"val_loss": value, **{name: evaluation.value(name) for name in names}}
+
+
+def add_validation(
+    run: Run,
+    engine: TrainingEngine,
+    validation_set: AssertionDataset,
+    *,
+    encoder: Any = None,
+    critical: torch.Tensor | None = None,
+    live_teacher: Callable | None = None,
+) -> None:
+    """Give the engine its validation, by the flags; all processes call it."""
+    config, accelerator = run.config, run.accelerator
+    settings = config.validation
+    batch_size = settings.eval_batch_size or 4 * config.optimization.batch_size
+    stored = validation_batches(
+        validation_set,
+        batch_size,
+        run.rejected_rows(validation_set),
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        device=accelerator.device,
+    )
+
+    def batches() -> Iterator[dict[str, Any]]:
+        for batch in stored():
+            yield batch if live_teacher is None else batch | {"teacher": live_teacher(batch)}
+
+    if settings.validation_frequency or settings.eval_steps:
+        engine.validate = Validator(
+            batches,
+            engine.tokenizer,
+            engine.loss,
+            engine.final_progress(),
+            accelerator,
+            run.logger,
+            enhanced=settings.use_enhanced_metrics,
+            encoder=encoder,
+            critical=critical,
+            max_output_len=config.data.max_output_len,
+            batch_size=batch_size,
+            num_beams=settings.num_beams,
+            shown=settings.sample_predictions,
+        )
+    accelerator.wait_for_everyone()  # rejected.jsonl is tidy before anyone adds to it

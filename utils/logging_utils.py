@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from models.training.start_screen import estimate
 from utils.csv_log import AppendFile, CsvLog, read_csv
 from utils.pages.html_page import format_seconds
 from utils.tensorboard_log import TensorBoardLog
@@ -83,6 +82,12 @@ def step_columns(components: Iterable[str]) -> list[str]:
 def components_of(columns: Iterable[str]) -> list[str]:
     """The loss components that a list of columns of step_metrics.csv is about."""
     return [column.removesuffix("_loss_raw") for column in columns if column.endswith("_loss_raw")]
+
+
+def estimate(seconds_per_step: float, steps_left: int, memory_mb: float | None = None) -> str:
+    """The line that follows after a few steps: time left and memory in use."""
+    text = f"{format_seconds(seconds_per_step)} a step: about {format_seconds(seconds_per_step * steps_left)} to go"
+    return text + (f", {memory_mb / 1024:.1f} GiB in use" if memory_mb else "")
 
 
 class DistillationLogger:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +22,6 @@ from evaluation.evaluators import (
 from evaluation.scores.significance import REPLICATES, holm
 from evaluation.scores.text import agreement
 from evaluation.systems.models import System
-from utils.atomic_io import atomic_writer, write_json
 
 TEACHER, STUDENT = "teacher", "student"
 BASELINES = ("no_teacher", "retrieval", "trivial")
@@ -36,7 +32,6 @@ TITLES = {
     "retrieval": "nearest training test",
     "trivial": "assertTrue(true)",
 }
-CSV_VALUES = ("value", "low", "high", "n", "reason")
 Json = dict[str, Any]
 
 
@@ -239,30 +234,3 @@ def task_rows(samples: Sequence[Sample], judged: Mapping[str, Judged]) -> list[J
             }
         )
     return rows
-
-
-def write_csv(path: Path, summary: Json) -> None:
-    """One line for each metric of each system."""
-    systems = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
-    with atomic_writer(path) as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(["system", "metric", *CSV_VALUES])
-        for system, metrics in systems.items():
-            for metric, found in metrics.items():
-                writer.writerow(
-                    [system, metric, *(found.get(key, "") for key in ("value", "low", "high", "n", "reason"))]
-                )
-
-
-def write_results(folder: Path, summary: Json, rows: Sequence[Json]) -> None:
-    """predictions_final.jsonl, metrics_final.csv, report.md, report.html and, last, metrics_summary_final.json."""
-    from evaluation.reports.pages import html_report, markdown_report
-
-    with atomic_writer(folder / "predictions_final.jsonl") as handle:
-        for row in rows:
-            handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-    write_csv(folder / "metrics_final.csv", summary)
-    for name, text in (("report.md", markdown_report(summary)), ("report.html", html_report(summary, rows))):
-        with atomic_writer(folder / name) as handle:
-            handle.write(text)
-    write_json(folder / "metrics_summary_final.json", summary)

@@ -48,6 +48,16 @@ LOWEST_SCALE = 1.0  # of --fp16: gradients that are still not finite below it ar
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 
 
+class Validation(Protocol):
+    """Judges the model during training; evaluation/validation.py has the one that is used."""
+
+    def __call__(self, model: PreTrainedModel, step: int) -> dict[str, float | None]:
+        """Metric -> value, the same in every process."""
+
+    def one_batch_only(self) -> None:
+        """From now on judge the first batch alone, as a dry run does."""
+
+
 class TrainingData(Protocol):
     """Where micro-batches come from. All processes see the same numbering; each is given every W-th."""
 
@@ -95,7 +105,7 @@ class TrainingEngine:
         data: TrainingData,
         folder: Path,
         logger: DistillationLogger,
-        validate: Callable[[PreTrainedModel, int], dict[str, float | None]] | None = None,
+        validate: Validation | None = None,
         alpha: AlphaController | None = None,
     ) -> None:
         self.config, self.accelerator, self.tokenizer = config, accelerator, tokenizer

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from config.command_line import Config
 from config.without_effect import without_effect
-from data.batches.loader import JsonlTrainingData, RejectedRows, validation_batches
+from data.batches.loader import JsonlTrainingData, RejectedRows
 from data.dataset import AssertionDataset, EpochSamplingDataset, Rejected
-from evaluation.validation import Validator
 from models.multi_component_loss import MultiComponentLoss
 from models.seq2seq.loading import load_model, parameter_count, save_model
 from models.training.checkpoint import drop_later, find_resume, read_state
@@ -52,6 +49,19 @@ class Run:
         """A folder of this process alone, gone when it ends."""
         self._scratch = TemporaryDirectory(prefix="distil-")
         return self._scratch.name
+
+    def rejected_rows(self, dataset: AssertionDataset) -> RejectedRows:
+        """The record of the bad rows of ``dataset``."""
+        data = self.config.data
+        return RejectedRows(
+            self.folder / "rejected.jsonl",
+            len(dataset),
+            data.max_reject_rate,
+            data.strict,
+            dataset.path,
+            write=not self.config.output.dry_run,
+            tidy=self.accelerator.is_main_process,
+        )
 
     @property
     def final_model(self) -> Path:
@@ -209,30 +219,13 @@ def build_engine(
     tokenizer: Any,
     loss: MultiComponentLoss,
     train_set: AssertionDataset,
-    validation_set: AssertionDataset,
     *,
     alpha: Any = None,
-    encoder: Any = None,
-    critical: torch.Tensor | None = None,
     live_teacher: Callable | None = None,
 ) -> TrainingEngine:
-    """The engine with its data and its validation, restored where the run continues."""
+    """The engine with its data, restored where the run continues; it has no validation yet."""
     config, accelerator = run.config, run.accelerator
     rank, world = accelerator.process_index, accelerator.num_processes
-    settings = config.validation
-
-    def rejects(dataset: AssertionDataset) -> RejectedRows:
-        data = config.data
-        return RejectedRows(
-            run.folder / "rejected.jsonl",
-            len(dataset),
-            data.max_reject_rate,
-            data.strict,
-            dataset.path,
-            write=not config.output.dry_run,
-            tidy=accelerator.is_main_process,
-        )
-
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.config.use_cache = False
@@ -241,40 +234,13 @@ def build_engine(
     data = JsonlTrainingData(
         train_set,
         config,
-        rejects(train_set),
+        run.rejected_rows(train_set),
         rank=rank,
         world=world,
         live_teacher=live_teacher,
         device=accelerator.device,
     )
     engine = TrainingEngine(config, accelerator, model, tokenizer, loss, data, run.folder, run.logger, alpha=alpha)
-    batch_size = settings.eval_batch_size or 4 * config.optimization.batch_size
-    batches = validation_batches(
-        validation_set, batch_size, rejects(validation_set), rank=rank, world=world, device=accelerator.device
-    )
-    if live_teacher is not None:
-        plain = batches
-
-        def batches():
-            for batch in plain():
-                yield batch | {"teacher": live_teacher(batch)}
-
-    if settings.validation_frequency or settings.eval_steps:
-        engine.validate = Validator(
-            batches,
-            tokenizer,
-            loss,
-            engine.final_progress(),
-            accelerator,
-            run.logger,
-            enhanced=settings.use_enhanced_metrics,
-            encoder=encoder,
-            critical=critical,
-            max_output_len=config.data.max_output_len,
-            batch_size=batch_size,
-            num_beams=settings.num_beams,
-            shown=settings.sample_predictions,
-        )
     if run.checkpoint is not None:
         engine.restore(run.checkpoint)
         if accelerator.is_main_process and not config.output.dry_run and (later := drop_later(run.checkpoint)):
@@ -290,9 +256,8 @@ def dry_run(run: Run, engine: TrainingEngine) -> int:
         run.leave()
         return 0
     engine._train_step(next(engine._windows()))
-    if isinstance(engine.validate, Validator):
-        batches = engine.validate.batches
-        engine.validate.batches = lambda: islice(batches(), 1)
+    if engine.validate is not None:
+        engine.validate.one_batch_only()
         engine.validate(engine.whole_model().to(run.accelerator.device), 0)
     run.logger.info(
         f"dry run: everything fits together; one step took {engine.progress.seconds:.1f} s, "

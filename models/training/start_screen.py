@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TypedDict
 
-from utils.pages.html_page import format_number, format_seconds
+from utils.pages.html_page import format_number
 
 TRUNCATION_SHARE = 0.05
 TEACHER_RATIO = 0.9
@@ -133,12 +133,6 @@ def warnings_that_matter(facts: RunFacts) -> list[str]:
             "skipped and counted in rejected.jsonl (--strict: an error)"
         )
     return found
-
-
-def estimate(seconds_per_step: float, steps_left: int, memory_mb: float | None = None) -> str:
-    """The line that follows after a few steps: time left and memory in use."""
-    text = f"{format_seconds(seconds_per_step)} a step: about {format_seconds(seconds_per_step * steps_left)} to go"
-    return text + (f", {memory_mb / 1024:.1f} GiB in use" if memory_mb else "")
 
 
 def _joined(*parts: str | None) -> str:

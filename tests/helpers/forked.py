@@ -25,7 +25,7 @@ PRELOADED = [
     "knowledge_distillation",
     "train_codet5_assertions",
     "models.training.run",
-    "models.losses.building",
+    "models.loss_building",
     "evaluation.evaluate_assertions",
     "evaluation.systems.models",
     "evaluation.reports.pages",

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from models.training.start_screen import RunFacts, estimate, start_screen, warnings_that_matter
+from models.training.start_screen import RunFacts, start_screen, warnings_that_matter
+from utils.logging_utils import estimate
 
 HEALTHY: RunFacts = {
     "output_dir": "results/run",

@@ -1,0 +1,1 @@
+"""Every parameter: defaults, command line, checks, presets, schedules. Imports utils only."""

@@ -1,0 +1,1 @@
+"""From Java sources to batches of token ids. Imports config and utils."""

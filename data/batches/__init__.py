@@ -1,0 +1,1 @@
+"""Rows to micro-batches: which rows, in which order, padded how."""

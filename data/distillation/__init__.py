@@ -1,0 +1,1 @@
+"""The distillation file and the teacher's knowledge in it."""

@@ -1,0 +1,1 @@
+"""Java as text: syntax trees, statements, tokens, and which statements are assertions."""

@@ -1,0 +1,1 @@
+"""Java projects to tasks: a test without one assertion, the method under test, the assertion."""

@@ -1,0 +1,1 @@
+"""Raw rows: read, found by seek, turned into token ids."""

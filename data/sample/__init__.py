@@ -1,0 +1,1 @@
+"""The Java templates of the sample project."""

@@ -1,0 +1,1 @@
+"""Judges teacher, student and baselines, by text and by running Java. Imports every floor below."""

@@ -1,0 +1,1 @@
+"""Files and pages made from results: evaluation, run report, comparison, model card."""

@@ -1,0 +1,1 @@
+"""Compiles and runs predictions in the Java tests that they belong to."""

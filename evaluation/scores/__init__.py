@@ -1,0 +1,1 @@
+"""Scores of one prediction against its reference, and their intervals over many."""

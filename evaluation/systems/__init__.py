@@ -1,0 +1,1 @@
+"""What is judged: models, the stored teacher, baselines. Each becomes predictions and measurements."""

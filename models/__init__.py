@@ -1,0 +1,1 @@
+"""Models, losses, decoding and the training engine. Imports data, config and utils."""

@@ -1,0 +1,1 @@
+"""What the loss functions are made of: divergences, one pass over the vocabulary, error spans, token weights."""

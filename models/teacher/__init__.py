@@ -1,0 +1,1 @@
+"""The teacher's forward pass, its distillation data, and how exact these are."""

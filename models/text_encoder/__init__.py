@@ -1,0 +1,1 @@
+"""Frozen text encoders, and the bridge that lets them read soft predictions."""

@@ -1,0 +1,1 @@
+"""The training engine: the loop, one step, checkpoints, run folders."""

@@ -1,0 +1,1 @@
+"""HTML pages, SVG charts and PNG figures: how results are drawn, not what they say."""
