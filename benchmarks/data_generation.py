@@ -38,9 +38,9 @@ def main() -> int:
     from data.batches.collate import Collator
     from data.dataset import AssertionDataset, Item
     from models.decoding.generate import generate_predictions
+    from models.seq2seq.inputs import shift_right
     from models.seq2seq.loading import build_scratch, scratch_size
     from models.teacher.writer import DistillationWriter, WriterSettings
-    from models.training.engine import shift_right
 
     size = scratch_size(args.model)
     rows = mined_rows(args.data, 200 if args.toy else 6000)

@@ -98,7 +98,7 @@ def floor_of(model, batches: list, own_loss: bool):
     """Bare steps; without ``own_loss`` backward starts from a ready-made gradient on the logits."""
     import torch
 
-    from models.training.engine import shift_right
+    from models.seq2seq.inputs import shift_right
     from utils.training_utils import decay_groups
 
     optimizer = torch.optim.AdamW(decay_groups(model, 0.01), lr=5e-5, fused=True)

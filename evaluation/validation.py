@@ -12,13 +12,15 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
+from data.batches.collate import IGNORED, Batch
 from data.batches.loader import validation_batches
 from data.dataset import AssertionDataset
 from data.rows.readers import Sample
 from evaluation.evaluators import METRICS, evaluate_predictions
 from models.decoding.generate import accuracy_per_sample, generate_predictions
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-from models.training.engine import TrainingEngine, shift_right, to_device
+from models.seq2seq.inputs import shift_right, to_device
+from models.training.engine import TrainingEngine
 from models.training.run import Run
 from utils.logging_utils import DistillationLogger
 
@@ -34,7 +36,7 @@ class Validator:
 
     def __init__(
         self,
-        batches: Callable[[], Iterable[dict[str, Any]]],
+        batches: Callable[[], Iterable[Batch]],
         tokenizer: Any,
         loss: MultiComponentLoss,
         progress: LossProgress,
@@ -81,7 +83,7 @@ class Validator:
             output = self.loss(logits, on_device, self.progress, Denominators(1.0, 1.0))
             for name, value in output.raw.items():
                 components[name] += float(value)
-            totals += torch.tensor([int((labels != -100).sum()), len(labels)], dtype=torch.float64)
+            totals += torch.tensor([int((labels != IGNORED).sum()), len(labels)], dtype=torch.float64)
             right, count, critical_right, critical = accuracy_per_sample(logits.argmax(-1), labels, self.critical)
             for index, sample in enumerate(batch["samples"]):
                 length = int(batch["attention_mask"][index].sum())
@@ -177,9 +179,9 @@ def add_validation(
         device=accelerator.device,
     )
 
-    def batches() -> Iterator[dict[str, Any]]:
+    def batches() -> Iterator[Batch]:
         for batch in stored():
-            yield batch if live_teacher is None else batch | {"teacher": live_teacher(batch)}
+            yield batch if live_teacher is None else {**batch, "teacher": live_teacher(batch)}
 
     if settings.validation_frequency or settings.eval_steps:
         engine.validate = Validator(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from config import schedules
+from data.batches.collate import Batch
 from models.loss_functions import COMPONENTS, LossInputs, LossResources, LossSettings
 from models.seq2seq.target_head import target_rows
 from utils.errors import UserError
@@ -128,7 +129,7 @@ class MultiComponentLoss:
 
     # -- one micro-batch ----------------------------------------------------------------------------------------------
 
-    def inputs(self, logits: Tensor, batch: Mapping[str, Any], temperature: float) -> LossInputs:
+    def inputs(self, logits: Tensor, batch: Batch, temperature: float) -> LossInputs:
         """Drop the padding of logits [B, T, V] and of the batch; logits [1, N, V] are of the target positions alone."""
         labels: Tensor = batch["labels"]
         if not temperature > 0:
@@ -157,9 +158,7 @@ class MultiComponentLoss:
             resources=self.resources,
         )
 
-    def __call__(
-        self, logits: Tensor, batch: Mapping[str, Any], progress: LossProgress, denominators: Denominators
-    ) -> LossOutput:
+    def __call__(self, logits: Tensor, batch: Batch, progress: LossProgress, denominators: Denominators) -> LossOutput:
         """Loss of logits [B, T, V] or [1, N, V] (see ``inputs``; any float type) against ``batch``. No sync on a GPU.
 
         Exceptions: ``ast`` must read the greedy tokens; a batch without teacher must count its targets; an encoder
@@ -190,7 +189,7 @@ class MultiComponentLoss:
         return component.function(inputs) / units
 
     def gradient_norms(
-        self, logits: Tensor, batch: Mapping[str, Any], progress: LossProgress, denominators: Denominators
+        self, logits: Tensor, batch: Batch, progress: LossProgress, denominators: Denominators
     ) -> dict[str, Tensor]:
         """L2 norm of each raw component's gradient on the logits of this micro-batch; costs a backward pass each."""
         leaf = logits.detach().requires_grad_()

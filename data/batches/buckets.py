@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.nn.functional import pad
 
-IGNORED = -100
+from data.batches.collate import IGNORED, Batch
+
 SOURCE_STEP, TARGET_STEP = 64, 16
 # Shapes of 512 source and 128 target tokens, a short last batch among them, all compiled at most once.
 MAX_SHAPES = 2 * (512 // SOURCE_STEP) * (128 // TARGET_STEP)
 
 
-def pad_to_buckets(batch: dict[str, Any], pad_token_id: int) -> dict[str, Any]:
+def pad_to_buckets(batch: Batch, pad_token_id: int) -> Batch:
     """The batch with its sources filled up to a multiple of 64 tokens and its labels to one of 16."""
     source = -batch["input_ids"].shape[1] % SOURCE_STEP
     target = -batch["labels"].shape[1] % TARGET_STEP
-    return batch | {
+    return {
+        **batch,
         "input_ids": pad(batch["input_ids"], (0, source), value=pad_token_id),
         "attention_mask": pad(batch["attention_mask"], (0, source), value=0),
         "labels": pad(batch["labels"], (0, target), value=IGNORED),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -12,8 +12,24 @@ from torch import Tensor
 
 from data.dataset import Item, Rejected
 from data.distillation.file import build_signal
+from data.distillation.signal import TeacherSignal
+from data.rows.readers import Sample
 
-IGNORED = -100
+IGNORED = -100  # the label of a position that is no target: padding. PyTorch's cross-entropy has the same default.
+
+
+class Batch(TypedDict, total=False):
+    """A micro-batch of B rows, S input tokens and T target tokens; one whose rows are all bad has no input_ids."""
+
+    input_ids: Tensor  # [B, S]
+    attention_mask: Tensor  # [B, S], 1 for a token, 0 for padding
+    labels: Tensor  # [B, T], IGNORED for padding
+    row_ids: Tensor  # [B] numbers of the rows in their file
+    references: list[str]  # the targets as text
+    teacher_predictions: list[str | None]
+    samples: list[Sample]
+    teacher: TeacherSignal | None  # what the teacher knows at the target positions
+    rejected: list[tuple[int, str]]  # (row, reason)
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
@@ -26,17 +42,15 @@ def _padded(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
 
 
 class Collator:
-    """Builds the batch dict: input_ids, attention_mask [B, S], labels [B, T], row_ids [B], references, samples,
-    teacher (a TeacherSignal over the target positions, or None) and rejected ([(row, reason)]).
+    """Makes a ``Batch`` of items; bad rows go into ``rejected``.
 
-    A batch whose rows are all bad has no input_ids; the engine counts it as empty. ``shared``: the tensors of the
-    file, where batches stay in the process that makes them; see ``attach_shared``.
+    ``shared``: the tensors of the file, where batches stay in the process that makes them; see ``attach_shared``.
     """
 
     def __init__(self, pad_token_id: int, shared: dict[str, Tensor] | None = None) -> None:
         self.pad_token_id, self.shared = pad_token_id, shared
 
-    def __call__(self, entries: Sequence[Item | Rejected]) -> dict[str, Any]:
+    def __call__(self, entries: Sequence[Item | Rejected]) -> Batch:
         items = [entry for entry in entries if isinstance(entry, Item)]
         rejected = [(entry.row_id, entry.reason) for entry in entries if isinstance(entry, Rejected)]
         if not items:

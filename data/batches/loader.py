@@ -6,14 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from config.command_line import Config
-from data.batches.collate import Collator
+from data.batches.collate import Batch, Collator
 from data.batches.sampling import micro_batches, share_of_rank
 from data.dataset import AssertionDataset, EpochSamplingDataset
 from data.distillation.file import attach_shared
@@ -91,7 +90,7 @@ class JsonlTrainingData:
         *,
         rank: int = 0,
         world: int = 1,
-        live_teacher: Callable[[dict[str, Any]], TeacherSignal] | None = None,
+        live_teacher: Callable[[Batch], TeacherSignal] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.dataset, self.config, self.rejected = dataset, config, rejected
@@ -120,7 +119,7 @@ class JsonlTrainingData:
     def micro_batches(self, epoch: int) -> int:
         return -(-len(self.dataset.rows_of_epoch(epoch)) // self.config.optimization.batch_size)
 
-    def batches(self, epoch: int, start: int) -> Iterator[dict[str, Any]]:
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         everything = self._batches_of(epoch)
         mine = share_of_rank(len(everything), self.rank, self.world)[start:]
         loading = self.config.loading
@@ -141,8 +140,8 @@ class JsonlTrainingData:
             if "input_ids" in batch:
                 if self.live_teacher:
                     batch["teacher"] = self.live_teacher(batch)
-                elif batch["teacher"] is not None:
-                    batch["teacher"] = attach_shared(batch["teacher"], self._shared)
+                elif (stored := batch["teacher"]) is not None:
+                    batch["teacher"] = attach_shared(stored, self._shared)
             yield batch
 
     def end_epoch(self, epoch: int) -> dict[str, float]:
@@ -159,14 +158,14 @@ def validation_batches(
     rank: int = 0,
     world: int = 1,
     device: torch.device | str = "cpu",
-) -> Callable[[], Iterator[dict[str, Any]]]:
+) -> Callable[[], Iterator[Batch]]:
     """A function that yields this process's share of all rows, longest first, the same at every call."""
     order = np.argsort(-dataset.byte_lengths(), kind="stable")
     chunks = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)][rank::world]
     shared = {name: tensor.to(device) for name, tensor in dataset.shared.items()}
     collator = Collator(dataset.tokenizer.pad_token_id, shared)
 
-    def batches() -> Iterator[dict[str, Any]]:
+    def batches() -> Iterator[Batch]:
         for chunk in chunks:
             batch = collator([dataset[row] for row in chunk])
             rejected.add(batch["rejected"], len(dataset))

@@ -15,6 +15,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from data.batches.collate import IGNORED, Batch
 from data.distillation.file import file_sha256
 from data.rows.readers import Sample
 from data.rows.tokenization import encode_source, encode_target
@@ -116,7 +117,7 @@ def model_key(folder: Path, samples: Sequence[Sample], options: GenerationOption
 
 def target_batches(
     tokenizer: Any, samples: Sequence[Sample], inputs: Sequence[Sequence[int]], options: GenerationOptions
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Batch]:
     """Batches for ``teacher_forced``, of similar length; ``row_ids`` are places in ``samples``."""
     for indices in length_sorted([len(row) for row in inputs], options.batch_size):
         input_ids = pad_rows([inputs[i] for i in indices], tokenizer.pad_token_id)
@@ -125,7 +126,7 @@ def target_batches(
             "input_ids": input_ids,
             "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
             "labels": pad_rows(
-                [encode_target(tokenizer, samples[i].target, options.max_output_len) for i in indices], -100
+                [encode_target(tokenizer, samples[i].target, options.max_output_len) for i in indices], IGNORED
             ),
             "row_ids": torch.tensor(indices),
         }

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.batches.collate import Collator
+from data.batches.collate import Batch, Collator
 from data.dataset import AssertionDataset
 from data.distillation.file import read_header
 from data.distillation.signal import TopKSignal
@@ -30,7 +30,7 @@ class StoredLogits:
     rows: list[int]
     batch_size: int
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Batch]:
         """Batches of similar length; ``row_ids`` are places in ``rows``; a row without usable logits is left out."""
         collate = Collator(self.dataset.tokenizer.pad_token_id, self.dataset.shared)
         place = {row: index for index, row in enumerate(self.rows)}
@@ -91,7 +91,9 @@ def closeness(model: Any, stored: StoredLogits, temperatures: Sequence[float]) -
     model.eval()
     device = next(model.parameters()).device
     for batch in stored:
-        signal = batch["teacher"].to(device)
+        stored_signal = batch["teacher"]
+        assert stored_signal is not None  # these are the rows of a file with logits
+        signal = stored_signal.to(device)
         if isinstance(signal, TopKSignal) and signal.tail_shape is None:
             return "the file stores the top of the distribution without the shape of its tail"
         labels = batch["labels"].to(device)

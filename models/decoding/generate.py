@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from data.batches.collate import IGNORED, Batch
 from data.distillation.signal import TeacherSignal
 from data.java.statements import is_valid_java
 from models.decoding.java_constraint import JavaConstraint
@@ -21,7 +22,6 @@ from models.decoding.name_constraint import NameConstraint, NameVocabulary
 from models.decoding.repetition import NoLoops
 from models.decoding.search import decode
 
-IGNORED = -100
 Decoding = Literal["free", "java", "names"]
 
 
@@ -161,7 +161,7 @@ def _forced(rows: list[list[Tensor]], losses: list[Tensor], row_ids: list[Tensor
 
 
 @torch.inference_mode()
-def teacher_forced(model: Any, batches: Iterable[dict[str, Any]], critical: Tensor | None = None) -> TeacherForced:
+def teacher_forced(model: Any, batches: Iterable[Batch], critical: Tensor | None = None) -> TeacherForced:
     """One forward pass over each batch (input_ids, attention_mask, labels and, if there, row_ids)."""
     was_training = model.training
     model.eval()
@@ -199,14 +199,15 @@ def top_choice(signal: TeacherSignal) -> Tensor:
     return signal.logits.argmax(-1)
 
 
-def teacher_forced_signal(batches: Iterable[dict[str, Any]], critical: Tensor | None = None) -> TeacherForced:
+def teacher_forced_signal(batches: Iterable[Batch], critical: Tensor | None = None) -> TeacherForced:
     """The accuracies from stored teacher logits (``batch["teacher"]``), no model needed; the loss is NaN."""
     rows: list[list[Tensor]] = []
     row_ids: list[Tensor] = []
     for batch in batches:
-        labels = batch["labels"]
+        labels, signal = batch["labels"], batch["teacher"]
+        assert signal is not None  # these are the rows of a file with logits
         predicted = torch.full_like(labels, IGNORED)
-        predicted[labels != IGNORED] = top_choice(batch["teacher"])
+        predicted[labels != IGNORED] = top_choice(signal)
         rows.append(list(accuracy_per_sample(predicted, labels, critical)))
         row_ids.append(batch["row_ids"])
     return _forced(rows, [], row_ids)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from data.batches.collate import IGNORED
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-IGNORED = -100
 
 
 def target_rows(labels: Tensor, count: int | None = None) -> Tensor:

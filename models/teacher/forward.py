@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from data.batches.collate import Batch
 from data.distillation.signal import DenseSignal, TeacherSignal, widest_float
 from models.losses.vocabulary_pass import CPU_CHUNK
+from models.seq2seq.inputs import shift_right
 from models.seq2seq.target_head import TargetHead, target_rows
-from models.training.engine import shift_right, to_device
 from utils.compress import TAIL_GRID, DenseRows, HiddenRows, Rows, TopKRows
 from utils.errors import UserError
 
@@ -39,15 +38,15 @@ class TeacherPass:
         self._hidden = inputs[0]
 
     @torch.inference_mode()
-    def __call__(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """logits [N, V] and hidden [N, d] at the N target positions, row-major."""
         device = next(self.model.parameters()).device
-        batch = to_device({k: batch[k] for k in ("input_ids", "attention_mask", "labels")}, device)
-        with self.target_head.only(target_rows(batch["labels"])):
+        labels = batch["labels"].to(device)
+        with self.target_head.only(target_rows(labels)):
             logits = self.model(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                decoder_input_ids=shift_right(self.model, batch["labels"]),
+                input_ids=batch["input_ids"].to(device),
+                attention_mask=batch["attention_mask"].to(device),
+                decoder_input_ids=shift_right(self.model, labels),
             ).logits
         assert self._hidden is not None
         return logits[0].float(), self._hidden[0].float()
@@ -121,7 +120,7 @@ class LiveTeacher:
     def __init__(self, model: PreTrainedModel) -> None:
         self.forward = TeacherPass(model)
 
-    def __call__(self, batch: dict[str, Any]) -> TeacherSignal:
+    def __call__(self, batch: Batch) -> TeacherSignal:
         """The dense signal of a batch, on the teacher's device."""
         logits, _ = self.forward(batch)
         return DenseSignal(logits.clone())

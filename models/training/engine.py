@@ -25,7 +25,9 @@ from transformers import PreTrainedModel
 from config.command_line import Config
 from config.schedules import AlphaController, lr_lambda, temperature_at, warmup_step_count
 from data.batches.buckets import MAX_SHAPES, pad_to_buckets
+from data.batches.collate import IGNORED, Batch
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+from models.seq2seq.inputs import shift_right, to_device
 from models.seq2seq.target_head import TargetHead, target_rows
 from models.training import sharding
 from models.training.checkpoint import best_step, load_checkpoint, save_best, save_checkpoint
@@ -42,7 +44,6 @@ from utils.training_utils import (
     memory_mb,
 )
 
-Batch = dict[str, Any]
 LOWEST_SCALE = 1.0  # of --fp16: gradients that are still not finite below it are no matter of the scale
 # How Python, torch and safetensors report a disk that is full or not to be written.
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
@@ -259,7 +260,7 @@ class TrainingEngine:
         seed_step(self.config.hardware.seed, progress.step, self.accelerator.process_index)
         totals = torch.tensor(
             [
-                sum(int((batch["labels"] != -100).sum()) for batch, counts in window if counts),
+                sum(int((batch["labels"] != IGNORED).sum()) for batch, counts in window if counts),
                 sum(len(batch["labels"]) for batch, counts in window if counts),
             ],
             dtype=torch.float64,
@@ -355,7 +356,8 @@ class TrainingEngine:
     def _targets_only(self, batch: Batch) -> AbstractContextManager:
         if self.target_head is None:
             return nullcontext()
-        count = batch["teacher"].num_positions if batch.get("teacher") is not None else None
+        teacher = batch.get("teacher")
+        count = teacher.num_positions if teacher is not None else None
         return self.target_head.only(target_rows(batch["labels"], count))
 
     def _apply(self, window: list[Batch], norm: Tensor, finite_norm: bool, finite_loss: bool) -> bool:
@@ -591,18 +593,3 @@ class TrainingEngine:
         self.logger.load_state_dict(state["logger"])
         self._interval, self._interval_samples = state["interval"]
         self.logger.info(f"resumed from {path} at step {self.progress.step}")
-
-
-def shift_right(model: PreTrainedModel, labels: Tensor) -> Tensor:
-    """Decoder input: the labels one place to the right, padding for -100."""
-    start = model.config.decoder_start_token_id
-    shifted = labels.new_full(labels.shape, start)
-    shifted[:, 1:] = labels[:, :-1]
-    return shifted.masked_fill(shifted == -100, model.config.pad_token_id)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors and its teacher signal on ``device``."""
-    if device.type == "cpu":
-        return batch
-    return {key: value.to(device, non_blocking=True) if hasattr(value, "to") else value for key, value in batch.items()}

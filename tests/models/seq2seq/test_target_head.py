@@ -8,8 +8,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from data.distillation.signal import DenseSignal
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+from models.seq2seq.inputs import shift_right
 from models.seq2seq.target_head import TargetHead, target_rows
-from models.training.engine import shift_right
 
 
 def small_model() -> T5ForConditionalGeneration:
