@@ -137,7 +137,7 @@ def distil(config: Any, run: Any, model: Any, tokenizer: Any, files: dict[str, P
 
     from data.dataset import AssertionDataset
     from models.teacher.writer import DistillationWriter, WriterSettings
-    from utils.training_utils import REQUEUE_EXIT_CODE, StopSignal
+    from utils.signals import REQUEUE_EXIT_CODE, StopSignal
 
     settings, accelerator = config.teacher_data, run.accelerator
     signal = StopSignal()

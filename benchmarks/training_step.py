@@ -99,9 +99,9 @@ def floor_of(model, batches: list, own_loss: bool):
     import torch
 
     from models.seq2seq.inputs import shift_right
-    from utils.training_utils import decay_groups
+    from utils.training_utils import group_by_decay
 
-    optimizer = torch.optim.AdamW(decay_groups(model, 0.01), lr=5e-5, fused=True)
+    optimizer = torch.optim.AdamW(group_by_decay(model, 0.01), lr=5e-5, fused=True)
     gradients = {id(b): torch.full((*b["labels"].shape, model.config.vocab_size), 1e-6) for b in batches}
 
     def run() -> None:

@@ -293,7 +293,7 @@ def main(argv: list[str] | None = None, of_run: FolderLock | None = None) -> int
         rows, samples = [rows[at] for at in kept], [samples[at] for at in kept]
     from data.distillation.file import read_header
     from data.distillation.signal import MAX_INVERSE_TEMPERATURE
-    from utils.training_utils import exit_on_signal
+    from utils.signals import exit_on_signal
 
     header, lowest = read_header(args.teacher_data), 1 / MAX_INVERSE_TEMPERATURE
     if header and header.encoding == "topk" and args.temperature < lowest:

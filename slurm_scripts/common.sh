@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Shared by the job scripts of this folder: they enter the repository root, then source this file.
 
-REQUEUE_EXIT_CODE=85 # utils/training_utils.py: "checkpoint written, start me again"
+REQUEUE_EXIT_CODE=85 # utils/signals.py: "checkpoint written, start me again"
 
 fail() {
     echo "error: $*" >&2

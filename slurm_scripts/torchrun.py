@@ -20,7 +20,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
-from utils.training_utils import REQUEUE_EXIT_CODE
+from utils.signals import REQUEUE_EXIT_CODE
 
 try:
     main()

@@ -19,7 +19,7 @@ from data.distillation.file import attach_shared
 from data.distillation.signal import TeacherSignal
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
-from utils.training_utils import default_workers
+from utils.training_utils import count_default_workers
 
 
 class RejectedRows:
@@ -123,7 +123,7 @@ class JsonlTrainingData:
         everything = self._batches_of(epoch)
         mine = share_of_rank(len(everything), self.rank, self.world)[start:]
         loading = self.config.loading
-        workers = loading.num_workers if loading.num_workers is not None else default_workers()
+        workers = loading.num_workers if loading.num_workers is not None else count_default_workers()
         workers = min(workers, len(mine))
         loader = DataLoader(
             self.dataset,

@@ -33,7 +33,7 @@ from models.teacher.forward import TeacherPass, finite_sums, mean_logits, split_
 from utils.atomic_io import atomic_writer, write_json
 from utils.compress import try_pack
 from utils.errors import DISK_ERRORS, UserError
-from utils.training_utils import ignore_signals
+from utils.signals import ignore_signals
 
 CHUNK = 256
 REPLACED = ("teacher_prediction", "teacher_logits_compressed", "compressed_logits", "labels_hash")

@@ -34,14 +34,12 @@ from models.training.checkpoint import best_step, load_checkpoint, save_best, sa
 from utils.errors import UserError
 from utils.logging_utils import DistillationLogger, step_columns
 from utils.seeding import seed_step
+from utils.signals import REQUEUE_EXIT_CODE, StopSignal, exit_on_signal
 from utils.training_utils import (
-    REQUEUE_EXIT_CODE,
-    StopSignal,
     clip_gradients,
-    decay_groups,
-    exit_on_signal,
-    gradient_norms,
-    memory_mb,
+    group_by_decay,
+    measure_gradient_norms,
+    measure_memory_mb,
 )
 
 LOWEST_SCALE = 1.0  # of --fp16: gradients that are still not finite below it are no matter of the scale
@@ -119,7 +117,7 @@ class TrainingEngine:
         if self.fsdp:
             sharding.shard(model, accelerator.device, accelerator.num_processes)
         optimizer = torch.optim.AdamW(
-            decay_groups(model, optim.weight_decay),
+            group_by_decay(model, optim.weight_decay),
             lr=optim.lr,
             betas=(optim.adam_beta1, optim.adam_beta2),
             eps=optim.adam_epsilon,
@@ -307,7 +305,7 @@ class TrainingEngine:
         raw_values = dict(zip(raw, values[: len(raw)], strict=True))
         if self.accelerator.scaler is not None and window:
             self.accelerator.unscale_gradients(self.optimizer)
-        norms = gradient_norms(self.model)
+        norms = measure_gradient_norms(self.model)
         # The one wait for the device in a step: is all finite, and what do the logs want.
         host = torch.stack([*values, *norms.values(), *component_norms.values()]).tolist()
         host_values, host = host[: len(values)], host[len(values) :]
@@ -334,7 +332,7 @@ class TrainingEngine:
             "loss_total": sum(host_values[len(raw) :]),
             "target_tokens": int(tokens),
             "samples": int(sequences),
-            "memory_mb": memory_mb(device),
+            "memory_mb": measure_memory_mb(device),
             "seconds": time.monotonic() - started,
         }
         for position, name in enumerate(raw):

@@ -28,7 +28,7 @@ from utils.errors import UserError
 from utils.folder_lock import NO_LOCKS, FolderLock
 from utils.logging_utils import DistillationLogger
 from utils.seeding import seed_everything
-from utils.training_utils import default_workers
+from utils.training_utils import count_default_workers
 
 LENGTH_PROBE = 200
 
@@ -201,7 +201,7 @@ def announce(
         "lr_end": optim.lr * optim.lr_floor_ratio,
         "device": str(run.accelerator.device),
         "precision": run.accelerator.mixed_precision.replace("no", "fp32"),
-        "num_workers": default_workers() if loading.num_workers is None else loading.num_workers,
+        "num_workers": count_default_workers() if loading.num_workers is None else loading.num_workers,
         "seed": config.hardware.seed,
     }
     facts.update(lengths)  # type: ignore[typeddict-item]

@@ -28,7 +28,7 @@ from tests.helpers.commands import ROOT, SMALL, make_rows, write_rows
 from tests.helpers.forked import Started, run
 from utils import folder_lock
 from utils.logging_utils import UNSTABLE_COLUMNS
-from utils.training_utils import REQUEUE_EXIT_CODE
+from utils.signals import REQUEUE_EXIT_CODE
 
 # -- what a run leaves -------------------------------------------------------------------------------------------------
 

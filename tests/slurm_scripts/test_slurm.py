@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.helpers.slurm_cluster import FINISHED, SlurmCluster, missing_reason
-from utils.training_utils import REQUEUE_EXIT_CODE
+from utils.signals import REQUEUE_EXIT_CODE
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "slurm_scripts"

@@ -18,7 +18,7 @@ from tests.helpers.batches import Batches
 from tests.helpers.faults import table
 from utils.errors import UserError
 from utils.logging_utils import DistillationLogger
-from utils.training_utils import REQUEUE_EXIT_CODE
+from utils.signals import REQUEUE_EXIT_CODE
 
 
 class Spoiled(torch.autograd.Function):

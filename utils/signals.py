@@ -1,0 +1,48 @@
+"""Signals that ask a process to stop: finish the step, write a checkpoint and exit with code 85."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+REQUEUE_EXIT_CODE = 85  # "start me again": the Slurm scripts turn it into a requeue
+STOPS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopSignal:
+    """Notes SIGTERM, SIGUSR1 and the first Ctrl-C in ``received``; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+
+    def install(self) -> None:
+        """Handle these signals in this process from now on."""
+        for number in (*STOPS, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received == "SIGINT":
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+
+
+def ignore_signals() -> None:
+    """Ignore the signals above: for a worker process, whose parent decides when to stop."""
+    for number in (*STOPS, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def exit_on_signal() -> None:
+    """Let the same signals end the process at once: Ctrl-C as usual, the others with code 85.
+
+    For work that saves its results as it goes, such as an evaluation.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        print(f"{signal.Signals(number).name}: stopped; continue with --resume", file=sys.stderr)
+        sys.exit(REQUEUE_EXIT_CODE)
+
+    for number in STOPS:
+        signal.signal(number, leave)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
