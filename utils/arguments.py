@@ -1,4 +1,4 @@
-"""Command lines: errors of one line that name the nearest right flag, and a help that can be read."""
+"""Command lines: errors of one line that name the nearest known flag, and a help that is easy to read."""
 
 from __future__ import annotations
 
@@ -6,44 +6,72 @@ import argparse
 import difflib
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from utils.errors import UserError
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """``; did you mean X?`` where something known is close, else an empty string."""
+    """``; did you mean X?`` where ``known`` holds a word similar to ``word``, else an empty string."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 class OneLineErrors(argparse.ArgumentParser):
-    """What is wrong with a command line becomes a UserError; a misspelt flag is told with the nearest right one."""
+    """Raises a UserError for a wrong command line; for a misspelt flag the message names the nearest known one.
 
-    _words: Sequence[str] = ()
+    ``flags`` lists every flag that was added to the parser or to one of its groups.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        self.flags: list[str] = []
+        self._words: list[str] = []
+        super().__init__(*args, **settings)
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
+        return self._note(super().add_argument)(*names, **settings)
+
+    def add_argument_group(self, *args: Any, **settings: Any) -> Any:
+        group = super().add_argument_group(*args, **settings)
+        group.add_argument = self._note(group.add_argument)  # type: ignore[method-assign]
+        return group
+
+    def add_mutually_exclusive_group(self, **settings: Any) -> Any:
+        group = super().add_mutually_exclusive_group(**settings)
+        group.add_argument = self._note(group.add_argument)  # type: ignore[method-assign]
+        return group
+
+    def _note(self, add: Callable[..., argparse.Action]) -> Callable[..., argparse.Action]:
+        """``add``, which then also puts the flags that it adds on the list."""
+
+        def add_and_note(*names: str, **settings: Any) -> argparse.Action:
+            action = add(*names, **settings)
+            self.flags += action.option_strings
+            return action
+
+        return add_and_note
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = [str(word) for word in (sys.argv[1:] if args is None else args)]
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        flags = [option for action in self._actions for option in action.option_strings]
         given = [word.split("=")[0] for word in self._words if word.startswith("--")]
-        wrong = next((flag for flag in given if flag not in flags), None)
-        # A misspelt flag also goes missing under its right name: the misspelling is what to tell.
+        wrong = next((flag for flag in given if flag not in self.flags), None)
+        # argparse also reports a misspelt required flag as missing; the spelling is what the user has to correct.
         if wrong and ("required" in message or message.startswith("unrecognized arguments: ")):
-            raise UserError(f"unknown argument {wrong}{nearest(wrong, flags)} (see --help)")
+            raise UserError(f"unknown argument {wrong}{nearest(wrong, self.flags)} (see --help)")
         raise UserError(message.removeprefix("argument "))
 
 
 class ArgumentParser(OneLineErrors):
-    """The parser of the small scripts; ``description`` is the module's docstring, its layout kept by default."""
+    """The parser of the small scripts; ``description`` is the module's docstring, printed as it is laid out there."""
 
-    def __init__(self, description: str | None, *, defaults: bool = False, **more: Any) -> None:
-        """``defaults``: show the default of each flag, and fill the lines of the description anew."""
+    def __init__(self, description: str | None, *, defaults: bool = False, **settings: Any) -> None:
+        """``defaults``: show the default of each flag, and wrap the description."""
         formatter = argparse.ArgumentDefaultsHelpFormatter if defaults else argparse.RawDescriptionHelpFormatter
-        super().__init__(description=description, formatter_class=formatter, allow_abbrev=False, **more)
+        super().__init__(description=description, formatter_class=formatter, allow_abbrev=False, **settings)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
