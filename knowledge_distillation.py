@@ -123,40 +123,35 @@ def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
 def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: Any, has_teacher: bool) -> tuple:
     """The loss of --loss_function, alpha where the mode has one, the metric's encoder, and which ids are critical."""
     from config.schedules import AlphaController
-    from models.loss_building import build_student_loss
+    from models.loss_functions import LossSettings
+    from models.losses.critical_tokens import find_critical_tokens
+    from models.multi_component_loss import build_loss
+    from models.text_encoder.bridge import target_texts
     from models.text_encoder.encoders import resolve_encoder
 
-    settings = config.loss
-    has_alpha = settings.loss_function != "multi_component"
     alpha = None
-    if has_alpha:
-        d = config.distillation
-        alpha = AlphaController(
-            d.alpha,
-            settings.enable_dynamic_weighting,
-            minimum=d.alpha_min,
-            drop=d.alpha_drop,
-            convergence=d.alpha_convergence,
-        )
+    if config.loss.loss_function != "multi_component":
+        alpha = AlphaController(config.distillation, config.loss.enable_dynamic_weighting)
+    settings = LossSettings(
+        config.loss, config.semantic, config.distillation, config.token_weighting, config.validation
+    )
     # The main process first: it fits the bridge, the others find it in the cache.
     with run.accelerator.main_process_first():
-        loss = build_student_loss(
-            config,
+        loss = build_loss(
+            settings,
             tokenizer,
             model.config.vocab_size,
-            train_set,
+            target_texts(train_set),
             run.accelerator.device,
             teacher_available=has_teacher,
-            say=run.logger.info,
             progress=run.accelerator.is_main_process and sys.stderr.isatty(),
+            log=run.logger.info,
         )
     encoder, name = None, config.validation.embedding_model
     # Also where only the final evaluation needs it: what is missing must be said now, not after hours of training.
     if name != "none" and (config.validation.use_enhanced_metrics or config.validation.final_evaluation):
         encoder = resolve_encoder(name, run.accelerator.device)
-    from evaluation.systems.models import critical_mask
-
-    return loss, alpha, encoder, critical_mask(tokenizer, model.config.vocab_size)
+    return loss, alpha, encoder, find_critical_tokens(tokenizer).mask(model.config.vocab_size)
 
 
 def schedule_facts(config: Any, loss: Any) -> dict[str, Any]:

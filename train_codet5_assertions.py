@@ -16,11 +16,12 @@ DESCRIPTION = "Fine-tune a CodeT5-family teacher to write assertions, and store 
 def main(argv: list[str] | None = None) -> int:
     """The whole road of a teacher; returns the exit code (85: stopped by a signal, continue with --resume)."""
     from config.command_line import parse_config
-    from config.defaults import TEACHER_CATEGORIES, TEACHER_DEFAULTS
+    from config.defaults import TEACHER_CATEGORIES, TEACHER_DEFAULTS, LossConfig
 
     config = parse_config(TEACHER_CATEGORIES, argv, description=DESCRIPTION, defaults=TEACHER_DEFAULTS)
 
     from evaluation.validation import add_validation
+    from models.loss_functions import LossSettings
     from models.multi_component_loss import MultiComponentLoss
     from models.training.run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
 
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     train_set, validation_set = open_datasets(
         run, tokenizer, model.config.vocab_size, teacher=False, train=train, validation=validation
     )
-    loss = MultiComponentLoss(["ce"], lambda progress: {"ce": 1.0}, teacher_available=False)
+    loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=["ce"], loss_weights=[1.0])))
     engine = build_engine(run, model, tokenizer, loss, train_set)
     add_validation(run, engine, validation_set, encoder=encoder(config, run))
     announce(run, engine, train_set, validation_set)

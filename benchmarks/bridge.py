@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=300)
     args = parse(parser)
 
+    from config.defaults import SemanticConfig
     from data.rows.readers import parse_json_line, parse_sample, require_file
     from models.seq2seq.loading import train_tokenizer
     from models.text_encoder.bridge import MAX_TEXTS, fit_bridge
@@ -39,8 +40,9 @@ def main() -> int:
     texts = list(dict.fromkeys(sample.target for sample in samples))
     texts = texts[:: max(1, len(texts) // MAX_TEXTS)][: 64 if args.toy else MAX_TEXTS]
     encoder = resolve_encoder(args.encoder)
+    config = SemanticConfig(bridge_fit_steps=2 if args.toy else args.steps)
     started = time.perf_counter()
-    found = fit_bridge(encoder, tokenizer, texts, vocab_size=len(tokenizer), steps=2 if args.toy else args.steps)
+    found = fit_bridge(encoder, tokenizer, len(tokenizer), texts, config)
     seconds = time.perf_counter() - started
     columns = ("encoder", "vocabulary", "assertions", "steps", "before", "after", "seconds")
     row = [args.encoder, len(tokenizer), len(texts), found.steps, found.initial, found.fidelity, seconds]

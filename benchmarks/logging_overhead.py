@@ -38,7 +38,8 @@ def train(folder: Path, steps: int) -> list[Block]:
     from transformers import T5Config, T5ForConditionalGeneration
 
     from config.command_line import parse_config
-    from config.defaults import STUDENT_CATEGORIES
+    from config.defaults import STUDENT_CATEGORIES, LossConfig
+    from models.loss_functions import LossSettings
     from models.multi_component_loss import MultiComponentLoss
     from models.training.engine import TrainingEngine
     from utils.device import build_accelerator
@@ -85,7 +86,7 @@ def train(folder: Path, steps: int) -> list[Block]:
         def end_epoch(self, epoch: int) -> dict[str, float]:
             return {}
 
-    loss = MultiComponentLoss(["ce", "focal"], lambda progress: {"ce": 0.5, "focal": 0.5})
+    loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=["ce", "focal"], loss_weights=[0.5, 0.5])))
     model = T5ForConditionalGeneration(shape)
     engine = TrainingEngine(config, accelerator, model, None, loss, Data(), folder, switched)  # type: ignore[arg-type]
     engine.save = lambda: True  # type: ignore[method-assign]

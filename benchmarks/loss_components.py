@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -80,7 +81,8 @@ def measure(args, name: str) -> list[list]:
     one = Denominators(1.0, 1.0)
 
     def alone(*names: str) -> MultiComponentLoss:
-        return MultiComponentLoss(names, loss.weights, settings=loss.settings, resources=loss.resources)
+        config = replace(loss.settings.loss, loss_components=list(names))
+        return MultiComponentLoss(replace(loss.settings, loss=config), loss.resources)
 
     def logits_of(batch: dict) -> torch.Tensor:
         return model(**{key: batch[key] for key in ("input_ids", "attention_mask", "labels")}).logits

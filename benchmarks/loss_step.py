@@ -50,6 +50,7 @@ def main() -> int:
     import torch
     import torch.nn.functional as F
 
+    from config.defaults import DistillationConfig, LossConfig, SemanticConfig
     from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
     from models.loss_functions import LossResources, LossSettings
     from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
@@ -71,16 +72,17 @@ def main() -> int:
     topk = TopKSignal(ids, values, mass, torch.tensor(TAIL_GRID, dtype=torch.float32), v, dense.mean(0))
     encoder = resolve_encoder("embedded:minilm")
     tokens = torch.randn(v, encoder.word_embeddings.shape[1]) * 0.05
-    semantic = SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder), 1.0)
+    semantic = SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder, SemanticConfig()), 1.0)
     references = [f"assertEquals({i}, list.size());" for i in range(batch)]
     progress, ones = LossProgress(temperature=TEMPERATURE), Denominators(float(n), float(batch))
 
     def ours(names, teacher, tail="bucket"):
         loss = MultiComponentLoss(
-            names,
-            lambda _: dict.fromkeys(names, 0.5),
-            settings=LossSettings(topk_tail=tail),
-            resources=LossResources(semantic=semantic),
+            LossSettings(
+                LossConfig(loss_components=names, loss_weights=[0.5] * len(names)),
+                distillation=DistillationConfig(topk_tail=tail),
+            ),
+            LossResources(semantic=semantic),
         )
         data = {"labels": labels, "teacher": teacher, "references": references}
 

@@ -49,12 +49,13 @@ def semantic_resource(vocabulary: int):
     """MiniLM behind a bridge of random rows: its cost does not depend on how well it was fitted."""
     import torch
 
+    from config.defaults import SemanticConfig
     from models.text_encoder.bridge import SoftTextEncoder
     from models.text_encoder.encoders import EmbeddingCache, resolve_encoder
 
     encoder = resolve_encoder("embedded:minilm")
     tokens = torch.randn(vocabulary, encoder.word_embeddings.shape[1]) * 0.05
-    return SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder), 1.0)
+    return SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder, SemanticConfig()), 1.0)
 
 
 def engine_of(
@@ -72,8 +73,8 @@ def engine_of(
     """The product's engine with all its logs, on a model of its own."""
     from accelerate import Accelerator
 
-    from config.schedules import loss_weights
-    from models.loss_functions import LossResources
+    from config.defaults import LossConfig
+    from models.loss_functions import LossResources, LossSettings
     from models.multi_component_loss import MultiComponentLoss
     from models.training.engine import TrainingEngine
     from utils.logging_utils import DistillationLogger
@@ -81,9 +82,7 @@ def engine_of(
     flags = {"gradient_accumulation_steps": 1} | flags
     config = student_config(output_dir=folder, batch_size=batch_size, epochs=1000, num_workers=0, **flags)
     semantic = semantic_resource(len(tokenizer)) if "semantic" in components else None
-    loss = MultiComponentLoss(
-        components, lambda at: loss_weights(components, at.fraction, False), resources=LossResources(semantic=semantic)
-    )
+    loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=components)), LossResources(semantic=semantic))
     logger = DistillationLogger(folder, tensorboard=True, console=False)
     return TrainingEngine(config, accelerator or Accelerator(cpu=True), model, tokenizer, loss, data, folder, logger)
 

@@ -202,9 +202,10 @@ class Say:
 def stored_teacher(args: argparse.Namespace, samples: list[Sample], rows: list[int]) -> System:
     """The teacher as its data file shows it: the stored predictions, and what the stored logits tell."""
     from data.distillation.file import read_header
-    from evaluation.systems.models import System, critical_mask, forced_metrics
+    from evaluation.systems.models import System, forced_metrics
     from evaluation.systems.teacher_logits import open_stored_logits
     from models.decoding.generate import teacher_forced_signal
+    from models.losses.critical_tokens import find_critical_tokens
     from models.seq2seq.loading import load_tokenizer
 
     system = System("teacher", [sample.teacher_prediction or "" for sample in samples])
@@ -229,7 +230,7 @@ def stored_teacher(args: argparse.Namespace, samples: list[Sample], rows: list[i
         if isinstance(stored, str):
             reason = stored
             continue
-        forced = teacher_forced_signal(stored, critical_mask(tokenizer, vocab_size))
+        forced = teacher_forced_signal(stored, find_critical_tokens(tokenizer).mask(vocab_size))
         system.measured = forced_metrics(forced, len(samples))
         break
     else:

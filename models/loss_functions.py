@@ -1,8 +1,8 @@
-"""The eight loss components. Each takes ``LossInputs`` and returns the SUM over its unit: target tokens or sequences.
+"""The eight loss components. Each takes ``LossInputs`` and returns the sum over its unit: target tokens or sequences.
 
-The caller divides by the number of units in the whole optimiser step (``models.multi_component_loss``), so that the
-gradient does not depend on how samples are cut into micro-batches. Only target positions (label not -100) exist here;
-all arithmetic is in float32 (float64 for float64 logits) on log-probabilities. Formulas, costs, sources:
+The caller divides by the number of units in the whole optimiser step (``models.multi_component_loss``), so the gradient
+does not depend on how samples are split into micro-batches. Only target positions (label not -100) reach this file.
+All arithmetic is on log-probabilities in float32 (float64 for float64 logits). Formulas, costs and sources:
 docs/losses.md.
 """
 
@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
+from config.defaults import DistillationConfig, LossConfig, SemanticConfig, TokenWeightingConfig, ValidationConfig
 from data.distillation.signal import TeacherSignal, TopKSignal
 from models.losses.divergences import symbol_divergence
 from models.losses.teacher_rows import TeacherRows
@@ -26,40 +27,32 @@ if TYPE_CHECKING:
     from models.losses.ast_spans import SpanFinder
     from models.text_encoder.bridge import GoldQueue, SoftTextEncoder
 
+EncoderComponent = Literal["semantic", "contrastive"]
+
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Constants of the components; names, defaults and ranges as in config/defaults.py."""
+    """The sections of the configuration that the loss reads.
 
-    focal_alpha: float = 0.25
-    focal_gamma: float = 2.0
-    topk_tail: str = "bucket"
-    pans_max_ngram: int = 4
-    pans_decay: float = 0.1
-    semantic_loss_scale: float = 5.0
-    semantic_temperature: float = 1.0
-    contrastive_temperature: float = 0.1
+    With ``contrastive_batch_negatives`` off, the contrastive loss takes its negatives from the queue alone, so that its
+    value does not depend on the size of a micro-batch.
+    """
+
+    loss: LossConfig = field(default_factory=LossConfig)
+    semantic: SemanticConfig = field(default_factory=SemanticConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    token_weighting: TokenWeightingConfig = field(default_factory=TokenWeightingConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     contrastive_batch_negatives: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("focal_alpha", "semantic_loss_scale", "semantic_temperature", "contrastive_temperature"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UserError(f"--{name} {getattr(self, name):g}: must be a finite number above 0")
-        for name in ("focal_gamma", "pans_decay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"--{name} {getattr(self, name):g}: must be a finite number of at least 0")
-        if self.pans_max_ngram < 1:
-            raise UserError(f"--pans_max_ngram {self.pans_max_ngram}: must be at least 1")
-        if self.topk_tail not in ("bucket", "shaped"):
-            raise UserError(f"--topk_tail {self.topk_tail}: must be bucket or shaped")
 
 
 @dataclass(frozen=True)
 class LossResources:
-    """What components need beside logits, labels and teacher; built by ``models.multi_component_loss.build_loss``.
+    """What components need besides logits, labels and teacher; ``models.multi_component_loss.build_loss`` builds it.
 
-    not_text [V] bool: ids that are no part of the text (padding, end of sequence); token_weights [V]: weight of each
-    label in ce and focal. The rest is needed by the component of that name, ``queue`` by contrastive, ``spans`` by ast.
+    not_text [V] bool: ids that are not part of the text (padding, end of sequence). token_weights [V]: weight of each
+    label in ce and focal. ``semantic``, ``contrastive``: the encoders of these components; ``queue``: past references
+    for contrastive; ``spans``: for ast.
     """
 
     not_text: Tensor | None = None
@@ -72,9 +65,9 @@ class LossResources:
 
 @dataclass(frozen=True)
 class TextLayout:
-    """Where the N target positions stand in [B, L] when each sample's text tokens come first, without gaps.
+    """Where the N target positions go in [B, L] when each sample's text tokens come first, without gaps.
 
-    cell [N]: row-major place, each used once; is_text [N]; mask [B, L]: True at text.
+    cell [N]: row-major place in [B, L], no two alike; is_text [N] bool; mask [B, L] bool: True at text.
     """
 
     cell: Tensor
@@ -83,11 +76,11 @@ class TextLayout:
 
     @classmethod
     def of(cls, is_text: Tensor, sample_index: Tensor, num_samples: int, length: int) -> TextLayout:
-        """From is_text [N] and sample_index [N] (rising); no host sync."""
+        """Lay out N positions: is_text [N] bool, sample_index [N] in ascending order. Never waits for the device."""
         text = is_text.long()
 
         def rank(flag: Tensor) -> tuple[Tensor, Tensor]:
-            """The number of each flagged position among its sample's, and how many each sample has."""
+            """The rank [N] of each flagged position within its sample, and the flagged positions [B] of each sample."""
             counts = flag.new_zeros(num_samples).index_add_(0, sample_index, flag)
             before = counts.cumsum(0) - counts
             return flag.cumsum(0) - 1 - before[sample_index], counts
@@ -99,7 +92,7 @@ class TextLayout:
         return cls(sample_index * length + place, is_text, mask)
 
     def scatter(self, values: Tensor) -> Tensor:
-        """[N, ...] -> [B, L, ...], zero where there is no text."""
+        """Move values [N, ...] to [B, L, ...], with zeros where there is no text."""
         shape = values.shape[1:]
         values = values * self.is_text.view(-1, *[1] * len(shape)).to(values.dtype)
         grid = values.new_zeros(self.mask.numel(), *shape).index_copy(0, self.cell, values)
@@ -110,10 +103,10 @@ class TextLayout:
 class LossInputs:
     """One micro-batch without its padding: N target positions in row-major order of the labels, B samples.
 
-    logits [M, V] of any float type, whose rows ``rows`` [N] are the target positions (None: all of them, M = N);
-    labels [N], sample_index [N] (0 to B - 1, rising) int64; max_length: no sample has more target positions; teacher: N
-    positions or None; temperature > 0; references: the B target texts. ``components`` are those that will be asked for:
-    what they need of the vocabulary is computed in one pass. Raises UserError where teacher and student do not fit.
+    logits [M, V] of any float type; rows [N]: which of its rows are the target positions (None: all, M = N); labels [N]
+    and sample_index [N] (0 to B - 1, ascending) int64; max_length: no sample has more target positions; teacher: N
+    positions or None; temperature > 0; references: the B target texts. ``components`` names the components that will
+    be computed: one pass over the vocabulary serves them all. Raises UserError if teacher and student do not match.
     """
 
     logits: Tensor
@@ -135,19 +128,20 @@ class LossInputs:
         if self.teacher.vocab_size != self.logits.shape[1]:
             raise UserError(
                 f"the teacher's logits have {self.teacher.vocab_size} tokens, the student's {self.logits.shape[1]}: "
-                "both must share one vocabulary; distil again with a teacher of the student's vocabulary"
+                "both must have the same vocabulary; distil again with a teacher that has the student's vocabulary"
             )
         if self.teacher.num_positions != self.labels.shape[0]:
             raise UserError(
                 f"the teacher's logits cover {self.teacher.num_positions} target positions, the labels "
-                f"{self.labels.shape[0]}: distil again with the same tokenizer and --max_output_len"
+                f"{self.labels.shape[0]}; distil again with the same tokenizer and --max_output_len"
             )
 
     @cached_property
     def _bucket(self) -> TopKSignal | None:
-        """The teacher, if divergences are taken over its k tokens and one bucket for the rest."""
-        wanted = isinstance(self.teacher, TopKSignal) and self.settings.topk_tail == "bucket"
-        return self.teacher if wanted and self.components & {"kl", "jsd"} else None  # type: ignore[return-value]
+        """The top-k teacher, if the divergences run over its k tokens and one bucket for the rest; else None."""
+        if not isinstance(self.teacher, TopKSignal) or self.settings.distillation.topk_tail != "bucket":
+            return None
+        return self.teacher if self.components & {"kl", "jsd"} else None
 
     @cached_property
     def _pass(self) -> PassResult:
@@ -169,27 +163,29 @@ class LossInputs:
             divergence_temperature=self.temperature,
             teacher=TeacherRows(self.need_teacher(), self.temperature) if dense else None,
             soft_tokens=(soft[0] if len(soft) == 1 else torch.cat(soft, dim=1)) if soft else None,
-            soft_temperature=self.settings.semantic_temperature,
+            soft_temperature=self.settings.semantic.semantic_temperature,
         )
         return vocabulary_pass(self.logits, request)
 
     @cached_property
     def _soft_encoders(self) -> list[SoftTextEncoder]:
-        """The encoders whose soft tokens are wanted, each once."""
-        wanted = [self.need(name) for name in ("semantic", "contrastive") if name in self.components]
+        """The encoders that read soft tokens; one that serves both components is listed once."""
+        names: tuple[EncoderComponent, ...] = ("semantic", "contrastive")
+        wanted = [self.encoder(name) for name in names if name in self.components]
         return wanted[:1] if len(wanted) == 2 and wanted[0] is wanted[1] else wanted
 
-    def need(self, name: Literal["semantic", "contrastive", "queue", "spans"]) -> Any:
-        """A resource that must be there; its absence is a fault of the caller, which checks at construction."""
-        resource = getattr(self.resources, name)
-        if resource is None:
-            raise UserError(f"the loss needs {name}, which was not built; leave its component out of --loss_components")
-        return resource
+    def encoder(self, component: EncoderComponent) -> SoftTextEncoder:
+        """The text encoder of a component."""
+        encoder = self.resources.semantic if component == "semantic" else self.resources.contrastive
+        assert encoder is not None  # MultiComponentLoss has checked
+        return encoder
 
     def need_teacher(self) -> TeacherSignal:
-        """The teacher's signal; raises UserError where the batch has none."""
+        """The teacher's signal; raises UserError if the batch has none."""
         if self.teacher is None:
-            raise UserError("a sample has no teacher logits, which kl and jsd need; distil again, or use ce or focal")
+            raise UserError(
+                "a sample has no teacher logits, but kl and jsd need them; distil again, or use ce or focal"
+            )
         return self.teacher
 
     @cached_property
@@ -199,7 +195,7 @@ class LossInputs:
 
     @cached_property
     def log_normalizer(self) -> Tensor:
-        """logsumexp [N] of each row at temperature 1."""
+        """The logsumexp [N] of each row at temperature 1."""
         tail = self._pass.log_sum[:, :1]
         if self._bucket is None:
             return tail.squeeze(1)
@@ -211,19 +207,19 @@ class LossInputs:
 
     @cached_property
     def layout(self) -> TextLayout:
-        """Places of the text tokens: labels that are neither padding nor the end of the sequence."""
+        """Where the text tokens go: labels that are neither padding nor the end of the sequence."""
         not_text = self.resources.not_text
         is_text = torch.ones_like(self.labels, dtype=torch.bool) if not_text is None else ~not_text[self.labels]
         return TextLayout.of(is_text, self.sample_index, self.num_samples, self.max_length)
 
     @cached_property
     def reference_ids(self) -> Tensor:
-        """Text tokens [B, L] of the references; 0 where ``layout.mask`` is False."""
+        """The text tokens [B, L] of the references; 0 where ``layout.mask`` is False."""
         return self.layout.scatter(self.labels)
 
     @property
     def reference_probs(self) -> Tensor:
-        """[B, L, L]: probability at text position i of the token that stands at position j of the reference."""
+        """[B, L, L]: the probability at text position i of the token at position j of the reference."""
         start = 1 + self._top_logits.shape[1]
         probs = (self._pass.gathered[:, start:] - self.log_normalizer.unsqueeze(1)).exp()
         return self.layout.scatter(probs) * self.layout.mask.unsqueeze(1)
@@ -245,9 +241,9 @@ class LossInputs:
         target = torch.cat([bucket.logits, tail], dim=1).to(student.dtype)
         return symbol_divergence(kind, student, target, self.temperature).sum()
 
-    def embed_predictions(self, name: Literal["semantic", "contrastive"]) -> Tensor:
-        """Embeddings [B, d] of the soft predictions by that component's encoder, of length 1."""
-        encoder = self.need(name)
+    def embed_predictions(self, component: EncoderComponent) -> Tensor:
+        """Embed the soft predictions with the component's encoder: [B, d], rows of length 1."""
+        encoder = self.encoder(component)
         start = 0
         for other in self._soft_encoders:
             if other is encoder:
@@ -265,12 +261,13 @@ def ce(inputs: LossInputs) -> Tensor:
 def focal(inputs: LossInputs) -> Tensor:
     """``-alpha w (1 - p)^gamma log p`` (Lin et al., Focal Loss for Dense Object Detection, 2017)."""
     log_p = inputs.label_log_probs
-    # At p = 1 and p = 0 the factor is a constant (0^gamma, 1); its derivative there would be 0 * inf.
+    gamma = inputs.settings.loss.focal_gamma
+    # At p = 1 and p = 0 the factor is a constant (0^gamma, 1): its derivative would be 0 * inf.
     at_end = (log_p == 0) | (log_p == -torch.inf)
     inside = log_p.masked_fill(at_end, -1.0)
-    ends = (log_p.detach() != 0).to(log_p.dtype).pow(inputs.settings.focal_gamma)
-    factor = torch.where(at_end, ends, (-torch.expm1(inside)).pow(inputs.settings.focal_gamma))
-    return -(inputs.label_weights * factor * log_p).sum() * inputs.settings.focal_alpha
+    ends = (log_p.detach() != 0).to(log_p.dtype).pow(gamma)
+    factor = torch.where(at_end, ends, (-torch.expm1(inside)).pow(gamma))
+    return -(inputs.label_weights * factor * log_p).sum() * inputs.settings.loss.focal_alpha
 
 
 def kl(inputs: LossInputs) -> Tensor:
@@ -284,9 +281,9 @@ def jsd(inputs: LossInputs) -> Tensor:
 
 
 def _ngram_matches(match: Tensor, max_ngram: int, decay: float) -> Iterator[Tensor]:
-    """What each reference n-gram collects, [B, L - n + 1] for n = 1 ... max_ngram.
+    """The score [B, L - n + 1] of each n-gram of the reference, for n = 1 ... max_ngram.
 
-    match [B, L, L]: how much token i of one text equals token j of the reference; an n-gram is a run on a diagonal.
+    match [B, L, L]: how well token i of a text matches token j of the reference. An n-gram is a run on a diagonal.
     """
     length = match.shape[1]
     place = torch.arange(length, device=match.device, dtype=match.dtype)
@@ -300,16 +297,16 @@ def _ngram_matches(match: Tensor, max_ngram: int, decay: float) -> Iterator[Tens
 
 
 def pans(inputs: LossInputs) -> Tensor:
-    """1 - position-aware n-gram similarity, 0 to 1, of the expected prediction: matches weigh their probability.
+    """1 - position-aware n-gram similarity (0 to 1); a match counts as much as its probability.
 
     ``1 - sum_nj min(C_nj, S_nj) / sum_nj S_nj`` with ``C_nj = sum_i exp(-decay |i - j|) prod_k<n p_(i+k)(ref_(j+k))``
-    and S the same for the reference against itself. A reference without text scores 0. On one-hot predictions it is 1 -
-    ``evaluation.scores.text.pans``.
+    and S the same for the reference against itself. A reference without text gives 0. For one-hot predictions this is
+    1 - ``evaluation.scores.text.pans``.
     """
     reference, mask = inputs.reference_ids, inputs.layout.mask
     probs = inputs.reference_probs
     same = (reference.unsqueeze(2) == reference.unsqueeze(1)) & mask.unsqueeze(2) & mask.unsqueeze(1)
-    constants = (inputs.settings.pans_max_ngram, inputs.settings.pans_decay)
+    constants = (inputs.settings.loss.pans_max_ngram, inputs.settings.loss.pans_decay)
     collected, possible = probs.new_zeros(len(mask)), probs.new_zeros(len(mask))
     for got, most in zip(
         _ngram_matches(probs, *constants), _ngram_matches(same.to(probs.dtype), *constants), strict=True
@@ -321,12 +318,13 @@ def pans(inputs: LossInputs) -> Tensor:
 
 
 def ast(inputs: LossInputs) -> Tensor:
-    """Unlikelihood ``-log(1 - p)``, mean over the wrong greedy tokens that keep it from parsing; 0 if it parses.
+    """Unlikelihood ``-log(1 - p)``: the mean over the greedy tokens that keep a prediction from parsing, else 0.
 
-    The parser works on text, so this component alone waits for the device. Source of the term: Welleck et al., Neural
-    Text Generation with Unlikelihood Training, 2020.
+    The parser works on text, so this is the only component that waits for the device. Source of the term: Welleck et
+    al., Neural Text Generation with Unlikelihood Training, 2020.
     """
-    spans = inputs.need("spans")
+    spans = inputs.resources.spans
+    assert spans is not None  # MultiComponentLoss has checked
     greedy = inputs.logits.detach().argmax(dim=1)
     if inputs.rows is not None:
         greedy = greedy[inputs.rows]
@@ -338,26 +336,27 @@ def ast(inputs: LossInputs) -> Tensor:
     rows = chosen if inputs.rows is None else inputs.rows[chosen]
     tokens = greedy[chosen].unsqueeze(1)
     found = vocabulary_pass(inputs.logits, PassRequest(gather_ids=tokens, rows=rows, excluded_ids=tokens))
-    # 1 - p from the other tokens' mass, exact where p rounds to 1.
+    # 1 - p comes from the mass of the other tokens: exact even if p rounds to 1.
     others = found.log_sum[:, 0]
     log_rest = others - torch.logaddexp(others, found.gathered[:, 0])
     return -(log_rest * torch.tensor(weights, dtype=log_rest.dtype, device=device)).sum()
 
 
 def semantic(inputs: LossInputs) -> Tensor:
-    """``beta (1 - cos)`` of the encoder's embeddings of soft prediction and reference text."""
-    reference = inputs.need("semantic").embed_texts(inputs.references)
+    """``beta (1 - cos)`` between the embeddings of soft prediction and reference text."""
+    reference = inputs.encoder("semantic").embed_texts(inputs.references)
     prediction = inputs.embed_predictions("semantic")
     cosine = (prediction * reference.to(prediction.dtype)).sum(1)
-    return inputs.settings.semantic_loss_scale * (1.0 - cosine).sum()
+    return inputs.settings.semantic.semantic_loss_scale * (1.0 - cosine).sum()
 
 
 def contrastive(inputs: LossInputs) -> Tensor:
     """InfoNCE: anchor = gold, positive = the student's soft prediction, negatives = other golds of batch and queue.
 
-    Golds with the anchor's own text are no negatives (van den Oord et al., Contrastive Predictive Coding, 2018).
+    Golds with the same text as the anchor do not count as negatives. Source: van den Oord et al., Representation
+    Learning with Contrastive Predictive Coding, 2018.
     """
-    encoder, queue = inputs.need("contrastive"), inputs.resources.queue
+    encoder, queue = inputs.encoder("contrastive"), inputs.resources.queue
     prediction = inputs.embed_predictions("contrastive")
     dtype, device = prediction.dtype, prediction.device
     gold = encoder.embed_texts(inputs.references).to(dtype)
@@ -373,13 +372,13 @@ def contrastive(inputs: LossInputs) -> Tensor:
     if others:
         same = torch.tensor([[text == own for text in texts] for own in inputs.references], device=device)
         scores.append((gold @ torch.cat(others).T).masked_fill(same, -torch.inf))
-    logits = torch.cat(scores, dim=1) / inputs.settings.contrastive_temperature
+    logits = torch.cat(scores, dim=1) / inputs.settings.semantic.contrastive_temperature
     return (torch.logsumexp(logits, dim=1) - logits[:, 0]).sum()
 
 
 @dataclass(frozen=True)
 class Component:
-    """A loss: its function, what its sum is divided by, and what it needs beside the labels."""
+    """A loss: its function, the unit its sum is divided by, and what it needs besides the labels."""
 
     function: Callable[[LossInputs], Tensor]
     unit: Literal["token", "sequence"]

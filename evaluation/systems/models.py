@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
 
 from data.batches.collate import IGNORED, Batch
 from data.distillation.file import file_sha256
@@ -215,7 +214,7 @@ def model_system(
     store.close()
     candidates = [store.texts[index] for index in range(len(samples))]
 
-    critical = critical_mask(tokenizer, model.config.vocab_size)
+    critical = find_critical_tokens(tokenizer).mask(model.config.vocab_size)
     forced = teacher_forced(model, target_batches(tokenizer, samples, inputs, options), critical)
     facts: dict[str, Any] = {
         "path": str(name),
@@ -238,11 +237,3 @@ def model_system(
         {},
         facts,
     )
-
-
-def critical_mask(tokenizer: Any, vocab_size: int) -> Tensor:
-    """[V] bool: the vocabulary's critical tokens (config/critical_tokens.py)."""
-    ids = find_critical_tokens(tokenizer).ids
-    mask = torch.zeros(vocab_size, dtype=torch.bool)
-    mask[[index for index in ids if index < vocab_size]] = True
-    return mask

@@ -1,4 +1,4 @@
-"""Critical assertion tokens in a tokenizer's vocabulary: which ids they are, and a weight for each id."""
+"""Find the critical assertion tokens (config/critical_tokens.py) in a tokenizer's vocabulary."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from config.critical_tokens import CRITICAL_TOKENS
-from config.schedules import nearest
-from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 WHOLE, LEADING_SPACE, FIRST_PIECE = "whole", "leading space", "first sub-token"
-# A first piece of one letter would stand for half of all words.
+# A first piece of one letter would match half of all words.
 SHORTEST_PIECE = 2
 
 
 @dataclass(frozen=True)
 class CriticalTokens:
-    """ids: those of the vocabulary that count as critical; found: category -> token -> how it was found, or None."""
+    """ids: the vocabulary ids that count as critical; found: category -> token -> how it was found, or None."""
 
     ids: frozenset[int]
     found: dict[str, dict[str, str | None]]
 
     def coverage(self) -> dict[str, dict[str, int]]:
-        """Category -> how many of its tokens were found, by kind, beside ``tokens`` (all) and ``missing``."""
+        """Count the tokens of each category: all (``tokens``), found in each way, and ``missing``."""
         table = {}
         for category, tokens in self.found.items():
             kinds = list(tokens.values())
@@ -39,12 +39,24 @@ class CriticalTokens:
         return table
 
     def describe(self) -> str:
-        """The coverage in one line, for the log."""
+        """Describe the coverage in one line, for the log."""
         parts = [f"{name} {row['tokens'] - row['missing']}/{row['tokens']}" for name, row in self.coverage().items()]
         return f"{len(self.ids)} critical token ids; found: " + ", ".join(parts)
 
+    def mask(self, vocab_size: int) -> Tensor:
+        """[V] bool: True at the critical ids."""
+        mask = torch.zeros(vocab_size, dtype=torch.bool)
+        mask[[index for index in self.ids if index < vocab_size]] = True
+        return mask
+
+    def weights(self, vocab_size: int, weight: float) -> Tensor:
+        """[V] float32: ``weight`` at the critical ids, 1 elsewhere."""
+        return torch.ones(vocab_size).masked_fill(self.mask(vocab_size), weight)
+
 
 def _locate(tokenizer: PreTrainedTokenizerBase, vocabulary: dict[str, int], token: str) -> tuple[set[int], str | None]:
+    """The ids that stand for ``token``, and how they were found."""
+
     def single(text: str) -> set[int]:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         return set(ids) - {tokenizer.unk_token_id} if len(ids) == 1 else set()
@@ -64,34 +76,17 @@ def _locate(tokenizer: PreTrainedTokenizerBase, vocabulary: dict[str, int], toke
 
 
 def find_critical_tokens(tokenizer: PreTrainedTokenizerBase, categories: Sequence[str] | None = None) -> CriticalTokens:
-    """Map the curated tokens (of ``categories``; None: all) to ids: as one token, with a leading space, or by their
-    first piece.
+    """Map the curated tokens of ``categories`` (None: all) to vocabulary ids.
 
-    Raises UserError for an unknown category.
+    A token is found as one token of the vocabulary, with a leading space, or by its first piece.
     """
-    chosen = list(CRITICAL_TOKENS) if categories is None else list(categories)
-    for category in chosen:
-        if category not in CRITICAL_TOKENS:
-            hint = nearest(category, CRITICAL_TOKENS) or f"; known: {' '.join(CRITICAL_TOKENS)}"
-            raise UserError(f"--critical_token_categories {category}: unknown category{hint}")
     vocabulary = tokenizer.get_vocab()
     ids: set[int] = set()
     found: dict[str, dict[str, str | None]] = {}
-    for category in chosen:
+    for category in CRITICAL_TOKENS if categories is None else categories:
         found[category] = {}
         for token in CRITICAL_TOKENS[category]:
             located, how = _locate(tokenizer, vocabulary, token)
             ids |= located
             found[category][token] = how
     return CriticalTokens(frozenset(ids), found)
-
-
-def token_weights(critical: CriticalTokens, vocab_size: int, weight: float) -> Tensor:
-    """[V] float32: ``weight`` at the critical ids, 1 elsewhere."""
-    import torch
-
-    if not (0 < weight < float("inf")):
-        raise UserError(f"--critical_token_weight {weight:g}: must be a finite number above 0")
-    weights = torch.ones(vocab_size)
-    weights[sorted(index for index in critical.ids if index < vocab_size)] = weight
-    return weights

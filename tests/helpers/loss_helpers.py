@@ -11,8 +11,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from config.defaults import SemanticConfig
 from models.seq2seq.loading import train_tokenizer
-from models.text_encoder.bridge import SoftTextEncoder, bridge
+from models.text_encoder.bridge import SoftTextEncoder, load_bridge
 from models.text_encoder.encoders import EmbeddingCache, Encoder, resolve_encoder
 
 MINILM = "embedded:minilm"
@@ -65,15 +66,17 @@ def fitted_bridge():
     """Bridge of ``java_tokenizer`` into MiniLM."""
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict("os.environ", DISTIL_CACHE=str(Path(folder))):
         tokenizer = java_tokenizer()
-        return bridge(
-            minilm(), tokenizer, assertion_texts(), vocab_size=len(tokenizer), steps=32, batch_size=16, progress=False
-        )
+        config = SemanticConfig(bridge_fit_steps=32, bridge_batch_size=16)
+        texts = assertion_texts()
+        return load_bridge(minilm(), tokenizer, len(tokenizer), texts, config, flag="--embedding_model", progress=False)
 
 
 def soft_encoder(encoder: Encoder | None = None) -> SoftTextEncoder:
     """With its own cache; ``encoder`` for another precision."""
     encoder = encoder or minilm()
-    return SoftTextEncoder(encoder, fitted_bridge().tokens.to(encoder.dtype), EmbeddingCache(encoder), 1.0)
+    return SoftTextEncoder(
+        encoder, fitted_bridge().tokens.to(encoder.dtype), EmbeddingCache(encoder, SemanticConfig()), 1.0
+    )
 
 
 def labels_of(texts: list[str]) -> Tensor:

@@ -14,16 +14,13 @@ from torch import Tensor
 
 from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
 from evaluation.scores.text import pans as hard_pans
-from models.loss_functions import COMPONENTS, LossResources, LossSettings
-from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+from models.loss_functions import COMPONENTS, LossResources
+from models.multi_component_loss import Denominators, LossProgress
+from tests.helpers.fixed_loss import fixed_loss
 from utils.errors import UserError
 
 TOKEN_LOSSES = ("ce", "focal", "kl", "jsd")
 ONE = Denominators(1.0, 1.0)
-
-
-def equal_weights(names):
-    return lambda progress: dict.fromkeys(names, 1.0)
 
 
 def topk_signal(dense: Tensor, k: int, shape: Tensor | None = None) -> TopKSignal:
@@ -77,7 +74,7 @@ def value_and_gradient(function, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def component(name: str, batch: dict, temperature: float, **options):
-    loss = MultiComponentLoss([name], equal_weights([name]), **options)
+    loss = fixed_loss({name: 1.0}, **options)
     return lambda logits: loss(logits, batch, LossProgress(temperature=temperature), ONE).total
 
 
@@ -162,9 +159,7 @@ def test_topk_shaped_tail(name, temperature):
         row[rest] = row[rest].sum() * torch.softmax(shape[rest] / temperature, 0)
     logits = torch.randn(3, 6, 41, dtype=torch.float64) * 2
     expected = value_and_gradient(lambda x: naive(name, x, labels, target.log(), temperature), logits)
-    found = value_and_gradient(
-        component(name, batch_of(labels, signal), temperature, settings=LossSettings(topk_tail="shaped")), logits
-    )
+    found = value_and_gradient(component(name, batch_of(labels, signal), temperature, topk_tail="shaped"), logits)
     torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
 
 
@@ -172,7 +167,7 @@ def test_shaped_tail_without_a_shape_is_refused():
     labels = torch.tensor([[1, 2]])
     signal = topk_signal(torch.randn(2, 9, dtype=torch.float64), 3)
     with pytest.raises(UserError, match="topk_tail"):
-        component("kl", batch_of(labels, signal), 2.0, settings=LossSettings(topk_tail="shaped"))(torch.randn(1, 2, 9))
+        component("kl", batch_of(labels, signal), 2.0, topk_tail="shaped")(torch.randn(1, 2, 9))
 
 
 def test_topk_of_the_whole_vocabulary_equals_dense():
@@ -199,11 +194,11 @@ def test_one_pass_for_all_equals_each_alone(signal):
         "shaped": topk_signal(dense, 4, dense.mean(0)),
         "hidden": HiddenSignal(hidden, head),
     }[signal]
-    options = {"settings": LossSettings(topk_tail="shaped" if signal == "shaped" else "bucket")}
+    options = {"topk_tail": "shaped" if signal == "shaped" else "bucket"}
     names = [*TOKEN_LOSSES, "pans"]
     logits = torch.randn(3, 6, 29, dtype=torch.float64)
     batch = batch_of(labels, teacher)
-    together = MultiComponentLoss(names, equal_weights(names), **options)
+    together = fixed_loss(dict.fromkeys(names, 1.0), **options)
     value, gradient = value_and_gradient(lambda x: together(x, batch, LossProgress(temperature=3.0), ONE).total, logits)
     alone = [value_and_gradient(component(name, batch, 3.0, **options), logits) for name in names]
     torch.testing.assert_close(value, sum(v for v, _ in alone))
@@ -228,7 +223,7 @@ def test_a_second_backward_pass_gives_the_same_gradient(dtype):
     labels = random_labels(3, 6, 29)
     count = int((labels != -100).sum())
     names = ["focal", "jsd", "kl"]
-    loss = MultiComponentLoss(names, equal_weights(names))
+    loss = fixed_loss(dict.fromkeys(names, 1.0))
     hidden = HiddenSignal(torch.randn(count, 7).to(dtype), torch.randn(29, 7).to(dtype))
     logits = torch.randn(3, 6, 29).to(dtype).requires_grad_()
     before = logits.detach().clone()
@@ -316,9 +311,7 @@ def test_large_logits_keep_their_exact_value():
 def test_focal_at_certainty(gamma):
     logits = torch.tensor([[[0.0, -torch.inf], [0.0, -torch.inf], [0.3, 0.1]]])
     labels = torch.tensor([[0, 1, 0]])
-    value, gradient = value_and_gradient(
-        component("focal", batch_of(labels), 1.0, settings=LossSettings(focal_gamma=gamma)), logits
-    )
+    value, gradient = value_and_gradient(component("focal", batch_of(labels), 1.0, focal_gamma=gamma), logits)
     assert value == torch.inf  # the label is impossible, as for cross-entropy
     assert gradient.isfinite().all()
 
@@ -327,7 +320,7 @@ def test_focal_without_gamma_is_scaled_cross_entropy():
     torch.manual_seed(9)
     labels = random_labels(3, 5, 17)
     logits = torch.randn(3, 5, 17)
-    found = component("focal", batch_of(labels), 1.0, settings=LossSettings(focal_gamma=0.0, focal_alpha=0.7))(logits)
+    found = component("focal", batch_of(labels), 1.0, focal_gamma=0.0, focal_alpha=0.7)(logits)
     assert found == pytest.approx(0.7 * F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum").item())
 
 
@@ -438,7 +431,7 @@ def test_property_any_shape_mask_temperature_weight(batch, length, vocab, temper
     resources = LossResources(token_weights=torch.rand(vocab, dtype=torch.float64) * weight)
     names = [*TOKEN_LOSSES, "pans"]
     for signal in (DenseSignal(dense), topk_signal(dense, min(3, vocab))):
-        loss = MultiComponentLoss(names, lambda _: dict.fromkeys(names, weight), resources=resources)
+        loss = fixed_loss(dict.fromkeys(names, weight), resources)
         leaf = logits.clone().requires_grad_()
         output = loss(leaf, batch_of(labels, signal), LossProgress(temperature=temperature), Denominators(count, batch))
         output.total.backward()

@@ -7,23 +7,20 @@ import pytest
 import torch
 
 from data.java.statements import is_valid_java
-from models.loss_functions import LossResources, LossSettings
+from models.loss_functions import LossResources
 from models.losses.ast_spans import SpanFinder, error_spans
-from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+from models.multi_component_loss import Denominators, LossProgress
 from models.text_encoder.bridge import GoldQueue
 from models.text_encoder.encoders import EmbeddingCache
 from tests.helpers import loss_helpers as helpers
+from tests.helpers.fixed_loss import fixed_loss
 
 ONE = Denominators(1.0, 1.0)
 
 
 def objective(name, batch, settings=None, **resources):
-    loss = MultiComponentLoss(
-        [name],
-        lambda progress: {name: 1.0},
-        settings=settings,
-        resources=LossResources(not_text=helpers.not_text(), **resources),
-    )
+    resources = LossResources(not_text=helpers.not_text(), **resources)
+    loss = fixed_loss({name: 1.0}, resources, **settings or {})
     return lambda logits: loss(logits, batch, LossProgress(), ONE).total
 
 
@@ -87,7 +84,7 @@ def test_semantic_is_beta_times_one_minus_cosine(sentence_transformer):
     logits = torch.nn.functional.one_hot(labels.clamp(min=0), len(helpers.java_tokenizer())) * 50.0
     batch = {"labels": labels, "references": texts}
     for beta in (1.0, 5.0):
-        settings = LossSettings(semantic_loss_scale=beta)
+        settings = {"semantic_loss_scale": beta}
         value = objective("semantic", batch, settings, semantic=helpers.soft_encoder())(logits) / 4
         expected = beta * (1 - cosine(sentence_transformer, others, texts))
         assert value.item() == pytest.approx(expected, abs=0.1 * beta)
@@ -125,7 +122,7 @@ def test_contrastive_is_infonce_with_false_negatives_dropped():
     queue.end_step()
     batch, logits = batch_of(texts)
     for from_batch in (True, False):
-        settings = LossSettings(contrastive_batch_negatives=from_batch, contrastive_temperature=0.2)
+        settings = {"contrastive_batch_negatives": from_batch, "contrastive_temperature": 0.2}
         value = objective("contrastive", batch, settings, contrastive=soft, queue=queue)(logits)
         mask = (batch["labels"] != -100) & (batch["labels"] != helpers.java_tokenizer().eos_token_id)
         predictions = (

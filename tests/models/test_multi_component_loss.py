@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from config import schedules
+from config.command_line import parse_config
+from config.defaults import STUDENT_CATEGORIES, DistillationConfig, LossConfig
 from data.distillation.signal import DenseSignal
 from models.loss_functions import COMPONENTS, LossResources, LossSettings
 from models.losses.ast_spans import SpanFinder
-from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss, build_loss, weight_plan
+from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss, build_loss
 from models.text_encoder.bridge import GoldQueue
 from tests.helpers import loss_helpers as helpers
+from tests.helpers.fixed_loss import fixed_loss
 from utils.errors import UserError
 
 TEXTS = helpers.assertion_texts()[:32]
@@ -46,8 +49,7 @@ def loss_of(names, encoder=None, **options) -> MultiComponentLoss:
         token_weights=torch.linspace(0.5, 2.5, len(tokenizer), dtype=torch.float64),
     )
     weights = {name: 0.5 + number / 4 for number, name in enumerate(names)}
-    settings = LossSettings(contrastive_batch_negatives=False)
-    return MultiComponentLoss(names, lambda progress: weights, settings=settings, resources=resources, **options)
+    return fixed_loss(weights, resources, contrastive_batch_negatives=False, **options)
 
 
 @cache
@@ -128,12 +130,8 @@ def test_the_gradient_through_the_soft_prediction_is_that_of_plain_autograd(tau)
     soft, references = helpers.soft_encoder(double_encoder()), TEXTS[:1]
     labels = helpers.labels_of(references)[:, :-1]  # text alone, so that every row is a soft token
     logits = whole()[1][:1, : labels.shape[1]].clone().requires_grad_()
-    loss = MultiComponentLoss(
-        ["semantic"],
-        lambda progress: {"semantic": 1.0},
-        settings=LossSettings(semantic_temperature=tau),
-        resources=LossResources(not_text=helpers.not_text(), semantic=soft),
-    )
+    resources = LossResources(not_text=helpers.not_text(), semantic=soft)
+    loss = fixed_loss({"semantic": 1.0}, resources, semantic_temperature=tau)
     total = loss(logits, {"labels": labels, "references": references}, PROGRESS, Denominators(1.0, 1.0)).total
     tokens = torch.softmax(logits / tau, -1) @ soft.tokens
     plain = 5.0 * (1.0 - soft.embed_soft(tokens, labels >= 0) @ soft.embed_texts(references).T).sum()
@@ -207,8 +205,8 @@ def test_half_precision_logits_at_the_end_of_their_range_stay_finite(name, dtype
 
 
 def weights_at(components, progress, dynamic=True, **options):
-    plan = weight_plan("multi_component", components, enable_dynamic_weighting=dynamic, **options)
-    return plan(LossProgress(fraction=progress))
+    config = LossConfig(loss_components=list(components), enable_dynamic_weighting=dynamic, **options)
+    return schedules.component_weights(config, progress, alpha=0.5)
 
 
 @pytest.mark.parametrize(
@@ -230,30 +228,48 @@ def test_each_component_takes_its_own_line_of_the_schedule(components, start, en
 
 
 def test_modes_weigh_by_alpha():
-    plan = weight_plan("ast_enhanced", (), pans_weight=0.2, ast_weight=0.05)
-    assert plan(LossProgress(alpha=0.7)) == pytest.approx({"ce": 0.7, "kl": 0.3, "pans": 0.2, "ast": 0.05})
-    assert set(weight_plan("traditional", ())(LossProgress())) == {"ce", "kl"}
-    assert set(weight_plan("enhanced", ())(LossProgress())) == {"ce", "kl", "pans"}
+    def weights(**flags):
+        return schedules.component_weights(LossConfig(**flags), 0.5, alpha=0.7)
+
+    found = weights(loss_function="ast_enhanced", pans_weight=0.2, ast_weight=0.05)
+    assert found == pytest.approx({"ce": 0.7, "kl": 0.3, "pans": 0.2, "ast": 0.05})
+    assert set(weights(loss_function="traditional")) == {"ce", "kl"}
+    assert set(weights(loss_function="enhanced")) == {"ce", "kl", "pans"}
 
 
 @pytest.mark.parametrize(
-    ("call", "named"),
+    ("words", "named"),
     [
-        (lambda: schedules.loss_components("multi_component", ["focal", "jsdd"], COMPONENTS), "jsdd.*jsd"),
-        (lambda: schedules.loss_components("multi_component", ["ce", "ce"], COMPONENTS), "ce.*more than once"),
-        (lambda: schedules.loss_components("multi_component", [], COMPONENTS), "at least one"),
-        (lambda: schedules.loss_components("enhancd", ["ce"], COMPONENTS), "enhancd.*enhanced"),
-        (lambda: schedules.fixed_weights(["ce", "kl"], [1.0]), "1 weights for 2 components"),
-        (lambda: schedules.fixed_weights(["ce", "kl"], [1.0, -0.5]), r"kl.*-0\.5"),
-        (lambda: schedules.fixed_weights(["ce", "kl"], [0.0, 0.0]), "all weights are 0"),
-        (lambda: schedules.temperature_at(0.0, 1.5, 0.5), "--temperature 0"),
-        (lambda: schedules.temperature_at(4.0, -1.0, 0.5), "--temperature_final -1"),
-        (lambda: MultiComponentLoss(["kl"], lambda p: {"kl": 1.0}, teacher_available=False), "kl.*teacher_model"),
+        ("--loss_components focal jsdd", "jsdd.*jsd"),
+        ("--loss_components ce ce", "ce.*twice"),
+        ("--loss_components", "--loss_components.*at least one"),
+        ("--loss_function enhancd", "enhancd.*enhanced"),
+        ("--loss_components ce kl --loss_weights 1", "1 values for 2 components"),
+        ("--loss_components ce kl --loss_weights 1 -0.5", r"-0\.5"),
+        ("--loss_components ce kl --loss_weights 0 0", "not all 0"),
+        ("--temperature 0", "--temperature 0"),
+        ("--temperature_final -1", "--temperature_final -1"),
+        ("--critical_token_weight 0", "--critical_token_weight 0"),
+        ("--critical_token_weight -1", "--critical_token_weight -1"),
+        ("--critical_token_weight inf", "--critical_token_weight inf"),
+        ("--critical_token_categories mockto", "mockto.*mockito"),
     ],
 )
-def test_bad_settings_are_refused_by_name(call, named):
+def test_bad_settings_are_refused_by_name(words, named):
     with pytest.raises(UserError, match=named) as caught:
-        call()
+        parse_config(STUDENT_CATEGORIES, words.split(), description="")
+    assert "\n" not in str(caught.value)
+
+
+def built_of(components, *, teacher_available):
+    tokenizer = helpers.java_tokenizer()
+    settings = LossSettings(LossConfig(loss_components=components))
+    return build_loss(settings, tokenizer, len(tokenizer), TEXTS, "cpu", teacher_available=teacher_available)
+
+
+def test_a_missing_teacher_is_named_before_training():
+    with pytest.raises(UserError, match=r"kl.*teacher_model") as caught:
+        built_of(["ce", "kl", "jsd"], teacher_available=False)
     assert "\n" not in str(caught.value)
 
 
@@ -273,9 +289,9 @@ def test_alpha_falls_once_the_hard_loss_has_converged_and_is_restored():
         return controller
 
     windows = [(3.0, 2.0), (1.5, 1.0), (1.24, 1.25)]
-    controller = fed(schedules.AlphaController(0.5, dynamic=True), windows[:2])
+    controller = fed(schedules.AlphaController(DistillationConfig(alpha=0.5), dynamic=True), windows[:2])
     assert controller.value(0.5) == 0.5
-    other = schedules.AlphaController(0.5, dynamic=True)
+    other = schedules.AlphaController(DistillationConfig(alpha=0.5), dynamic=True)
     controller.observe(1.24)  # a run is interrupted in the middle of a window, too
     other.load_state_dict(controller.state_dict())
     for c in (controller, other):
@@ -286,8 +302,10 @@ def test_alpha_falls_once_the_hard_loss_has_converged_and_is_restored():
         fed(c, [(0.75, 0.75)])
         assert c.value(0.5) == pytest.approx(0.4)
         assert c.value(1.0) == pytest.approx(0.3)
-    assert fed(schedules.AlphaController(0.5, dynamic=False), windows).value(1.0) == 0.5
-    assert fed(schedules.AlphaController(0.2, dynamic=True), windows).value(1.0) == 0.2  # below the minimum: it stays
+    assert fed(schedules.AlphaController(DistillationConfig(alpha=0.5), dynamic=False), windows).value(1.0) == 0.5
+    assert (
+        fed(schedules.AlphaController(DistillationConfig(alpha=0.2), dynamic=True), windows).value(1.0) == 0.2
+    )  # below the minimum: it stays
 
 
 def test_output_reports_raw_weighted_and_gradient_norms():
@@ -310,7 +328,7 @@ def test_output_reports_raw_weighted_and_gradient_norms():
 def test_the_normaliser_brings_components_to_one_size_and_is_restored():
     """Scales are one over the bias-corrected running mean; the first step is not scaled."""
     names = ["ce", "jsd"]
-    loss = loss_of(names, normalize=True, normalizer_momentum=0.9)
+    loss = loss_of(names, normalize_components=True, normalizer_momentum=0.9)
     batch, logits = part(slice(0, 8), 0)
     denominators = Denominators(100.0, 8.0)
     first = loss(logits.float(), batch, PROGRESS, denominators)
@@ -321,7 +339,7 @@ def test_the_normaliser_brings_components_to_one_size_and_is_restored():
         loss.end_step(raw)
         loss.end_step({"ce": torch.tensor(5.0), "jsd": torch.tensor(torch.nan)})  # a skipped step changes nothing
         means = {name: 0.9 * means[name] + 0.1 * raw[name].item() for name in names}
-    restored = loss_of(names, normalize=True, normalizer_momentum=0.9)
+    restored = loss_of(names, normalize_components=True, normalizer_momentum=0.9)
     restored.load_state_dict(loss.state_dict())
     for one in (loss, restored):
         output = one(logits.float(), batch, PROGRESS, denominators)
@@ -345,14 +363,5 @@ def test_validation_leaves_the_queue_alone():
 
 def test_a_missing_parser_is_named_before_training(monkeypatch):
     monkeypatch.setitem(sys.modules, "models.losses.ast_spans", None)
-    tokenizer = helpers.java_tokenizer()
     with pytest.raises(UserError, match=r"--loss_components ast: the Java parser is missing.*tree-sitter"):
-        build_loss(
-            loss_function="multi_component",
-            components=["ce", "ast"],
-            tokenizer=tokenizer,
-            vocab_size=len(tokenizer),
-            device="cpu",
-            teacher_available=True,
-            texts=TEXTS,
-        )
+        built_of(["ce", "ast"], teacher_available=True)

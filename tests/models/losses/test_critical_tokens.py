@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from config.critical_tokens import CRITICAL_TOKENS
-from models.losses.critical_tokens import FIRST_PIECE, LEADING_SPACE, WHOLE, find_critical_tokens, token_weights
+from models.losses.critical_tokens import FIRST_PIECE, LEADING_SPACE, WHOLE, find_critical_tokens
 from models.seq2seq.loading import train_tokenizer
-from utils.errors import UserError
 
 
 def test_there_are_310_distinct_tokens_in_11_categories():
@@ -80,20 +78,8 @@ def test_every_kind_of_vocabulary_is_mapped():
 def test_weights_stand_at_the_critical_ids():
     tokenizer = train_tokenizer(["assertEquals(1, x);", "assertTrue(y);"] * 5, 300)
     found = find_critical_tokens(tokenizer, ["junit"])
-    weights = token_weights(found, len(tokenizer) + 3, 2.5)
+    weights = found.weights(len(tokenizer) + 3, 2.5)
     assert weights.shape == (len(tokenizer) + 3,)
     assert set(torch.nonzero(weights == 2.5).flatten().tolist()) == set(found.ids)
+    assert torch.equal(found.mask(len(tokenizer) + 3), weights == 2.5)
     assert (weights[[i for i in range(len(weights)) if i not in found.ids]] == 1).all()
-
-
-@pytest.mark.parametrize("weight", [0.0, -1.0, float("inf")])
-def test_a_weight_that_is_none_is_refused(weight):
-    tokenizer = train_tokenizer(["assertTrue(y);"], 300)
-    with pytest.raises(UserError, match="--critical_token_weight"):
-        token_weights(find_critical_tokens(tokenizer, ["junit"]), 300, weight)
-
-
-def test_an_unknown_category_is_named():
-    tokenizer = train_tokenizer(["assertTrue(y);"], 300)
-    with pytest.raises(UserError, match=r"mockto.*mockito"):
-        find_critical_tokens(tokenizer, ["mockto"])

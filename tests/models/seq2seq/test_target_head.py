@@ -7,9 +7,10 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from data.distillation.signal import DenseSignal
-from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+from models.multi_component_loss import Denominators, LossProgress
 from models.seq2seq.inputs import shift_right
 from models.seq2seq.target_head import TargetHead, target_rows
+from tests.helpers.fixed_loss import fixed_loss
 
 
 def small_model() -> T5ForConditionalGeneration:
@@ -43,7 +44,7 @@ def test_loss_and_gradients_are_those_of_the_whole_logits(labels):
     count = int((labels != -100).sum())
     teacher = DenseSignal(torch.randn(count, 31, dtype=torch.float64))
     batch = {"labels": labels, "teacher": teacher, "references": ["x"] * len(labels)}
-    loss = MultiComponentLoss(["focal", "jsd", "pans"], lambda _: {"focal": 0.3, "jsd": 0.7, "pans": 0.2})
+    loss = fixed_loss({"focal": 0.3, "jsd": 0.7, "pans": 0.2})
     inputs = {"input_ids": torch.arange(6).repeat(len(labels), 1) + 2, "decoder_input_ids": shift_right(model, labels)}
 
     def run(logits):
@@ -64,7 +65,7 @@ def test_loss_and_gradients_are_those_of_the_whole_logits(labels):
 
 
 def test_logits_that_fit_neither_are_refused():
-    loss = MultiComponentLoss(["ce"], lambda _: {"ce": 1.0})
+    loss = fixed_loss({"ce": 1.0})
     labels = LABELS["padded"]
     with pytest.raises(ValueError, match="do not fit"):
         loss(torch.zeros(1, 8, 31), {"labels": labels}, LossProgress(), Denominators(1.0, 1.0))

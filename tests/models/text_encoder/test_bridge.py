@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from config.defaults import SemanticConfig
 from models.text_encoder import bridge as vocabulary_bridge
-from models.text_encoder.bridge import Bridge, GoldQueue, bridge, fit_bridge
+from models.text_encoder.bridge import Bridge, GoldQueue, fit_bridge, load_bridge
 from models.text_encoder.encoders import EmbeddingCache, resolve_encoder
 from tests.helpers import loss_helpers as helpers
 from utils.errors import UserError
@@ -149,7 +150,9 @@ class CountingEncoder:
 def test_cache_is_bounded_forgets_the_least_recent_and_the_old():
     now = [0.0]
     encoder = CountingEncoder()
-    cache = EmbeddingCache(encoder, size=2, ttl=10.0, clock=lambda: now[0])
+    cache = EmbeddingCache(
+        encoder, SemanticConfig(embedding_cache_size=2, embedding_cache_ttl=10.0), clock=lambda: now[0]
+    )
     assert cache(["a", "bb", "a"])[:, 0].tolist() == [1, 2, 1]
     assert encoder.asked == ["a", "bb"]
     cache(["a"])  # now bb is the least recent
@@ -168,8 +171,8 @@ def test_cache_is_bounded_forgets_the_least_recent_and_the_old():
 
 def test_cached_rows_do_not_depend_on_the_batch():
     texts = helpers.assertion_texts()[:6]
-    together = EmbeddingCache(helpers.minilm())(texts)
-    alone = torch.cat([EmbeddingCache(helpers.minilm())([text]) for text in texts])
+    together = EmbeddingCache(helpers.minilm(), SemanticConfig())(texts)
+    alone = torch.cat([EmbeddingCache(helpers.minilm(), SemanticConfig())([text]) for text in texts])
     assert torch.equal(together, alone)
 
 
@@ -207,7 +210,7 @@ def fits(monkeypatch, tmp_path):
     """Calls of ``fit_bridge``, which is replaced; the cache is an empty folder."""
     calls = []
 
-    def fake(encoder, tokenizer, texts, *, vocab_size, **options):
+    def fake(encoder, tokenizer, vocab_size, texts, config, *, progress):
         calls.append(list(texts))
         return Bridge(torch.full((vocab_size, 384), 2.0), 0.91, 0.6, 7)
 
@@ -216,9 +219,10 @@ def fits(monkeypatch, tmp_path):
     return calls
 
 
-def cached_bridge(texts, **options):
-    tokenizer = options.pop("tokenizer", helpers.java_tokenizer())
-    return bridge(helpers.minilm(), tokenizer, texts, vocab_size=480, progress=False, **options)
+def cached_bridge(texts, tokenizer=None, **flags):
+    tokenizer = tokenizer or helpers.java_tokenizer()
+    config = SemanticConfig(**flags)
+    return load_bridge(helpers.minilm(), tokenizer, 480, texts, config, flag="--embedding_model", progress=False)
 
 
 def test_bridge_is_fitted_once_for_what_it_depends_on(fits):
@@ -229,7 +233,7 @@ def test_bridge_is_fitted_once_for_what_it_depends_on(fits):
     assert (again.fidelity, again.initial, again.steps) == (0.91, 0.6, 7)
     assert torch.equal(again.tokens, torch.full((480, 384), 2.0))
     cached_bridge(texts[:-1])
-    cached_bridge(texts, steps=5)
+    cached_bridge(texts, bridge_fit_steps=5)
     cached_bridge(texts, tokenizer=helpers.train_tokenizer(texts, 300))
     assert len(fits) == 4
 
@@ -246,22 +250,23 @@ def test_a_damaged_cache_is_made_again(fits, tmp_path):
 
 def test_too_low_a_fidelity_is_refused(fits):
     with pytest.raises(UserError, match=r"0\.910.*--bridge_min_fidelity 0\.95.*--bridge_fit_steps"):
-        cached_bridge(helpers.assertion_texts()[:20], min_fidelity=0.95)
+        cached_bridge(helpers.assertion_texts()[:20], bridge_min_fidelity=0.95)
 
 
 def test_too_few_texts_are_refused():
     with pytest.raises(UserError, match="2 distinct assertions"):
-        fit_bridge(helpers.minilm(), helpers.java_tokenizer(), ["assertTrue(x);"], vocab_size=480, progress=False)
+        fit_bridge(
+            helpers.minilm(), helpers.java_tokenizer(), 480, ["assertTrue(x);"], SemanticConfig(), progress=False
+        )
 
 
 def test_fit_shows_progress(capfd):
     fit_bridge(
         helpers.minilm(),
         helpers.java_tokenizer(),
+        480,
         helpers.assertion_texts()[:12],
-        vocab_size=480,
-        steps=2,
-        batch_size=4,
+        SemanticConfig(bridge_fit_steps=2, bridge_batch_size=4),
     )
     assert "fitting the vocabulary bridge" in capfd.readouterr().err
 
@@ -270,7 +275,7 @@ def test_fit_shows_progress(capfd):
 
 
 def test_queue_lets_golds_in_when_the_step_ends():
-    queue = GoldQueue(3, EmbeddingCache(CountingEncoder()))
+    queue = GoldQueue(3, EmbeddingCache(CountingEncoder(), SemanticConfig()))
     queue.push(["bb", "a"])
     queue.push(["a"])
     assert len(queue) == 0
@@ -289,10 +294,10 @@ def test_queue_lets_golds_in_when_the_step_ends():
 
 
 def test_queue_is_restored():
-    queue = GoldQueue(4, EmbeddingCache(CountingEncoder()))
+    queue = GoldQueue(4, EmbeddingCache(CountingEncoder(), SemanticConfig()))
     queue.push(["a", "bb", "ccc"])
     queue.end_step()
-    other = GoldQueue(4, EmbeddingCache(CountingEncoder()))
+    other = GoldQueue(4, EmbeddingCache(CountingEncoder(), SemanticConfig()))
     other.load_state_dict(json.loads(json.dumps(queue.state_dict())))
     assert other.texts == queue.texts
     assert torch.equal(other.embeddings, queue.embeddings)

@@ -10,9 +10,9 @@ from transformers import T5Config, T5ForConditionalGeneration
 from config.command_line import parse_config
 from config.defaults import STUDENT_CATEGORIES
 from data.batches.buckets import pad_to_buckets
-from models.multi_component_loss import MultiComponentLoss
 from models.training.engine import TrainingEngine
 from tests.helpers.batches import Batches
+from tests.helpers.fixed_loss import fixed_loss
 from utils.logging_utils import DistillationLogger
 
 
@@ -51,7 +51,7 @@ def losses(tmp_path, monkeypatch, compile: bool) -> tuple[list[float], int]:
     logger = DistillationLogger(tmp_path / str(compile), tensorboard=False, console=False)
     rows: list[float] = []
     monkeypatch.setattr(logger, "step", lambda row: rows.append(row["loss_total"]))
-    loss = MultiComponentLoss(["ce"], lambda _: {"ce": 1.0})
+    loss = fixed_loss({"ce": 1.0})
     engine = TrainingEngine(config, Accelerator(cpu=True), model, None, loss, Batches(), tmp_path, logger)
     counts = []
     for _ in range(2):

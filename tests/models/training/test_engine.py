@@ -10,12 +10,12 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from config.command_line import parse_config
 from config.defaults import STUDENT_CATEGORIES
-from models.multi_component_loss import MultiComponentLoss
 from models.training.checkpoint import checkpoints, drop_later, load_checkpoint
 from models.training.engine import TrainingEngine
 from models.training.run_folder import choose_folder, prepare_folder
 from tests.helpers.batches import Batches
 from tests.helpers.faults import table
+from tests.helpers.fixed_loss import fixed_loss
 from utils.errors import UserError
 from utils.logging_utils import DistillationLogger
 from utils.signals import REQUEUE_EXIT_CODE
@@ -63,7 +63,7 @@ def engine_of(folder, *flags: str, scaler=None, data=None) -> TrainingEngine:
         accelerator.state._mixed_precision = "fp16"
         accelerator.autocast = lambda *_, **__: torch.autocast("cpu", enabled=False)
     logger = DistillationLogger(folder, tensorboard=False, console=False)
-    loss = MultiComponentLoss(["ce"], lambda _: {"ce": 1.0})
+    loss = fixed_loss({"ce": 1.0})
     model = T5ForConditionalGeneration(shape)
     return TrainingEngine(config_of(*flags), accelerator, model, NoTokenizer(), loss, data or Batches(), folder, logger)
 
