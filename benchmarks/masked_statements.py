@@ -22,7 +22,8 @@ from tree_sitter import Node
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.java.syntax import UnreadableFile, field_text, java_tokens, one_line, parse, read_java, walk
+from data.java.syntax import UnreadableFile, field_text, parse, read_java, walk
+from data.java.tokens import coarse_tokens, one_line
 from data.mining.projects import TEST_FOLDERS
 from data.mining.sources import find_projects
 from data.rows.readers import PLACEHOLDER
@@ -50,13 +51,13 @@ def rows_of(source: bytes) -> Iterator[dict[str, str]]:
     names = [field_text(node, "name", source) for node in methods]
     for number, method in enumerate(methods):
         body = method.child_by_field_name("body")
-        if body is None or len(java_tokens(texts[number])) not in METHOD_TOKENS:
+        if body is None or len(coarse_tokens(texts[number])) not in METHOD_TOKENS:
             continue
         for statement in walk(body, skip={"class_body", "lambda_expression"}):
             if statement.type not in STATEMENTS:
                 continue
             text = one_line(source[statement.start_byte : statement.end_byte].decode())
-            if len(tokens := java_tokens(text)) not in STATEMENT_TOKENS:
+            if len(tokens := coarse_tokens(text)) not in STATEMENT_TOKENS:
                 continue
             called = (i for i, name in enumerate(names) if i != number and name in tokens)
             other = texts[next(called, number - 1)] if len(texts) > 1 else ""

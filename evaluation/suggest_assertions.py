@@ -116,7 +116,7 @@ def generate(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[s
     """For each test its candidates, best first, without blanks and repetitions."""
     from transformers.utils import logging
 
-    from data.java.syntax import one_line
+    from data.java.tokens import one_line
     from data.rows.tokenization import encode_source
     from evaluation.running.splice import with_semicolon
     from models.decoding.generate import generate_candidates

@@ -1,4 +1,4 @@
-"""Which statements are assertions."""
+"""Which statements of a syntax tree are assertions."""
 
 from __future__ import annotations
 
@@ -7,58 +7,9 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
+from data.java.frameworks import ASSERT_NAMES, NAMES_BY_QUALIFIER, ROOT_NAMES
 from data.java.syntax import text_of, walk
 
-# Assertions of JUnit 3/4/5, TestNG, Hamcrest, AssertJ and Truth. Other names that begin with assert are helpers of one
-# project: nothing in the test or the method under test tells a reader that they exist, so they are no fair target.
-ASSERT_NAMES = frozenset(
-    (
-        "assertEquals",
-        "assertNotEquals",
-        "assertTrue",
-        "assertFalse",
-        "assertNull",
-        "assertNotNull",
-        "assertSame",
-        "assertNotSame",
-        "assertArrayEquals",
-        "assertThat",
-        "assertThrows",
-        "assertThrowsExactly",
-        "assertDoesNotThrow",
-        "assertAll",
-        "assertIterableEquals",
-        "assertLinesMatch",
-        "assertTimeout",
-        "assertTimeoutPreemptively",
-        "assertInstanceOf",
-        "assertEqualsNoOrder",
-        "assertEqualsDeep",
-        "assertNotEqualsDeep",
-        "assertListContains",
-        "assertListNotContains",
-        "assertWithMessage",
-        "assertThatThrownBy",
-        "assertThatCode",
-        "assertThatObject",
-        "assertThatExceptionOfType",
-        "assertThatNullPointerException",
-        "assertThatIllegalArgumentException",
-        "assertThatIllegalStateException",
-        "assertThatIOException",
-        "assertThatNoException",
-        "expectThrows",
-    )
-)
-VERIFY_NAMES = frozenset({"verify", "verifyNoMoreInteractions", "verifyZeroInteractions", "verifyNoInteractions"})
-ROOT_NAMES = ASSERT_NAMES | VERIFY_NAMES | {"fail", "then"}
-QUALIFIERS = {
-    **dict.fromkeys(("Assert", "Assertions", "TestCase", "MatcherAssert", "Truth"), ASSERT_NAMES | {"fail"}),
-    **dict.fromkeys(("Mockito", "BDDMockito", "EasyMock"), VERIFY_NAMES | {"then"}),
-    "BDDAssertions": frozenset({"then"}),
-    "this": ASSERT_NAMES | {"fail"},
-    "super": ASSERT_NAMES | {"fail"},
-}
 NESTED_TYPES = frozenset({"class_body", "class_declaration"})
 
 
@@ -70,7 +21,7 @@ class Assertion:
     kind: str
 
 
-def root_call(statement: Node) -> Node | None:
+def find_root_call(statement: Node) -> Node | None:
     """The first call of the chain that a statement consists of: ``assertThat(x)`` in ``assertThat(x).isNull();``."""
     call = statement.named_children[0] if statement.type == "expression_statement" else None
     if call is None or call.type != "method_invocation":
@@ -80,13 +31,13 @@ def root_call(statement: Node) -> Node | None:
     return call
 
 
-def assertion_kind(statement: Node, source: bytes, helpers: Collection[str], in_order: Collection[str]) -> str:
+def recognise_assertion(statement: Node, source: bytes, helpers: Collection[str], in_order: Collection[str]) -> str:
     """The name of the assertion that a statement makes, or the empty string.
 
     ``helpers`` are the methods that the test class has of its own: a call of one of these is not a known assertion.
     ``in_order`` are the variables that hold a Mockito ``InOrder``.
     """
-    call = root_call(statement)
+    call = find_root_call(statement)
     if call is None:
         return ""
     name = text_of(call.child_by_field_name("name"), source)  # type: ignore[arg-type]
@@ -96,12 +47,12 @@ def assertion_kind(statement: Node, source: bytes, helpers: Collection[str], in_
     qualifier = text_of(receiver, source).rpartition(".")[2]
     if name == "verify" and qualifier in in_order:
         return name
-    return name if name in QUALIFIERS.get(qualifier, ()) else ""
+    return name if name in NAMES_BY_QUALIFIER.get(qualifier, ()) else ""
 
 
 def looks_like_helper(statement: Node, source: bytes) -> bool:
     """A statement that calls something named ``assertFoo`` or ``verifyFoo``, of whatever origin."""
-    call = root_call(statement)
+    call = find_root_call(statement)
     name = text_of(call.child_by_field_name("name"), source) if call is not None else ""  # type: ignore[arg-type]
     return any(name.startswith(word) and name[len(word) :][:1].isupper() for word in ("assert", "verify", "check"))
 
@@ -116,7 +67,7 @@ def find_assertions(
         if found and node.end_byte <= found[-1].node.end_byte:
             continue  # inside the lambda of the assertion before
         if node.type == "expression_statement":
-            if kind := assertion_kind(node, source, helpers, in_order):
+            if kind := recognise_assertion(node, source, helpers, in_order):
                 found.append(Assertion(node, kind))
             elif looks_like_helper(node, source):
                 left_out.append("helper of the project")
@@ -129,12 +80,12 @@ def find_assertions(
             left_out += [
                 "inside an anonymous class"
                 for inner in walk(node, skip=NESTED_TYPES)
-                if inner.type == "expression_statement" and assertion_kind(inner, source, helpers, in_order)
+                if inner.type == "expression_statement" and recognise_assertion(inner, source, helpers, in_order)
             ]
     return found, left_out
 
 
-def blocks(assertions: list[Assertion]) -> Iterator[list[Assertion]]:
+def group_adjacent(assertions: list[Assertion]) -> Iterator[list[Assertion]]:
     """Runs of assertion statements that follow one another, with nothing but comments between."""
     run: list[Assertion] = []
     for item in assertions:

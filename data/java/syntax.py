@@ -1,9 +1,8 @@
-"""Java as bytes, as a syntax tree and as one line of text. All positions are byte offsets into the original file."""
+"""Java as bytes and as a syntax tree. All positions are byte offsets into the original file."""
 
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +12,6 @@ from tree_sitter import Language, Node, Parser
 
 SUBSTITUTE = "\x1a"  # stands for each byte that is not UTF-8, so that positions stay those of the file
 TYPE_DECLARATIONS = frozenset({"class_declaration", "interface_declaration", "enum_declaration", "record_declaration"})
-
-_LITERAL = r'"""[\s\S]*?(?<!\\)"""|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
-_BLANK = r"(?:\s|//[^\n]*|/\*[\s\S]*?\*/)+"
-_PIECE = re.compile(f"({_LITERAL})|{_BLANK}")
-_TOKEN = re.compile(rf"{_BLANK}|({_LITERAL}|[A-Za-z_$][\w$]*|\d[\w.]*|<AssertPlaceHolder>|\S)")
 
 codecs.register_error("java_substitute", lambda error: (SUBSTITUTE * (error.end - error.start), error.end))  # type: ignore[attr-defined,arg-type,return-value]
 
@@ -114,24 +108,3 @@ def type_name(node: Node | None, source: bytes) -> str:
         parts = (child for child in node.named_children if "annotation" not in child.type)
         return ".".join(type_name(part, source) for part in parts)
     return text_of(node, source)
-
-
-def _tidy(match: re.Match[str]) -> str:
-    if match.group(1) is not None:
-        return match.group(1)
-    before = match.string[match.start() - 1 : match.start()]
-    after = match.string[match.end() : match.end() + 1]
-    broken = "\n" in match.group()
-    return "" if before == "(" or after == ")" or (broken and (before == "." or after in (".", ";", ","))) else " "
-
-
-def one_line(text: str) -> str:
-    """Java on one line: comments dropped, blanks collapsed (none inside parentheses' ends), literals untouched.
-
-    A text block keeps its lines."""
-    return _PIECE.sub(_tidy, text).strip()
-
-
-def java_tokens(text: str) -> list[str]:
-    """A rough lexer: literals, names, numbers and single signs; comments and blanks are dropped."""
-    return [token for token in _TOKEN.findall(text) if token]

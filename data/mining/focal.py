@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from data.java.assertions import ROOT_NAMES
+from data.java.frameworks import ROOT_NAMES
 from data.java.syntax import evaluation_order, field_text, text_of, type_name, walk
 from data.mining.projects import JavaClass, Method, Project
 

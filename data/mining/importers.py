@@ -11,12 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data.java.assertions import blocks, find_assertions
-from data.java.syntax import one_line, parse, text_of, walk
+from data.java.assertions import find_assertions
+from data.java.syntax import parse, text_of, walk
+from data.java.tokens import one_line
 from data.mining.miner import Collected
 from data.mining.projects import index_file
 from data.mining.sources import archive_name, unpack
-from data.mining.tasks import Limits, MinedTest, duplicate_key, focal_link, needed_imports, problem_of
+from data.mining.tasks import Limits, MinedTest, duplicate_key, focal_link, group_by_task, needed_imports, problem_of
 from data.rows.readers import (
     FOCAL_KEYS,
     PLACEHOLDER,
@@ -223,7 +224,7 @@ def _read_jsonl(root: Path) -> Iterator[Record | str]:
 # -- records to rows ---------------------------------------------------------------------------------------------
 
 
-def _masked(test: str, per_task: str) -> list[tuple[str, list[str], str]] | str:
+def _masked(test: str, limits: Limits) -> list[tuple[str, list[str], str]] | str:
     """(masked test, assertions, kind) for each task in the text of one test method."""
     head = b"class Holder {\n"
     source = head + test.encode("utf-8", "replace") + b"\n}"
@@ -233,7 +234,7 @@ def _masked(test: str, per_task: str) -> list[tuple[str, list[str], str]] | str:
         return "test does not parse"
     found, _ = find_assertions(method, source, helpers=(), in_order=())
     tasks = []
-    for group in blocks(found) if per_task == "block" else ([item] for item in found):
+    for group in group_by_task(found, limits):
         start, end = group[0].node.start_byte, group[-1].node.end_byte
         masked = source[method.start_byte : start].decode() + PLACEHOLDER + source[end : method.end_byte].decode()
         tasks.append((one_line(masked), [one_line(text_of(item.node, source)) for item in group], group[0].kind))
@@ -246,7 +247,7 @@ def _rows(record: Record, limits: Limits, left_out: Counter[str]) -> list[dict[s
         kind = re.search(r"(\w+)\s*\(", record.assertions[0])
         tasks = [(one_line(record.test), list(record.assertions), kind.group(1) if kind else "")]
     else:
-        found = _masked(record.test, limits.assertions_per_task)
+        found = _masked(record.test, limits)
         if isinstance(found, str):
             left_out[found] += 1
             return []

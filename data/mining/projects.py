@@ -11,12 +11,12 @@ from pathlib import PurePosixPath
 
 from tree_sitter import Node
 
+from data.java.frameworks import FRAMEWORKS
 from data.java.syntax import TYPE_DECLARATIONS, field_text, lines_of, modifiers, parse, text_of, type_name, walk
 
 TEST_FOLDERS = frozenset({"test", "tests", "it", "testing", "androidTest", "testFixtures", "test-src"})
-TEST_ANNOTATIONS = re.compile(
-    rb"@(?:[\w.]+\.)?(?:Test|ParameterizedTest|RepeatedTest|Theory|TestFactory|TestTemplate)\b"
-)
+_SIMPLE_NAMES = {"Test"}.union(*(framework.other_annotations for framework in FRAMEWORKS.values()))
+TEST_ANNOTATION = re.compile(rf"@(?:[\w.]+\.)?(?:{'|'.join(sorted(_SIMPLE_NAMES))})\b".encode())
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,8 @@ def index_file(file: str, source: bytes) -> FileIndex:
     folders = PurePosixPath(file).parts[:-1]
     package_depth = len(imports.package.split(".")) if imports.package else 0
     # The first look is cheap; the second knows a comment.
-    annotated = TEST_ANNOTATIONS.search(source) is not None and any(
-        node.type.endswith("annotation") and TEST_ANNOTATIONS.match(source, node.start_byte) for node in walk(root)
+    annotated = TEST_ANNOTATION.search(source) is not None and any(
+        node.type.endswith("annotation") and TEST_ANNOTATION.match(source, node.start_byte) for node in walk(root)
     )
     in_tests = annotated or bool(TEST_FOLDERS.intersection(folders[: len(folders) - package_depth]))
     classes, junit3 = [], False

@@ -12,21 +12,20 @@ from typing import Any
 
 from tree_sitter import Node
 
-from data.java.assertions import Assertion, blocks, find_assertions
+from data.java.assertions import Assertion, find_assertions, group_adjacent
 from data.java.syntax import (
     SUBSTITUTE,
     field_text,
-    java_tokens,
     lines_of,
-    one_line,
     parse,
     read_java,
     text_of,
     type_name,
     walk,
 )
+from data.java.tokens import coarse_tokens, one_line
+from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
-from data.mining.frameworks import TestMethod, find_test_methods
 from data.mining.projects import Imports, JavaClass, Project, package_of
 from data.rows.readers import PLACEHOLDER
 
@@ -74,14 +73,21 @@ def problem_of(test: str, focal: str, assertions: Iterable[str], limits: Limits)
             return f"{what} is not UTF-8"
         if what == "assertion" and "\n" in text:
             return "assertion holds a text block"
-        if len(java_tokens(text)) > limit:
+        if len(coarse_tokens(text)) > limit:
             return f"{what} too long"
     return ""
 
 
+def group_by_task(assertions: list[Assertion], limits: Limits) -> list[list[Assertion]]:
+    """The assertions of a test, those together that one task asks for."""
+    if limits.assertions_per_task == "block":
+        return list(group_adjacent(assertions))
+    return [[item] for item in assertions]
+
+
 def duplicate_key(test: str) -> tuple[str, ...]:
     """The tokens of a test from its parameters on: two tests that differ in name and annotations only are the same."""
-    tokens = java_tokens(test)
+    tokens = coarse_tokens(test)
     start = 0
     while start < len(tokens) and tokens[start] == "@":
         start += 2
@@ -97,7 +103,7 @@ def duplicate_key(test: str) -> tuple[str, ...]:
 
 def focal_link(focal: str) -> tuple[str, ...]:
     """A copied method makes its tests kin, be it in a fork of the project; short ones are alike everywhere."""
-    tokens = java_tokens(focal)
+    tokens = coarse_tokens(focal)
     return (f"method {hashlib.sha256(' '.join(tokens).encode()).hexdigest()}",) if len(tokens) >= COPIED_TOKENS else ()
 
 
@@ -153,15 +159,14 @@ def _mine_test(
         return
     result.counts[f"assertions of {test.framework}"] += len(assertions)
     longest = limits.max_test_tokens + limits.max_assertion_tokens
-    if limits.assertions_per_task == "single" and len(java_tokens(text_of(test.node, source))) > longest:
+    if limits.assertions_per_task == "single" and len(coarse_tokens(text_of(test.node, source))) > longest:
         result.left_out["assertion"]["test too long"] += len(assertions)
         result.left_out["test"]["no usable assertion"] += 1
         return
     finder = FocalFinder(project, test.owner, test.node, source)
-    groups = list(blocks(assertions)) if limits.assertions_per_task == "block" else [[item] for item in assertions]
     ancestors = project.ancestors(test.owner)[0]
     rows, links = [], {f"{project.name}: {item.outermost}" for item in ancestors if item.in_tests}
-    for group in groups:
+    for group in group_by_task(assertions, limits):
         found = _task(project, root, test, source, finder, assertions, group, limits)
         if isinstance(found, str):
             result.left_out["assertion"][found] += len(group)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from data.java.tokens import TOKEN, assertion_kind, split_assertions
+from data.java.normal_form import name_assertion, split_assertions
+from data.java.tokens import TOKEN
 from data.rows.readers import Sample
 from evaluation.evaluators import (
     METRICS,
@@ -168,7 +169,7 @@ def failure(prediction: str, reference: str, exact: bool, valid: bool) -> str:
         return "not Java"
     if len(given) != len(wanted):
         return "other number of assertions"
-    if sorted(map(assertion_kind, given)) != sorted(map(assertion_kind, wanted)):
+    if sorted(map(name_assertion, given)) != sorted(map(name_assertion, wanted)):
         return "other kind of assertion"
     return "other arguments"
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from tree_sitter import Node
 
-from data.java.assertions import find_assertions, root_call
-from data.java.syntax import modifiers, one_line, parse, text_of, walk
+from data.java.assertions import find_assertions, find_root_call
+from data.java.syntax import modifiers, parse, text_of, walk
+from data.java.tokens import one_line
+from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
-from data.mining.frameworks import TestMethod, find_test_methods
 from data.mining.projects import Method, Project, index_file, package_of
 from data.rows.readers import PLACEHOLDER
 from evaluation.running.class_path import source_files
@@ -89,7 +90,7 @@ def _lacks_assertion(test: TestMethod, source: bytes) -> bool:
     _, annotations = modifiers(test.node, source)
     expects = any("expected" in text for text in annotations.values()) or any(
         text_of(call.child_by_field_name("name"), source).startswith("expect")  # type: ignore[arg-type]
-        for call in filter(None, map(root_call, walk(test.node)))
+        for call in filter(None, map(find_root_call, walk(test.node)))
     )
     return not assertions and not left_out and not expects
 

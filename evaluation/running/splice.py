@@ -10,39 +10,10 @@ from typing import Any
 
 from tree_sitter import Node
 
-from data.java.assertions import ROOT_NAMES, looks_like_helper, root_call
+from data.java.assertions import find_root_call, looks_like_helper
+from data.java.frameworks import FRAMEWORKS, ROOT_NAMES
 from data.java.syntax import parse, text_of, walk
 
-# Where the static methods of each framework live; JUnit 3 inherits them.
-ASSERTION_OWNERS = {"junit4": "org.junit.Assert", "junit5": "org.junit.jupiter.api.Assertions"}
-IN_BOTH = frozenset(
-    (
-        "assertEquals",
-        "assertNotEquals",
-        "assertTrue",
-        "assertFalse",
-        "assertNull",
-        "assertNotNull",
-        "assertSame",
-        "assertNotSame",
-        "assertArrayEquals",
-        "assertThrows",
-        "fail",
-    )
-)
-IN_JUNIT5 = frozenset(
-    (
-        "assertThrowsExactly",
-        "assertDoesNotThrow",
-        "assertAll",
-        "assertIterableEquals",
-        "assertLinesMatch",
-        "assertTimeout",
-        "assertTimeoutPreemptively",
-        "assertInstanceOf",
-    )
-)
-OWN_ASSERTIONS = {"junit4": IN_BOTH | {"assertThat"}, "junit5": IN_BOTH | IN_JUNIT5}
 CALL = re.compile(r"(?:\b(Assert|Assertions)\s*\.\s*|(?<![\w.]))(assert\w+|fail)\s*\(")
 IMPORT = re.compile(rb"^[ \t]*(?:import|package)\b[^;]*;", re.MULTILINE)
 HARMLESS = (b"try { ", b" } catch (Throwable ignored$) { }")
@@ -92,12 +63,13 @@ def missing_imports(source: bytes, framework: str, statement: str) -> list[str]:
 
     The model is shown the test, not the file's imports, and any editor adds these unasked; no others are guessed.
     """
-    owner = ASSERTION_OWNERS.get(framework)
-    if owner is None:
+    facts = FRAMEWORKS.get(framework)
+    if facts is None or not facts.assertion_class:
         return []
+    owner = facts.assertion_class
     needed: dict[str, None] = {}
     for qualifier, name in CALL.findall(statement):
-        if name not in OWN_ASSERTIONS[framework]:
+        if name not in facts.assertions:
             continue
         if not qualifier:
             needed[f"static {owner}.{name}"] = None
@@ -131,7 +103,7 @@ def _verdicts(source: bytes, test_span: tuple[int, int]) -> Iterator[Node]:
     """The outermost statements of a test that assert something, by themselves or through a helper."""
     end, last = test_span
     for node in walk(parse(source)):
-        call = root_call(node) if end <= node.start_byte and node.end_byte <= last else None
+        call = find_root_call(node) if end <= node.start_byte and node.end_byte <= last else None
         if call is None:
             continue
         if text_of(call.child_by_field_name("name"), source) in ROOT_NAMES or looks_like_helper(node, source):  # type: ignore[arg-type]

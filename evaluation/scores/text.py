@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from data.java.normal_form import name_assertion, normalise, split_assertions
 from data.java.statements import is_valid_java
-from data.java.tokens import assertion_kind, normalise, split_assertions, tokenize
+from data.java.tokens import tokenize
 from data.rows.readers import PLACEHOLDER
 from evaluation.scores.codebleu import codebleu
 
@@ -216,7 +217,7 @@ def score_task(
     return TextScores(
         values={name: min(1.0, value) for name, value in values.items()},
         bleu_counts=[*bleu.counts, *bleu.totals, bleu.sys_len, bleu.ref_len],
-        kind=kind or (assertion_kind(wanted_texts[0]) if wanted_texts else "other"),
+        kind=kind or (name_assertion(wanted_texts[0]) if wanted_texts else "other"),
         length=total_wanted,
         aligned_prediction="\n".join(ordered),
         aligned_reference="\n".join(wanted_texts),

@@ -12,17 +12,15 @@ import torch
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
+from data.java.frameworks import ARITY, WITH_DELTA
 from models.decoding.token_texts import token_texts
 
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
-# The fewest and the most arguments of what JUnit, TestNG, Truth, AssertJ and Hamcrest call by these names; TestNG alone
-# has an assertThrows of one, which is refused.
-ARGUMENTS = {
-    **dict.fromkeys(("assertTrue", "assertFalse", "assertNull", "assertNotNull"), (1, 2)),
-    **dict.fromkeys(("assertEquals", "assertNotEquals", "assertArrayEquals"), (2, 4)),
-    **dict.fromkeys(("assertSame", "assertNotSame", "assertThrows"), (2, 3)),
-    "assertThat": (1, 3),
-}
+CHECKED = ("assertTrue", "assertFalse", "assertNull", "assertNotNull", "assertSame", "assertNotSame", "assertThrows")
+# The fewest and the most arguments of these assertions, with the optional delta and message. TestNG alone has an
+# assertThrows with one argument, which is refused; the assertThat of AssertJ and Truth has one.
+ARGUMENTS = {name: (ARITY[name], ARITY[name] + 1 + (name in WITH_DELTA)) for name in (*CHECKED, *WITH_DELTA)}
+ARGUMENTS["assertThat"] = (1, 3)
 PREFIXES = frozenset(name[:length] for name in ARGUMENTS for length in range(1, len(name) + 1))
 OTHER = "?"  # a name that is none of these
 QUOTES = "\"'"

@@ -12,7 +12,7 @@ import torch
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
-from data.java.assertions import ROOT_NAMES
+from data.java.frameworks import ROOT_NAMES
 from models.decoding.token_texts import token_texts
 
 NAME = re.compile(r"[A-Za-z_$][\w$]*")

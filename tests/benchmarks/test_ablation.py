@@ -26,7 +26,7 @@ from benchmarks.ablation_report import (
     share_of_teacher,
     shown_score,
 )
-from data.java.syntax import java_tokens
+from data.java.tokens import coarse_tokens
 from data.rows.readers import PLACEHOLDER
 from tests.helpers.commands import run_script
 from tests.helpers.mining_fixtures import SOURCES, test_class, write_project
@@ -287,9 +287,9 @@ def test_statements_are_masked_beside_a_method_that_they_call(tmp_path):
     words = ["--source", tmp_path / "all", "--output", out, "--hold_out_projects", "held"]
     run_script("benchmarks/masked_statements.py", *words)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    sources = [" ".join(java_tokens(text)) for text in SOURCES.values()]
+    sources = [" ".join(coarse_tokens(text)) for text in SOURCES.values()]
     for row in rows:
-        whole = " ".join(java_tokens(row["test_method_masked"].replace(PLACEHOLDER, row["assertion"])))
+        whole = " ".join(coarse_tokens(row["test_method_masked"].replace(PLACEHOLDER, row["assertion"])))
         assert any(whole in source for source in sources), row
     masked = {row["assertion"]: row["focal_method"] for row in rows}
     assert masked["stack.pushAll(items);"] == "public void pushAll(int... many) { for (int one : many) { push(one); } }"

@@ -2,8 +2,9 @@
 
 import pytest
 
+from data.java.normal_form import name_assertion, normalise, split_assertions
 from data.java.statements import is_valid_java
-from data.java.tokens import assertion_kind, normalise, split_assertions, strip_comments, tokenize
+from data.java.tokens import strip_comments, tokenize
 
 
 @pytest.mark.parametrize(
@@ -108,10 +109,10 @@ def test_other_meaning_other_form(one, other, framework):
 
 
 def test_kind():
-    assert assertion_kind("Assert.assertEquals(1, x);") == "assertEquals"
-    assert assertion_kind("assertThat(x).isTrue();") == "assertThat"
-    assert assertion_kind("int x = 1;") == "other"
-    assert assertion_kind("") == "other"
+    assert name_assertion("Assert.assertEquals(1, x);") == "assertEquals"
+    assert name_assertion("assertThat(x).isTrue();") == "assertThat"
+    assert name_assertion("int x = 1;") == "other"
+    assert name_assertion("") == "other"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.java.syntax import java_tokens, one_line
+from data.java.tokens import coarse_tokens, one_line
 from data.mining.deduplicate import KIN, NearDuplicates, jaccard, shingles
 from data.mining.sources import find_projects
 from data.mining.split import assign, kin_groups
@@ -80,7 +80,7 @@ def test_every_row_is_a_sample_and_its_human_assertion_splices_back(corpus: Path
         text = content.decode().splitlines()
         assert f"{source['test_name']}()" in "\n".join(text[source["test_lines"][0] - 1 : source["test_lines"][1]])
         spliced = content[:start] + row["assertions"][0].encode() + content[end:]
-        assert java_tokens(spliced.decode()) == java_tokens(content.decode())
+        assert coarse_tokens(spliced.decode()) == coarse_tokens(content.decode())
         focal_lines = (corpus / source["focal_file"]).read_text().splitlines()
         focal = "\n".join(focal_lines[source["focal_lines"][0] - 1 : source["focal_lines"][1]])
         assert one_line(focal) == sample.focal

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.java.syntax import java_tokens, one_line
+from data.java.tokens import coarse_tokens, one_line
 from data.rows.readers import PLACEHOLDER
 from tests.helpers.mining_fixtures import JUNIT4, mine, mine_body, rows_of, test_class
 
@@ -454,4 +454,4 @@ def test_a_sum_of_thousands_of_terms_does_not_exhaust_the_stack(tmp_path: Path) 
 
 
 def test_comments_are_no_tokens() -> None:
-    assert java_tokens('a /* b */ + // c\n  "// d" /**/;') == ["a", "+", '"// d"', ";"]
+    assert coarse_tokens('a /* b */ + // c\n  "// d" /**/;') == ["a", "+", '"// d"', ";"]

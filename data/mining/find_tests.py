@@ -1,4 +1,4 @@
-"""Which methods are tests: JUnit 3, 4 and 5, and TestNG."""
+"""Which methods are tests, by the facts of ``data/java/frameworks.py``: JUnit 3, 4 and 5, and TestNG."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
+from data.java.frameworks import DISABLING_ANNOTATIONS, FRAMEWORKS
 from data.java.syntax import field_text, modifiers, type_name
 from data.mining.projects import Imports, JavaClass, Project, members, type_declarations
 
-JUPITER_ONLY = frozenset({"ParameterizedTest", "RepeatedTest", "TestFactory", "TestTemplate"})
-DISABLING = frozenset({"Ignore", "Disabled"})
 SWITCHED_OFF = re.compile(r"\benabled\s*=\s*false\b")
 
 
@@ -34,20 +33,17 @@ def _annotation_framework(annotations: dict[str, str], imports: Imports) -> str:
     """The framework of a method's (or a TestNG class's) test annotation, or the empty string."""
     for written in annotations:
         simple = written.rpartition(".")[2]
-        if simple in JUPITER_ONLY:
-            return "junit5"
-        if simple == "Theory":
-            return "junit4"
+        for framework, facts in FRAMEWORKS.items():
+            if simple in facts.other_annotations:
+                return framework
         if simple != "Test":
             continue
         names = [written, imports.single.get(simple, "")] + [f"{package}.Test" for package in imports.star]
         for name in names:
-            if name.startswith("org.junit.jupiter."):
-                return "junit5"
-            if name == "org.junit.Test":
-                return "junit4"
-            if name == "org.testng.annotations.Test":
-                return "testng"
+            for framework, facts in FRAMEWORKS.items():
+                known = facts.test_annotation
+                if known and (name.startswith(known) if known.endswith(".") else name == known):
+                    return framework
         return "unknown"
     return ""
 
@@ -55,8 +51,8 @@ def _annotation_framework(annotations: dict[str, str], imports: Imports) -> str:
 def _disabled(annotations: Mapping[str, str]) -> bool:
     """By ``@Ignore`` and ``@Disabled``, or by TestNG's ``@Test(enabled = false)``."""
     return any(
-        name.rpartition(".")[2] in DISABLING or (name.rpartition(".")[2] == "Test" and SWITCHED_OFF.search(text))
-        for name, text in annotations.items()
+        simple in DISABLING_ANNOTATIONS or (simple == "Test" and SWITCHED_OFF.search(text))
+        for simple, text in ((name.rpartition(".")[2], text) for name, text in annotations.items())
     )
 
 

@@ -1,0 +1,172 @@
+"""Assertions as text: split into statements, and brought into a form in which equal ones look equal.
+
+Works on anything that a model may write, whether it is Java or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from data.java.frameworks import ARITY, DROPPED_QUALIFIERS, FLUENT_MESSAGES, FRAMEWORKS, THROWS, WITH_DELTA
+from data.java.tokens import TOKEN, strip_comments, tokenize
+
+TYPE_SIGNS = frozenset("<>.,?[]&@")
+OPEN, CLOSE = frozenset("([{"), frozenset(")]}")
+
+
+def split_assertions(text: str) -> list[str]:
+    """The statements of ``text``, without their semicolons.
+
+    A statement ends at a semicolon or before a line that starts with a word, both outside brackets: a fluent chain
+    or a lambda over several lines stays whole, and a target without semicolons (one assertion a line) is split too.
+    """
+    parts: list[str] = []
+    start: int | None = None
+    end = depth = 0
+    newline = False
+
+    def close() -> None:
+        nonlocal start
+        if start is not None:
+            parts.append(strip_comments(text[start:end]).strip())
+        start = None
+
+    for match in TOKEN.finditer(text):
+        kind, token = match.lastgroup, match.group()
+        if kind in ("blank", "comment"):
+            newline = newline or "\n" in token
+            continue
+        if depth == 0 and start is not None and newline and kind == "word" and text[end - 1] in ")}":
+            close()
+        newline = False
+        if token in OPEN:
+            depth += 1
+        elif token in CLOSE:
+            depth = max(0, depth - 1)
+        if token == ";" and depth == 0:
+            close()
+            continue
+        if start is None:
+            start = match.start()
+        end = match.end()
+    close()
+    return parts
+
+
+def _opens_type_arguments(tokens: Sequence[str], index: int) -> bool:
+    """``List<String>``, not ``MAX < b``: a name in upper case before it, and only what types consist of inside."""
+    if not tokens[index - 1][0].isupper():
+        return False
+    depth = 0
+    for token in tokens[index:]:
+        depth += (token == "<") - (token == ">")
+        if depth == 0:
+            return True
+        if not (token[0].isalpha() or token[0] == "_" or token in TYPE_SIGNS):
+            return False
+    return False
+
+
+def _arguments(tokens: Sequence[str]) -> list[list[str]]:
+    """Split the tokens between a call's brackets at the commas of the call itself."""
+    arguments: list[list[str]] = [[]]
+    depth = angles = 0
+    for index, token in enumerate(tokens):
+        if token in OPEN:
+            depth += 1
+        elif token in CLOSE:
+            depth -= 1
+        elif token == "<" and index and (angles or _opens_type_arguments(tokens, index)):
+            angles += 1
+        elif token == ">" and angles:
+            angles -= 1
+        elif token == "," and depth == 0 and angles == 0:
+            arguments.append([])
+            continue
+        arguments[-1].append(token)
+    return arguments if arguments != [[]] else []
+
+
+def _closing(tokens: Sequence[str], opening: int) -> int | None:
+    depth = 0
+    for index in range(opening, len(tokens)):
+        depth += (tokens[index] in OPEN) - (tokens[index] in CLOSE)
+        if depth == 0:
+            return index
+    return None
+
+
+def _is_text(argument: Sequence[str]) -> bool:
+    """A string literal, a concatenation with one, String.format(...), or a supplier of such a thing."""
+    if list(argument[:3]) == ["(", ")", "->"]:
+        argument = argument[3:]
+    if list(argument[:4]) == ["String", ".", "format", "("]:
+        return _closing(argument, 3) == len(argument) - 1
+    literal = plus = False
+    depth = 0
+    for token in argument:
+        depth += (token in OPEN) - (token in CLOSE)
+        if depth == 0:
+            literal = literal or token[0] == '"'
+            plus = plus or token == "+"
+    return literal and (plus or len(argument) == 1)
+
+
+def _without_message(name: str, arguments: list[list[str]], framework: str | None) -> list[list[str]]:
+    extra = len(arguments) - ARITY[name]
+    if extra < 1 or extra > 1 + (name in WITH_DELTA):
+        return arguments
+    if name == "assertThat":  # Hamcrest's, whose reason comes first
+        return arguments[1:]
+    first, last = _is_text(arguments[0]), _is_text(arguments[-1])
+    facts = FRAMEWORKS.get(framework or "")
+    if facts and (facts.message_first or (framework == "testng" and name in THROWS)):
+        last = False
+        first = first or name not in WITH_DELTA or extra == 2
+    elif facts:
+        first = False
+        last = last or name not in WITH_DELTA or extra == 2
+    if first and (not last or len(arguments) == 1):
+        return arguments[1:]
+    if last and not first:
+        return arguments[:-1]
+    return arguments  # a delta, or two texts of which either may be the message
+
+
+def normalise(text: str, framework: str | None = None) -> tuple[str, ...]:
+    """Tokens of one assertion without what does not change its meaning.
+
+    Dropped: white space, comments, the final semicolon, qualifiers such as ``Assert.`` with their package, and the
+    failure message. Whether a message comes first (JUnit 3, 4) or last (JUnit 5, TestNG) is taken from ``framework``;
+    without it only a text that must be the message is dropped, so nothing of ``assertEquals("a", b, "c")``.
+    """
+    tokens = tokenize(text)
+    while tokens and tokens[-1] == ";":
+        tokens.pop()
+    kept: list[str] = []
+    index = 0
+    while index < len(tokens):
+        token, following, next_but_one = (*tokens[index : index + 3], "", "")[:3]
+        if token in DROPPED_QUALIFIERS and following == "." and next_but_one[:1].islower():
+            while len(kept) >= 2 and kept[-1] == "." and kept[-2][0].islower():
+                del kept[-2:]
+            index += 2
+            continue
+        if token == "." and following in FLUENT_MESSAGES and next_but_one == "(":
+            closing = _closing(tokens, index + 2)
+            if closing is not None and any(t[0] == '"' for t in tokens[index + 3 : closing]):
+                index = closing + 1
+                continue
+        kept.append(token)
+        index += 1
+    if len(kept) > 2 and kept[0] in ARITY and kept[1] == "(" and _closing(kept, 1) == len(kept) - 1:
+        arguments = _without_message(kept[0], _arguments(kept[2:-1]), framework)
+        joined = [token for number, argument in enumerate(arguments) for token in ([","] if number else []) + argument]
+        kept = [kept[0], "(", *joined, ")"]
+    return tuple(kept)
+
+
+def name_assertion(text: str) -> str:
+    """The assertion that is called, such as ``assertEquals``; ``assertThat`` for a fluent chain; else ``other``."""
+    tokens = normalise(text)
+    return tokens[0] if len(tokens) > 1 and tokens[1] == "(" else "other"
