@@ -137,7 +137,7 @@ def distil(config: Any, run: Any, model: Any, tokenizer: Any, files: dict[str, P
     from tqdm import tqdm
 
     from data.dataset import AssertionDataset
-    from models.teacher.writer import DistillationWriter, WriterSettings
+    from models.teacher.writer import DistillationWriter, Processes, WriterSettings
     from utils.signals import REQUEUE_EXIT_CODE, StopSignal
 
     settings, accelerator = config.teacher_data, run.accelerator
@@ -171,14 +171,11 @@ def distil(config: Any, run: Any, model: Any, tokenizer: Any, files: dict[str, P
                 max_reject_rate=config.data.max_reject_rate,
                 strict=config.data.strict,
             ),
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-            wait=accelerator.wait_for_everyone,
-            stopped=lambda: signal.received is not None,
+            Processes(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone),
         )
         hidden = not (accelerator.is_main_process and sys.stderr.isatty())  # a log has one line a file instead
         with tqdm(total=len(dataset), desc=output.name, unit="row", disable=hidden) as bar:
-            counts = writer.run(bar.update)
+            counts = writer.run(bar.update, stopped=lambda: signal.received is not None)
         if counts is None:
             run.logger.info(f"{signal.received}: stopped while writing {output}; continue with --resume auto")
             return REQUEUE_EXIT_CODE

@@ -65,7 +65,7 @@ def main() -> int:
         }
         collator = Collator(tokenizer.pad_token_id, {})
         writer = writers["topk"]
-        batches = [collator(part) for part in writer._batches(items)]
+        batches = [collator(part) for part in writer.batches(items)]
 
         @torch.inference_mode()
         def own_forward() -> None:
@@ -78,8 +78,8 @@ def main() -> int:
 
         cases = {"teacher's own forward": own_forward}
         for encoding, writer in writers.items():
-            cases[f"teacher-forced part, {encoding}"] = lambda writer=writer: writer.teacher_forced(
-                items, np.zeros((2, vocabulary)), writer._pool()
+            cases[f"teacher-forced part, {encoding}"] = lambda writer=writer: writer.encode(
+                items, np.zeros((2, vocabulary)), writer.open_pool()
             )
         cases["predictions (16 tokens each), greedy"] = lambda: generate_predictions(
             model, tokenizer, [item.input_ids for item in items], batch_size=args.batch_size, max_output_len=16

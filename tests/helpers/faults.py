@@ -77,8 +77,8 @@ PHASES = {
     "the best model's save": "models.training.engine:save_best",
     "a validation": "evaluation.validation:Validator.__call__",
     "the final evaluation": "evaluation.systems.models:model_system",
-    "data generation": "models.teacher.writer:DistillationWriter._one",
-    "joining the generated data": "models.teacher.writer:DistillationWriter._merge",
+    "data generation": "models.teacher.writer:DistillationWriter.write_chunk",
+    "joining the generated data": "models.teacher.writer:DistillationWriter.merge",
 }
 
 

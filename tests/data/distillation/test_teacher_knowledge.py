@@ -23,7 +23,7 @@ import torch
 from config.command_line import parse_config
 from config.defaults import STUDENT_CATEGORIES
 from data.batches.collate import Collator
-from data.batches.loader import JsonlTrainingData, RejectedRows
+from data.batches.loader import JsonlTrainingData
 from data.batches.sampling import micro_batches, share_of_rank
 from data.dataset import AssertionDataset, EpochSamplingDataset, Item, Rejected
 from data.distillation.file import (
@@ -36,6 +36,7 @@ from data.distillation.file import (
     shared_path,
 )
 from data.rows.index import RowReader, open_index
+from data.rows.rejected import RejectedRows
 from models.losses.teacher_rows import TeacherRows
 from models.seq2seq.loading import load_model, load_tokenizer
 from models.teacher.forward import encode_topk, finite_sums, mean_logits
@@ -382,7 +383,7 @@ def test_shared_tensors_are_put_in_once_by_the_main_process(
     assert pickle.loads(pickle.dumps(dataset)).shared == {} and dataset.shared["mean_logits"].dtype == torch.float32
     assert Collator(0)([dataset[0]])["teacher"].tail_shape is None
     config = parse_config(STUDENT_CATEGORIES, ["--num_workers", str(workers), "--batch_size", "16"], description="")
-    data = JsonlTrainingData(dataset, config, RejectedRows(tmp_path / "r", 90, 0.1, False, path))
+    data = JsonlTrainingData(dataset, config, RejectedRows(tmp_path / "r", path, 90, 0.1))
     tails = [batch["teacher"].tail_shape for batch in data.batches(0, 0)]
     assert len(tails) == 6 and all(tail.data_ptr() == tails[0].data_ptr() for tail in tails)
     torch.testing.assert_close(tails[0], load_shared(path, read_header(path))["mean_logits"])
@@ -487,7 +488,7 @@ def test_bad_logits_are_left_out_and_counted(writer, tmp_path: Path) -> None:
             return logits, hidden
 
     made.forward = Broken()
-    assert made.run() == made._finished() | {"rows": 19, "rejected": {"logits hold NaN or +inf": 1}}
+    assert made.run() == made.read_counts() | {"rows": 19, "rejected": {"logits hold NaN or +inf": 1}}
     mean = load_shared(tmp_path / "data.jsonl", read_header(tmp_path / "data.jsonl"))["mean_logits"]
     assert mean.isfinite().all()
 
@@ -677,22 +678,22 @@ def test_memory_of_training_does_not_grow_with_the_file(teacher_run: Path, tmp_p
 
 def test_rejected_rows_are_listed_once_and_too_many_stop(tmp_path: Path) -> None:
     source = tmp_path / "data.jsonl"
-    rejected = RejectedRows(tmp_path / "rejected.jsonl", 1000, 0.1, False, source)
+    rejected = RejectedRows(tmp_path / "rejected.jsonl", source, 1000, 0.1)
     rejected.add([(4, "not valid JSON")], 50)
     rejected.add([(4, "not valid JSON"), (9, "missing assertion")], 100)
-    again = RejectedRows(tmp_path / "rejected.jsonl", 1000, 0.1, False, source)
+    again = RejectedRows(tmp_path / "rejected.jsonl", source, 1000, 0.1)
     again.add([(9, "missing assertion")], 200)
     rows = [json.loads(line)["row"] for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
     assert rows == [4, 9]
     with pytest.raises(UserError, match=r"bad rows among the first 300 .*not valid JSON.*--max_reject_rate 0.1"):
         again.add([(row, "not valid JSON") for row in range(100, 140)], 300)
     with pytest.raises(UserError, match=r"--strict"):
-        RejectedRows(tmp_path / "r.jsonl", 10, 0.1, True, source).add([(1, "x")], 1)
+        RejectedRows(tmp_path / "r.jsonl", source, 10, 0.1, strict=True).add([(1, "x")], 1)
 
 
 def test_a_signal_to_the_group_leaves_the_compressing_processes_alone(writer, tmp_path: Path) -> None:
     made = writer(tmp_path / "data.jsonl", encoding="topk", workers=1)
-    with made._pool() as pool:
+    with made.open_pool() as pool:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             assert pool.submit(signal.raise_signal, number).result() is None
 
@@ -700,7 +701,7 @@ def test_a_signal_to_the_group_leaves_the_compressing_processes_alone(writer, tm
 def test_a_compressing_process_that_dies_is_told_in_a_line(writer, tmp_path: Path, monkeypatch) -> None:
     made = writer(tmp_path / "data.jsonl", encoding="topk", workers=1)
     monkeypatch.setattr(
-        made, "teacher_forced", lambda items, total, pool: {item.row_id: pool.submit(os.abort) for item in items}
+        made, "encode", lambda items, total, pool: {item.row_id: pool.submit(os.abort) for item in items}
     )
     with pytest.raises(UserError, match=r"a compressing process died.*start again"):
         made.run()
