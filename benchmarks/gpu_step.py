@@ -200,8 +200,9 @@ def run_case(shape: str, case: str, batch: int, source: int, target: int, steps:
 def loading(rows: int, batch: int) -> list[list]:
     """Batches from disk with no worker and with four: samples a second."""
     from benchmarks.workload import student_config
-    from data.batches.loader import JsonlTrainingData, RejectedRows
+    from data.batches.loader import JsonlTrainingData
     from data.dataset import AssertionDataset
+    from data.rows.rejected import RejectedRows
 
     tokens = tokenizer_of(texts_of(synthetic_rows(300)), "synthetic", 2048)
     found = []
@@ -211,7 +212,7 @@ def loading(rows: int, batch: int) -> list[list]:
         dataset = AssertionDataset(path, tokens, vocab_size=2048)
         for workers in (0, 4):
             config = student_config(batch_size=batch, num_workers=workers, output_dir=name)
-            data = JsonlTrainingData(dataset, config, RejectedRows(Path(name) / "r", len(dataset), 0.1, False, path))
+            data = JsonlTrainingData(dataset, config, RejectedRows(Path(name) / "r", path, len(dataset), 0.1))
             batches = data.batches(0, 0)
             next(batches)
             started, count = time.perf_counter(), 0

@@ -61,7 +61,8 @@ def measure(args, name: str) -> list[list]:
 
     from config.command_line import parse_config
     from config.defaults import STUDENT_CATEGORIES
-    from data.batches.loader import RejectedRows, validation_batches
+    from data.batches.loader import validation_batches
+    from data.rows.rejected import RejectedRows
     from knowledge_distillation import student, student_loss
     from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
     from models.training.run import open_datasets, open_run
@@ -72,7 +73,7 @@ def measure(args, name: str) -> list[list]:
     vocab_size = model.config.vocab_size
     dataset, _ = open_datasets(run, tokenizer, vocab_size, teacher=True, train=args.data, validation=args.data)
     loss = student_loss(config, run, tokenizer, model, dataset, True)[0]
-    rejected = RejectedRows(Path("rejected.jsonl"), len(dataset), 1.0, False, args.data, write=False)
+    rejected = RejectedRows(None, args.data, len(dataset), 1.0)
     every = list(validation_batches(dataset, args.batch_size, rejected)())
     batches = every[:: max(1, len(every) // args.batches)][: args.batches]
     progress = LossProgress(temperature=args.temperature)

@@ -232,9 +232,10 @@ def main() -> int:
     import transformers
 
     from data.batches.collate import Collator
-    from data.batches.loader import JsonlTrainingData, RejectedRows
+    from data.batches.loader import JsonlTrainingData
     from data.batches.sampling import micro_batches
     from data.dataset import AssertionDataset
+    from data.rows.rejected import RejectedRows
     from models.seq2seq.loading import build_scratch, parameter_count, scratch_size
 
     transformers.logging.set_verbosity_error()
@@ -316,7 +317,7 @@ def main() -> int:
                 config = student_config(
                     batch_size=args.batch_size, num_workers=0, length_grouping=group, output_dir=place
                 )
-                data = JsonlTrainingData(dataset, config, RejectedRows(place / "r", len(dataset), 0.1, False, path))
+                data = JsonlTrainingData(dataset, config, RejectedRows(place / "r", path, len(dataset), 0.1))
                 engine = engine_of(model(), tokenizer, components, data, place, args.batch_size, 1)
                 cases[title] = lambda engine=engine: epoch_of(engine)
             for policy in ("longest", "grouped", "max_length"):

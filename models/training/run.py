@@ -15,8 +15,9 @@ from transformers import PreTrainedModel
 
 from config.command_line import Config
 from config.without_effect import without_effect
-from data.batches.loader import JsonlTrainingData, RejectedRows
+from data.batches.loader import JsonlTrainingData
 from data.dataset import AssertionDataset, EpochSamplingDataset, Rejected
+from data.rows.rejected import RejectedRows
 from models.multi_component_loss import MultiComponentLoss
 from models.seq2seq.loading import load_model, parameter_count, save_model
 from models.training.checkpoint import drop_later, find_resume, read_state
@@ -54,12 +55,11 @@ class Run:
         """The record of the bad rows of ``dataset``."""
         data = self.config.data
         return RejectedRows(
-            self.folder / "rejected.jsonl",
+            None if self.config.output.dry_run else self.folder / "rejected.jsonl",
+            dataset.path,
             len(dataset),
             data.max_reject_rate,
             data.strict,
-            dataset.path,
-            write=not self.config.output.dry_run,
             tidy=self.accelerator.is_main_process,
         )
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from data.batches.loader import RejectedRows
+from data.rows.rejected import RejectedRows
 from models.training.checkpoint import checkpoints
 from tests.helpers.commands import ROOT, SMALL, make_rows, student_words, write_rows
 from tests.helpers.faults import assert_same, outcome, table
@@ -375,7 +375,7 @@ def test_errors_name_the_disk(capsys: pytest.CaptureFixture, tmp_path: Path) -> 
 
 def test_a_few_bad_rows_of_few_are_too_many(tmp_path: Path) -> None:
     (tmp_path / "rejected.jsonl").write_text('{"file": "data.jsonl", "row": {"file": 1}}}\n{"file": 3}\n[1]\n')
-    rejected = RejectedRows(tmp_path / "rejected.jsonl", 40, 0.1, False, Path("data.jsonl"))
+    rejected = RejectedRows(tmp_path / "rejected.jsonl", Path("data.jsonl"), 40, 0.1)
     rejected.add([(row, "not valid JSON") for row in range(4)], 10)
     with pytest.raises(UserError, match="5 bad rows"):
         rejected.add([(4, "not valid JSON")], 10)
@@ -405,7 +405,7 @@ def test_bad_rows_known_from_before_do_not_end_a_resumed_run(tmp_path: Path) -> 
     """5 % of 2000 rows were bad; after a resume the first new one is one of few rows seen, not one of a hundred."""
     known = [{"file": "data.jsonl", "row": row, "reason": "missing assertion"} for row in range(100)]
     (tmp_path / "rejected.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in known) + '{"file": "da')
-    rejected = RejectedRows(tmp_path / "rejected.jsonl", 4000, 0.1, False, Path("data.jsonl"))
+    rejected = RejectedRows(tmp_path / "rejected.jsonl", Path("data.jsonl"), 4000, 0.1)
     rejected.add([(3000, "not valid JSON"), (7, "missing assertion")], 16)
     lines = (tmp_path / "rejected.jsonl").read_text().splitlines()
     assert [json.loads(line)["row"] for line in lines] == [*range(100), 3000]
