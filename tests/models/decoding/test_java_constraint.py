@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from transformers import LogitsProcessorList, T5Config, T5ForConditionalGeneration
+from transformers import LogitsProcessorList
 
 from data.java.statements import is_valid_java
 from models.decoding.generate import generate_candidates, pad_rows
 from models.decoding.java_constraint import JavaConstraint, State
 from models.decoding.search import decode
 from tests.helpers.pieces import Pieces
+from tests.helpers.random_models import model_without_ties
 
 JAVA = [
     'assertEquals("a(\\"[", list.get(0)[1]);',
@@ -174,25 +175,9 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    torch.manual_seed(1)
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=32,
-        d_kv=8,
-        d_ff=64,
-        num_layers=1,
-        num_heads=4,
-        decoder_start_token_id=0,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=0,
-        initializer_factor=20.0,
-        tie_word_embeddings=False,
-    )
-    model = T5ForConditionalGeneration(config)
-    # Whatever opens, closes or ends comes often.
-    often = [i for i in range(len(tokenizer)) if set(tokenizer.decode([i])) & set("()[]\"';")]
-    model.lm_head.weight.data[[tokenizer.eos_token_id, *often]] *= 3
-    return model
+    opens_or_closes = [i for i in range(len(tokenizer)) if set(tokenizer.decode([i])) & set("()[]\"';")]
+    often = [tokenizer.eos_token_id, *opens_or_closes]
+    return model_without_ties(len(tokenizer), seed=1, end=tokenizer.eos_token_id, often=often)
 
 
 @pytest.mark.parametrize("beams", [1, 4])
@@ -204,9 +189,7 @@ def test_a_random_model_ends_no_text_inside_of_a_bracket(model, tokenizer, beams
 
     def written(*constraints):
         """(state, whether it came to an end) of each text."""
-        found = decode(
-            model.eval(), inputs, (inputs != 0).long(), constraints=LogitsProcessorList(constraints), **options
-        )
+        found = decode(model, inputs, (inputs != 0).long(), constraints=LogitsProcessorList(constraints), **options)
         texts = tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [(State().after(text), ends[0] in ids) for text, ids in zip(texts, found.tolist(), strict=True)]
 
@@ -217,7 +200,7 @@ def test_a_random_model_ends_no_text_inside_of_a_bracket(model, tokenizer, beams
 
 
 @pytest.mark.parametrize("beams", [1, 4])
-def test_the_batch_changes_nothing(model, tokenizer, beams):
+def test_a_row_gets_the_same_texts_alone_and_in_a_batch(model, tokenizer, beams):
     rows = [tokenizer(text)["input_ids"][:length] for text in JAVA for length in (3, 9, 14)]
     options = {"max_output_len": 16, "num_beams": beams, "num_return_sequences": beams}
     alone = [generate_candidates(model, tokenizer, [row], **options)[0] for row in rows]
