@@ -16,9 +16,9 @@ DESCRIPTION = "Train a small model to write the assertion that a Java test lacks
 def main(argv: list[str] | None = None) -> int:
     """The whole road of a student; returns the exit code (85: stopped by a signal, continue with --resume)."""
     from config.command_line import parse_config
-    from config.defaults import STUDENT_CATEGORIES
+    from config.defaults import StudentConfig
 
-    config = parse_config(STUDENT_CATEGORIES, argv, description=DESCRIPTION)
+    config = parse_config(StudentConfig, argv, description=DESCRIPTION)
     train, validation = data_files(config)
 
     from evaluation.validation import add_validation

@@ -16,9 +16,9 @@ DESCRIPTION = "Fine-tune a CodeT5-family teacher to write assertions, and store 
 def main(argv: list[str] | None = None) -> int:
     """The whole road of a teacher; returns the exit code (85: stopped by a signal, continue with --resume)."""
     from config.command_line import parse_config
-    from config.defaults import TEACHER_CATEGORIES, TEACHER_DEFAULTS, LossConfig
+    from config.defaults import LossConfig, TeacherConfig
 
-    config = parse_config(TEACHER_CATEGORIES, argv, description=DESCRIPTION, defaults=TEACHER_DEFAULTS)
+    config = parse_config(TeacherConfig, argv, description=DESCRIPTION)
 
     from evaluation.validation import add_validation
     from models.loss_functions import LossSettings

@@ -38,7 +38,7 @@ def train(folder: Path, steps: int) -> list[Block]:
     from transformers import T5Config, T5ForConditionalGeneration
 
     from config.command_line import parse_config
-    from config.defaults import STUDENT_CATEGORIES, LossConfig
+    from config.defaults import LossConfig, StudentConfig
     from models.loss_functions import LossSettings
     from models.multi_component_loss import MultiComponentLoss
     from models.training.engine import TrainingEngine
@@ -46,7 +46,7 @@ def train(folder: Path, steps: int) -> list[Block]:
     from utils.logging_utils import DistillationLogger
 
     flags = ["--device", "cpu", "--epochs", "1", "--save_steps", "0", "--gradient_accumulation_steps", "1"]
-    config = parse_config(STUDENT_CATEGORIES, description="", argv=flags)
+    config = parse_config(StudentConfig, argv=flags)
     accelerator, _ = build_accelerator("cpu", fp16=False, bf16=False)
     shape = T5Config(vocab_size=2048, d_model=96, d_kv=24, d_ff=256, num_layers=2, num_heads=4)
     shape.decoder_start_token_id = 0

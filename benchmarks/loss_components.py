@@ -60,14 +60,14 @@ def measure(args, name: str) -> list[list]:
     import torch
 
     from config.command_line import parse_config
-    from config.defaults import STUDENT_CATEGORIES
+    from config.defaults import StudentConfig
     from data.batches.loader import validation_batches
     from data.rows.rejected import RejectedRows
     from knowledge_distillation import student, student_loss
     from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
     from models.training.run import open_datasets, open_run
 
-    config = parse_config(STUDENT_CATEGORIES, flags(args, name), description=__doc__ or "")
+    config = parse_config(StudentConfig, flags(args, name), description=__doc__ or "")
     run = open_run(config, "benchmarks/loss_components.py")
     tokenizer, model = student(config, args.data)
     vocab_size = model.config.vocab_size

@@ -134,10 +134,10 @@ def write_distillation_file(
 def student_config(**flags: Any) -> Any:
     """The student's configuration, from flags as on the command line."""
     from config.command_line import parse_config
-    from config.defaults import STUDENT_CATEGORIES
+    from config.defaults import StudentConfig
 
     argv: list[str] = []
     for name, value in flags.items():
         values: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
         argv += [f"--{name}", *map(str, values)]
-    return parse_config(STUDENT_CATEGORIES, argv, description="benchmark")
+    return parse_config(StudentConfig, argv, description="benchmark")

@@ -1,12 +1,13 @@
-"""Every parameter of the product, once: default, type, allowed range and help. 13 categories.
+"""Every parameter of the product, once: default, type, allowed values, help, and what is known of it. 13 categories.
 
-`config/command_line.py` turns these dataclasses into flags; nothing else repeats a default.
+`config/command_line.py` turns these dataclasses into flags. No other file repeats a default.
 """
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import Field, asdict, dataclass, field, fields
+from typing import Any, TypeAlias
 
 # Linear moves of the loss weights over training: component -> (start, end).
 WEIGHT_SCHEDULING = {
@@ -20,25 +21,31 @@ TRIDENT_WEIGHT_SCHEDULING = {"focal": (0.3, 0.3), "jsd": (0.7, 0.35), "semantic"
 
 LOSS_COMPONENTS = ("ce", "focal", "kl", "jsd", "semantic", "contrastive", "pans", "ast")
 LOSS_FUNCTIONS = ("traditional", "enhanced", "ast_enhanced", "multi_component")
-TEACHER_DEFAULT_MODEL = "Salesforce/codet5p-770m"
 
 
-def arg(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    aliases: tuple[str, ...] = (),
-) -> Any:
-    """A parameter: ``low <= value <= high``, ``value > above``; None is always allowed where it is the default."""
-    metadata: dict[str, Any] = {"help": help.replace("%", "%%"), "low": low, "high": high, "above": above}
-    if choices:
-        metadata["choices"] = choices
-    if aliases:
-        metadata["aliases"] = list(aliases)
+Value: TypeAlias = "bool | int | float | str | list[str] | list[float] | None"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What is known of a parameter; ``low <= value <= high`` and ``value > above``."""
+
+    help: str
+    choices: tuple[Value, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    aliases: tuple[str, ...] = ()
+    reads: bool = False  # names something that the run reads, so it must not be overwritten
+    once: bool = False  # belongs to one start of a run and says nothing about the run
+    free_on_resume: bool = False  # may differ between a run and its continuation
+    compared: bool = True  # makes another configuration, where runs are compared
+    needs: str | None = None  # without what it has no effect; config/checks.py knows when that is missing
+
+
+def arg(default: Any, help: str, **facts: Any) -> Any:
+    """A parameter as a dataclass field; ``facts`` are those of ``Flag``. None is allowed where it is the default."""
+    metadata = {"flag": Flag(help, **facts)}
     if isinstance(default, tuple):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -46,13 +53,17 @@ def arg(
 
 @dataclass
 class ModelConfig:
-    _argument_group_name = "model"
+    """Which model is trained."""
+
     model_name: str = arg(
         "Salesforce/codet5p-220m",
         "seq2seq model to train: a hub name, a local folder, or scratch:tiny|small|medium|base (built here, at random)",
+        reads=True,
     )
     tokenizer_name: str | None = arg(
-        None, "tokenizer of a scratch: model; default: the teacher's (student), trained on the training data (teacher)"
+        None,
+        "tokenizer of a scratch: model; default: the teacher's (student), trained on the training data (teacher)",
+        reads=True,
     )
     scratch_vocab_size: int | None = arg(
         None, "vocabulary of a tokenizer trained here; default 2048 for tiny and small, 32100 for base", low=300
@@ -63,8 +74,9 @@ class ModelConfig:
 
 
 @dataclass
-class StudentConfig:
-    _argument_group_name = "student"
+class StudentLayersConfig:
+    """A student cut out of a larger trained model."""
+
     student_encoder_layers: int | None = arg(
         None, "keep this many encoder layers of --model_name, evenly spaced, first and last kept", low=1
     )
@@ -75,12 +87,13 @@ class StudentConfig:
 
 @dataclass
 class DataConfig:
-    _argument_group_name = "data"
+    """Which rows, and how long their texts may be."""
+
     train_data_path: str | None = arg(
-        "data/codet5p-focal-methods/distillation_data_training.jsonl", "training data, JSONL"
+        "data/codet5p-focal-methods/distillation_data_training.jsonl", "training data, JSONL", reads=True
     )
     val_data_path: str | None = arg(
-        "data/codet5p-focal-methods/distillation_data_validation.jsonl", "validation data, JSONL"
+        "data/codet5p-focal-methods/distillation_data_validation.jsonl", "validation data, JSONL", reads=True
     )
     max_train_samples: int | None = arg(None, "use at most this many training rows; default: all", low=1)
     max_val_samples: int | None = arg(None, "use at most this many validation rows; default: all", low=1)
@@ -90,29 +103,45 @@ class DataConfig:
     max_output_len: int = arg(
         128, "target tokens; a longer target is cut", low=4, high=4096, aliases=("--max_tgt_length",)
     )
-    strict: bool = arg(False, "a bad row ends the run instead of being skipped and counted")
-    max_reject_rate: float = arg(0.1, "share of bad rows above which the run stops", low=0.0, high=1.0)
+    strict: bool = arg(False, "a bad row ends the run instead of being skipped and counted", free_on_resume=True)
+    max_reject_rate: float = arg(
+        0.1, "share of bad rows above which the run stops", low=0.0, high=1.0, free_on_resume=True
+    )
 
 
 @dataclass
 class LoadingConfig:
-    _argument_group_name = "loading"
+    """How rows become batches."""
+
     enable_epoch_sampling: bool = arg(False, "draw another --max_train_samples rows each epoch")
-    sampling_seed: int = arg(42, "seed of the rows drawn each epoch", low=0, high=2**31 - 1)
+    sampling_seed: int = arg(42, "seed of the rows drawn each epoch", low=0, high=2**31 - 1, compared=False)
     length_grouping: bool = arg(True, "batch inputs of similar length together: less padding")
     length_group_window: int = arg(64, "batches among which rows are sorted by length", low=1)
-    num_workers: int | None = arg(None, "loader processes; default min(8, cores); 0: in the main process", low=0)
-    pin_memory: bool = arg(True, "page-locked host memory for faster copies to a GPU")
-    prefetch_factor: int = arg(4, "batches that each worker keeps ready", low=1)
+    num_workers: int | None = arg(
+        None,
+        "loader processes; default min(8, cores); 0: in the main process",
+        low=0,
+        free_on_resume=True,
+        compared=False,
+    )
+    pin_memory: bool = arg(
+        True, "page-locked host memory for faster copies to a GPU", free_on_resume=True, compared=False
+    )
+    prefetch_factor: int = arg(4, "batches that each worker keeps ready", low=1, free_on_resume=True, compared=False)
 
 
 @dataclass
 class OptimizationConfig:
-    _argument_group_name = "optimization"
+    """Steps, learning rate, AdamW."""
+
     batch_size: int = arg(4, "samples of a micro-batch, per process", low=1)
-    gradient_accumulation_steps: int = arg(4, "micro-batches of an optimiser step, per process", low=1)
+    gradient_accumulation_steps: int = arg(
+        4, "micro-batches of an optimiser step, per process", low=1, free_on_resume=True
+    )
     epochs: int = arg(5, "passes over the training rows", low=1)
-    max_steps: int | None = arg(None, "stop after this many optimiser steps (schedules still span --epochs)", low=1)
+    max_steps: int | None = arg(
+        None, "stop after this many optimiser steps (schedules still span --epochs)", low=1, free_on_resume=True
+    )
     lr: float = arg(5e-5, "peak learning rate", above=0.0, high=10.0, aliases=("--learning_rate",))
     lr_floor_ratio: float = arg(0.2, "the learning rate falls linearly to this share of its peak", low=0.0, high=1.0)
     warmup_ratio: float = arg(0.15, "share of all optimiser steps used to warm up", low=0.0, high=1.0)
@@ -122,31 +151,45 @@ class OptimizationConfig:
     adam_beta1: float = arg(0.9, "AdamW beta 1", low=0.0, high=0.99999)
     adam_beta2: float = arg(0.999, "AdamW beta 2", low=0.0, high=0.999999)
     adam_epsilon: float = arg(1e-8, "AdamW epsilon", above=0.0)
-    max_nonfinite_steps: int = arg(5, "stop after this many steps in a row with a non-finite loss", low=1)
+    max_nonfinite_steps: int = arg(
+        5, "stop after this many steps in a row with a non-finite loss", low=1, free_on_resume=True
+    )
 
 
 @dataclass
 class DistillationConfig:
-    _argument_group_name = "distillation"
+    """What comes from the teacher, and how soft it is."""
+
     teacher_model: str | None = arg(
-        None, "a live teacher (folder or hub name) instead of the logits stored in the training data"
+        None, "a live teacher (folder or hub name) instead of the logits stored in the training data", reads=True
     )
-    temperature: float = arg(4.0, "softening of teacher and student at the start", above=0.0, high=100.0)
-    temperature_final: float = arg(1.5, "softening at the end; falls geometrically", above=0.0, high=100.0)
+    temperature: float = arg(
+        4.0, "softening of teacher and student at the start", above=0.0, high=100.0, needs="divergence"
+    )
+    temperature_final: float = arg(
+        1.5, "softening at the end; falls geometrically", above=0.0, high=100.0, needs="divergence"
+    )
     alpha: float = arg(0.5, "share of the hard loss in the modes traditional, enhanced, ast_enhanced", low=0, high=1)
-    alpha_min: float = arg(0.3, "lower end of the adaptive alpha", low=0.0, high=1.0)
-    alpha_drop: float = arg(0.2, "how far adaptive alpha falls over the run", low=0.0, high=1.0)
+    alpha_min: float = arg(0.3, "lower end of the adaptive alpha", low=0.0, high=1.0, needs="adaptive_alpha")
+    alpha_drop: float = arg(0.2, "how far adaptive alpha falls over the run", low=0.0, high=1.0, needs="adaptive_alpha")
     alpha_convergence: float = arg(
-        0.01, "the hard loss has converged when its mean improves by less than this share in a window", low=0.0
+        0.01,
+        "the hard loss has converged when its mean improves by less than this share in a window",
+        low=0.0,
+        needs="adaptive_alpha",
     )
     topk_tail: str = arg(
-        "bucket", "tail of a top-k teacher: one bucket, or shaped by its mean logits", choices=("bucket", "shaped")
+        "bucket",
+        "tail of a top-k teacher: one bucket, or shaped by its mean logits",
+        choices=("bucket", "shaped"),
+        needs="divergence",
     )
 
 
 @dataclass
 class LossConfig:
-    _argument_group_name = "loss"
+    """Which loss components, with which weights."""
+
     loss_function: str = arg("multi_component", "how the components are combined", choices=LOSS_FUNCTIONS)
     loss_components: list[str] = arg(
         ("focal", "jsd", "semantic"), f"components of multi_component, any of: {', '.join(LOSS_COMPONENTS)}"
@@ -155,141 +198,259 @@ class LossConfig:
     enable_dynamic_weighting: bool = arg(False, "move weights (and alpha) over training; else the end values hold")
     pans_weight: float = arg(0.1, "weight of PANS in the modes enhanced and ast_enhanced", low=0.0)
     ast_weight: float = arg(0.1, "weight of AST in the mode ast_enhanced", low=0.0)
-    focal_alpha: float = arg(0.25, "focal loss: scale", above=0.0, high=1.0)
-    focal_gamma: float = arg(2.0, "focal loss: how strongly easy tokens are discounted", low=0.0, high=10.0)
+    focal_alpha: float = arg(0.25, "focal loss: scale", above=0.0, high=1.0, needs="focal")
+    focal_gamma: float = arg(
+        2.0, "focal loss: how strongly easy tokens are discounted", low=0.0, high=10.0, needs="focal"
+    )
     normalize_components: bool = arg(False, "divide each component by its running mean before weighting")
     normalizer_momentum: float = arg(0.99, "memory of that running mean", low=0.0, high=0.99999)
-    pans_max_ngram: int = arg(4, "longest n-gram of PANS", low=1, high=8)
-    pans_decay: float = arg(0.1, "how fast PANS forgets a match that is out of place", low=0.0)
+    pans_max_ngram: int = arg(4, "longest n-gram of PANS", low=1, high=8, needs="pans")
+    pans_decay: float = arg(0.1, "how fast PANS forgets a match that is out of place", low=0.0, needs="pans")
 
 
 @dataclass
 class SemanticConfig:
-    _argument_group_name = "semantic"
-    semantic_loss_scale: float = arg(5.0, "beta of the semantic loss", above=0.0)
-    semantic_temperature: float = arg(1.0, "softmax temperature of the soft tokens", above=0.0)
-    bridge_fit_steps: int = arg(300, "optimiser steps that fit the vocabulary bridge", low=0)
-    bridge_batch_size: int = arg(32, "texts of a bridge step", low=1)
+    """The components that read text with a frozen encoder: semantic and contrastive."""
+
+    semantic_loss_scale: float = arg(5.0, "beta of the semantic loss", above=0.0, needs="semantic")
+    semantic_temperature: float = arg(1.0, "softmax temperature of the soft tokens", above=0.0, needs="encoder")
+    bridge_fit_steps: int = arg(300, "optimiser steps that fit the vocabulary bridge", low=0, needs="encoder")
+    bridge_batch_size: int = arg(32, "texts of a bridge step", low=1, needs="encoder")
     bridge_min_fidelity: float = arg(
-        0.85, "refuse a bridge whose held-out cosine with the encoder is lower", low=-1.0, high=1.0
+        0.85, "refuse a bridge whose held-out cosine with the encoder is lower", low=-1.0, high=1.0, needs="encoder"
     )
     contrastive_encoder: str = arg(
-        "microsoft/codebert-base", "frozen encoder of the contrastive loss: a model name or folder, or embedded:minilm"
+        "microsoft/codebert-base",
+        "frozen encoder of the contrastive loss: a model name or folder, or embedded:minilm",
+        needs="contrastive",
     )
-    contrastive_temperature: float = arg(0.1, "InfoNCE temperature", above=0.0, high=10.0)
-    contrastive_queue_size: int = arg(256, "past references kept as negatives; 0: the batch alone", low=0)
-    embedding_cache_size: int = arg(20000, "reference embeddings kept (least recently used go first)", low=1)
-    embedding_cache_ttl: float = arg(86400.0, "seconds that a cached embedding lives", above=0.0)
+    contrastive_temperature: float = arg(0.1, "InfoNCE temperature", above=0.0, high=10.0, needs="contrastive")
+    contrastive_queue_size: int = arg(
+        256, "past references kept as negatives; 0: the batch alone", low=0, needs="contrastive"
+    )
+    embedding_cache_size: int = arg(
+        20000, "reference embeddings kept (least recently used go first)", low=1, needs="encoder"
+    )
+    embedding_cache_ttl: float = arg(86400.0, "seconds that a cached embedding lives", above=0.0, needs="encoder")
 
 
 @dataclass
 class TokenWeightingConfig:
-    _argument_group_name = "token weighting"
-    enable_token_weighting: bool = arg(False, "weigh critical assertion tokens more in ce and focal")
-    critical_token_weight: float = arg(2.5, "weight of a critical token; others weigh 1", above=0.0, high=1000.0)
-    critical_token_categories: list[str] | None = arg(None, "categories of config/critical_tokens.py; default: all")
+    """A larger weight for the tokens on which an assertion hangs."""
+
+    enable_token_weighting: bool = arg(False, "give critical assertion tokens a larger weight in ce and focal")
+    critical_token_weight: float = arg(
+        2.5, "weight of a critical token; all others have weight 1", above=0.0, high=1000.0, needs="token_weights"
+    )
+    critical_token_categories: list[str] | None = arg(
+        None, "categories of config/critical_tokens.py; default: all", needs="token_weights"
+    )
 
 
 @dataclass
 class ValidationConfig:
-    _argument_group_name = "validation"
-    validation_frequency: int = arg(1, "validate each so many epochs; 0: off", low=0)
-    eval_steps: int = arg(0, "validate each so many optimiser steps as well; 0: off", low=0)
-    eval_batch_size: int | None = arg(None, "samples of a validation batch; default: 4 x --batch_size", low=1)
+    """When and by what a model is judged during training."""
+
+    validation_frequency: int = arg(1, "validate every N epochs; 0: off", low=0)
+    eval_steps: int = arg(0, "also validate every N optimiser steps; 0: off", low=0)
+    eval_batch_size: int | None = arg(
+        None, "samples of a validation batch; default: 4 x --batch_size", low=1, free_on_resume=True
+    )
     validation_metric: str = arg(
         "auto",
         "what chooses the best checkpoint; auto: the code quality score where it can be computed, else the loss",
         choices=("auto", "code_quality_score", "loss", "exact_match"),
+        needs="validation",
     )
-    early_stopping_patience: int = arg(3, "validations without improvement before the run stops; 0: never", low=0)
-    early_stopping_min_delta: float = arg(0.0, "smallest change that counts as an improvement", low=0.0)
+    early_stopping_patience: int = arg(
+        3, "validations without improvement before the run stops; 0: never", low=0, needs="validation"
+    )
+    early_stopping_min_delta: float = arg(
+        0.0, "smallest change that counts as an improvement", low=0.0, needs="validation"
+    )
     use_enhanced_metrics: bool = arg(
-        False, "the full metric set at each validation; else loss, exact match and F1 only"
+        False, "the full metric set at each validation; else loss, exact match and F1 only", needs="validation"
     )
     embedding_model: str = arg(
         "embaas/codesearchnet-minilm-l6",
         "text encoder of the semantic metric and loss: a sentence-transformers name or folder, embedded:minilm, none",
     )
     num_beams: int = arg(1, "beams of generated predictions; 1: greedy", low=1, high=64)
-    final_evaluation: bool = arg(True, "evaluate the best model at the end and write predictions and metrics")
-    sample_predictions: int = arg(5, "validation predictions written to the log as text", low=0)
+    final_evaluation: bool = arg(
+        True, "evaluate the best model at the end and write predictions and metrics", free_on_resume=True
+    )
+    sample_predictions: int = arg(
+        5,
+        "how many validation predictions to log as text",
+        low=0,
+        free_on_resume=True,
+        compared=False,
+        needs="validation",
+    )
 
 
 @dataclass
 class OutputConfig:
-    _argument_group_name = "output"
-    output_dir: str | None = arg(None, "run folder; default results/YYYY-MM-DD_HH-MM-SS_model-name")
-    overwrite: bool = arg(False, "replace a run that --output_dir already holds")
-    resume: str | None = arg(None, "continue: a run folder, a checkpoint folder, or auto (the newest, else start)")
-    save_steps: int = arg(500, "checkpoint each so many optimiser steps; 0: off", low=0)
-    save_minutes: float = arg(0.0, "checkpoint each so many minutes as well; 0: off", low=0.0)
-    save_total_limit: int = arg(2, "checkpoints kept beside the best model", low=1)
-    logging_steps: int = arg(10, "optimiser steps of a log interval", low=1)
-    grad_norm_steps: int = arg(50, "steps between gradient norms per component; 0: off", low=0)
-    tensorboard: bool = arg(True, "write TensorBoard events")
-    run_report: bool = arg(True, "write run_report.html and training_curves.png at the end")
-    preset: str | None = arg(None, "a named overlay: quick_start, high_quality, memory_constrained")
-    config: str | None = arg(None, "JSON file of parameters (a run_config.json will do); flags win over it")
-    dry_run: bool = arg(False, "check everything, including one step, and stop")
-    print_config: bool = arg(False, "print every parameter as JSON and stop")
+    """What a run writes, and how it starts."""
+
+    output_dir: str | None = arg(None, "run folder; default results/YYYY-MM-DD_HH-MM-SS_model-name", once=True)
+    overwrite: bool = arg(False, "replace a run that --output_dir already holds", once=True)
+    resume: str | None = arg(
+        None,
+        "run folder or checkpoint to continue from; auto: the newest checkpoint of --output_dir, or a new run",
+        once=True,
+    )
+    save_steps: int = arg(
+        500, "write a checkpoint every N optimiser steps; 0: off", low=0, free_on_resume=True, compared=False
+    )
+    save_minutes: float = arg(
+        0.0, "also write a checkpoint every X minutes; 0: off", low=0.0, free_on_resume=True, compared=False
+    )
+    save_total_limit: int = arg(
+        2, "how many checkpoints to keep, besides the best model", low=1, free_on_resume=True, compared=False
+    )
+    logging_steps: int = arg(10, "optimiser steps of a log interval", low=1, free_on_resume=True, compared=False)
+    grad_norm_steps: int = arg(50, "steps between gradient norms per component; 0: off", low=0, compared=False)
+    tensorboard: bool = arg(True, "write TensorBoard events", free_on_resume=True, compared=False)
+    run_report: bool = arg(
+        True, "write run_report.html and training_curves.png at the end", free_on_resume=True, compared=False
+    )
+    preset: str | None = arg(
+        None, "a named set of parameters: quick_start, high_quality, memory_constrained", once=True
+    )
+    config: str | None = arg(None, "JSON file of parameters, such as a run_config.json; flags win over it", once=True)
+    dry_run: bool = arg(False, "check everything, run one step, write nothing", once=True)
+    print_config: bool = arg(False, "print every parameter as JSON and exit", once=True)
 
 
 @dataclass
 class HardwareConfig:
-    _argument_group_name = "hardware and reproducibility"
-    device: str = arg("auto", "auto, cpu, cuda, cuda:N or mps")
+    """Device, precision, reproducibility."""
+
+    device: str = arg("auto", "auto, cpu, cuda, cuda:N or mps", free_on_resume=True)
     fp16: bool = arg(False, "half precision (CUDA)")
     bf16: bool = arg(False, "bfloat16 (CUDA; a CPU gains from it where it has AVX512-BF16 or AMX)")
     tf32: bool = arg(True, "TF32 matrix products where the GPU has them")
     compile: bool = arg(False, "torch.compile the model")
     fsdp: bool = arg(False, "shard the model over the processes instead of copying it (FSDP)")
-    cpu_threads: int | None = arg(None, "torch threads per process; default: torch's choice", low=1)
-    seed: int = arg(42, "seed of Python, NumPy, torch and the workers", low=0, high=2**31 - 1)
+    cpu_threads: int | None = arg(
+        None, "torch threads per process; default: torch's choice", low=1, free_on_resume=True, compared=False
+    )
+    seed: int = arg(42, "seed of Python, NumPy, torch and the workers", low=0, high=2**31 - 1, compared=False)
     deterministic: bool = arg(True, "deterministic kernels where they exist")
 
 
 @dataclass
 class TeacherDataConfig:
-    _argument_group_name = "teacher data"
-    data_path: str | None = arg(None, "one data file instead of two; split by --validation_split and --seed")
+    """The data of a teacher, and the distillation data that it writes."""
+
+    data_path: str | None = arg(
+        None, "one data file instead of two; split by --validation_split and --seed", reads=True
+    )
     validation_split: float = arg(0.1, "share of --data_path that validates", above=0.0, high=0.9)
-    create_distillation_dataset: bool = arg(True, "write the distillation data after training")
-    distillation_dir: str | None = arg(None, "where the distillation data go; default: --output_dir")
-    max_distill_samples: int | None = arg(None, "distil at most this many rows of each file; default: all", low=1)
-    teacher_encoding: str = arg("topk", "how logits are stored", choices=("topk", "hidden", "dense"))
-    topk: int = arg(64, "logits stored a token with --teacher_encoding topk", low=1, high=65536)
-    compression_bits: int = arg(16, "bits a value: dense 4, 8, 16 or 32; hidden 8 or 16", choices=(4, 8, 16, 32))
-    distill_batch_size: int | None = arg(None, "samples of a generation batch; default: 4 x --batch_size", low=1)
-    compression_workers: int = arg(1, "processes that compress; 0: the main process", low=0)
+    create_distillation_dataset: bool = arg(True, "write the distillation data after training", free_on_resume=True)
+    distillation_dir: str | None = arg(
+        None,
+        "where the distillation data go; default: --output_dir",
+        free_on_resume=True,
+        compared=False,
+        needs="distillation_data",
+    )
+    max_distill_samples: int | None = arg(
+        None,
+        "distil at most this many rows of each file; default: all",
+        low=1,
+        free_on_resume=True,
+        needs="distillation_data",
+    )
+    teacher_encoding: str = arg(
+        "topk", "how logits are stored", choices=("topk", "hidden", "dense"), needs="distillation_data"
+    )
+    topk: int = arg(
+        64, "logits stored per token with --teacher_encoding topk", low=1, high=65536, needs="distillation_data"
+    )
+    compression_bits: int = arg(
+        16,
+        "bits per value: 4, 8, 16 or 32 for dense, 8 or 16 for hidden",
+        choices=(4, 8, 16, 32),
+        needs="distillation_data",
+    )
+    distill_batch_size: int | None = arg(
+        None,
+        "samples of a generation batch; default: 4 x --batch_size",
+        low=1,
+        free_on_resume=True,
+        needs="distillation_data",
+    )
+    compression_workers: int = arg(
+        1, "processes that compress; 0: the main process", low=0, free_on_resume=True, needs="distillation_data"
+    )
 
 
-STUDENT_CATEGORIES = {
-    "model": ModelConfig,
-    "student": StudentConfig,
-    "data": DataConfig,
-    "loading": LoadingConfig,
-    "optimization": OptimizationConfig,
-    "distillation": DistillationConfig,
-    "loss": LossConfig,
-    "semantic": SemanticConfig,
-    "token_weighting": TokenWeightingConfig,
-    "validation": ValidationConfig,
-    "output": OutputConfig,
-    "hardware": HardwareConfig,
-}
-TEACHER_CATEGORIES = {
-    name: STUDENT_CATEGORIES[name]
-    for name in ("model", "data", "loading", "optimization", "validation", "output", "hardware")
-} | {"teacher_data": TeacherDataConfig}
-TEACHER_DEFAULTS = {"model_name": TEACHER_DEFAULT_MODEL, "train_data_path": None, "val_data_path": None}
-CATEGORIES = STUDENT_CATEGORIES | TEACHER_CATEGORIES
+class RunConfig:
+    """What teacher and student runs have in common: one object a category, and which parameters the user named."""
+
+    model: ModelConfig
+    data: DataConfig
+    loading: LoadingConfig
+    optimization: OptimizationConfig
+    validation: ValidationConfig
+    output: OutputConfig
+    hardware: HardwareConfig
+    given: frozenset[str]
+
+    def flat(self) -> dict[str, Value]:
+        """Every parameter under its own name, ready for JSON."""
+        return {name: value for category in categories(self) for name, value in asdict(getattr(self, category)).items()}
 
 
-def default_of(parameter) -> Any:
-    """The default of a dataclass field."""
-    return parameter.default_factory() if parameter.default_factory is not MISSING else parameter.default
+@dataclass
+class StudentConfig(RunConfig):
+    """Every parameter of knowledge_distillation.py."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    student: StudentLayersConfig = field(default_factory=StudentLayersConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loading: LoadingConfig = field(default_factory=LoadingConfig)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    semantic: SemanticConfig = field(default_factory=SemanticConfig)
+    token_weighting: TokenWeightingConfig = field(default_factory=TokenWeightingConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    given: frozenset[str] = frozenset()
 
 
-def parameters(categories: dict[str, type]) -> dict[str, tuple[str, Any]]:
-    """Parameter name -> (category, dataclass field)."""
-    return {f.name: (name, f) for name, kind in categories.items() for f in fields(kind)}
+@dataclass
+class TeacherConfig(RunConfig):
+    """Every parameter of train_codet5_assertions.py. The student's data are what it makes."""
+
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(model_name="Salesforce/codet5p-770m"))
+    data: DataConfig = field(default_factory=lambda: DataConfig(train_data_path=None, val_data_path=None))
+    loading: LoadingConfig = field(default_factory=LoadingConfig)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    teacher_data: TeacherDataConfig = field(default_factory=TeacherDataConfig)
+    given: frozenset[str] = frozenset()
+
+
+def categories(config: RunConfig | type[RunConfig]) -> list[str]:
+    """The names of the categories of a configuration, in their order."""
+    return [f.name for f in fields(config) if f.name != "given"]  # type: ignore[arg-type]
+
+
+def parameters(config: RunConfig) -> Iterator[tuple[str, Field, Flag]]:
+    """(category, dataclass field, what is known of it) of each parameter."""
+    for category in categories(config):
+        for parameter in fields(getattr(config, category)):
+            yield category, parameter, parameter.metadata["flag"]
+
+
+def flags_with(fact: str, value: bool = True) -> frozenset[str]:
+    """Names of the parameters of both scripts for which a yes-or-no ``fact`` of ``Flag`` has this value."""
+    known = (*parameters(StudentConfig()), *parameters(TeacherConfig()))
+    return frozenset(parameter.name for _, parameter, flag in known if getattr(flag, fact) is value)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from config.command_line import Config
+from config.defaults import RunConfig
 from data.batches.collate import Batch, Collator
 from data.batches.sampling import micro_batches, share_of_rank
 from data.dataset import AssertionDataset, EpochSamplingDataset
@@ -27,7 +27,7 @@ class JsonlTrainingData:
     def __init__(
         self,
         dataset: AssertionDataset,
-        config: Config,
+        config: RunConfig,
         rejected: RejectedRows,
         *,
         rank: int = 0,

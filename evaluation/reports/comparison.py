@@ -12,37 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from config.defaults import flags_with
 from evaluation.reports.run_data import RunData, load_run
 from utils.errors import UserError
 from utils.pages.html_page import format_number, format_seconds
 
 # Parameters that name the run or change its speed and bookkeeping, not what is learned.
-NOT_COMPARED = frozenset(
-    {
-        "seed",
-        "sampling_seed",
-        "output_dir",
-        "overwrite",
-        "resume",
-        "save_steps",
-        "save_minutes",
-        "save_total_limit",
-        "logging_steps",
-        "grad_norm_steps",
-        "tensorboard",
-        "run_report",
-        "preset",
-        "config",
-        "dry_run",
-        "print_config",
-        "num_workers",
-        "pin_memory",
-        "prefetch_factor",
-        "cpu_threads",
-        "sample_predictions",
-        "distillation_dir",
-    }
-)
+NOT_COMPARED = flags_with("once") | flags_with("compared", False)
 METRICS = (
     "code_quality_score",
     "semantic_similarity",

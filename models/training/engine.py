@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from config.command_line import Config
+from config.defaults import RunConfig, StudentConfig
 from config.schedules import AlphaController, lr_lambda, temperature_at, warmup_step_count
 from data.batches.buckets import MAX_SHAPES, pad_to_buckets
 from data.batches.collate import IGNORED, Batch
@@ -96,7 +96,7 @@ class TrainingEngine:
 
     def __init__(
         self,
-        config: Config,
+        config: RunConfig,
         accelerator: Accelerator,
         model: PreTrainedModel,
         tokenizer: Any,
@@ -155,7 +155,7 @@ class TrainingEngine:
         return LossProgress(fraction, self._temperature(fraction), alpha)
 
     def _temperature(self, fraction: float) -> float:
-        if "distillation" not in self.config.categories:
+        if not isinstance(self.config, StudentConfig):
             return 1.0
         distillation = self.config.distillation
         return temperature_at(distillation.temperature, distillation.temperature_final, fraction)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,8 +13,8 @@ import numpy as np
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from config.command_line import Config
-from config.without_effect import without_effect
+from config.checks import without_effect
+from config.defaults import RunConfig
 from data.batches.loader import JsonlTrainingData
 from data.dataset import AssertionDataset, EpochSamplingDataset, Rejected
 from data.rows.rejected import RejectedRows
@@ -38,7 +38,7 @@ LENGTH_PROBE = 200
 class Run:
     """An opened run: its folder, processes, log, and the checkpoint it continues from (None: a new one)."""
 
-    config: Config
+    config: RunConfig
     folder: Path
     accelerator: Accelerator
     logger: DistillationLogger
@@ -75,7 +75,7 @@ class Run:
             self.lock.release()
 
 
-def open_run(config: Config, script: str) -> Run:
+def open_run(config: RunConfig, script: str) -> Run:
     """Choose device and folder, seed everything, find the checkpoint. Raises UserError in one line."""
     hardware = config.hardware
     adopt_srun()
@@ -123,27 +123,26 @@ def open_datasets(
     run: Run, tokenizer: Any, vocab_size: int, *, teacher: bool, train: str | Path, validation: str | Path
 ) -> tuple[AssertionDataset, AssertionDataset]:
     """Training and validation data, by the flags."""
-    config = run.config
-    common = {
-        "max_input_len": config.data.max_input_len,
-        "max_output_len": config.data.max_output_len,
-        "vocab_size": vocab_size,
-        "teacher": teacher,
-    }
-    if config.loading.enable_epoch_sampling:
-        train_set: AssertionDataset = EpochSamplingDataset(
+    data, loading = run.config.data, run.config.loading
+    open_file = partial(
+        AssertionDataset,
+        tokenizer=tokenizer,
+        max_input_len=data.max_input_len,
+        max_output_len=data.max_output_len,
+        vocab_size=vocab_size,
+        teacher=teacher,
+    )
+    train_set: AssertionDataset
+    if loading.enable_epoch_sampling and data.max_train_samples is not None:
+        train_set = EpochSamplingDataset(
             train,
-            tokenizer,
-            samples_per_epoch=config.data.max_train_samples,
-            sampling_seed=config.loading.sampling_seed,
-            **common,
+            samples_per_epoch=data.max_train_samples,
+            sampling_seed=loading.sampling_seed,
+            **open_file.keywords,
         )
     else:
-        train_set = AssertionDataset(train, tokenizer, max_samples=config.data.max_train_samples, **common)
-    validation_set = AssertionDataset(
-        validation, tokenizer, max_samples=config.data.max_val_samples, flag="--val_data_path", **common
-    )
-    return train_set, validation_set
+        train_set = open_file(train, max_samples=data.max_train_samples)
+    return train_set, open_file(validation, max_samples=data.max_val_samples, flag="--val_data_path")
 
 
 def _lengths(dataset: AssertionDataset) -> tuple[dict[str, Any], dict[str, int]]:

@@ -11,45 +11,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from config.command_line import Config
+from config.defaults import RunConfig, flags_with
 from utils.atomic_io import recover, write_json
 from utils.errors import UserError
 from utils.folder_lock import FolderLock
 
 RUN_CONFIG = "run_config.json"
-# What belongs to one start of a run and says nothing about the run.
-OF_ONE_START = {"output_dir", "overwrite", "resume", "config", "preset", "dry_run", "print_config"}
-# What may differ between a run and its continuation.
-FREE_ON_RESUME = {
-    *OF_ONE_START,
-    "num_workers",
-    "pin_memory",
-    "prefetch_factor",
-    "device",
-    "cpu_threads",
-    "save_steps",
-    "save_minutes",
-    "save_total_limit",
-    "tensorboard",
-    "run_report",
-    "logging_steps",
-    "eval_batch_size",
-    "sample_predictions",
-    "strict",
-    "max_reject_rate",
-    "max_steps",
-    "distillation_dir",
-    "create_distillation_dataset",
-    "max_distill_samples",
-    "distill_batch_size",
-    "compression_workers",
-    "gradient_accumulation_steps",
-    "final_evaluation",
-    "max_nonfinite_steps",
-}
 
 
-def choose_folder(config: Config, model_name: str) -> Path:
+def choose_folder(config: RunConfig, model_name: str) -> Path:
     """``--output_dir``, the run that ``--resume`` names, or results/<time>_<model>. UserError where it holds a run."""
     output = config.output
     resumed = None
@@ -74,13 +44,13 @@ def choose_folder(config: Config, model_name: str) -> Path:
     return folder
 
 
-def refuse_another_run(folder: Path, config: Config) -> None:
+def refuse_another_run(folder: Path, config: RunConfig) -> None:
     output = config.output
     if (folder / RUN_CONFIG).exists() and not output.resume and not output.overwrite and not output.dry_run:
         raise UserError(f"--output_dir {folder}: holds a run already; give --resume auto, --overwrite or another one")
 
 
-def prepare_folder(folder: Path, config: Config) -> FolderLock:
+def prepare_folder(folder: Path, config: RunConfig) -> FolderLock:
     """Create the folder and lock it; with ``--overwrite`` remove what a run wrote into it before, unless this one reads
     of it."""
     try:
@@ -90,9 +60,10 @@ def prepare_folder(folder: Path, config: Config) -> FolderLock:
         if config.output.overwrite:
             recover(folder)
             of_a_run = [path for path in folder.iterdir() if path.name.startswith(OF_A_RUN) or path.name in RUN_FILES]
-            given = {name: Path(value).resolve() for name, value in config.flat().items() if name in INPUTS and value}
-            for name, path in given.items():
-                if any(path.is_relative_to(old.resolve()) for old in of_a_run):
+            values = config.flat()
+            for name in sorted(flags_with("reads") & values.keys()):
+                path = Path(str(values[name])).resolve()
+                if values[name] and any(path.is_relative_to(old.resolve()) for old in of_a_run):
                     raise UserError(f"--overwrite: would remove --{name} {path}; write into another --output_dir")
             for path in of_a_run:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -105,7 +76,6 @@ def prepare_folder(folder: Path, config: Config) -> FolderLock:
         raise UserError(f"--output_dir {folder}: cannot be written ({error.strerror})") from None
 
 
-INPUTS = {"train_data_path", "val_data_path", "data_path", "model_name", "teacher_model", "tokenizer_name"}
 OF_A_RUN = ("checkpoint-", "distillation_data", ".distillation_data")
 RUN_FILES = {
     ".progress",
@@ -130,7 +100,7 @@ RUN_FILES = {
 
 
 def _git_state() -> dict[str, Any]:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)
@@ -152,7 +122,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def write_run_config(folder: Path, config: Config, script: str) -> None:
+def write_run_config(folder: Path, config: RunConfig, script: str) -> None:
     """Every parameter, the versions and the state of the code: enough to run it again with ``--config``."""
     write_json(
         folder / RUN_CONFIG,
@@ -167,17 +137,19 @@ def write_run_config(folder: Path, config: Config, script: str) -> None:
     )
 
 
-def check_same_run(stored: dict[str, Any], config: Config, processes: int) -> list[str]:
+def check_same_run(stored: dict[str, Any], config: RunConfig, processes: int) -> list[str]:
     """Refuse to continue a run under parameters that would make it another one; tell which others are new."""
     now = config.flat()
     changed = {name: old for name, old in stored["config"].items() if name in now and now[name] != old}
+    once = flags_with("once")
     for name, old in changed.items():
-        if name not in FREE_ON_RESUME:
+        if name not in once | flags_with("free_on_resume"):
             raise UserError(f"--resume: the run was started with --{name} {old}, now it is {now[name]}; use the same")
-    step = stored["config"]["gradient_accumulation_steps"] * stored["processes"]
-    if step != now["gradient_accumulation_steps"] * processes:
+    before = stored["config"]["gradient_accumulation_steps"] * stored["processes"]
+    step = config.optimization.gradient_accumulation_steps * processes
+    if step != before:
         raise UserError(
-            f"--resume: the run used {step} micro-batches a step (accumulation x processes), now it would be"
-            f" {now['gradient_accumulation_steps'] * processes}; keep their product"
+            f"--resume: the run used {before} micro-batches a step (accumulation x processes), now it would be"
+            f" {step}; keep their product"
         )
-    return [f"--{name} was {old}, now {now[name]}" for name, old in changed.items() if name not in OF_ONE_START]
+    return [f"--{name} was {old}, now {now[name]}" for name, old in changed.items() if name not in once]

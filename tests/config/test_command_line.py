@@ -10,22 +10,22 @@ import pytest
 
 import knowledge_distillation
 import train_codet5_assertions
+from config.checks import without_effect
 from config.command_line import parse_config
-from config.defaults import CATEGORIES, STUDENT_CATEGORIES, TEACHER_CATEGORIES, TEACHER_DEFAULTS, parameters
+from config.defaults import StudentConfig, TeacherConfig, categories, parameters
 from config.presets import PRESETS
-from config.without_effect import without_effect
 from tests.helpers.commands import make_rows, run_script, student_words, write_rows
 from utils.errors import UserError
 
 
 def student(*words: str):
-    return parse_config(STUDENT_CATEGORIES, list(words), description="")
+    return parse_config(StudentConfig, list(words))
 
 
 def test_thirteen_categories_and_a_hundred_parameters() -> None:
-    assert len(CATEGORIES) == 13
-    assert len(parameters(CATEGORIES)) >= 100
-    assert all(f.metadata["help"] for _, f in parameters(CATEGORIES).values())
+    assert len({*categories(StudentConfig), *categories(TeacherConfig)}) == 13
+    flags = {f.name: flag for kind in (StudentConfig, TeacherConfig) for _, f, flag in parameters(kind())}
+    assert len(flags) >= 100 and all(flag.help for flag in flags.values())
 
 
 def test_defaults_are_those_of_the_specification() -> None:
@@ -46,7 +46,7 @@ def test_defaults_are_those_of_the_specification() -> None:
     assert config.loss.loss_components == ["focal", "jsd", "semantic"]
     assert (config.hardware.seed, config.loading.sampling_seed) == (42, 42)
     words = ["--data_path", "x.jsonl"]
-    teacher = parse_config(TEACHER_CATEGORIES, words, description="", defaults=TEACHER_DEFAULTS)
+    teacher = parse_config(TeacherConfig, words)
     assert teacher.model.model_name == "Salesforce/codet5p-770m"
 
 
@@ -93,7 +93,7 @@ def test_a_printed_configuration_is_the_same_configuration(tmp_path: Path, capsy
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_name_known_parameters_with_allowed_values(name: str) -> None:
-    assert set(PRESETS[name]) <= set(parameters(STUDENT_CATEGORIES))
+    assert set(PRESETS[name]) <= set(StudentConfig().flat())
     student("--preset", name)
 
 
@@ -183,8 +183,8 @@ def test_what_has_no_effect_is_said(words: str, names: list[str]) -> None:
 
 
 def test_what_a_teacher_does_not_read_is_said() -> None:
-    words = ["--no_create_distillation_dataset", "--topk", "9", "--epochs", "3"]
-    said = without_effect(parse_config(TEACHER_CATEGORIES, words, description=""))
+    words = ["--data_path", "x.jsonl", "--no_create_distillation_dataset", "--topk", "9", "--epochs", "3"]
+    said = without_effect(parse_config(TeacherConfig, words))
     assert said == ["--topk has no effect: no distillation data are written"]
 
 
@@ -240,7 +240,7 @@ def test_a_folder_that_holds_a_run_is_refused(teacher_run: Path, raw_data: tuple
 
 def test_resuming_what_is_no_run_is_said_first(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run there"):
-        parse_config(STUDENT_CATEGORIES, ["--resume", str(tmp_path)], description="")
+        parse_config(StudentConfig, ["--resume", str(tmp_path)])
 
 
 def test_a_run_is_not_continued_as_another_one(teacher_run: Path, raw_data: tuple[Path, Path]) -> None:
@@ -292,8 +292,8 @@ def test_every_script_names_the_nearest_flag(words: str, right: str) -> None:
 def test_help_lists_every_category_and_default() -> None:
     shown = run_script("knowledge_distillation.py", "--help", COLUMNS="100").stdout
     assert len(shown.splitlines()) < 200 and "--batch-size" not in shown and "--batch_size N" in shown
-    for kind in STUDENT_CATEGORIES.values():
-        assert f"{kind._argument_group_name}:" in shown
+    for category in categories(StudentConfig):
+        assert f"{category.replace('_', ' ')}:" in shown
     assert "(default: 5e-05)" in shown
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from config import schedules
 from config.command_line import parse_config
-from config.defaults import STUDENT_CATEGORIES, DistillationConfig, LossConfig
+from config.defaults import DistillationConfig, LossConfig, StudentConfig
 from data.distillation.signal import DenseSignal
 from models.loss_functions import COMPONENTS, LossResources, LossSettings
 from models.losses.ast_spans import SpanFinder
@@ -257,7 +257,7 @@ def test_modes_weigh_by_alpha():
 )
 def test_bad_settings_are_refused_by_name(words, named):
     with pytest.raises(UserError, match=named) as caught:
-        parse_config(STUDENT_CATEGORIES, words.split(), description="")
+        parse_config(StudentConfig, words.split())
     assert "\n" not in str(caught.value)
 
 

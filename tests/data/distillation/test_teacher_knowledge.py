@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from config.command_line import parse_config
-from config.defaults import STUDENT_CATEGORIES
+from config.defaults import StudentConfig
 from data.batches.collate import Collator
 from data.batches.loader import JsonlTrainingData
 from data.batches.sampling import micro_batches, share_of_rank
@@ -382,7 +382,7 @@ def test_shared_tensors_are_put_in_once_by_the_main_process(
     dataset = AssertionDataset(path, tokenizer, max_input_len=96, max_output_len=32)
     assert pickle.loads(pickle.dumps(dataset)).shared == {} and dataset.shared["mean_logits"].dtype == torch.float32
     assert Collator(0)([dataset[0]])["teacher"].tail_shape is None
-    config = parse_config(STUDENT_CATEGORIES, ["--num_workers", str(workers), "--batch_size", "16"], description="")
+    config = parse_config(StudentConfig, ["--num_workers", str(workers), "--batch_size", "16"])
     data = JsonlTrainingData(dataset, config, RejectedRows(tmp_path / "r", path, 90, 0.1))
     tails = [batch["teacher"].tail_shape for batch in data.batches(0, 0)]
     assert len(tails) == 6 and all(tail.data_ptr() == tails[0].data_ptr() for tail in tails)

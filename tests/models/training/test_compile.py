@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from transformers import T5Config, T5ForConditionalGeneration
 
 from config.command_line import parse_config
-from config.defaults import STUDENT_CATEGORIES
+from config.defaults import StudentConfig
 from data.batches.buckets import pad_to_buckets
 from models.training.engine import TrainingEngine
 from tests.helpers.batches import Batches
@@ -47,7 +47,7 @@ def losses(tmp_path, monkeypatch, compile: bool) -> tuple[list[float], int]:
 
     monkeypatch.setattr(torch, "compile", counting)
     flags = ["--gradient_accumulation_steps", "1", "--epochs", "2", "--lr", "1e-2", "--grad_norm_steps", "0"]
-    config = parse_config(STUDENT_CATEGORIES, [*flags, "--compile", str(compile)], description="")
+    config = parse_config(StudentConfig, [*flags, "--compile", str(compile)])
     logger = DistillationLogger(tmp_path / str(compile), tensorboard=False, console=False)
     rows: list[float] = []
     monkeypatch.setattr(logger, "step", lambda row: rows.append(row["loss_total"]))

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 from config.command_line import parse_config
-from config.defaults import STUDENT_CATEGORIES
+from config.defaults import StudentConfig
 from models.training.checkpoint import checkpoints, drop_later, load_checkpoint
 from models.training.engine import TrainingEngine
 from models.training.run_folder import choose_folder, prepare_folder
@@ -35,7 +35,7 @@ class Spoiled(torch.autograd.Function):
 
 def config_of(*flags: str):
     plain = ["--gradient_accumulation_steps", "1", "--epochs", "15", "--lr", "1e-2", "--grad_norm_steps", "0"]
-    return parse_config(STUDENT_CATEGORIES, [*plain, *flags], description="")
+    return parse_config(StudentConfig, [*plain, *flags])
 
 
 class NoTokenizer:

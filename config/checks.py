@@ -1,0 +1,231 @@
+"""What is wrong with a configuration, and what in it has no effect. Nothing is loaded for either."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import Field
+
+from config import schedules
+from config.defaults import (
+    LOSS_COMPONENTS,
+    Flag,
+    LossConfig,
+    RunConfig,
+    StudentConfig,
+    TeacherConfig,
+    ValidationConfig,
+    Value,
+    parameters,
+)
+from utils.arguments import nearest
+from utils.errors import UserError
+
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": (str, "a text"),
+}
+
+
+def kind_of(parameter: Field) -> tuple[str, bool]:
+    """The kind of value that a parameter's annotation (``int | None``, ``list[str]``) names; whether it is a list."""
+    inner = str(parameter.type).removesuffix(" | None")
+    return inner.removeprefix("list[").removesuffix("]"), inner.startswith("list[")
+
+
+def check_value(parameter: Field, flag: Flag, value: Value, default: Value, where: str) -> None:
+    """Type and range of one value, for flags and files alike; raises UserError."""
+    name = parameter.name
+    if value is None:
+        if default is not None:
+            raise UserError(f"{where}: --{name} needs a value")
+        return
+    kind, many = kind_of(parameter)
+    wanted, words = KINDS[kind]
+    for one in value if many and isinstance(value, list) else [value]:
+        # In Python true is a whole number; as the value of a flag it is not.
+        right = isinstance(one, wanted) and (kind == "bool" or not isinstance(one, bool))
+        if not right or (many and not isinstance(value, list)):
+            raise UserError(f"{where}: --{name} {value!r} is not {'a list, each ' * many}{words}")
+        if isinstance(one, float) and not math.isfinite(one):
+            raise UserError(f"{where}: --{name} {one} is not a finite number")
+    if isinstance(value, (int, float)):
+        if flag.low is not None and value < flag.low:
+            raise UserError(f"{where}: --{name} {value} is too small; allowed: at least {flag.low}")
+        if flag.above is not None and value <= flag.above:
+            raise UserError(f"{where}: --{name} {value} is too small; allowed: more than {flag.above}")
+        if flag.high is not None and value > flag.high:
+            raise UserError(f"{where}: --{name} {value} is too large; allowed: at most {flag.high}")
+    if flag.choices and value not in flag.choices:
+        hint = nearest(str(value), [str(choice) for choice in flag.choices])
+        allowed = ", ".join(map(str, flag.choices))
+        raise UserError(f"{where}: --{name} {value} is unknown{hint}; allowed: {allowed}")
+
+
+def check_together(config: RunConfig) -> None:
+    """What one value alone cannot tell; raises UserError."""
+    if config.loading.enable_epoch_sampling and config.data.max_train_samples is None:
+        raise UserError("--enable_epoch_sampling needs --max_train_samples: how many rows to draw each epoch")
+    if config.hardware.fp16 and config.hardware.bf16:
+        raise UserError("--fp16 and --bf16 exclude each other")
+    validation = config.validation
+    if validation.validation_metric == "code_quality_score" and (
+        not validation.use_enhanced_metrics or validation.embedding_model == "none"
+    ):
+        raise UserError(
+            "--validation_metric code_quality_score needs --use_enhanced_metrics and an --embedding_model; it cannot be"
+            " computed without them"
+        )
+    if config.output.overwrite and config.output.resume:
+        raise UserError("--overwrite and --resume exclude each other")
+    if isinstance(config, StudentConfig):
+        _check_loss(config.loss)
+        _check_categories(config.token_weighting.critical_token_categories or ())
+    if isinstance(config, TeacherConfig):
+        _check_teacher(config)
+
+
+def _check_loss(loss: LossConfig) -> None:
+    components = loss.loss_components
+    if not components:
+        raise UserError("--loss_components: name at least one component")
+    for name in components:
+        if name not in LOSS_COMPONENTS:
+            hint = nearest(name, LOSS_COMPONENTS)
+            raise UserError(f"--loss_components {name} is unknown{hint}; allowed: {', '.join(LOSS_COMPONENTS)}")
+    if len(set(components)) != len(components):
+        raise UserError(f"--loss_components {' '.join(components)}: a component is named twice")
+    if loss.loss_weights is None:
+        return
+    if loss.loss_function != schedules.MULTI_COMPONENT:
+        raise UserError(f"--loss_weights belongs to --loss_function multi_component, not {loss.loss_function}")
+    if len(loss.loss_weights) != len(components):
+        raise UserError(
+            f"--loss_weights has {len(loss.loss_weights)} values for {len(components)} components"
+            f" ({' '.join(components)})"
+        )
+    if any(not weight >= 0 for weight in loss.loss_weights) or not any(loss.loss_weights):
+        raise UserError(f"--loss_weights {loss.loss_weights}: weights are >= 0 and not all 0")
+
+
+def _check_categories(names: Iterable[str]) -> None:
+    from config.critical_tokens import CRITICAL_TOKENS
+
+    for name in names:
+        if name not in CRITICAL_TOKENS:
+            raise UserError(
+                f"--critical_token_categories {name} is unknown{nearest(name, list(CRITICAL_TOKENS))};"
+                f" allowed: {', '.join(CRITICAL_TOKENS)}"
+            )
+
+
+def _check_teacher(config: TeacherConfig) -> None:
+    teacher, data = config.teacher_data, config.data
+    if teacher.data_path and (data.train_data_path or data.val_data_path):
+        raise UserError("--data_path excludes --train_data_path and --val_data_path")
+    if not teacher.data_path and not (data.train_data_path and data.val_data_path):
+        raise UserError("give --train_data_path and --val_data_path, or --data_path with --validation_split")
+    if teacher.teacher_encoding == "hidden" and teacher.compression_bits not in (8, 16):
+        raise UserError(f"--compression_bits {teacher.compression_bits}: hidden is stored with 8 or 16 bits")
+
+
+# -- flags without effect ---------------------------------------------------------------------------------------------
+
+# Names of parameters, or of a need that parameters have (``Flag.needs``), and why nothing reads them.
+Idle = tuple[str, str]
+
+
+def without_effect(config: RunConfig) -> list[str]:
+    """One sentence for each parameter that the user set to another value than its default and that nothing reads."""
+    idle = [*_idle_in_training(config)]
+    if isinstance(config, StudentConfig):
+        idle += _idle_in_loss(config)
+    if isinstance(config, TeacherConfig):
+        idle += _idle_in_distillation(config)
+    values, defaults = config.flat(), type(config)().flat()
+    needs = {parameter.name: flag.needs for _, parameter, flag in parameters(config)}
+    reasons: dict[str, str] = {}
+    for what, reason in idle:
+        for name in (name for name, need in needs.items() if what in (name, need)):
+            reasons.setdefault(name, reason)  # the first reason counts
+    return [
+        f"--{name} has no effect: {reason}"
+        for name, reason in reasons.items()
+        if name in config.given and values[name] != defaults[name]
+    ]
+
+
+def _validates(validation: ValidationConfig) -> bool:
+    return bool(validation.validation_frequency or validation.eval_steps)
+
+
+def _idle_in_training(config: RunConfig) -> Iterator[Idle]:
+    model, loading = config.model, config.loading
+    if not _validates(config.validation):
+        yield "validation", "validation is off"
+    if not loading.enable_epoch_sampling:
+        yield "sampling_seed", "it needs --enable_epoch_sampling"
+    if not loading.length_grouping:
+        yield "length_group_window", "it needs --length_grouping"
+    if loading.num_workers == 0:
+        yield "prefetch_factor", "without loader processes nothing is read ahead"
+    if config.optimization.warmup_steps is not None:
+        yield "warmup_ratio", "--warmup_steps wins"
+    if not model.model_name.startswith("scratch:"):
+        yield "tokenizer_name", f"{model.model_name} has a tokenizer"
+        yield "scratch_vocab_size", f"{model.model_name} has a tokenizer"
+    elif model.tokenizer_name:
+        yield "scratch_vocab_size", "--tokenizer_name has its vocabulary"
+
+
+def _idle_in_distillation(config: TeacherConfig) -> Iterator[Idle]:
+    if not config.teacher_data.create_distillation_dataset:
+        yield "distillation_data", "no distillation data are written"
+    if config.teacher_data.teacher_encoding != "topk":
+        yield "topk", f"--teacher_encoding {config.teacher_data.teacher_encoding} stores all"
+
+
+def _idle_in_loss(config: StudentConfig) -> Iterator[Idle]:
+    loss = config.loss
+    mode = loss.loss_function
+    components = schedules.MODE_COMPONENTS.get(mode) or loss.loss_components
+    yield from _idle_in_multi_component(loss) if mode == schedules.MULTI_COMPONENT else _idle_in_mode(config)
+    for name in ("focal", "semantic", "contrastive", "pans"):
+        if name not in components:
+            yield name, f"{name} is not among the components"
+    if not {"semantic", "contrastive"} & set(components):
+        yield "encoder", "neither semantic nor contrastive is among the components"
+    if not {"kl", "jsd"} & set(components):
+        yield "divergence", "neither kl nor jsd is among the components"
+    if not loss.normalize_components:
+        yield "normalizer_momentum", "it needs --normalize_components"
+    if not config.token_weighting.enable_token_weighting:
+        yield "token_weights", "it needs --enable_token_weighting"
+    elif not {"ce", "focal"} & set(components):
+        yield "enable_token_weighting", "it weights the labels of ce and focal; neither is among the components"
+
+
+def _idle_in_multi_component(loss: LossConfig) -> Iterator[Idle]:
+    mode = loss.loss_function
+    for name in ("alpha", "adaptive_alpha"):
+        yield name, f"the mode {mode} has no alpha; its weights come from --loss_weights"
+    for name in ("pans_weight", "ast_weight"):
+        yield name, f"the mode {mode} takes its weights from --loss_weights"
+    if loss.loss_weights is not None:
+        yield "enable_dynamic_weighting", "--loss_weights are fixed"
+
+
+def _idle_in_mode(config: StudentConfig) -> Iterator[Idle]:
+    mode = config.loss.loss_function
+    components = schedules.MODE_COMPONENTS[mode]
+    yield "loss_components", f"the mode {mode} consists of {', '.join(components)}"
+    for name in ("pans", "ast"):
+        if name not in components:
+            yield f"{name}_weight", f"the mode {mode} lacks it"
+    if not config.loss.enable_dynamic_weighting:
+        yield "adaptive_alpha", "it needs --enable_dynamic_weighting"
+    elif not _validates(config.validation):
+        for name in ("enable_dynamic_weighting", "adaptive_alpha"):
+            yield name, "alpha is adapted at validations, which are off"
