@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.ablation import ROOT, Grid, call, clusters, outcome
-from benchmarks.ablation_report import (
+from benchmarks.ablation import ROOT, call, name_outcome, read_clusters
+from benchmarks.ablation_report import judge_aims, tabulate_scores
+from benchmarks.ablation_statistics import (
     SeedSpread,
-    adjusted,
-    aims,
-    difference,
-    effective_clusters,
-    score_tables,
-    seed_spread,
+    adjust_p_values,
+    compare,
+    count_effective_clusters,
+    pool_seed_spread,
     share_of_teacher,
-    shown_score,
+    show_score,
 )
+from benchmarks.grid import Grid
 from data.java.tokens import coarse_tokens
 from data.rows.readers import PLACEHOLDER
 from tests.helpers.commands import run_script
@@ -161,7 +161,7 @@ def test_a_class_of_the_same_name_in_a_fork_is_the_same_cluster(tmp_path):
     names = ["org.apache.commons.lang.StringTest", "org.apache.commons.lang3.StringTest", "a.FooTest$Nested"]
     rows = [{"index": i, "source": {"project": str(i), "test_class": name}} for i, name in enumerate(names)]
     (tmp_path / "predictions_final.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert clusters(tmp_path) == ["StringTest", "StringTest", "FooTest"]
+    assert read_clusters(tmp_path) == ["StringTest", "StringTest", "FooTest"]
 
 
 def ablation(*words: object, check: bool = True) -> str:
@@ -221,15 +221,15 @@ def run(seed: int, *scores: float | None) -> dict:
 def test_contenders_are_compared_over_the_seeds_that_both_have():
     first = [run(1, 0.5, 0.7, 0.9), run(2, 0.0, 0.0, 0.0)]
     second = [run(1, 0.4, 0.5, 0.3), run(3, 1.0, 1.0, 1.0)]
-    found = difference(first, second, "f1", ["a", "b", "c"], SeedSpread())
-    assert found.value == pytest.approx(0.3) and found.p_value is None and adjusted({"a": found}) == {"a": None}
-    assert difference(first, second[1:], "f1", ["a", "b", "c"], SeedSpread()) is None
-    assert difference(first, second, "pass_rate", ["a", "b", "c"], SeedSpread()) is None
+    found = compare(first, second, "f1", ["a", "b", "c"], SeedSpread())
+    assert found.value == pytest.approx(0.3) and found.p_value is None and adjust_p_values({"a": found}) == {"a": None}
+    assert compare(first, second[1:], "f1", ["a", "b", "c"], SeedSpread()) is None
+    assert compare(first, second, "pass_rate", ["a", "b", "c"], SeedSpread()) is None
 
 
 def test_a_task_that_one_side_lacks_is_left_out_on_both():
     full, partial = run(1, 1, 1, 0, 0, 0, 0), run(1, 1, 1, 0, 0, None, None)
-    assert difference([partial], [full], "f1", list("abcdef"), SeedSpread()).value == 0
+    assert compare([partial], [full], "f1", list("abcdef"), SeedSpread()).value == 0
 
 
 @pytest.mark.parametrize("of_seeds", [0.0, 0.02, 0.1])
@@ -245,10 +245,10 @@ def test_what_chance_explains_is_seldom_a_difference(of_seeds):
     wrong = 0
     for _ in range(200):
         runs = {name: contender(0.3) for name in "abcdef"}
-        wrong += difference(runs["a"], runs["b"], "f1", clusters, seed_spread(runs, "f1")).p_value < 0.05
+        wrong += compare(runs["a"], runs["b"], "f1", clusters, pool_seed_spread(runs, "f1")).p_value < 0.05
     assert wrong <= 20
     runs["a"] = contender(0.3 + 0.05 + 4 * of_seeds)
-    assert difference(runs["a"], runs["b"], "f1", clusters, seed_spread(runs, "f1")).p_value < 0.05
+    assert compare(runs["a"], runs["b"], "f1", clusters, pool_seed_spread(runs, "f1")).p_value < 0.05
 
 
 def test_only_what_chance_does_not_explain_gets_a_star():
@@ -257,7 +257,7 @@ def test_only_what_chance_does_not_explain_gets_a_star():
     runs = {name: [run(seed, *generator.normal(at, 0.1, 100)) for seed in (1, 2, 3)] for name, at in levels.items()}
     alone = {"parameters": 1, "per_task": {"f1": [0.5] * 100}}
     baselines = dict.fromkeys(("teacher", "retrieval", "trivial"), alone)
-    page = score_tables({"clusters": [str(n) for n in range(100)], **baselines}, runs)[-1]
+    page = tabulate_scores({"clusters": [str(n) for n in range(100)], **baselines}, runs)[-1]
     starred = [line.split("|")[1].strip() for line in page.splitlines() if line.rstrip(" |").endswith("*")]
     assert starred == ["better"]
 
@@ -274,7 +274,7 @@ def test_the_winner_of_many_equals_is_not_ahead():
             runs[name] = [run(seed, *generator.normal(0.5, 0.1, 100)) for seed in (1, 2)]
             for one in runs[name]:
                 one["per_task"]["code_quality_score"] = one["per_task"]["f1"]
-        (line,) = (line for line in aims(baselines, runs) if "retrieval" in line)
+        (line,) = (line for line in judge_aims(baselines, runs) if "retrieval" in line)
         ahead += "is reached" in line
     assert ahead <= 3
 
@@ -478,32 +478,32 @@ def test_what_running_showed_is_counted_and_read(grid):
     ],
 )
 def test_how_far_a_prediction_came(compiled, passed, nontrivial, said):
-    assert outcome({"compiled": compiled, "passed": passed, "nontrivial": nontrivial}) == said
+    assert name_outcome({"compiled": compiled, "passed": passed, "nontrivial": nontrivial}) == said
 
 
 def test_the_share_of_the_teacher_has_an_interval():
     clusters = [str(number // 2) for number in range(40)]
     generator = np.random.default_rng(0)
     theirs = generator.uniform(0.4, 0.8, 40)
-    baselines = {"teacher": run(0, *theirs), "clusters": clusters}
-    exact = share_of_teacher([run(1, *(0.9 * theirs)), run(2, *(0.8 * theirs))], baselines, "f1")
+    teacher = run(0, *theirs)
+    exact = share_of_teacher([run(1, *(0.9 * theirs)), run(2, *(0.8 * theirs))], teacher, "f1", clusters)
     assert (exact.value, exact.low, exact.high) == pytest.approx((0.85, 0.85, 0.85))
-    noisy = share_of_teacher([run(1, *(0.9 * theirs + generator.normal(0, 0.1, 40)))], baselines, "f1")
+    noisy = share_of_teacher([run(1, *(0.9 * theirs + generator.normal(0, 0.1, 40)))], teacher, "f1", clusters)
     assert noisy.low < noisy.value < noisy.high
     assert noisy.high - noisy.low == pytest.approx(2 * 1.96 * 0.1 / 40**0.5 / theirs.mean(), rel=0.3)
-    assert share_of_teacher([run(1, *theirs)], {"teacher": run(0, *np.zeros(40)), "clusters": clusters}, "f1") is None
+    assert share_of_teacher([run(1, *theirs)], run(0, *np.zeros(40)), "f1", clusters) is None
 
 
 def test_clusters_of_unlike_size_tell_less():
-    assert effective_clusters(list("aabbcc")) == pytest.approx(3)
-    assert effective_clusters(list("aaaabc")) == pytest.approx(2)
+    assert count_effective_clusters(list("aabbcc")) == pytest.approx(3)
+    assert count_effective_clusters(list("aaaabc")) == pytest.approx(2)
 
 
 def test_rates_stay_between_0_and_1_and_are_never_certain():
     clusters = [str(number) for number in range(20)]
-    assert shown_score(np.zeros((1, 20)), clusters, SeedSpread()) == "0.000 (0.000 to 0.161)"
-    assert shown_score(np.ones((2, 20)), clusters, SeedSpread(0.0, 3)) == "1.000 (0.839 to 1.000)"
-    assert "(0.000 to 0." in shown_score(np.eye(20)[:1], clusters, SeedSpread())
+    assert show_score(np.zeros((1, 20)), clusters, SeedSpread()) == "0.000 (0.000 to 0.161)"
+    assert show_score(np.ones((2, 20)), clusters, SeedSpread(0.0, 3)) == "1.000 (0.839 to 1.000)"
+    assert "(0.000 to 0." in show_score(np.eye(20)[:1], clusters, SeedSpread())
 
 
 def test_the_aim_is_asked_of_the_small_ones_and_missed_by_gold_labels():
@@ -514,7 +514,7 @@ def test_the_aim_is_asked_of_the_small_ones_and_missed_by_gold_labels():
         "large": [{"seed": 1, "parameters": 4, "per_task": better}],
     }
     alone = {"parameters": 10, "per_task": better}
-    lines = aims({"teacher": alone, "retrieval": alone, "clusters": list("abcd")}, runs)
+    lines = judge_aims({"teacher": alone, "retrieval": alone, "clusters": list("abcd")}, runs)
     assert "small enough" in lines[0] and "**gold only**" in lines[0] and "30%" in lines[1]
     assert "gold labels only: to be ahead of that one is missed" in lines[-1]
 
