@@ -537,3 +537,37 @@ def test_the_slurm_array_has_as_many_tasks_as_its_grid() -> None:
     last = re.search(r"--array=0-(\d+)", script)
     assert grid and last
     assert len(Grid(ROOT / grid[1], None).tasks) == int(last[1]) + 1
+
+
+def test_packed_results_are_read_like_files_and_the_grid_goes_on(grid):
+    path, work = grid
+    path.write_text(json.dumps(GRID, indent=2))
+    ablation(path, "--work", work, "--stage", "core")
+    folder, archive = path.with_suffix(""), path.with_suffix(".results.json.xz")
+    page, files = page_of(path), {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert "3 packed" in ablation(path, "--pack") and not folder.exists()
+    assert json.loads(path.read_text()).items() > GRID.items()  # the rest of the grid is untouched
+    assert page_of(path) == page
+    assert ablation(path, "--work", work, "--list").count("done") == 2
+    ablation(path, "--work", work)
+    assert [file.stem for file in folder.iterdir()] == ["sequence_level-16-seed1"]
+    assert ablation(path, "--work", work, "--list").count("done") == 3
+    longer = page_of(path)
+    assert "1 packed" in ablation(path, "--pack") and page_of(path) == longer
+    first = archive.read_bytes()
+    assert "4 unpacked" in ablation(path, "--unpack") and not archive.exists()
+    assert files.items() < {file.name: file.read_bytes() for file in folder.iterdir()}.items()
+    ablation(path, "--pack")
+    assert archive.read_bytes() == first
+
+
+@pytest.mark.parametrize("harm", [lambda archive: archive.write_bytes(b"other"), Path.unlink], ids=["changed", "lost"])
+def test_an_archive_that_is_not_the_grids_is_refused_in_a_line(grid, harm):
+    path, work = grid
+    path.with_suffix("").mkdir()
+    (path.with_suffix("") / "baselines.json").write_text("{}")
+    ablation(path, "--pack")
+    archive = path.with_suffix(".results.json.xz")
+    harm(archive)
+    error = ablation(path, "--work", work, "--list", check=False)
+    assert str(archive) in error and str(path) in error and len(error.strip().splitlines()) == 1
