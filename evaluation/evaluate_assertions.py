@@ -207,6 +207,7 @@ def stored_teacher(args: argparse.Namespace, samples: list[Sample], rows: list[i
     from models.decoding.generate import teacher_forced_signal
     from models.losses.critical_tokens import find_critical_tokens
     from models.seq2seq.loading import load_tokenizer
+    from utils.metrics import FORCED_METRICS
 
     system = System("teacher", [sample.teacher_prediction or "" for sample in samples])
     header = read_header(args.teacher_data)
@@ -234,7 +235,7 @@ def stored_teacher(args: argparse.Namespace, samples: list[Sample], rows: list[i
         system.measured = forced_metrics(forced, len(samples))
         break
     else:
-        system.reasons = dict.fromkeys(("token_accuracy", "critical_token_accuracy"), reason)
+        system.reasons = dict.fromkeys(FORCED_METRICS, reason)
     if header:
         system.facts |= {"path": header.teacher, "parameters": header.teacher_parameters}
     return system

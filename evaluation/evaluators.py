@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,118 +27,13 @@ from evaluation.scores.significance import (
     percentile_interval,
 )
 from evaluation.scores.text import TextScores, score_task
+from utils.metrics import EXECUTION_METRICS, FORCED_METRICS, METRICS, QUALITY_WEIGHTS
 
-
-class Metric(NamedTuple):
-    """What a number means: shown in the report and explained in docs/evaluation.md."""
-
-    title: str
-    formula: str
-    traps: str
-
-
-# Each is between 0 and 1, higher is better, the mean over tasks unless the formula says otherwise.
-METRICS: dict[str, Metric] = {
-    "code_quality_score": Metric(
-        "Code Quality Score",
-        "0.25 codebleu + 0.25 semantic_similarity + 0.20 ast_validity + 0.20 token_similarity + 0.10 token_accuracy",
-        "Missing when a part is missing. A wrong but well-formed assertion of the right kind still earns about 0.6.",
-    ),
-    "semantic_similarity": Metric(
-        "Semantic similarity",
-        "cosine of the text encoder's embeddings of prediction and reference, below 0 counted as 0",
-        "Its zero is not 0: unrelated assertions reach 0.3 to 0.6. assertTrue against assertFalse costs little.",
-    ),
-    "exact_match": Metric(
-        "Exact match",
-        "the same set of assertions; white space, Assert. and the like, and failure messages do not count",
-        "Says nothing of another assertion that is also right.",
-    ),
-    "exact_match_strict": Metric(
-        "Exact match, strict", "the same set of assertions as text, white space aside", "A failure message counts."
-    ),
-    "f1": Metric(
-        "Token F1",
-        "2 · common / (predicted + wanted) Java tokens, as multisets, assertion by assertion",
-        "Order is ignored: assertEquals(a, b) and assertEquals(b, a) are the same; brackets and commas earn points.",
-    ),
-    "precision": Metric("Token precision", "common / predicted tokens", "A single right token scores 1."),
-    "recall": Metric("Token recall", "common / wanted tokens", "Long predictions gain."),
-    "bleu": Metric(
-        "BLEU",
-        "sacrebleu BLEU-4 over Java tokens, of the corpus (counts summed over tasks), exponential smoothing",
-        "Not the mean of the per-task values. On short statements the 4-grams decide.",
-    ),
-    "codebleu": Metric(
-        "CodeBLEU",
-        "mean of n-gram, keyword-weighted n-gram, syntax and data-flow match, counted inside the assertion as it "
-        "stands in its test; without data flow the mean of the other three",
-        "Lower than codebleu 0.7.0, which adds 0.25 where there is no data flow. Syntax ignores names and values.",
-    ),
-    "pans": Metric(
-        "PANS",
-        "n-grams (1 to 4) found, weighted exp(-0.1 · distance of places), each clipped at its own self-match; 1 - loss",
-        "A recall: what follows a perfect start costs nothing.",
-    ),
-    "ast_validity": Metric(
-        "AST validity",
-        "share of predictions that parse as Java statements (tree-sitter), empty ones do not",
-        "Parsing is not compiling: unknown names and wrong types pass.",
-    ),
-    "token_similarity": Metric(
-        "Token similarity",
-        "1 - token edit distance / longer length, over the paired assertions",
-        "The frame that all assertions share gives about 0.4 for nothing.",
-    ),
-    "token_accuracy": Metric(
-        "Token accuracy",
-        "share of the reference's model tokens that are the model's first choice, given the reference so far",
-        "Teacher-forced: a model that starts wrong is put right at each step, so it is above what generation reaches.",
-    ),
-    "critical_token_accuracy": Metric(
-        "Critical-token accuracy",
-        "the same over the critical tokens (config/critical_tokens.py), tasks without one left out",
-        "Few tokens a task: wide interval.",
-    ),
-    "compile_rate": Metric(
-        "Compiles",
-        "share of control-stable tasks (their own assertion compiles and passes, twice) whose test compiles with the "
-        "prediction in place",
-        "Says nothing of sense.",
-    ),
-    "pass_rate": Metric(
-        "Passes",
-        "share of control-stable tasks whose test then passes on the unchanged code",
-        "assertTrue(true) passes.",
-    ),
-    "nontrivial_rate": Metric(
-        "Non-trivial",
-        "share of control-stable tasks whose test passes, and fails in the prediction once the focal method is broken",
-        "Depends on the mutants; a right assertion about something else counts as trivial.",
-    ),
-    "knowledge_retention_score": Metric(
-        "Knowledge Retention Score",
-        "0.6 · mean token F1 against the teacher's text + 0.4 · min(1, Code Quality Score / the teacher's)",
-        "Copying a bad teacher scores 1.",
-    ),
-}
-QUALITY_WEIGHTS = {
-    "codebleu": 0.25,
-    "semantic_similarity": 0.25,
-    "ast_validity": 0.20,
-    "token_similarity": 0.20,
-    "token_accuracy": 0.10,
-}
-EXECUTION_METRICS = ("compile_rate", "pass_rate", "nontrivial_rate")
-FORCED_METRICS = ("token_accuracy", "critical_token_accuracy")
 LENGTHS = ((8, "up to 8 tokens"), (12, "9 to 12 tokens"), (20, "13 to 20 tokens"), (math.inf, "over 20 tokens"))
 NOT_MEASURED = {
     "semantic_similarity": "no text encoder",
-    "token_accuracy": "text only: no model's logits",
-    "critical_token_accuracy": "text only: no model's logits",
-    "compile_rate": "not run: no project and class path given",
-    "pass_rate": "not run: no project and class path given",
-    "nontrivial_rate": "not run: no project and class path given",
+    **dict.fromkeys(FORCED_METRICS, "text only: no model's logits"),
+    **dict.fromkeys(EXECUTION_METRICS, "not run: no project and class path given"),
     "knowledge_retention_score": "it compares a student with its teacher",
 }
 

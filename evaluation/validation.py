@@ -16,15 +16,14 @@ from data.batches.collate import IGNORED, Batch
 from data.batches.loader import validation_batches
 from data.dataset import AssertionDataset
 from data.rows.readers import Sample
-from evaluation.evaluators import METRICS, evaluate_predictions
+from evaluation.evaluators import evaluate_predictions
 from models.decoding.generate import accuracy_per_sample, generate_predictions
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from models.seq2seq.inputs import shift_right, to_device
 from models.training.engine import TrainingEngine
 from models.training.run import Run
 from utils.logging_utils import DistillationLogger
-
-BASIC_METRICS = ("exact_match", "exact_match_strict", "f1", "precision", "recall", "token_accuracy")
+from utils.metrics import BASIC_METRICS, METRICS
 
 
 class Validator:

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from utils.csv_log import AppendFile, CsvLog, read_csv
+from utils.metrics import TRAINING_METRICS
 from utils.pages.html_page import format_seconds
 from utils.tensorboard_log import TensorBoardLog
 
@@ -23,30 +24,13 @@ LOG_FILE = "distillation_log.txt"
 
 ESTIMATE_AFTER = 5  # steps after the first, which is slower than the rest
 
-METRICS = (
-    "exact_match",
-    "exact_match_strict",
-    "f1",
-    "precision",
-    "recall",
-    "bleu",
-    "codebleu",
-    "pans",
-    "ast_validity",
-    "semantic_similarity",
-    "token_similarity",
-    "token_accuracy",
-    "critical_token_accuracy",
-    "code_quality_score",
-    "knowledge_retention_score",
-)
 TRAINING_COLUMNS = (
     "kind",
     "epoch",
     "step",
     "train_loss",
     "val_loss",
-    *METRICS,
+    *TRAINING_METRICS,
     "learning_rate",
     "samples_per_second",
     "seconds",

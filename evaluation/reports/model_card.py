@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evaluation.reports.run_data import RunData, load_run
 from utils.atomic_io import atomic_writer
-from utils.logging_utils import METRICS
+from utils.metrics import EXECUTION_METRICS, TRAINING_METRICS
 from utils.pages.html_page import format_number, interval
 
 MEANING = {
@@ -144,11 +144,7 @@ def _scores(data: RunData, role: str) -> str:
     systems = dict(sorted(systems.items(), key=lambda pair: pair[0] != role))
     if not systems:
         return "Not evaluated yet."
-    names = [
-        n
-        for n in (*METRICS, "compile_rate", "pass_rate", "nontrivial_rate")
-        if any(n in metrics for metrics in systems.values())
-    ]
+    names = [n for n in (*TRAINING_METRICS, *EXECUTION_METRICS) if any(n in metrics for metrics in systems.values())]
     rows = [[f"`{name}`", *(interval(metrics.get(name)) for metrics in systems.values())] for name in names]
     counts = {
         metric["n"]

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.evaluators import EXECUTION_METRICS, METRICS
 from evaluation.reports.results import BASELINES, STUDENT, TEACHER, TITLES, marked
+from utils.metrics import EXECUTION_METRICS, METRICS
 from utils.pages.html_page import (
     callout,
     chips,
@@ -263,6 +263,14 @@ def execution_rows(summary: Json) -> list[list[str]]:
 EXECUTION_HEADERS = ("system", "tasks that can tell", "compile", "pass", "non-trivial", "outcomes")
 
 
+def meaning_rows() -> list[list[str]]:
+    """What each metric means, and how it misleads."""
+    return [[metric.title, metric.formula, metric.traps] for metric in METRICS.values()]
+
+
+MEANING_HEADERS = ("metric", "formula", "trap")
+
+
 # -- terminal and Markdown
 
 
@@ -333,7 +341,7 @@ def markdown_report(summary: Json) -> str:
         if rows:
             parts += [f"## {title}\n", *([note + "\n"] if note else []), _markdown_table(headers, rows)]
     parts += ["## What the numbers mean\n"]
-    parts.append(_markdown_table(["metric", "formula", "trap"], [list(metric) for metric in METRICS.values()]))
+    parts.append(_markdown_table(MEANING_HEADERS, meaning_rows()))
     return "\n".join(parts)
 
 
@@ -449,8 +457,7 @@ def html_report(summary: Json, rows: Sequence[Json]) -> str:
                 anchor,
             )
             navigation.append((anchor, title))
-    meanings = table(["metric", "formula", "trap"], [list(metric) for metric in METRICS.values()])
-    body += section("What the numbers mean", meanings, "meaning")
+    body += section("What the numbers mean", table(MEANING_HEADERS, meaning_rows()), "meaning")
     navigation.append(("meaning", "Meaning"))
     arguments = [[name, str(value)] for name, value in run.get("arguments", {}).items() if value is not None]
     body += details("How this was run", table(["argument", "value"], arguments))

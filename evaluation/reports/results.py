@@ -13,16 +13,11 @@ import numpy as np
 from data.java.normal_form import name_assertion, split_assertions
 from data.java.tokens import TOKEN
 from data.rows.readers import Sample
-from evaluation.evaluators import (
-    METRICS,
-    Evaluation,
-    TextEncoder,
-    evaluate_predictions,
-    knowledge_retention,
-)
+from evaluation.evaluators import Evaluation, TextEncoder, evaluate_predictions, knowledge_retention
 from evaluation.scores.significance import REPLICATES, holm
 from evaluation.scores.text import agreement
 from evaluation.systems.models import System
+from utils.metrics import METRICS
 
 TEACHER, STUDENT = "teacher", "student"
 BASELINES = ("no_teacher", "retrieval", "trivial")

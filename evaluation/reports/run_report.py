@@ -14,7 +14,8 @@ from evaluation.reports.outlook import LABELS, Outlook, outlook
 from evaluation.reports.run_data import Columns, RunData, load_run
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
-from utils.logging_utils import LOG_FILE, METRICS
+from utils.logging_utils import LOG_FILE
+from utils.metrics import EXECUTION_METRICS, TRAINING_METRICS
 from utils.pages.html_page import (
     callout,
     chips,
@@ -297,11 +298,7 @@ def _scores(data: RunData) -> str:
     scored = data.systems()
     if not scored:
         return paragraph("This run has not been evaluated yet (evaluation/evaluate_assertions.py).")
-    names = [
-        n
-        for n in (*METRICS, "compile_rate", "pass_rate", "nontrivial_rate")
-        if any(n in metrics for metrics in scored.values())
-    ]
+    names = [n for n in (*TRAINING_METRICS, *EXECUTION_METRICS) if any(n in metrics for metrics in scored.values())]
     rows = [[name.replace("_", " "), *(interval(metrics.get(name)) for metrics in scored.values())] for name in names]
     figures = []
     for name in ("code_quality_score", "exact_match", "pass_rate"):
@@ -402,7 +399,8 @@ def _validation(data: RunData) -> str:
     rows = data.rows("validation")
     figures = [_chart("Loss on the validation data", rows, {"validation loss": "val_loss"}, marks=True)]
     figures += [
-        _chart(name.replace("_", " "), rows, {name.replace("_", " "): name}, marks=True, log=False) for name in METRICS
+        _chart(name.replace("_", " "), rows, {name.replace("_", " "): name}, marks=True, log=False)
+        for name in TRAINING_METRICS
     ]
     kept = [figure for figure in figures if figure]
     return grid(*kept) if kept else paragraph("There was no validation.")

@@ -26,6 +26,7 @@ from evaluation.running.class_path import NOT_SOURCES, ClassPath, resolve_class_
 from evaluation.running.java_service import Classes, JavaService, Jdk, TestRun, find_jdk
 from evaluation.running.mutation import mutants
 from evaluation.running.splice import Spliced, as_utf8, missing_imports, span_problem, splice, without_other_verdicts
+from utils.metrics import EXECUTION_METRICS
 
 ADAPTERS = {"junit3": "JUnit4Adapter", "junit4": "JUnit4Adapter", "junit5": "JUnit5Adapter"}
 DROPPED = "dropped"
@@ -437,7 +438,7 @@ def execute_predictions(
 
 
 def rates(outcomes: Sequence[Outcome]) -> dict[str, np.ndarray]:
-    """Per task 1 or 0 for ``compile_rate``, ``pass_rate``, ``nontrivial_rate`` [n]; NaN where the control dropped it.
+    """Per task 1 or 0 for each of EXECUTION_METRICS [n]; NaN where the control dropped it.
 
     A task without a mutant that compiles counts as not shown to be non-trivial: 0.
     """
@@ -445,7 +446,7 @@ def rates(outcomes: Sequence[Outcome]) -> dict[str, np.ndarray]:
     def column(name: str) -> np.ndarray:
         return np.array([math.nan if o.status == DROPPED else float(bool(getattr(o, name))) for o in outcomes])
 
-    return {"compile_rate": column("compiled"), "pass_rate": column("passed"), "nontrivial_rate": column("nontrivial")}
+    return dict(zip(EXECUTION_METRICS, map(column, ("compiled", "passed", "nontrivial")), strict=True))
 
 
 def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:

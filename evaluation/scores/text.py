@@ -164,7 +164,7 @@ def score_task(
     framework: str | None = None,
     kind: str | None = None,
 ) -> TextScores:
-    """All text metrics of one task; the definitions stand in ``evaluators.METRICS``.
+    """All text metrics of one task; the definitions stand in ``utils.metrics.METRICS``.
 
     ``references`` are the task's assertions (all of them wanted), ``test`` the masked test, ``framework`` says where
     a failure message stands. Empty prediction: 0 everywhere.

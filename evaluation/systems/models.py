@@ -29,6 +29,7 @@ from models.decoding.generate import (
 )
 from models.losses.critical_tokens import find_critical_tokens
 from models.seq2seq.loading import load_model, load_tokenizer, model_folder, parameter_count
+from utils.metrics import FORCED_METRICS
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def target_batches(
 def forced_metrics(forced: TeacherForced, n: int) -> dict[str, np.ndarray]:
     """``measured`` values [n] in the order of the tasks; tasks that were not in a batch have none."""
     measured = {}
-    for name in ("token_accuracy", "critical_token_accuracy"):
+    for name in FORCED_METRICS:
         values = np.full(n, np.nan)
         values[forced.row_ids] = getattr(forced, name)
         measured[name] = values

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from data.rows.readers import parse_sample
-from evaluation.evaluators import METRICS
 from evaluation.systems.baselines import TRIVIAL, leaked, retrieve
 from evaluation.systems.models import PredictionStore
 from tests.helpers.commands import make_rows, run_script, write_rows
 from tests.helpers.java_project import junit_jars, need_jdk, task, write_project
 from utils.errors import UserError
+from utils.metrics import METRICS
 
 SCRIPT = "evaluation/evaluate_assertions.py"
 QUICK = ["--embedding_model", "none", "--workers", "1", "--latency_samples", "2", "--device", "cpu"]

@@ -10,7 +10,7 @@ import pytest
 from sacrebleu.metrics import BLEU
 
 from data.rows.readers import Sample
-from evaluation.evaluators import METRICS, QUALITY_WEIGHTS, evaluate_predictions, knowledge_retention
+from evaluation.evaluators import evaluate_predictions, knowledge_retention
 from evaluation.scores.significance import (
     bootstrap_sums,
     cluster_sums,
@@ -21,6 +21,7 @@ from evaluation.scores.significance import (
     paired_difference,
 )
 from evaluation.scores.text import align, edit_distance, pans, score_task, token_similarity
+from utils.metrics import METRICS, QUALITY_WEIGHTS
 
 VOCABULARY = ["assertEquals", "assertTrue", "(", ")", ",", "x", "y", ".", "get", "1", '"a"', "null"]
 

@@ -11,13 +11,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from evaluation.evaluators import METRICS
 from evaluation.reports.files import write_results
 from evaluation.reports.pages import MAX_SAMPLES, html_report, markdown_report, text_table, verdicts
 from evaluation.reports.results import absent, build_summary, compare, failure, judge, marked, task_rows
 from evaluation.running.execution import Outcome
 from evaluation.systems.models import System
 from tests.helpers.evaluated import HOSTILE, N, evaluate, samples, system
+from utils.metrics import METRICS
 
 
 @pytest.fixture(scope="module")
