@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     code = engine.run()
     if not code:
         finish_model(run, engine, tokenizer)
-        code = finish(config, run, train, validation)
+        finish(config, run, train, validation)
     run.leave()
     return code
 
@@ -182,45 +182,30 @@ def critical_facts(config: Any, tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
+def finish(config: Any, run: Any, train: Path, validation: Path) -> None:
     """Evaluation of the final model, report and model card; the main process alone."""
-    code = 0
     if run.accelerator.is_main_process:
         if config.validation.final_evaluation:
-            from evaluation.evaluate_assertions import main as evaluate
+            from evaluation.evaluation import evaluate
+            from evaluation.request import EvaluationRequest
 
-            code = (
-                evaluate(
-                    [
-                        "--teacher_data",
-                        str(validation),
-                        "--student_model_path",
-                        str(run.final_model),
-                        "--train_data",
-                        str(train),
-                        "--output_dir",
-                        str(run.folder),
-                        "--resume",
-                        "--embedding_model",
-                        config.validation.embedding_model,
-                        "--device",
-                        str(run.accelerator.device),
-                        "--num_beams",
-                        str(config.validation.num_beams),
-                        "--max_input_len",
-                        str(config.data.max_input_len),
-                        "--max_output_len",
-                        str(config.data.max_output_len),
-                        "--max_reject_rate",
-                        str(config.data.max_reject_rate),
-                        *(["--teacher_model", name] if (name := config.distillation.teacher_model) else []),
-                        *(["--student_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
-                        *(["--teacher_limit", str(config.data.max_val_samples)] if config.data.max_val_samples else []),
-                    ],
-                    run.lock,
-                )
-                or 0
+            request = EvaluationRequest(
+                teacher_data=str(validation),
+                train_data=str(train),
+                teacher_limit=config.data.max_val_samples,
+                student_limit=config.data.max_val_samples,
+                student_model_path=str(run.final_model),
+                teacher_model=config.distillation.teacher_model,
+                embedding_model=config.validation.embedding_model,
+                device=str(run.accelerator.device),
+                num_beams=config.validation.num_beams,
+                max_input_len=config.data.max_input_len,
+                max_output_len=config.data.max_output_len,
+                output_dir=str(run.folder),
+                resume=True,
+                max_reject_rate=config.data.max_reject_rate,
             )
+            print(evaluate(request, run.lock).text())
         run.logger.info(f"final model: {run.final_model}")
         run.logger.close()
         from evaluation.reports.model_card import write_model_card
@@ -231,7 +216,6 @@ def finish(config: Any, run: Any, train: Path, validation: Path) -> int:
             try_write_report(run.folder, run.logger.warning)
             print(f"report: {run.folder / 'run_report.html'}")
     run.accelerator.wait_for_everyone()
-    return code
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from evaluation.scores.significance import (
     bootstrap_sums,
     cluster_sums,
     constant_interval,
-    holm,
+    adjust_holm,
     mean_columns,
     mean_statistic,
 )
@@ -117,7 +117,7 @@ def compare(
 def adjust_p_values(found: Mapping[Name, Estimate]) -> dict[Name, float | None]:
     """The p-values, adjusted by Holm for as many comparisons as have one."""
     known = {name: one.p_value for name, one in found.items() if one.p_value is not None}
-    return dict.fromkeys(found) | dict(zip(known, holm(list(known.values())), strict=True))
+    return dict.fromkeys(found) | dict(zip(known, adjust_holm(list(known.values())), strict=True))
 
 
 def share_of_teacher(found: list[Run], teacher: Measured, metric: str, clusters: list[str]) -> Interval | None:

@@ -77,6 +77,7 @@ def main() -> int:
 def measure(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from evaluation.execution_settings import ExecutionSettings
     from evaluation.running.execution import Outcome, ProjectExecutor, summarise
 
     rows = mine(args.project)
@@ -94,15 +95,14 @@ def measure(args: argparse.Namespace) -> int:
         ),
     }
     start = time.monotonic()
-    with ProjectExecutor(
-        args.project, args.class_path, workers=args.workers, timeout_s=args.timeout, jdk_home=args.jdk_home
-    ) as executor:
+    settings = ExecutionSettings(workers=args.workers, timeout_s=args.timeout, jdk_home=args.jdk_home)
+    with ProjectExecutor(args.project, args.class_path, settings) as executor:
         result: dict[str, Any] = {
             "project": args.project.resolve().name,
             "jars": [path.name for path in executor.class_path.jars],
             "jdk": executor.jdk.version,
             "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
-            "settings": {"workers": args.workers, "timeout_s": args.timeout, "max_mutants": executor.max_mutants},
+            "settings": {"workers": args.workers, "timeout_s": args.timeout, "max_mutants": settings.max_mutants},
             "mined_tasks": mined,
             "build_seconds": round(time.monotonic() - start, 1),
             "systems": {},

@@ -1,13 +1,13 @@
-"""Every metric of a set of predictions, with intervals. Teacher, student and baselines all go through here."""
+"""Every metric of a set of predictions, with intervals: the same code for teacher, student and baselines."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -26,7 +26,8 @@ from evaluation.scores.significance import (
     paired_difference,
     percentile_interval,
 )
-from evaluation.scores.text import TextScores, score_task
+from evaluation.scores.text import TextScores, TextTask, score_task
+from evaluation.summary import Breakdown, Measured, Metrics
 from utils.metrics import EXECUTION_METRICS, FORCED_METRICS, METRICS, QUALITY_WEIGHTS
 
 LENGTHS = ((8, "up to 8 tokens"), (12, "9 to 12 tokens"), (20, "13 to 20 tokens"), (math.inf, "over 20 tokens"))
@@ -36,8 +37,6 @@ NOT_MEASURED = {
     **dict.fromkeys(EXECUTION_METRICS, "not run: no project and class path given"),
     "knowledge_retention_score": "it compares a student with its teacher",
 }
-
-Json = dict[str, Any]
 
 
 class TextEncoder(Protocol):
@@ -50,8 +49,9 @@ class TextEncoder(Protocol):
 class Evaluation:
     """Scores of one system, task by task.
 
-    ``per_sample``: metric -> [n] float64, NaN where a task has no value; BLEU there is the sentence's.
-    ``reasons``: metric -> why it could not be computed. ``clusters`` [n]: tasks that belong together (None: none do).
+    ``per_sample``: metric -> [n] float64, NaN where a task has no value; BLEU is the sentence's here.
+    ``reasons``: metric -> why it could not be computed. ``clusters`` [n]: equal for tasks that belong together (None:
+    no tasks do).
     """
 
     per_sample: dict[str, np.ndarray]
@@ -78,23 +78,20 @@ class Evaluation:
         )
 
     def columns(self, metric: str) -> tuple[np.ndarray, Statistic]:
-        """The rows [n, k] whose sums make the metric, and how."""
+        """The rows [n, k] whose sums give the metric, and the function of the sums that is the metric."""
         if metric == "bleu":
             return self.bleu_counts, corpus_bleu
         return mean_columns(self.per_sample[metric]), mean_statistic
 
-    def measure(
-        self, metrics: Sequence[str], rows: np.ndarray | None = None, replicates: int = REPLICATES
-    ) -> dict[str, Json]:
-        """Each metric's ``{"value", "low", "high", "n"}`` of the tasks ``rows`` (all), or its ``value`` None, reason.
+    def measure(self, metrics: Sequence[str], rows: np.ndarray | None = None, replicates: int = REPLICATES) -> Metrics:
+        """Each metric over the tasks ``rows`` [n] bool (None: all), with its interval, or why it has no value.
 
-        ``low`` and ``high`` are None where all tasks are of one cluster, unless they agree at 0 or 1.
-
-        The bootstrap draws are the same for all metrics.
+        ``low`` and ``high`` are None where all tasks are of one cluster, unless they agree at 0 or 1. All metrics
+        share their bootstrap draws.
         """
         rows = np.ones(len(self), dtype=bool) if rows is None else rows
         parts: dict[str, tuple[np.ndarray, Statistic]] = {}
-        result: dict[str, Json] = {}
+        result: Metrics = {}
         for metric in metrics:
             if metric not in self.per_sample:
                 result[metric] = {"value": None, "reason": self.reasons.get(metric, "not computed")}
@@ -103,7 +100,7 @@ class Evaluation:
             else:
                 columns, statistic = self.columns(metric)
                 parts[metric] = columns[rows], statistic
-                result[metric] = {}
+                result[metric] = {"value": None}  # keeps its place
         if not parts:
             return result
         clusters = None if self.clusters is None else [c for c, kept in zip(self.clusters, rows, strict=True) if kept]
@@ -118,7 +115,7 @@ class Evaluation:
             interval = percentile_interval(statistic(sums[:, part].sum(axis=0)), statistic(draws[:, part]), units)
             if interval.low is None or interval.high is None or interval.high - interval.low < 1e-9:
                 interval = constant_interval(interval.value, units)
-            result[metric] = {**asdict(interval), "n": count}
+            result[metric] = interval.measured(count)
         return result
 
     def value(self, metric: str) -> float | None:
@@ -129,12 +126,12 @@ class Evaluation:
         value = float(statistic(columns.sum(axis=0)))
         return None if math.isnan(value) else value
 
-    def summary(self, replicates: int = REPLICATES) -> dict[str, Json]:
+    def summary(self, replicates: int = REPLICATES) -> Metrics:
         """Every metric of METRICS with its 95 % bootstrap interval."""
         return self.measure(list(METRICS), replicates=replicates)
 
-    def breakdown(self, replicates: int = REPLICATES) -> dict[str, dict[str, dict[str, Json]]]:
-        """The same per kind of assertion and per length of the reference, most frequent kind first."""
+    def breakdown(self, replicates: int = REPLICATES) -> Breakdown:
+        """The metrics per kind of assertion, most frequent first, and per length of the reference."""
         kinds = np.array(self.kinds)
         names, counts = np.unique(kinds, return_counts=True)
         by_kind = {str(names[i]): kinds == names[i] for i in np.lexsort((names, -counts))}
@@ -167,17 +164,17 @@ class Evaluation:
         )
 
 
-def _score_chunk(jobs: list[tuple[Any, ...]]) -> list[TextScores]:
-    return [score_task(*job) for job in jobs]
+def _score_chunk(tasks: list[TextTask]) -> list[TextScores]:
+    return [score_task(*task) for task in tasks]
 
 
-def score_texts(jobs: list[tuple[Any, ...]], workers: int) -> list[TextScores]:
-    """``score_task`` of every job, in ``workers`` processes (0: in this one)."""
+def score_texts(tasks: list[TextTask], workers: int) -> list[TextScores]:
+    """The scores of every task, computed in ``workers`` processes (0: in this one)."""
     if workers <= 1:
-        return _score_chunk(jobs)
-    size = max(1, math.ceil(len(jobs) / (4 * workers)))
-    chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    # Not forked: the caller may hold a model whose threads and locks would not survive it.
+        return _score_chunk(tasks)
+    size = max(1, math.ceil(len(tasks) / (4 * workers)))
+    chunks = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+    # Not forked: the caller may hold a model whose threads and locks would not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return [scores for chunk in pool.map(_score_chunk, chunks) for scores in chunk]
 
@@ -212,25 +209,22 @@ def evaluate_predictions(
     reasons: Mapping[str, str] | None = None,
     clusters: Sequence[Hashable] | None = None,
 ) -> Evaluation:
-    """Score ``predictions`` against ``references`` (of each task all assertions that are wanted).
+    """Score ``predictions`` [n] against ``references`` [n], which hold all assertions that a task wants.
 
-    ``samples`` give the surrounding tests (CodeBLEU's context), framework and kind; ``encoder`` the semantic
-    similarity; ``measured`` per-task values [n] that are not text metrics (``token_accuracy`` of
-    ``generation.teacher_forced``, ``compile_rate``...), NaN where a task has none; ``reasons`` why others are
-    missing. A metric without its source is reported as null, and so is a score built on it.
+    ``samples`` [n] give the surrounding tests (CodeBLEU's context), framework and kind, ``encoder`` the semantic
+    similarity, and ``measured`` the values per task [n] that do not come from text (FORCED_METRICS,
+    EXECUTION_METRICS), NaN where a task has none. ``reasons`` say why others are missing. A metric without its source
+    has no value, nor has a score that is built on it.
     """
     if len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
-    jobs: list[tuple[Any, ...]] = []
-    for index, (prediction, wanted) in enumerate(zip(predictions, references, strict=True)):
-        if samples is None:
-            jobs.append((prediction, wanted))
-        else:
-            source = samples[index].source
-            jobs.append(
-                (prediction, wanted, samples[index].test, source.get("framework"), source.get("assertion_kind"))
-            )
-    scores = score_texts(jobs, workers)
+    tasks = [TextTask(prediction, wanted) for prediction, wanted in zip(predictions, references, strict=True)]
+    if samples is not None:
+        tasks = [
+            TextTask(*task[:2], sample.test, sample.source.get("framework"), sample.source.get("assertion_kind"))
+            for task, sample in zip(tasks, samples, strict=True)
+        ]
+    scores = score_texts(tasks, workers)
 
     names = list(scores[0].values) if scores else []
     per_sample = {name: np.array([score.values[name] for score in scores]) for name in names}
@@ -259,12 +253,12 @@ def evaluate_predictions(
 
 def knowledge_retention(
     student: Evaluation, teacher: Evaluation, agreement: np.ndarray, replicates: int = REPLICATES
-) -> Json:
+) -> Measured:
     """Knowledge Retention Score, ``0.6 · mean(agreement) + 0.4 · min(1, CQS student / CQS teacher)``, with interval.
 
-    ``agreement`` [n]: token F1 of the student's text against the teacher's. Range 0 to 1. Trap: it rewards copying
-    the teacher's mistakes; a student better than its teacher cannot score above one that copies it. Over the ``n``
-    tasks on which all three have a value.
+    Computed over the tasks on which all three have a value. ``agreement`` [n]: token F1 of the student's text against
+    the teacher's. Range 0 to 1. Trap: it rewards copying the teacher's mistakes; a student that is better than its
+    teacher cannot score above one that copies it.
     """
     for who, evaluation in (("student", student), ("teacher", teacher)):
         if "code_quality_score" not in evaluation.per_sample:
@@ -282,5 +276,4 @@ def knowledge_retention(
 
     clusters = student.clusters and [student.clusters[i] for i in np.flatnonzero(both).tolist()]
     sums = cluster_sums(columns, clusters)
-    interval = bootstrap_interval(sums, statistic, replicates)
-    return {**asdict(interval), "n": len(columns)}
+    return bootstrap_interval(sums, statistic, replicates).measured(len(columns))

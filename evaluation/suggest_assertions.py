@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from evaluation.execution_settings import ExecutionSettings
 from utils.arguments import ArgumentParser
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError, run_main
@@ -264,13 +265,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if tests and not args.no_execution:  # first, so that a missing JDK or jar costs no generation
         from evaluation.running.execution import ProjectExecutor
 
-        executor = ProjectExecutor(
-            project,
-            args.class_path,
-            workers=min(2, os.cpu_count() or 1),
-            timeout_s=args.timeout,
-            jdk_home=args.jdk_home,
+        settings = ExecutionSettings(
+            workers=min(2, os.cpu_count() or 1), timeout_s=args.timeout, jdk_home=args.jdk_home
         )
+        executor = ProjectExecutor(project, args.class_path, settings)
     found = judge(executor, tests, generate(args, tests), before) if tests else []
     chosen = {
         place: next((number for number, item in enumerate(items) if item.acceptable), None)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.reports.pages import html_report, markdown_report
-from evaluation.reports.results import STUDENT, TEACHER, Json
+from evaluation.summary import STUDENT, SUMMARY_FILE, TEACHER, Json, Summary
 from utils.atomic_io import atomic_writer, write_json
 
 CSV_VALUES = ("value", "low", "high", "n", "reason")
 
 
-def write_csv(path: Path, summary: Json) -> None:
+def write_csv(path: Path, summary: Summary) -> None:
     """One line for each metric of each system."""
     systems = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
     with atomic_writer(path) as handle:
@@ -22,13 +22,11 @@ def write_csv(path: Path, summary: Json) -> None:
         writer.writerow(["system", "metric", *CSV_VALUES])
         for system, metrics in systems.items():
             for metric, found in metrics.items():
-                writer.writerow(
-                    [system, metric, *(found.get(key, "") for key in ("value", "low", "high", "n", "reason"))]
-                )
+                writer.writerow([system, metric, *(found.get(key, "") for key in CSV_VALUES)])
 
 
-def write_results(folder: Path, summary: Json, rows: Sequence[Json]) -> None:
-    """predictions_final.jsonl, metrics_final.csv, report.md, report.html and, last, metrics_summary_final.json."""
+def write_results(folder: Path, summary: Summary, rows: Sequence[Json]) -> None:
+    """Write predictions_final.jsonl, metrics_final.csv, report.md, report.html and, last, the summary."""
     with atomic_writer(folder / "predictions_final.jsonl") as handle:
         for row in rows:
             handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
@@ -36,4 +34,4 @@ def write_results(folder: Path, summary: Json, rows: Sequence[Json]) -> None:
     for name, text in (("report.md", markdown_report(summary)), ("report.html", html_report(summary, rows))):
         with atomic_writer(folder / name) as handle:
             handle.write(text)
-    write_json(folder / "metrics_summary_final.json", summary)
+    write_json(folder / SUMMARY_FILE, summary)

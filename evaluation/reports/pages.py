@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from evaluation.reports.results import BASELINES, STUDENT, TEACHER, TITLES, marked
+from evaluation.reports.results import mark_differences
+from evaluation.summary import (
+    BASELINES,
+    STUDENT,
+    TEACHER,
+    TITLES,
+    Breakdown,
+    Json,
+    MeasuredDifference,
+    Metrics,
+    RunFacts,
+    Summary,
+)
 from utils.metrics import EXECUTION_METRICS, METRICS
 from utils.pages.html_page import (
     callout,
@@ -22,6 +33,7 @@ from utils.pages.html_page import (
     table,
 )
 from utils.pages.svg_charts import bar_chart, legend
+from utils.sequences import take_evenly
 
 SAMPLES_TEMPLATE = Path(__file__).with_name("pages_samples.html")
 MAX_SAMPLES = 500
@@ -48,14 +60,12 @@ TEACHER_LOGITS = {
     "kl_t": "KL(teacher ‖ student), nats a token, T = ",
 }
 
-Json = dict[str, Any]
-
 
 def _title(metric: str) -> str:
     return METRICS[metric].title
 
 
-def systems_of(summary: Json) -> dict[str, Json]:
+def systems_of(summary: Summary) -> dict[str, Metrics]:
     """The systems that have any value, in the order in which they are shown."""
     every = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
     return {
@@ -65,7 +75,7 @@ def systems_of(summary: Json) -> dict[str, Json]:
     }
 
 
-def main_system(summary: Json) -> str:
+def main_system(summary: Summary) -> str:
     """Whom the report is about: the student, else the teacher, else the first there is."""
     return next(iter(systems_of(summary)), TEACHER)
 
@@ -74,90 +84,91 @@ def _p(value: float) -> str:
     return f"p = {value:.4f}" if value >= 0.001 else "p < 0.001"
 
 
-def _signed(found: Json, p_value: str = "p_value") -> str:
+def _signed(found: MeasuredDifference, p_value: float) -> str:
     spread = "one class: no interval" if found["low"] is None else f"{found['low']:+.3f} to {found['high']:+.3f}"
-    return f"{found['value']:+.3f} ({spread}, {_p(found[p_value])})"
+    return f"{found['value']:+.3f} ({spread}, {_p(p_value)})"
 
 
-def _sign(found: Json) -> int:
+def _sign(found: MeasuredDifference) -> int:
     """1 or -1 where the whole interval is above or below 0, else 0."""
-    if found["low"] is None:
-        return 0
-    return int(found["low"] > 0) - int(found["high"] < 0)
+    low, high = found["low"], found["high"]
+    return 0 if low is None or high is None else int(low > 0) - int(high < 0)
 
 
-def _headline(summary: Json) -> str:
+def _has_value(metrics: Metrics, name: str) -> bool:
+    return name in metrics and metrics[name]["value"] is not None
+
+
+def _headline(summary: Summary) -> str:
     """The metric to judge by: the Code Quality Score where it could be computed."""
-    metrics = systems_of(summary).get(main_system(summary), {})
-    return next(
-        (name for name in ("code_quality_score", "codebleu") if metrics.get(name, {}).get("value") is not None), "f1"
-    )
+    metrics: Metrics = systems_of(summary).get(main_system(summary), {})
+    return next((name for name in ("code_quality_score", "codebleu") if _has_value(metrics, name)), "f1")
 
 
-def verdicts(summary: Json) -> Iterator[tuple[str, str]]:
-    """(kind, sentence): what the numbers say, and what they cannot say. Kinds as of ``html_page.callout``."""
+def verdicts(summary: Summary) -> Iterator[tuple[str, str]]:
+    """(kind, sentence): what the numbers say, and what they cannot say. Kinds as in ``html_page.callout``."""
     systems, main, headline = systems_of(summary), main_system(summary), _headline(summary)
-    title, run = _title(headline), summary["run"]
     if main not in systems:
         yield "bad", "Nothing could be judged."
         return
-    against = {name: summary["comparison"].get(f"{main}_minus_{name}", {}).get(headline, {}) for name in systems}
-    yield (
-        "",
-        f"The {TITLES[main]}'s {title} is {interval(systems[main][headline])} on {systems[main][headline]['n']} tasks.",
-    )
+    score = systems[main][headline]
+    yield "", f"The {TITLES[main]}'s {_title(headline)} is {interval(score)} on {score['n']} tasks."
     if headline != "code_quality_score":
         yield "warn", f"No Code Quality Score: {systems[main]['code_quality_score']['reason']}."
-    if (found := against.get(TEACHER, {})).get("value") is not None:
+    if (found := _difference(summary, TEACHER, headline))["value"] is not None:
         retained = systems[main]["knowledge_retention_score"]
         kept = f" Knowledge Retention Score {interval(retained)}." if retained["value"] is not None else ""
-        yield "", f"Against the teacher: {_signed(found)}.{kept}"
+        yield "", f"Against the teacher: {_signed(found, found['p_value'])}.{kept}"
     if main == STUDENT:
-        found = against.get("no_teacher", {})
-        if found.get("value") is None:
-            yield (
-                "warn",
-                (
-                    "What the teacher added is not known: a model of the same size trained without one was not given"
-                    " (--baseline_model_path)."
-                ),
-            )
-        else:
-            better = _sign(found) > 0 and found["p_value"] < 0.05
-            worse = _sign(found) < 0 and found["p_value"] < 0.05
-            what = "It helped" if better else "It did harm" if worse else "That may be chance"
-            yield "good" if better else "bad" if worse else "warn", f"What the teacher added: {_signed(found)}. {what}."
-    if (found := summary["comparison"].get(f"{main}_minus_retrieval", {}).get("exact_match", {})).get(
-        "value"
-    ) is not None:
+        yield _teacher_effect(_difference(summary, "no_teacher", headline))
+    if (found := _difference(summary, "retrieval", "exact_match"))["value"] is not None:
         copied = systems["retrieval"]["exact_match"]
-        kind = {1: "good", -1: "bad", 0: "warn"}[_sign(found)]
         yield (
-            kind,
-            (
-                f"Copying the assertion of the nearest training test is exactly right in {interval(copied)};"
-                f" the {TITLES[main]} differs from that by {_signed(found)}."
-            ),
+            {1: "good", -1: "bad", 0: "warn"}[_sign(found)],
+            f"Copying the assertion of the nearest training test is exactly right in {interval(copied)};"
+            f" the {TITLES[main]} differs from that by {_signed(found, found['p_value'])}.",
         )
     if (passed := systems[main]["pass_rate"])["value"] is not None:
         useful = systems[main]["nontrivial_rate"]
         yield (
             "",
-            (
-                f"Run in their tests: {interval(systems[main]['compile_rate'])} compile, {interval(passed)} pass,"
-                f" {interval(useful)} pass and notice a broken focal method."
-            ),
+            f"Run in their tests: {interval(systems[main]['compile_rate'])} compile, {interval(passed)} pass,"
+            f" {interval(useful)} pass and notice a broken focal method.",
         )
+    yield from _data_warnings(summary["run"])
+
+
+def _difference(summary: Summary, other: str, metric: str) -> MeasuredDifference:
+    """The main system minus ``other``; value None where one of the two has none."""
+    compared: dict[str, MeasuredDifference] = summary["comparison"].get(f"{main_system(summary)}_minus_{other}") or {}
+    return compared.get(metric, {"value": None})
+
+
+def _teacher_effect(found: MeasuredDifference) -> tuple[str, str]:
+    """The verdict on the student minus a model that was trained without a teacher."""
+    if found["value"] is None:
+        return (
+            "warn",
+            "What the teacher added is not known: a model of the same size trained without one was not given"
+            " (--baseline_model_path).",
+        )
+    sign = _sign(found) if found["p_value"] < 0.05 else 0
+    kind, what = {1: ("good", "It helped"), -1: ("bad", "It did harm"), 0: ("warn", "That may be chance")}[sign]
+    return kind, f"What the teacher added: {_signed(found, found['p_value'])}. {what}."
+
+
+def _data_warnings(run: RunFacts) -> Iterator[tuple[str, str]]:
+    """What about the tasks makes the numbers worth less."""
     if seen := run.get("inputs_seen_in_training"):
         yield "bad", f"{seen} of the tasks have the very input of a training row: the numbers are too good. Split anew."
     if 0 < run.get("test_classes", 0) < FEW_CLASSES:
         yield "warn", f"The tasks come from {run['test_classes']} test classes only; the intervals are rough."
-    if left_out := sum(run.get("rows_left_out", {}).values()):
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in run["rows_left_out"].items())
-        yield "warn", f"{left_out} rows were left out ({reasons})."
+    if left_out := run.get("rows_left_out"):
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
+        yield "warn", f"{sum(left_out.values())} rows were left out ({reasons})."
 
 
-def metric_rows(summary: Json) -> list[list[str]]:
+def metric_rows(summary: Summary) -> list[list[str]]:
     """One row a metric: its title, then value and interval of each system."""
     systems = systems_of(summary)
     return [
@@ -170,7 +181,7 @@ def metric_rows(summary: Json) -> list[list[str]]:
     ]
 
 
-def missing_rows(summary: Json) -> list[list[str]]:
+def missing_rows(summary: Summary) -> list[list[str]]:
     """What has no value, and why; metrics of one system with one reason share a row."""
     grouped: dict[tuple[str, str], list[str]] = {}
     every = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
@@ -184,7 +195,7 @@ def missing_rows(summary: Json) -> list[list[str]]:
     ]
 
 
-def difference_rows(summary: Json) -> tuple[list[str], list[list[str]]]:
+def difference_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Headers and rows: for each metric the main system minus each other one."""
     main = main_system(summary)
     others = [name for name in systems_of(summary) if f"{main}_minus_{name}" in summary["comparison"]]
@@ -192,7 +203,10 @@ def difference_rows(summary: Json) -> tuple[list[str], list[list[str]]]:
     rows = [
         [
             _title(metric),
-            *(_signed(c[metric], "p_value_holm") if c[metric]["value"] is not None else "–" for c in columns),
+            *(
+                _signed(c[metric], c[metric]["p_value_holm"]) if c[metric]["value"] is not None else "–"
+                for c in columns
+            ),
         ]
         for metric in METRICS
         if columns and any(c.get(metric, {}).get("value") is not None for c in columns)
@@ -200,11 +214,12 @@ def difference_rows(summary: Json) -> tuple[list[str], list[list[str]]]:
     return ["metric", *(f"minus {TITLES[name]}" for name in others)], rows
 
 
-def cost_rows(summary: Json) -> list[list[str]]:
+def cost_rows(summary: Summary) -> list[list[str]]:
     """Parameters, size, time and memory of the systems that are models."""
     rows = []
     for facts in summary["run"]["systems"].values():
-        if "parameters" not in facts:
+        parameters = facts.get("parameters")
+        if parameters is None:
             continue
         times = [
             f"{device}: {found['median_seconds'] * 1000:.0f} ms (p90 {found['p90_seconds'] * 1000:.0f} ms)"
@@ -215,7 +230,7 @@ def cost_rows(summary: Json) -> list[list[str]]:
         rows.append(
             [
                 facts["title"],
-                f"{facts['parameters'] / 1e6:,.1f} M",
+                f"{parameters / 1e6:,.1f} M",
                 f"{size / 2**20:,.0f} MiB" if size else "–",
                 "; ".join(times) or "–",
                 "; ".join(memory) or "–",
@@ -228,7 +243,7 @@ def cost_rows(summary: Json) -> list[list[str]]:
 COST_HEADERS = ("model", "parameters", "weights", "time for one assertion", "memory", "loss a token")
 
 
-def logit_rows(summary: Json) -> list[list[str]]:
+def logit_rows(summary: Summary) -> list[list[str]]:
     """Closeness to the teacher's stored logits."""
     rows = []
     for name, found in summary["comparison"].get("teacher_logits", {}).items():
@@ -237,25 +252,26 @@ def logit_rows(summary: Json) -> list[list[str]]:
     return rows
 
 
-def breakdown_rows(summary: Json, group: str) -> tuple[list[str], list[list[str]]]:
+def breakdown_rows(summary: Summary, group: str) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the main system by ``kind`` or ``length``."""
-    parts: Mapping[str, Json] = summary["run"]["breakdown"].get(main_system(summary), {}).get(group, {})
-    metrics = [m for m in BREAKDOWN if any(values.get(m, {}).get("value") is not None for values in parts.values())]
+    groups: Breakdown = summary["run"]["breakdown"].get(main_system(summary), {})
+    parts: dict[str, Metrics] = groups.get(group, {})
+    metrics = [m for m in BREAKDOWN if any(_has_value(values, m) for values in parts.values())]
     rows = []
     for label, values in parts.items():
         n = max(found.get("n", 0) for found in values.values())
-        shown = (interval(values[m]) if values.get(m, {}).get("value") is not None else "–" for m in metrics)
+        shown = (interval(values[m]) if _has_value(values, m) else "–" for m in metrics)
         rows.append([label, f"{n}", *shown])
     return [group, "tasks", *map(_title, metrics)], rows
 
 
-def execution_rows(summary: Json) -> list[list[str]]:
+def execution_rows(summary: Summary) -> list[list[str]]:
     """The three gates for every system and for the controls, and what went wrong."""
     rows = []
     names = {"human": "human assertion (control)", "no_assertion": "no assertion (control)"}
     for name, found in summary["run"].get("execution", {}).items():
         status = ", ".join(f"{what} {count}" for what, count in found["status"].items())
-        rates = [interval(found[metric]) for metric in EXECUTION_METRICS]
+        rates = map(interval, (found["compile_rate"], found["pass_rate"], found["nontrivial_rate"]))
         rows.append([names.get(name) or TITLES[name], f"{found['control_stable']} of {found['tasks']}", *rates, status])
     return rows
 
@@ -281,7 +297,7 @@ def _aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def text_table(summary: Json) -> str:
+def text_table(summary: Summary) -> str:
     """Metrics by systems, for the terminal."""
     return _aligned(["metric", *(TITLES[name] for name in systems_of(summary))], metric_rows(summary))
 
@@ -293,7 +309,7 @@ def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     return "\n".join([line(headers), "|" + "---|" * len(headers), *map(line, rows)]) + "\n"
 
 
-def _tables(summary: Json) -> Iterator[tuple[str, str, str, Sequence[str], list[list[str]]]]:
+def _tables(summary: Summary) -> Iterator[tuple[str, str, str, Sequence[str], list[list[str]]]]:
     """(anchor, title, note, headers, rows) of every table but the first."""
     headers, rows = difference_rows(summary)
     yield (
@@ -331,7 +347,7 @@ def _tables(summary: Json) -> Iterator[tuple[str, str, str, Sequence[str], list[
     yield "missing", "Not computed", "", ("system", "metrics", "why"), missing_rows(summary)
 
 
-def markdown_report(summary: Json) -> str:
+def markdown_report(summary: Summary) -> str:
     """report.md."""
     parts = [f"# Evaluation of {summary['run']['tasks']} tasks\n"]
     parts += [f"- {sentence}" for _, sentence in verdicts(summary)]
@@ -348,7 +364,7 @@ def markdown_report(summary: Json) -> str:
 # -- HTML
 
 
-def _charts(summary: Json) -> str:
+def _charts(summary: Summary) -> str:
     systems = systems_of(summary)
     figures = []
     for metric in CHARTS:
@@ -368,16 +384,9 @@ def _charts(summary: Json) -> str:
     return grid(*figures)
 
 
-def _shown_rows(rows: Sequence[Json]) -> list[Json]:
-    """The rows of the page: evenly over the tasks where there are too many."""
-    if len(rows) <= MAX_SAMPLES:
-        return list(rows)
-    return [rows[index * len(rows) // MAX_SAMPLES] for index in range(MAX_SAMPLES)]
-
-
 def _samples(rows: Sequence[Json], main: str) -> str:
     data = []
-    for row in _shown_rows(rows):
+    for row in take_evenly(rows, MAX_SAMPLES):
         reference = "\n".join(row["reference"])
         systems = []
         for name in ORDER:
@@ -387,7 +396,7 @@ def _samples(rows: Sequence[Json], main: str) -> str:
             systems.append(
                 {
                     "name": TITLES[name],
-                    "text": marked(one["prediction"], reference),
+                    "text": mark_differences(one["prediction"], reference),
                     "failure": one["failure"],
                     "run": (one.get("execution") or {}).get("status"),
                     "why": (one.get("execution") or {}).get("reason"),
@@ -401,7 +410,7 @@ def _samples(rows: Sequence[Json], main: str) -> str:
             {
                 "index": row["index"],
                 "kind": row["kind"],
-                "reference": marked(reference, row["systems"][main]["prediction"]),
+                "reference": mark_differences(reference, row["systems"][main]["prediction"]),
                 "systems": systems,
                 "test": row["input"]["test"],
                 "focal": row["input"]["focal"],
@@ -422,7 +431,7 @@ def _samples(rows: Sequence[Json], main: str) -> str:
     )
 
 
-def html_report(summary: Json, rows: Sequence[Json]) -> str:
+def html_report(summary: Summary, rows: Sequence[Json]) -> str:
     """report.html: everything inside the one file."""
     systems, main, run = systems_of(summary), main_system(summary), summary["run"]
     whole = run.get("tasks_in_file", run["tasks"])
@@ -434,9 +443,8 @@ def html_report(summary: Json, rows: Sequence[Json]) -> str:
         "pass_rate",
         "knowledge_retention_score",
     ):
-        found = systems.get(main, {}).get(metric, {})
-        if found.get("value") is not None:
-            facts.append((f"{TITLES[main]}'s {_title(metric)}", interval(found)))
+        if _has_value(systems.get(main, {}), metric):
+            facts.append((f"{TITLES[main]}'s {_title(metric)}", interval(systems[main][metric])))
     body = chips(facts) + "".join(callout(sentence, kind) for kind, sentence in verdicts(summary))
     navigation = [("scores", "Scores")]
     colours = legend([(TITLES[name], ORDER.index(name)) for name in systems])
@@ -448,12 +456,12 @@ def html_report(summary: Json, rows: Sequence[Json]) -> str:
     body += section("Scores", scores + paragraph("In brackets: 95 % bootstrap intervals.", soft=True), "scores")
     body += section("Tasks, one by one", _samples(rows, main), "tasks")
     navigation.append(("tasks", "Tasks"))
-    for anchor, title, note, headers, found in _tables(summary):
-        if found:
+    for anchor, title, note, headers, cells in _tables(summary):
+        if cells:
             body += section(
                 title,
                 (paragraph(note, soft=True) if note else "")
-                + table(headers, found, numeric=range(1, len(headers)) if anchor in NUMERIC else ()),
+                + table(headers, cells, numeric=range(1, len(headers)) if anchor in NUMERIC else ()),
                 anchor,
             )
             navigation.append((anchor, title))

@@ -1,12 +1,11 @@
-"""From judged systems to the files of an evaluation: summary, CSV, one row a task."""
+"""From systems to what the files of an evaluation hold: scores, comparisons, the summary, and one row per task."""
 
 from __future__ import annotations
 
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,40 +13,33 @@ from data.java.normal_form import name_assertion, split_assertions
 from data.java.tokens import TOKEN
 from data.rows.readers import Sample
 from evaluation.evaluators import Evaluation, TextEncoder, evaluate_predictions, knowledge_retention
-from evaluation.scores.significance import REPLICATES, holm
+from evaluation.running.execution import Outcome, rates
+from evaluation.scores.significance import REPLICATES, adjust_holm
 from evaluation.scores.text import agreement
+from evaluation.summary import (
+    BASELINES,
+    STUDENT,
+    TEACHER,
+    TITLES,
+    Json,
+    Measured,
+    MeasuredDifference,
+    Metrics,
+    RunFacts,
+    Summary,
+)
 from evaluation.systems.models import System
+from evaluation.tasks import clusters_of
 from utils.metrics import METRICS
-
-TEACHER, STUDENT = "teacher", "student"
-BASELINES = ("no_teacher", "retrieval", "trivial")
-TITLES = {
-    TEACHER: "teacher",
-    STUDENT: "student",
-    "no_teacher": "student without a teacher",
-    "retrieval": "nearest training test",
-    "trivial": "assertTrue(true)",
-}
-Json = dict[str, Any]
 
 
 @dataclass
 class Judged:
-    """A system and its scores; ``outcomes`` of running its predictions, one a task, if they were run."""
+    """A system and its scores; ``outcomes``: of running its predictions, one per task, if they were run."""
 
     system: System
     evaluation: Evaluation
-    outcomes: list[Any] | None = None
-
-
-def clusters_of(samples: Sequence[Sample]) -> list[str]:
-    """The cluster of each task: its test class where the data name it, else itself."""
-    return [
-        f"{sample.source.get('project', '')}/{sample.source['test_class']}"
-        if "test_class" in sample.source
-        else f"task {index}"
-        for index, sample in enumerate(samples)
-    ]
+    outcomes: list[Outcome] | None = None
 
 
 def judge(
@@ -55,15 +47,13 @@ def judge(
     samples: Sequence[Sample],
     encoder: TextEncoder | None,
     workers: int,
-    outcomes: list[Any] | None = None,
+    outcomes: list[Outcome] | None = None,
     reasons: Mapping[str, str] | None = None,
 ) -> Judged:
     """Score a system on the first tasks of ``samples``, as many as it has predictions for."""
     samples = samples[: len(system.predictions)]
     measured = dict(system.measured)
     if outcomes is not None:
-        from evaluation.running.execution import rates
-
         measured |= rates(outcomes)
     evaluation = evaluate_predictions(
         system.predictions,
@@ -78,29 +68,29 @@ def judge(
     return Judged(system, evaluation, outcomes)
 
 
-def compare(mine: Judged, other: Judged, replicates: int = REPLICATES) -> Json:
-    """``mine`` minus ``other`` for every metric both have, on the tasks both have; p-values also adjusted by Holm."""
+def compare(mine: Judged, other: Judged, replicates: int = REPLICATES) -> dict[str, MeasuredDifference]:
+    """``mine`` minus ``other`` for every metric that both have, on the tasks that both have, with Holm's adjustment."""
     n = min(len(mine.evaluation), len(other.evaluation))
     a, b = mine.evaluation.take(n), other.evaluation.take(n)
-    differences: Json = {}
+    differences: dict[str, MeasuredDifference] = {}
     for metric in METRICS:
         if metric == "knowledge_retention_score":
             continue
         found = a.difference(b, metric, replicates)
         if found is not None:
             known = ~np.isnan(a.per_sample[metric]) & ~np.isnan(b.per_sample[metric])
-            differences[metric] = {**asdict(found), "n": int(known.sum())}
+            differences[metric] = found.measured(int(known.sum()))
         else:
             lacking = a if metric not in a.per_sample else b
             differences[metric] = {"value": None, "reason": lacking.reasons.get(metric, "no task has both values")}
     tested = [metric for metric, found in differences.items() if found["value"] is not None]
-    for metric, p in zip(tested, holm([differences[metric]["p_value"] for metric in tested]), strict=True):
+    for metric, p in zip(tested, adjust_holm([differences[metric]["p_value"] for metric in tested]), strict=True):
         differences[metric]["p_value_holm"] = p
     return differences
 
 
-def retention(student: Judged, teacher: Judged, replicates: int = REPLICATES) -> tuple[Json, Json]:
-    """Knowledge Retention Score and the output agreement in it, on the tasks that both have."""
+def measure_retention(student: Judged, teacher: Judged, replicates: int = REPLICATES) -> tuple[Measured, Measured]:
+    """Knowledge Retention Score, and the output agreement that is a part of it, on the tasks that both have."""
     n = min(len(student.evaluation), len(teacher.evaluation))
     texts = zip(student.system.predictions[:n], teacher.system.predictions[:n], strict=True)
     same = np.array([agreement(mine, theirs) for mine, theirs in texts])
@@ -110,15 +100,17 @@ def retention(student: Judged, teacher: Judged, replicates: int = REPLICATES) ->
     return score, taken.measure(["output_agreement"], replicates=replicates)["output_agreement"]
 
 
-def absent(reason: str) -> Json:
-    """The metrics of a system that there is not."""
+def absent(reason: str) -> Metrics:
+    """The metrics of a system that was not judged."""
     return {metric: {"value": None, "reason": reason} for metric in METRICS}
 
 
-def build_summary(judged: Mapping[str, Judged], missing: Mapping[str, str], run: Json, logits: Json) -> Json:
-    """metrics_summary_final.json: teacher, student, baselines, comparison, run.
+def build_summary(
+    judged: Mapping[str, Judged], missing: Mapping[str, str], run: RunFacts, closeness: Metrics
+) -> Summary:
+    """The content of metrics_summary_final.json.
 
-    ``missing``: system -> why it was not judged. ``logits``: what was measured against the teacher's logits.
+    ``missing``: system -> why it was not judged. ``closeness``: of the student to the teacher's logits.
     """
     summaries = {name: one.evaluation.summary() for name, one in judged.items()}
     comparison: Json = {}
@@ -126,7 +118,7 @@ def build_summary(judged: Mapping[str, Judged], missing: Mapping[str, str], run:
         for name in judged:
             if name == TEACHER or "code_quality_score" not in judged[name].evaluation.per_sample:
                 continue
-            score, output_agreement = retention(judged[name], judged[TEACHER])
+            score, output_agreement = measure_retention(judged[name], judged[TEACHER])
             summaries[name]["knowledge_retention_score"] = score
             if name == STUDENT:
                 comparison["output_agreement"] = output_agreement
@@ -135,7 +127,7 @@ def build_summary(judged: Mapping[str, Judged], missing: Mapping[str, str], run:
         if name != main and main in judged:
             comparison[f"{main}_minus_{name}"] = compare(judged[main], judged[name])
     if {STUDENT, TEACHER} <= set(judged):
-        comparison["teacher_logits"] = logits
+        comparison["teacher_logits"] = closeness
     return {
         TEACHER: summaries.get(TEACHER) or absent(missing.get(TEACHER, "not judged")),
         STUDENT: summaries.get(STUDENT) or absent(missing.get(STUDENT, "not judged")),
@@ -153,8 +145,8 @@ def build_summary(judged: Mapping[str, Judged], missing: Mapping[str, str], run:
     }
 
 
-def failure(prediction: str, reference: str, exact: bool, valid: bool) -> str:
-    """What is wrong with a prediction, coarsely: the first of these that holds."""
+def name_failure(prediction: str, reference: str, exact: bool, valid: bool) -> str:
+    """In a few words what is wrong with a prediction: the first of these that holds."""
     given, wanted = split_assertions(prediction), split_assertions(reference)
     if exact:
         return "right"
@@ -169,8 +161,8 @@ def failure(prediction: str, reference: str, exact: bool, valid: bool) -> str:
     return "other arguments"
 
 
-def marked(text: str, other: str) -> list[tuple[int, str]]:
-    """``text`` in pieces (1, ...) that ``other`` lacks at that place and (0, ...) that both have, token by token."""
+def mark_differences(text: str, other: str) -> list[tuple[int, str]]:
+    """``text`` in pieces, compared by tokens: (1, piece) where ``other`` differs at that place, else (0, piece)."""
     pieces = [match for match in TOKEN.finditer(text) if match.lastgroup != "blank"]
     theirs = [match.group() for match in TOKEN.finditer(other) if match.lastgroup != "blank"]
     matcher = difflib.SequenceMatcher(None, [match.group() for match in pieces], theirs, autojunk=False)
@@ -188,12 +180,13 @@ def marked(text: str, other: str) -> list[tuple[int, str]]:
     return result
 
 
-def _number(value: float) -> float | None:
+def _round_number(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)
 
 
 def task_rows(samples: Sequence[Sample], judged: Mapping[str, Judged]) -> list[Json]:
-    """One row a task: input, reference, prediction (the student's, else the teacher's) and its metrics, all systems."""
+    """One row per task: input, reference, all systems, and of the main one (the student, else the first there is) its
+    prediction and metrics again at the top."""
     main = STUDENT if STUDENT in judged else next(iter(judged))
     rows = []
     for index, sample in enumerate(samples):
@@ -201,11 +194,13 @@ def task_rows(samples: Sequence[Sample], judged: Mapping[str, Judged]) -> list[J
         for name, one in judged.items():
             if index >= len(one.evaluation):
                 continue
-            values = {metric: _number(column[index]) for metric, column in one.evaluation.per_sample.items()}
+            values = {metric: _round_number(column[index]) for metric, column in one.evaluation.per_sample.items()}
             prediction = one.system.predictions[index]
             systems[name] = {
                 "prediction": prediction,
-                "failure": failure(prediction, sample.target, values["exact_match"] == 1, values["ast_validity"] == 1),
+                "failure": name_failure(
+                    prediction, sample.target, values["exact_match"] == 1, values["ast_validity"] == 1
+                ),
                 "metrics": values,
             }
             if one.system.candidates is not None:

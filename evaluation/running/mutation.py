@@ -15,7 +15,7 @@ from itertools import chain, zip_longest
 from tree_sitter import Node
 
 from data.java.syntax import field_text, lines_of, parse, text_of, walk
-from utils.evenly import evenly_spread
+from utils.sequences import take_evenly
 
 NUMERIC = frozenset({"byte", "short", "int", "long", "float", "double"})
 BOXES = {"Boolean": "boolean", "Character": "char", "Integer": "int"} | {
@@ -165,9 +165,9 @@ def mutants(source: bytes, name: str, lines: tuple[int, int], limit: int = 12) -
         ]
 
     in_turn = zip_longest(
-        evenly_spread(made("condition", _conditions(body, source)), limit),
-        evenly_spread(made("statement", _statements(body, source)), limit),
-        evenly_spread(made("operator", _operators(body, source)), limit),
+        take_evenly(made("condition", _conditions(body, source)), limit),
+        take_evenly(made("statement", _statements(body, source)), limit),
+        take_evenly(made("operator", _operators(body, source)), limit),
     )
     rest = (item for item in chain.from_iterable(in_turn) if item is not None)
     found: dict[bytes, Mutant] = {}

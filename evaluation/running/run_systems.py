@@ -3,62 +3,61 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from data.rows.readers import Sample
+from evaluation.execution_settings import ExecutionSettings
+from evaluation.progress import show_progress
+from evaluation.request import EvaluationRequest
 from evaluation.running.class_path import ClassPath, resolve_class_path
 from evaluation.running.execution import DROPPED, Outcome, ProjectExecutor, summarise
 from evaluation.running.java_service import find_jdk
+from evaluation.summary import ExecutionSummary
 from evaluation.systems.models import System
 from utils.errors import UserError
 
 
-def prepare_project(samples: Sequence[Sample], args: Namespace) -> ClassPath:
-    """Compile the project, before a model writes for hours.
+def prepare_project(request: EvaluationRequest, samples: Sequence[Sample]) -> ClassPath:
+    """Compile the project of the request, before a model writes for hours.
 
     Raises UserError where the rows do not say where they come from, there is no JDK, or the project does not compile.
     """
-    if not any("test_file" in sample.source for sample in samples[: args.execution_limit]):
+    assert request.project is not None
+    if not any("test_file" in sample.source for sample in samples[: request.execution_limit]):
         raise UserError(
             "--project: the rows do not say where they come from; mine them with scripts/mine_assertions.py"
         )
-    class_path = [part for part in (args.class_path or "").split(os.pathsep) if part] + args.junit_jars
-    return resolve_class_path(args.project, class_path or None, find_jdk(args.jdk_home))
+    class_path = [part for part in (request.class_path or "").split(os.pathsep) if part] + request.junit_jars
+    return resolve_class_path(request.project, class_path or None, find_jdk(request.jdk_home))
 
 
 def run_systems(
-    systems: Mapping[str, System],
-    samples: Sequence[Sample],
-    class_path: ClassPath,
-    args: Namespace,
-    progress: Callable[[str, int], Any],
-) -> tuple[dict[str, list[Outcome]], dict[str, Any]]:
-    """The outcomes of each system, one a task, and the summaries of all, of the human assertion and of none unless
-    ``--no_controls`` leaves these out.
+    request: EvaluationRequest, systems: Mapping[str, System], samples: Sequence[Sample], class_path: ClassPath
+) -> tuple[dict[str, list[Outcome]], dict[str, ExecutionSummary]]:
+    """The outcomes of each system, one per task, and the summaries of all of them and of the controls.
 
-    Controls and mutants are made once for all systems, of the tasks that one of them answers. Tasks beyond
-    ``--execution_limit`` count as dropped.
+    The controls are the human assertion and no assertion; ``--no_controls`` leaves them out. All systems share what
+    was found out about a test and the mutants of its focal method. Tasks beyond ``--execution_limit`` count as
+    dropped.
     """
+    assert request.project is not None
     answered = max(len(system.predictions) for system in systems.values())
-    tasks = [sample.source for sample in samples[:answered][: args.execution_limit]]
+    tasks = [sample.source for sample in samples[:answered][: request.execution_limit]]
+    settings = ExecutionSettings(workers=request.workers, timeout_s=request.timeout, jdk_home=request.jdk_home)
     outcomes: dict[str, list[Outcome]] = {}
-    facts: dict[str, Any] = {}
-    with ProjectExecutor(
-        args.project, class_path, workers=args.workers, timeout_s=args.timeout, jdk_home=args.jdk_home
-    ) as executor:
+    summaries: dict[str, ExecutionSummary] = {}
+    with ProjectExecutor(request.project, class_path, settings) as executor:
         for name, system in systems.items():
             wanted = tasks[: len(system.predictions)]
-            with progress(f"{system.title}: running", len(wanted)) as bar:
-                found = executor.execute(wanted, system.predictions[: len(wanted)], partial(bar.update, 1))
-            facts[name] = summarise(found)
+            with show_progress(f"{system.title}: running", len(wanted)) as count:
+                found = executor.execute(wanted, system.predictions[: len(wanted)], partial(count, 1))
+            summaries[name] = summarise(found)
             beyond = Outcome(DROPPED, "beyond --execution_limit")
             outcomes[name] = found + [beyond] * (len(system.predictions) - len(found))
-        if args.no_controls:
-            return outcomes, facts
+        if request.no_controls:
+            return outcomes, summaries
         for name, control in (("human", executor.execute_human), ("no_assertion", executor.execute_without)):
-            with progress(f"control ({name.replace('_', ' ')}): running", len(tasks)) as bar:
-                facts[name] = summarise(control(tasks, partial(bar.update, 1)))
-    return outcomes, facts
+            with show_progress(f"control ({name.replace('_', ' ')}): running", len(tasks)) as count:
+                summaries[name] = summarise(control(tasks, partial(count, 1)))
+    return outcomes, summaries

@@ -1,8 +1,8 @@
-"""Intervals and tests by resampling tasks; everything is a few matrix products.
+"""Intervals and tests by resampling tasks, computed as a few matrix products.
 
 A metric is a function of sums over tasks (a mean: sum / count; corpus BLEU: its counts). Bootstrap replicates weigh
-the tasks with multinomial counts, so all replicates of all metrics are ``counts @ sums``. Tasks of one cluster (the
-assertions of one test class, say) are not independent; given clusters, whole clusters are drawn.
+the tasks with multinomial counts, so all replicates of all metrics are ``counts @ sums``. Tasks of one cluster (for
+example, the assertions of one test class) are not independent: where clusters are given, whole clusters are drawn.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from evaluation.summary import Measured, MeasuredDifference
 
 Array = np.ndarray
 # Sums [..., k] over tasks -> the metric [...].
@@ -33,7 +35,7 @@ def mean_columns(values: Array) -> Array:
 
 
 def cluster_sums(columns: Array, clusters: Sequence[Hashable] | None) -> Array:
-    """Sum the rows [n, k] of each cluster; without clusters every row is one."""
+    """The sum of the rows [n, k] of each cluster; without clusters each row is a cluster of its own."""
     if clusters is None:
         return columns
     index = np.unique(np.asarray([str(c) for c in clusters]), return_inverse=True)[1]
@@ -44,11 +46,15 @@ def cluster_sums(columns: Array, clusters: Sequence[Hashable] | None) -> Array:
 
 @dataclass(frozen=True)
 class Interval:
-    """``low`` and ``high`` are None where a single unit cannot be resampled."""
+    """``low`` and ``high`` are None where there is a single unit, which cannot be resampled."""
 
     value: float
     low: float | None
     high: float | None
+
+    def measured(self, n: int) -> Measured:
+        """As it stands in the summary: the interval of a metric over ``n`` tasks."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": n}
 
 
 def bootstrap_sums(sums: Array, replicates: int = REPLICATES, seed: int = 0) -> Array:
@@ -73,7 +79,7 @@ def percentile_interval(value: Array, draws: Array, units: int, level: float = 0
     """Percentile bootstrap (Efron 1979): ``value`` with the middle ``level`` of its ``draws`` [replicates].
 
     units: how many rows or clusters were drawn from; a single one shows no spread and gets no interval.
-    Trap: with few rows the interval is too narrow; ``n`` stands beside each value for that reason.
+    Trap: with few rows the interval is too narrow, which is why every value is reported with its ``n``.
     """
     if units < 2:
         return Interval(float(value), None, None)
@@ -85,10 +91,10 @@ def constant_interval(value: float, n: int, z: float = 1.959964) -> Interval:
     """The interval of a rate where all ``n`` units agree, so that resampling shows no spread.
 
     0 of 20 does not say "never": at 0 and 1 this is Wilson's score interval (1927), [0, 0.16] for 0 of 20. Another
-    constant value stands as it is; of a single unit it has no interval.
+    constant value is its own interval, unless there is a single unit: then there is none.
     """
     unseen = z * z / (n + z * z)
-    none, every = abs(value) < 1e-6, abs(value - 1) < 1e-6  # a mean of parts may miss 1 by a rounding
+    none, every = abs(value) < 1e-6, abs(value - 1) < 1e-6  # rounding may keep a mean of parts from 1
     if n < 2 and not (none or every):
         return Interval(value, None, None)
     return Interval(value, value - unseen if every else value, value + unseen if none else value)
@@ -96,12 +102,16 @@ def constant_interval(value: float, n: int, z: float = 1.959964) -> Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """a - b, its interval (None: of one unit), the two-sided p-value of "it does not matter which is which"."""
+    """a - b with its interval (as in ``Interval``); two-sided p-value of "it does not matter which is which"."""
 
     value: float
     low: float | None
     high: float | None
     p_value: float
+
+    def measured(self, n: int) -> MeasuredDifference:
+        """As it stands in the summary: the difference over ``n`` tasks."""
+        return {"value": self.value, "low": self.low, "high": self.high, "p_value": self.p_value, "n": n}
 
 
 def paired_difference(
@@ -130,8 +140,8 @@ def paired_difference(
     return Difference(observed, interval.low, interval.high, (1 + extreme) / (1 + replicates))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) adjustment for having made several tests."""
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for the number of tests made, by the method of Holm (1979)."""
     order = np.argsort(p_values)
     adjusted = np.empty(len(order))
     running = 0.0
@@ -144,7 +154,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def corpus_bleu(sums: Array) -> Array:
     """BLEU-4 of summed counts [..., 10] (matches 1-4, totals 1-4, prediction and reference length), as sacrebleu.
 
-    Brevity penalty; orders without a match are smoothed exponentially, orders that do not occur left out.
+    With brevity penalty. Orders without a match are smoothed exponentially; orders that do not occur are left out.
     """
     matches, totals = sums[..., 0:4], sums[..., 4:8]
     predicted, wanted = sums[..., 8], sums[..., 9]

@@ -1,15 +1,15 @@
-"""What the text of one prediction says about it: pure functions of tokens, and all of them for one task."""
+"""The text metrics of one prediction: pure functions of tokens, and all of them together for one task."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
 from math import exp
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from data.java.tokens import tokenize
 from data.rows.readers import PLACEHOLDER
 from evaluation.scores.codebleu import codebleu
 
+if TYPE_CHECKING:
+    from sacrebleu.metrics import BLEU
+
 Tokens = Sequence[str]
 BLANK = re.compile(r"\s")
 PANS_MAX_ORDER = 4
@@ -26,7 +29,7 @@ PANS_DECAY = 0.1
 
 
 def _spaced(tokens: Tokens) -> str:
-    """Tokens for sacrebleu, which splits at blanks: those inside a literal are replaced, so that it stays one token."""
+    """Tokens for sacrebleu, which splits at blanks; those inside a literal are replaced, so that it stays one token."""
     return " ".join(BLANK.sub("\N{SYMBOL FOR SPACE}", token) for token in tokens)
 
 
@@ -57,7 +60,7 @@ def edit_distance(a: Tokens, b: Tokens) -> int:
 def token_similarity(prediction: Tokens, reference: Tokens) -> float:
     """1 - edit distance / longer length, in tokens; 0 to 1, two empty texts give 1.
 
-    Trap: it rewards the frame that all assertions share; ``assertTrue(x)`` against ``assertTrue(!y)`` is 0.6.
+    Trap: it rewards the frame that all assertions share; ``assertTrue(x)`` against ``assertTrue(!y)`` scores 0.6.
     """
     longer = max(len(prediction), len(reference))
     return 1 - edit_distance(prediction, reference) / longer if longer else 1.0
@@ -67,9 +70,9 @@ def pans(prediction: Tokens, reference: Tokens) -> float:
     """Position-aware n-gram similarity, 0 to 1 (1: the same tokens in the same places).
 
     ``sum over n = 1..4 and reference n-grams j of min(c_j, s_j) / sum of s_j`` with
-    ``c_j = sum_i exp(-0.1 |i-j|) [prediction n-gram i == reference n-gram j]`` and s_j the same for the reference
-    against itself: what an n-gram collects is clipped, so repetition gains nothing. The loss of this name is
-    1 - this. Trap: it is recall; text after a perfect start costs nothing.
+    ``c_j = sum_i exp(-0.1 |i-j|) [prediction n-gram i == reference n-gram j]``, and s_j the same for the reference
+    against itself. An n-gram collects at most s_j, so repetition gains nothing. The PANS loss is 1 - this.
+    Trap: it is a recall; text after a perfect start costs nothing.
     """
     collected = possible = 0.0
     for n in range(1, PANS_MAX_ORDER + 1):
@@ -97,10 +100,10 @@ def _nearness(places: list[int], at: list[int]) -> list[float]:
 
 
 def align(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> list[tuple[int | None, int | None]]:
-    """Pairs (prediction, reference): equal ones first, the others so that their token similarity is greatest.
+    """Pairs (prediction, reference): first equal ones, then those with the greatest sum of token similarities.
 
-    Every index occurs once, in the references' order, what is left over paired with None: a set matched against a
-    set, in any order.
+    The two are matched as sets, whatever their order. Every index occurs once, in the references' order; what has no
+    partner is paired with None.
     """
     if min(len(predictions), len(references)) == 0 or len(predictions) == len(references) == 1:
         return list(zip_longest(range(len(predictions)), range(len(references))))
@@ -126,26 +129,14 @@ def align(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> list[t
 
 
 @lru_cache(maxsize=1)
-def _sacrebleu() -> Any:
+def _load_bleu() -> BLEU:
     from sacrebleu.metrics import BLEU
 
     return BLEU(tokenize="none", effective_order=True)
 
 
-@dataclass
-class TextScores:
-    """Scores of one task. ``bleu_counts``: matches and totals of orders 1 to 4, prediction and reference length."""
-
-    values: dict[str, float]
-    bleu_counts: list[int]
-    kind: str
-    length: int
-    aligned_prediction: str
-    aligned_reference: str
-
-
 def token_overlap(prediction: Tokens, reference: Tokens) -> int:
-    """Tokens in common, as multisets: a token counts as often as it stands in both."""
+    """The number of common tokens, as multisets: a token counts as often as both texts have it."""
     return sum((Counter(prediction) & Counter(reference)).values())
 
 
@@ -157,6 +148,65 @@ def agreement(text: str, other: str) -> float:
     return 2 * sum(token_overlap(p, r) for p, r in pairs) / total if total else 1.0
 
 
+class TextTask(NamedTuple):
+    """A prediction, and all assertions that its task wants.
+
+    ``test``: the masked test around them; ``framework`` says where a failure message is; ``kind``: of the assertion,
+    where the data name it.
+    """
+
+    prediction: str
+    references: Sequence[str]
+    test: str | None = None
+    framework: str | None = None
+    kind: str | None = None
+
+
+@dataclass
+class TextScores:
+    """Scores of one task. ``bleu_counts``: matches and totals of orders 1 to 4, prediction and reference length.
+
+    ``length``: tokens of the reference. The aligned texts hold the assertions of both in the same order.
+    """
+
+    values: dict[str, float]
+    bleu_counts: list[int]
+    kind: str
+    length: int
+    aligned_prediction: str
+    aligned_reference: str
+
+
+@dataclass(frozen=True)
+class _TokenScores:
+    precision: float
+    recall: float
+    f1: float
+    similarity: float
+
+
+def _score_tokens(pairs: Sequence[tuple[Tokens, Tokens]]) -> _TokenScores:
+    """Scores over the tokens of paired assertions (prediction, reference)."""
+    distance = sum(edit_distance(given, wanted) for given, wanted in pairs)
+    longer = sum(max(len(given), len(wanted)) for given, wanted in pairs)
+    common = sum(token_overlap(given, wanted) for given, wanted in pairs)
+    total_given, total_wanted = (sum(len(pair[side]) for pair in pairs) for side in (0, 1))
+    return _TokenScores(
+        precision=common / total_given if total_given else 0.0,
+        recall=common / total_wanted if total_wanted else 0.0,
+        f1=2 * common / (total_given + total_wanted) if total_given + total_wanted else 0.0,
+        similarity=1 - distance / longer if longer else 0.0,
+    )
+
+
+def _split_context(test: str | None) -> tuple[str, str]:
+    """The test before and after its assertion; empty texts where the test is not known."""
+    if test is None or PLACEHOLDER not in test:
+        return "", ""
+    before, _, after = test.partition(PLACEHOLDER)
+    return before, after.lstrip().removeprefix(";")
+
+
 def score_task(
     prediction: str,
     references: Sequence[str],
@@ -164,61 +214,45 @@ def score_task(
     framework: str | None = None,
     kind: str | None = None,
 ) -> TextScores:
-    """All text metrics of one task; the definitions stand in ``utils.metrics.METRICS``.
+    """All text metrics of one task, given as the fields of ``TextTask``; utils/metrics.py defines them.
 
-    ``references`` are the task's assertions (all of them wanted), ``test`` the masked test, ``framework`` says where
-    a failure message stands. Empty prediction: 0 everywhere.
+    An empty prediction scores 0 everywhere.
     """
     wanted_texts = [part for reference in references for part in split_assertions(reference)]
     given_texts = split_assertions(prediction)
     wanted_tokens = [tokenize(text) for text in wanted_texts]
     given_tokens = [tokenize(text) for text in given_texts]
     pairs = align(given_tokens, wanted_tokens)
-
-    distance = longer = common = 0
-    for given, wanted in pairs:
-        g = given_tokens[given] if given is not None else []
-        w = wanted_tokens[wanted] if wanted is not None else []
-        distance += edit_distance(g, w)
-        longer += max(len(g), len(w))
-        common += token_overlap(g, w)
-    total_given, total_wanted = sum(map(len, given_tokens)), sum(map(len, wanted_tokens))
-    precision = common / total_given if total_given else 0.0
-    recall = common / total_wanted if total_wanted else 0.0
+    tokens = _score_tokens(
+        [(given_tokens[g] if g is not None else [], wanted_tokens[w] if w is not None else []) for g, w in pairs]
+    )
 
     ordered = [given_texts[given] for given, _ in pairs if given is not None]
     hypothesis = "\n".join(text + ";" for text in ordered)
     reference = "\n".join(text + ";" for text in wanted_texts)
     hypothesis_tokens, reference_tokens = tokenize(hypothesis), tokenize(reference)
-    bleu = _sacrebleu().sentence_score(_spaced(hypothesis_tokens), [_spaced(reference_tokens)])
-    context = None
-    if test is not None and PLACEHOLDER in test:
-        before, _, after = test.partition(PLACEHOLDER)
-        context = before, after.lstrip().removeprefix(";")
+    bleu = _load_bleu().sentence_score(_spaced(hypothesis_tokens), [_spaced(reference_tokens)])
 
-    def collapsed(texts: Sequence[str]) -> Counter:
-        return Counter(" ".join(text.split()) for text in texts)
-
-    def normalised(texts: Sequence[str]) -> Counter:
-        return Counter(normalise(text, framework) for text in texts)
+    def same_set(simplify: Callable[[str], Hashable]) -> float:
+        return float(bool(given_texts) and Counter(map(simplify, given_texts)) == Counter(map(simplify, wanted_texts)))
 
     values = {
-        "exact_match": float(bool(given_texts) and normalised(given_texts) == normalised(wanted_texts)),
-        "exact_match_strict": float(bool(given_texts) and collapsed(given_texts) == collapsed(wanted_texts)),
-        "precision": precision,
-        "recall": recall,
-        "f1": 2 * common / (total_given + total_wanted) if total_given + total_wanted else 0.0,
+        "exact_match": same_set(lambda text: normalise(text, framework)),
+        "exact_match_strict": same_set(lambda text: " ".join(text.split())),
+        "precision": tokens.precision,
+        "recall": tokens.recall,
+        "f1": tokens.f1,
         "bleu": bleu.score / 100 if hypothesis_tokens else 0.0,
-        "codebleu": codebleu(reference, hypothesis, context if context is not None else ("", "")),
+        "codebleu": codebleu(reference, hypothesis, _split_context(test)),
         "pans": pans(hypothesis_tokens, reference_tokens),
         "ast_validity": float(is_valid_java(prediction)),
-        "token_similarity": 1 - distance / longer if longer and given_texts else 0.0,
+        "token_similarity": tokens.similarity if given_texts else 0.0,
     }
     return TextScores(
         values={name: min(1.0, value) for name, value in values.items()},
         bleu_counts=[*bleu.counts, *bleu.totals, bleu.sys_len, bleu.ref_len],
         kind=kind or (name_assertion(wanted_texts[0]) if wanted_texts else "other"),
-        length=total_wanted,
+        length=sum(map(len, wanted_tokens)),
         aligned_prediction="\n".join(ordered),
         aligned_reference="\n".join(wanted_texts),
     )

@@ -1,23 +1,25 @@
-"""What is judged: the stored teacher, models, and baselines. Each becomes the texts it wrote and what was measured."""
+"""What is judged: a System, which is the texts that it wrote and what was measured on it; and models as systems."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.batches.collate import IGNORED, Batch
 from data.distillation.file import file_sha256
 from data.rows.readers import Sample
 from data.rows.tokenization import encode_source, encode_target
+from evaluation.progress import show_progress
+from evaluation.summary import Latency, SystemFacts
 from models.decoding.generate import (
     Decoding,
     TeacherForced,
@@ -47,9 +49,10 @@ class GenerationOptions:
 
 @dataclass
 class System:
-    """The texts of one system [n], per-task values that need more than text, and facts about it.
+    """The texts of one system [n], its per-task values that need more than text, and facts about it.
 
-    ``candidates`` [n][num_return_sequences], best first, or None. ``reasons``: metric -> why it has no value.
+    ``candidates`` [n][num_return_sequences], best first, or None. ``measured``: metric -> [n].
+    ``reasons``: metric -> why it has no value.
     """
 
     title: str
@@ -57,14 +60,15 @@ class System:
     candidates: list[list[str]] | None = None
     measured: dict[str, np.ndarray] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: SystemFacts = field(default_factory=SystemFacts)
 
 
 class PredictionStore:
-    """Texts as they are made, so that an interrupted evaluation goes on where it stopped.
+    """Keeps texts as they are made, so that an interrupted evaluation continues where it stopped.
 
-    One JSON object a line: what made them, then a batch each, so that what is left forms the batches it would have
-    formed. Another key, or no ``resume``, starts anew; a torn last line is ignored.
+    One JSON object per line: first the key of what made them, then one line per batch, so that the tasks that are left
+    form the same batches as without the interruption. With another key, or without ``resume``, the file starts empty.
+    An incomplete last line is ignored.
     """
 
     def __init__(self, path: Path, key: str, resume: bool) -> None:
@@ -78,7 +82,7 @@ class PredictionStore:
             self._write({"key": key})
 
     def _read(self, path: Path, key: str) -> int:
-        """Take in the whole lines; how many bytes they have."""
+        """Take in the complete lines; returns how many bytes they have."""
         good = 0
         with open(path, "rb") as handle:
             for line in handle:
@@ -93,11 +97,12 @@ class PredictionStore:
                 good += len(line)
         return good
 
-    def _write(self, row: dict[str, Any]) -> None:
+    def _write(self, row: dict[str, str | list[int] | list[list[str]]]) -> None:
         self._handle.write(json.dumps(row).encode() + b"\n")
         self._handle.flush()
 
     def add(self, indices: list[int], texts: list[list[str]]) -> None:
+        """Keep the texts of the tasks with these numbers."""
         self.texts |= zip(indices, texts, strict=True)
         self._write({"indices": indices, "texts": texts})
 
@@ -106,7 +111,7 @@ class PredictionStore:
 
 
 def model_key(folder: Path, samples: Sequence[Sample], options: GenerationOptions) -> str:
-    """16 hex digits over what decides the texts: weights, tokenizer, inputs and options."""
+    """16 hex digits that change with anything that decides the texts: weights, tokenizer, inputs and options."""
     digest = hashlib.sha256(repr(options).encode())
     for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))):
         digest.update(f"{file.name} {file_sha256(file)}".encode())
@@ -116,9 +121,12 @@ def model_key(folder: Path, samples: Sequence[Sample], options: GenerationOption
 
 
 def target_batches(
-    tokenizer: Any, samples: Sequence[Sample], inputs: Sequence[Sequence[int]], options: GenerationOptions
+    tokenizer: PreTrainedTokenizerBase,
+    samples: Sequence[Sample],
+    inputs: Sequence[Sequence[int]],
+    options: GenerationOptions,
 ) -> Iterator[Batch]:
-    """Batches for ``teacher_forced``, of similar length; ``row_ids`` are places in ``samples``."""
+    """Batches of similar length for ``teacher_forced``; ``row_ids`` are places in ``samples``."""
     for indices in length_sorted([len(row) for row in inputs], options.batch_size):
         input_ids = pad_rows([inputs[i] for i in indices], tokenizer.pad_token_id)
         lengths = torch.tensor([len(inputs[i]) for i in indices])
@@ -133,7 +141,7 @@ def target_batches(
 
 
 def forced_metrics(forced: TeacherForced, n: int) -> dict[str, np.ndarray]:
-    """``measured`` values [n] in the order of the tasks; tasks that were not in a batch have none."""
+    """FORCED_METRICS [n] in the order of the tasks; NaN for tasks that were not in a batch."""
     measured = {}
     for name in FORCED_METRICS:
         values = np.full(n, np.nan)
@@ -142,12 +150,17 @@ def forced_metrics(forced: TeacherForced, n: int) -> dict[str, np.ndarray]:
     return measured
 
 
-def _latency(model: Any, tokenizer: Any, inputs: Sequence[Sequence[int]], options: GenerationOptions) -> dict[str, Any]:
-    """Seconds an assertion, one at a time, on the model's device and on the CPU."""
+def measure_latency(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: Sequence[Sequence[int]],
+    options: GenerationOptions,
+) -> dict[str, Latency]:
+    """Device -> seconds per assertion, one at a time, on the model's device and on the CPU. Leaves the model there."""
     rows = inputs[:: max(1, len(inputs) // options.latency_samples)][: options.latency_samples]
-    found = {}
-    for device in dict.fromkeys([next(model.parameters()).device.type, "cpu"]):
-        model.to(device)
+    found: dict[str, Latency] = {}
+    for device in dict.fromkeys([model.device.type, "cpu"]):
+        model.to(device)  # type: ignore[arg-type]
         seconds = latency_per_assertion(
             model,
             tokenizer,
@@ -165,76 +178,94 @@ def _latency(model: Any, tokenizer: Any, inputs: Sequence[Sequence[int]], option
     return found
 
 
-def model_system(
-    title: str,
-    name: str,
-    flag: str,
-    samples: Sequence[Sample],
-    options: GenerationOptions,
-    device: str,
-    folder: Path,
-    resume: bool,
-    progress: Any,
-    probe: Any = None,
-) -> System:
-    """Load a model, let it write, time it, and show it the references.
+@dataclass(frozen=True)
+class ModelRunner:
+    """Makes systems of models: loads each, lets it write, and measures it.
 
-    ``folder`` keeps the texts while they are made. ``progress(title, total)`` gives a tqdm-like bar. ``probe(model,
-    tokenizer)`` may measure more while the model is loaded.
+    ``folder`` keeps the texts while they are made; with ``resume`` those of an interrupted evaluation are used.
     """
-    process = psutil.Process()
-    before = process.memory_info().rss
-    on_gpu = device.startswith("cuda")
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(device)
-    tokenizer = load_tokenizer(name, flag)
-    model: Any = load_model(name, flag=flag)
-    model.to(device)
-    path = model_folder(name, flag)
-    inputs = [encode_source(tokenizer, sample.test, sample.focal, options.max_input_len) for sample in samples]
 
-    store = PredictionStore(folder / f"{title.replace(' ', '_')}.jsonl", model_key(path, samples, options), resume)
-    todo = [index for index in range(len(samples)) if index not in store.texts]
-    with progress(f"{title}: generating", len(todo)) as bar:
+    options: GenerationOptions
+    device: str
+    folder: Path
+    resume: bool
 
-        def keep(places: list[int], texts: list[list[str]]) -> None:
-            store.add([todo[place] for place in places], texts)
-            bar.update(len(places))
+    def run(
+        self,
+        title: str,
+        name: str,
+        flag: str,
+        samples: Sequence[Sample],
+        probe: Callable[[PreTrainedModel, PreTrainedTokenizerBase], None] | None = None,
+    ) -> System:
+        """The model ``name`` (a folder or hub name, given by ``flag``) on these samples.
 
-        generate_candidates(
-            model,
-            tokenizer,
-            [inputs[index] for index in todo],
-            max_output_len=options.max_output_len,
-            batch_size=options.batch_size,
-            num_beams=options.num_beams,
-            num_return_sequences=options.num_return_sequences,
-            decoding=options.decoding,
-            on_batch=keep,
+        ``probe`` may measure more while the model is loaded.
+        """
+        process = psutil.Process()
+        before = process.memory_info().rss
+        on_gpu = self.device.startswith("cuda")
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        tokenizer = load_tokenizer(name, flag)
+        model = load_model(name, flag=flag)
+        model.to(self.device)  # type: ignore[arg-type]
+        path = model_folder(name, flag)
+        inputs = [encode_source(tokenizer, sample.test, sample.focal, self.options.max_input_len) for sample in samples]
+
+        store = PredictionStore(
+            self.folder / f"{title.replace(' ', '_')}.jsonl", model_key(path, samples, self.options), self.resume
         )
-    store.close()
-    candidates = [store.texts[index] for index in range(len(samples))]
+        candidates = self._write_texts(title, model, tokenizer, inputs, store)
+        critical = find_critical_tokens(tokenizer).mask(model.config.vocab_size)
+        forced = teacher_forced(model, target_batches(tokenizer, samples, inputs, self.options), critical)
+        facts: SystemFacts = {
+            "path": str(name),
+            "parameters": parameter_count(model),
+            "size_bytes": sum(file.stat().st_size for file in path.glob("*.safetensors")),
+            "loss": forced.mean_loss if math.isfinite(forced.mean_loss) else None,
+            "memory_bytes": {"cpu": max(0, process.memory_info().rss - before)},
+        }
+        if on_gpu:
+            facts["memory_bytes"] = {"cuda": torch.cuda.max_memory_allocated(self.device)}
+        if probe is not None:
+            probe(model, tokenizer)
+        if self.options.latency_samples:
+            facts["latency"] = measure_latency(model, tokenizer, inputs, self.options)
+        return System(
+            title,
+            [texts[0] for texts in candidates],
+            candidates if self.options.num_return_sequences > 1 else None,
+            forced_metrics(forced, len(samples)),
+            facts=facts,
+        )
 
-    critical = find_critical_tokens(tokenizer).mask(model.config.vocab_size)
-    forced = teacher_forced(model, target_batches(tokenizer, samples, inputs, options), critical)
-    facts: dict[str, Any] = {
-        "path": str(name),
-        "parameters": parameter_count(model),
-        "size_bytes": sum(file.stat().st_size for file in path.glob("*.safetensors")),
-        "loss": forced.mean_loss if math.isfinite(forced.mean_loss) else None,
-        "memory_bytes": {"cpu": max(0, process.memory_info().rss - before)},
-    }
-    if on_gpu:
-        facts["memory_bytes"] = {"cuda": torch.cuda.max_memory_allocated(device)}
-    if probe is not None:
-        probe(model, tokenizer)
-    if options.latency_samples:
-        facts["latency"] = _latency(model, tokenizer, inputs, options)
-    return System(
-        title,
-        [texts[0] for texts in candidates],
-        candidates if options.num_return_sequences > 1 else None,
-        forced_metrics(forced, len(samples)),
-        {},
-        facts,
-    )
+    def _write_texts(
+        self,
+        title: str,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        inputs: Sequence[Sequence[int]],
+        store: PredictionStore,
+    ) -> list[list[str]]:
+        """The texts of each input, best first: those that the store lacks are generated, and kept in it."""
+        todo = [index for index in range(len(inputs)) if index not in store.texts]
+        with show_progress(f"{title}: generating", len(todo)) as count:
+
+            def keep(places: list[int], texts: list[list[str]]) -> None:
+                store.add([todo[place] for place in places], texts)
+                count(len(places))
+
+            generate_candidates(
+                model,
+                tokenizer,
+                [inputs[index] for index in todo],
+                max_output_len=self.options.max_output_len,
+                batch_size=self.options.batch_size,
+                num_beams=self.options.num_beams,
+                num_return_sequences=self.options.num_return_sequences,
+                decoding=self.options.decoding,
+                on_batch=keep,
+            )
+        store.close()
+        return [store.texts[index] for index in range(len(inputs))]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.batches.collate import Batch, Collator
 from data.dataset import AssertionDataset
 from data.distillation.file import read_header
 from data.distillation.signal import TopKSignal
+from evaluation.request import EvaluationRequest
 from evaluation.scores.significance import bootstrap_interval, cluster_sums, mean_statistic
+from evaluation.summary import Metrics
+from evaluation.tasks import Tasks, clusters_of
 from models.decoding.generate import IGNORED, top_choice
 from models.losses.divergences import divergence_rows
 from models.losses.teacher_rows import TeacherRows
@@ -24,14 +26,14 @@ from utils.errors import UserError
 
 @dataclass
 class StoredLogits:
-    """The rows of a distillation file as batches with the teacher's signal; ``rows`` [n] are the tasks' row numbers."""
+    """The rows of a distillation file as batches with the teacher's signal; ``rows`` [n]: the tasks' row numbers."""
 
     dataset: AssertionDataset
     rows: list[int]
     batch_size: int
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches of similar length; ``row_ids`` are places in ``rows``; a row without usable logits is left out."""
+        """Batches of similar length; ``row_ids`` are places in ``rows``. Rows without usable logits are left out."""
         collate = Collator(self.dataset.tokenizer.pad_token_id, self.dataset.shared)
         place = {row: index for index, row in enumerate(self.rows)}
         lengths = self.dataset.byte_lengths()
@@ -44,23 +46,16 @@ class StoredLogits:
 
 
 def open_stored_logits(
-    path: str | Path,
-    tokenizer: Any,
-    vocab_size: int,
-    rows: Sequence[int],
-    *,
-    max_input_len: int,
-    max_output_len: int,
-    batch_size: int,
+    request: EvaluationRequest, rows: Sequence[int], tokenizer: PreTrainedTokenizerBase, vocab_size: int
 ) -> StoredLogits | str:
-    """The logits of a file for this tokenizer, or why they cannot be used."""
+    """The logits of ``--teacher_data`` in these rows for this tokenizer, or why they cannot be used."""
     try:
-        header = read_header(path)
+        header = read_header(request.teacher_data)
         dataset = AssertionDataset(
-            path,
+            request.teacher_data,
             tokenizer,
-            max_input_len=max_input_len,
-            max_output_len=header.max_output_len if header else max_output_len,
+            max_input_len=request.max_input_len,
+            max_output_len=header.max_output_len if header else request.max_output_len,
             vocab_size=vocab_size,
             flag="--teacher_data",
         )
@@ -68,7 +63,7 @@ def open_stored_logits(
         return str(error)
     if not dataset.has_teacher:
         return "the data hold no teacher logits"
-    return StoredLogits(dataset, list(rows), batch_size)
+    return StoredLogits(dataset, list(rows), request.batch_size)
 
 
 @dataclass
@@ -84,12 +79,12 @@ class Closeness:
 
 
 @torch.inference_mode()
-def closeness(model: Any, stored: StoredLogits, temperatures: Sequence[float]) -> Closeness | str:
-    """How near ``model`` is to the teacher at the reference's tokens, or why that cannot be told."""
+def compare_logits(model: PreTrainedModel, stored: StoredLogits, temperatures: Sequence[float]) -> Closeness | str:
+    """How near ``model`` is to the teacher at the reference's tokens, or why that is not known."""
     n = len(stored.rows)
     found = Closeness({t: np.full(n, np.nan) for t in temperatures}, np.full(n, np.nan), np.full(n, np.nan))
     model.eval()
-    device = next(model.parameters()).device
+    device = model.device
     for batch in stored:
         stored_signal = batch["teacher"]
         assert stored_signal is not None  # these are the rows of a file with logits
@@ -121,20 +116,36 @@ def _per_sample(values: Tensor, target: Tensor) -> np.ndarray:
     return torch.zeros(len(target), dtype=torch.float64).index_add_(0, rows, values).numpy()
 
 
-def closeness_summary(found: Closeness, clusters: Sequence[Hashable]) -> dict[str, Any]:
+def summarise_closeness(found: Closeness, clusters: Sequence[Hashable]) -> Metrics:
     """``top1_agreement`` (0 to 1) and ``kl_t<temperature>`` (nats a token, 0: the same), with bootstrap intervals.
 
-    Means over the reference's tokens, so a long assertion weighs more. Trap: both look at the teacher where the
-    reference leads, not where either model would go by itself.
+    Means over the reference's tokens, so a long assertion weighs more. Trap: both are measured along the reference, not
+    along what either model would write by itself.
     """
-    columns = {"top1_agreement": found.agree, **{f"kl_t{t:g}": values for t, values in found.kl.items()}}
+    columns = dict(zip(closeness_names(found.kl), (found.agree, *found.kl.values()), strict=True))
     known = ~np.isnan(found.tokens)
     if not known.any():
         return {name: {"value": None, "reason": "no task has usable teacher logits"} for name in columns}
     kept = [cluster for cluster, has in zip(clusters, known, strict=True) if has]
-    result = {}
+    result: Metrics = {}
     for name, values in columns.items():
         sums = cluster_sums(np.stack([values[known], found.tokens[known]], axis=1), kept)
-        interval = bootstrap_interval(sums, mean_statistic)
-        result[name] = {**asdict(interval), "n": int(known.sum())}
+        result[name] = bootstrap_interval(sums, mean_statistic).measured(int(known.sum()))
     return result
+
+
+def closeness_names(temperatures: Iterable[float]) -> list[str]:
+    """The measures of closeness; of the divergence one per temperature."""
+    return ["top1_agreement", *(f"kl_t{temperature:g}" for temperature in temperatures)]
+
+
+def measure_closeness(
+    request: EvaluationRequest, tasks: Tasks, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> Metrics:
+    """How near a model is to the stored teacher logits, at temperature 1 and at the request's."""
+    temperatures = list(dict.fromkeys([1.0, request.temperature]))
+    stored = open_stored_logits(request, tasks.rows, tokenizer, model.config.vocab_size)
+    found = stored if isinstance(stored, str) else compare_logits(model, stored, temperatures)
+    if isinstance(found, str):
+        return {name: {"value": None, "reason": found} for name in closeness_names(temperatures)}
+    return summarise_closeness(found, clusters_of(tasks.samples))

@@ -76,7 +76,7 @@ PHASES = {
     "a save": "models.training.engine:save_checkpoint",
     "the best model's save": "models.training.engine:save_best",
     "a validation": "evaluation.validation:Validator.__call__",
-    "the final evaluation": "evaluation.systems.models:model_system",
+    "the final evaluation": "evaluation.systems.models:ModelRunner.run",
     "data generation": "models.teacher.writer:DistillationWriter.write_chunk",
     "joining the generated data": "models.teacher.writer:DistillationWriter.merge",
 }

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
@@ -119,7 +120,7 @@ def format_number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
-def interval(metric: dict | None, digits: int = 3) -> str:
+def interval(metric: Mapping[str, Any] | None, digits: int = 3) -> str:
     """``{"value", "low", "high"}`` as "0.612 (0.580 to 0.641)"; its reason where there is no value."""
     if not metric or metric.get("value") is None:
         return f"not computed: {metric['reason']}" if metric and metric.get("reason") else "–"

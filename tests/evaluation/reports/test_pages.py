@@ -13,7 +13,7 @@ import pytest
 
 from evaluation.reports.files import write_results
 from evaluation.reports.pages import MAX_SAMPLES, html_report, markdown_report, text_table, verdicts
-from evaluation.reports.results import absent, build_summary, compare, failure, judge, marked, task_rows
+from evaluation.reports.results import absent, build_summary, compare, judge, mark_differences, name_failure, task_rows
 from evaluation.running.execution import Outcome
 from evaluation.systems.models import System
 from tests.helpers.evaluated import HOSTILE, N, evaluate, samples, system
@@ -132,18 +132,19 @@ def test_failures(prediction, expected):
 
     values = score_task(prediction, ["assertEquals(1, x);"]).values
     assert (
-        failure(prediction, "assertEquals(1, x);", values["exact_match"] == 1, values["ast_validity"] == 1) == expected
+        name_failure(prediction, "assertEquals(1, x);", values["exact_match"] == 1, values["ast_validity"] == 1)
+        == expected
     )
 
 
 def test_marked_pieces_are_the_text_and_mark_what_differs():
     text, other = "assertEquals(1, x.get());\nassertTrue(y);", "assertEquals(2, x.get());"
-    pieces = marked(text, other)
+    pieces = mark_differences(text, other)
     assert "".join(piece for _, piece in pieces) == text
     assert [piece for mark, piece in pieces if mark] == ["1", "assertTrue(y);"]
-    assert marked(text, text) == [(0, text)]
-    assert marked("", other) == []
-    assert [mark for mark, _ in marked("a b", "")] == [1]
+    assert mark_differences(text, text) == [(0, text)]
+    assert mark_differences("", other) == []
+    assert [mark for mark, _ in mark_differences("a b", "")] == [1]
 
 
 # -- files

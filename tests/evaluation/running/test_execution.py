@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.class_path import named_release, resolve_class_path
-from evaluation.running.execution import DROPPED, Outcome, ProjectExecutor, execute_predictions, rates, summarise
+from evaluation.running.execution import DROPPED, Outcome, ProjectExecutor, rates, summarise
 from evaluation.running.java_service import Jdk, find_jdk, read_only_prefix
 from tests.helpers.java_project import MAIN, TESTS, fingerprint, junit_jars, need_jdk, task, write_project
 from utils.errors import UserError
@@ -34,7 +35,7 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executor(project):
-    with ProjectExecutor(project, junit_jars(), workers=1, timeout_s=2, memory_mb=128) as running:
+    with ProjectExecutor(project, junit_jars(), ExecutionSettings(workers=1, timeout_s=2, memory_mb=128)) as running:
         yield running
 
 
@@ -293,7 +294,8 @@ def newest_jdk_without_guard() -> Path:
 
 def test_without_a_security_manager_the_jvm_dies_and_is_replaced(project, tmp_path):
     home, before = newest_jdk_without_guard(), fingerprint(project)
-    with ProjectExecutor(project, junit_jars(), workers=1, timeout_s=2, jdk_home=home, nontrivial=False) as executor:
+    settings = ExecutionSettings(workers=1, timeout_s=2, jdk_home=home, nontrivial=False)
+    with ProjectExecutor(project, junit_jars(), settings) as executor:
         for name in ("exits", "halts", "loops", *CONTAINED):
             prediction = BAD[name][0].replace("FILE", str(tmp_path / "written")).replace("PROJECT", str(project))
             outcome = judge(executor, project, prediction)
@@ -310,9 +312,8 @@ def test_several_workers_give_the_same_outcomes_in_order(project):
     tasks = [task(project, "CartTest.java", "testTotal", HUMAN)] * 6
     predictions = [f"assertEquals({total}, cart.total());" for total in range(3, 9)]
     seen = []
-    outcomes = execute_predictions(
-        tasks, predictions, project, junit_jars(), workers=2, nontrivial=False, progress=lambda: seen.append(1)
-    )
+    with ProjectExecutor(project, junit_jars(), ExecutionSettings(workers=2, nontrivial=False)) as executor:
+        outcomes = executor.execute(tasks, predictions, lambda: seen.append(1))
     assert [outcome.passed for outcome in outcomes] == [total == 7 for total in range(3, 9)]
     assert all(outcome.nontrivial is None for outcome in outcomes) and len(seen) == 6
 
@@ -333,7 +334,7 @@ def test_a_test_file_that_does_not_compile_only_costs_its_own_tasks(tmp_path):
     (root / TESTS / "NeedsItTest.java").write_text("package shop; class NeedsItTest extends BrokenTest { }")
     good = task(root, "CartTest.java", "testTotal", HUMAN)
     bad = {**good, "test_file": TESTS + "BrokenTest.java"}
-    with ProjectExecutor(root, junit_jars(), workers=1, nontrivial=False) as executor:
+    with ProjectExecutor(root, junit_jars(), ExecutionSettings(workers=1, nontrivial=False)) as executor:
         assert executor.class_path.left_out == (TESTS + "BrokenTest.java", TESTS + "NeedsItTest.java")
         first, second = executor.execute([good, bad], [HUMAN, HUMAN])
     assert first.passed and second == Outcome(DROPPED, "test file does not compile")
@@ -362,7 +363,7 @@ def test_a_test_file_that_only_compiles_for_the_release_that_the_project_names_i
     root = project_for_release_8(tmp_path)
     (root / TESTS / "OldTest.java").write_text(OLD_TEST)
     old = task(root, "OldTest.java", "total", HUMAN)
-    with ProjectExecutor(root, junit_jars(), workers=1, nontrivial=False) as executor:
+    with ProjectExecutor(root, junit_jars(), ExecutionSettings(workers=1, nontrivial=False)) as executor:
         assert executor.class_path.left_out == () and executor.class_path.release == 8
         right, wrong, newer = executor.execute([old] * 3, [HUMAN, HUMAN.replace("7", "8"), "java.util.List.of(1);"])
     assert right.passed and wrong.compiled and not wrong.passed and not newer.compiled
@@ -377,7 +378,7 @@ def test_main_code_that_only_compiles_for_the_release_that_the_project_names_is_
     cart = root / MAIN / "Cart.java"
     head, brace, rest = cart.read_text().partition("{")
     cart.write_text(f"{head}{brace} Object old() {{ return {OLD_CALL}; }}{rest}")
-    with ProjectExecutor(root, junit_jars(), workers=1) as executor:
+    with ProjectExecutor(root, junit_jars(), ExecutionSettings(workers=1)) as executor:
         assert executor.class_path.left_out == () and executor.class_path.release == 8
         assert executor.execute([task(root, "CartTest.java", "testTotal", HUMAN)], [HUMAN])[0].nontrivial
 
@@ -441,7 +442,7 @@ def test_without_junit_on_the_class_path_tasks_are_dropped_and_say_so(tmp_path):
     (tmp_path / "cp").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("evaluation.running.class_path.DEBIAN_JARS", tmp_path / "none")
-        with ProjectExecutor(root, copies, workers=1) as executor:
+        with ProjectExecutor(root, copies, ExecutionSettings(workers=1)) as executor:
             of_jupiter = task(root, "JupiterCartTest.java", "totals", "assertEquals(2, cart.total());")
             assert executor.execute_human([of_jupiter]) == [Outcome(DROPPED, "no junit5 on the class path")]
 

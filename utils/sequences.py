@@ -1,4 +1,4 @@
-"""A few of many."""
+"""A choice from a sequence."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def evenly_spread(items: Sequence[T], limit: int) -> list[T]:
-    """At most ``limit`` of the items, in their order and from all over them."""
+def take_evenly(items: Sequence[T], limit: int) -> list[T]:
+    """At most ``limit`` of the items, in their order and at equal distances, the first among them."""
     return list(items) if len(items) <= limit else [items[i * len(items) // limit] for i in range(limit)]

@@ -1,0 +1,107 @@
+"""What metrics_summary_final.json holds: the names of the systems, and the types of its objects."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Required, TypedDict
+
+SUMMARY_FILE = "metrics_summary_final.json"
+TEACHER: Final = "teacher"
+STUDENT: Final = "student"
+BASELINES = ("no_teacher", "retrieval", "trivial")
+TITLES = {
+    TEACHER: "teacher",
+    STUDENT: "student",
+    "no_teacher": "student without a teacher",
+    "retrieval": "nearest training test",
+    "trivial": "assertTrue(true)",
+}
+
+Json = dict[str, Any]  # an object whose keys depend on the data
+
+
+class Measured(TypedDict, total=False):
+    """A metric with its 95 % interval over ``n`` tasks; or ``value`` None and the ``reason``."""
+
+    value: Required[float | None]
+    low: float | None
+    high: float | None
+    n: int
+    reason: str
+
+
+class MeasuredDifference(Measured, total=False):
+    """One system minus another, with the p-value of the paired test, also adjusted by Holm's method."""
+
+    p_value: float
+    p_value_holm: float
+
+
+Metrics = dict[str, Measured]
+Breakdown = dict[str, dict[str, Metrics]]  # "kind" or "length" -> label -> metrics
+
+
+class ExecutionSummary(TypedDict):
+    """What became of a system's predictions; the rates are over the control-stable tasks.
+
+    ``status``: status -> how many; ``dropped``: reason -> how many; ``no_mutants``: predictions that pass where no
+    mutant compiles.
+    """
+
+    tasks: int
+    control_stable: int
+    compile_rate: Measured
+    pass_rate: Measured
+    nontrivial_rate: Measured
+    status: dict[str, int]
+    dropped: dict[str, int]
+    no_mutants: int
+    imports_added: int
+
+
+class Latency(TypedDict):
+    """Seconds for one assertion, over ``n`` tasks one by one; ``threads`` on the CPU only."""
+
+    median_seconds: float
+    p90_seconds: float
+    n: int
+    threads: int | None
+
+
+class SystemFacts(TypedDict, total=False):
+    """What is known of a system besides its metrics. ``loss`` is in nats per token; devices are keys."""
+
+    title: str
+    path: str
+    parameters: int | None
+    size_bytes: int
+    loss: float | None
+    memory_bytes: dict[str, int]
+    latency: dict[str, Latency]
+    mean_similarity: float
+
+
+class RunFacts(TypedDict, total=False):
+    """On what was evaluated, and how. ``systems``, ``breakdown`` and ``execution``: by the system's name."""
+
+    teacher_data: str
+    tasks: int
+    tasks_in_file: int
+    rows_left_out: dict[str, int]
+    test_classes: int
+    arguments: Json
+    device: str
+    seconds: float
+    inputs_seen_in_training: int
+    execution: dict[str, ExecutionSummary]
+    systems: dict[str, SystemFacts]
+    breakdown: dict[str, Breakdown]
+
+
+class Summary(TypedDict):
+    """The whole file. ``comparison``: A_minus_B -> metric -> difference, ``output_agreement``, ``teacher_logits``."""
+
+    teacher: Metrics
+    student: Metrics
+    baselines: dict[str, Metrics]
+    comparison: Json
+    run: RunFacts

@@ -1,0 +1,130 @@
+"""Let every system of an evaluation write: the teacher, the student, the model without a teacher, and the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from data.distillation.file import read_header
+from data.rows.readers import Sample
+from evaluation.request import EvaluationRequest
+from evaluation.summary import STUDENT, TEACHER, TITLES, Metrics
+from evaluation.systems.baselines import TRIVIAL, leaked, retrieve
+from evaluation.systems.models import GenerationOptions, ModelRunner, System, forced_metrics
+from evaluation.systems.teacher_logits import measure_closeness, open_stored_logits
+from evaluation.tasks import Tasks
+from models.decoding.generate import teacher_forced_signal
+from models.losses.critical_tokens import find_critical_tokens
+from models.seq2seq.loading import load_tokenizer
+from utils.errors import UserError
+from utils.metrics import FORCED_METRICS
+
+
+@dataclass
+class Collected:
+    """``systems`` by name; ``missing``: name -> why it is not judged; ``closeness`` of the student to the teacher's
+    logits; ``inputs_seen``: how many tasks have the input of a training row (None: not known)."""
+
+    systems: dict[str, System] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    closeness: Metrics = field(default_factory=dict)
+    inputs_seen: int | None = None
+
+
+def collect_systems(
+    request: EvaluationRequest,
+    tasks: Tasks,
+    why_no_teacher: str | None,
+    training: Sequence[Sample],
+    device: str,
+    progress_folder: Path,
+) -> Collected:
+    """Every system that the request names, in the order of the reports.
+
+    ``why_no_teacher``: why the teacher cannot be judged (None: it can). ``training``: the rows of ``--train_data``.
+    ``progress_folder`` keeps what the models wrote until the evaluation is complete.
+    """
+    options = GenerationOptions(
+        request.max_input_len,
+        request.max_output_len,
+        request.batch_size,
+        request.num_beams,
+        request.num_return_sequences,
+        request.latency_samples,
+        request.decoding,
+    )
+    runner = ModelRunner(options, device, progress_folder, request.resume)
+    found = Collected()
+    teacher_tasks, student_tasks = tasks.first(request.teacher_limit), tasks.first(request.student_limit)
+
+    def probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        found.closeness = measure_closeness(request, student_tasks, model, tokenizer)
+
+    if request.teacher_model:
+        found.systems[TEACHER] = runner.run(
+            TITLES[TEACHER], request.teacher_model, "--teacher_model", teacher_tasks.samples
+        )
+    elif why_no_teacher:
+        found.missing[TEACHER] = why_no_teacher
+    else:
+        found.systems[TEACHER] = read_stored_teacher(request, teacher_tasks)
+    for name, path, flag, measure in (
+        (STUDENT, request.student_model_path, "--student_model_path", probe),
+        ("no_teacher", request.baseline_model_path, "--baseline_model_path", None),
+    ):
+        if path:
+            found.systems[name] = runner.run(TITLES[name], path, flag, student_tasks.samples, measure)
+        else:
+            found.missing[name] = f"no {flag} was given"
+    add_baselines(found, request, student_tasks.samples, training)
+    return found
+
+
+def add_baselines(
+    found: Collected, request: EvaluationRequest, samples: Sequence[Sample], training: Sequence[Sample]
+) -> None:
+    """What needs no model: the nearest training test's assertion, and one that is always true."""
+    if training:
+        nearest = retrieve(training, samples)
+        found.systems["retrieval"] = System("retrieval", nearest.predictions)
+        found.systems["retrieval"].facts["mean_similarity"] = float(nearest.similarity.mean())
+        found.inputs_seen = leaked(training, samples)
+    else:
+        found.missing["retrieval"] = "no --train_data was given"
+    if request.no_controls:
+        found.missing["trivial"] = "left out by --no_controls"
+    else:
+        found.systems["trivial"] = System("trivial", [TRIVIAL] * len(samples))
+
+
+def read_stored_teacher(request: EvaluationRequest, tasks: Tasks) -> System:
+    """The teacher as its data file shows it: the stored predictions, and the accuracies of the stored logits.
+
+    The logits can be read with the tokenizer of any model that has the teacher's vocabulary: the first that fits.
+    """
+    system = System(TEACHER, [sample.teacher_prediction or "" for sample in tasks.samples])
+    header = read_header(request.teacher_data)
+    reason = "no tokenizer to read the teacher's logits with; give --student_model_path or --teacher_model"
+    for name in (request.student_model_path, request.baseline_model_path, header.teacher if header else None):
+        if not name:
+            continue
+        try:
+            tokenizer = load_tokenizer(name)
+        except UserError:
+            continue
+        vocab_size = header.vocab_size if header else len(tokenizer)
+        stored = open_stored_logits(request, tasks.rows, tokenizer, vocab_size)
+        if isinstance(stored, str):
+            reason = stored
+            continue
+        forced = teacher_forced_signal(stored, find_critical_tokens(tokenizer).mask(vocab_size))
+        system.measured = forced_metrics(forced, len(tasks.samples))
+        break
+    else:
+        system.reasons = dict.fromkeys(FORCED_METRICS, reason)
+    if header:
+        system.facts |= {"path": header.teacher, "parameters": header.teacher_parameters}
+    return system
