@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.batches.collate import IGNORED, Batch
 from data.batches.loader import validation_batches
 from data.dataset import AssertionDataset
+from data.distillation.signal import TeacherSignal
 from data.rows.readers import Sample
-from evaluation.evaluators import evaluate_predictions
+from evaluation.evaluators import TextEncoder, evaluate_predictions
 from models.decoding.generate import accuracy_per_sample, generate_predictions
+from models.loss_functions import COMPONENTS
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from models.seq2seq.inputs import shift_right, to_device
 from models.training.engine import TrainingEngine
@@ -26,34 +28,67 @@ from utils.logging_utils import DistillationLogger
 from utils.metrics import BASIC_METRICS, METRICS
 
 
+@dataclass(frozen=True)
+class ValidationSettings:
+    """``enhanced``: the full metric set, else BASIC_METRICS. ``shown``: predictions that are written to the log."""
+
+    enhanced: bool
+    max_output_len: int
+    batch_size: int
+    num_beams: int = 1
+    shown: int = 5
+
+
+@dataclass
+class ValidatedRow:
+    """A validation row, what the model wrote for it, and its teacher-forced accuracies (NaN: no such token)."""
+
+    row: int
+    sample: Sample
+    token_accuracy: float
+    critical_token_accuracy: float
+    prediction: str = ""
+
+
+@dataclass
+class LossSums:
+    """Sums of the loss components over rows, and the numbers of target tokens and of rows to divide them by."""
+
+    components: dict[str, float]
+    tokens: int = 0
+    sequences: int = 0
+
+    def add(self, other: LossSums) -> None:
+        """Add what another part of the rows gave."""
+        for name, value in other.components.items():
+            self.components[name] += value
+        self.tokens += other.tokens
+        self.sequences += other.sequences
+
+    def mean(self, weights: dict[str, float]) -> float:
+        """The weighted loss; each component is a mean over its unit, tokens or sequences."""
+        units = {"token": self.tokens, "sequence": self.sequences}
+        return sum(weights[name] * value / units[COMPONENTS[name].unit] for name, value in self.components.items())
+
+
+@dataclass
 class Validator:
     """Call it with the model and the step; it returns metric -> value, the same in every process.
 
-    batches: this process's share of the validation rows, the same at every call; each batch holds ``samples``.
-    progress: the settings of the loss, fixed for the run, so that its values can be compared.
+    ``batches``: this process's share of the validation rows, the same at every call; each batch holds ``samples``.
+    ``progress``: the settings of the loss, fixed for the run, so that its values can be compared.
+    ``critical`` [V] bool: the critical tokens, where their accuracy is wanted.
     """
 
-    def __init__(
-        self,
-        batches: Callable[[], Iterable[Batch]],
-        tokenizer: Any,
-        loss: MultiComponentLoss,
-        progress: LossProgress,
-        accelerator: Accelerator,
-        logger: DistillationLogger,
-        *,
-        enhanced: bool,
-        encoder: Any = None,
-        critical: torch.Tensor | None = None,
-        max_output_len: int,
-        batch_size: int,
-        num_beams: int = 1,
-        shown: int = 5,
-    ) -> None:
-        self.batches, self.tokenizer, self.loss, self.progress = batches, tokenizer, loss, progress
-        self.accelerator, self.logger, self.encoder, self.critical = accelerator, logger, encoder, critical
-        self.enhanced, self.max_output_len, self.batch_size = enhanced, max_output_len, batch_size
-        self.num_beams, self.shown = num_beams, shown
+    batches: Callable[[], Iterable[Batch]]
+    tokenizer: PreTrainedTokenizerBase
+    loss: MultiComponentLoss
+    progress: LossProgress
+    accelerator: Accelerator
+    logger: DistillationLogger
+    settings: ValidationSettings
+    encoder: TextEncoder | None = None
+    critical: torch.Tensor | None = None
 
     def one_batch_only(self) -> None:
         """From now on judge the first batch alone, as a dry run does."""
@@ -63,80 +98,72 @@ class Validator:
     @torch.no_grad()
     def __call__(self, model: PreTrainedModel, step: int) -> dict[str, float | None]:
         model.eval()
-        device = self.accelerator.device
-        rows: list[dict[str, Any]] = []
         weights = dict(self.loss.weights(self.progress))  # a process may have no batch to take them from
-        totals = torch.zeros(2, dtype=torch.float64)
-        components = dict.fromkeys(self.loss.components, 0.0)
+        rows: list[ValidatedRow] = []
         sources: list[list[int]] = []
+        sums = LossSums(dict.fromkeys(self.loss.components, 0.0))
         for batch in self.batches():
-            on_device = to_device(batch, device)
-            labels = on_device["labels"]
-            with self.accelerator.autocast():
-                logits = model(
-                    input_ids=on_device["input_ids"],
-                    attention_mask=on_device["attention_mask"],
-                    decoder_input_ids=shift_right(model, labels),
-                ).logits
-            # Sums first: the denominators are those of the whole validation set.
-            output = self.loss(logits, on_device, self.progress, Denominators(1.0, 1.0))
-            for name, value in output.raw.items():
-                components[name] += float(value)
-            totals += torch.tensor([int((labels != IGNORED).sum()), len(labels)], dtype=torch.float64)
-            right, count, critical_right, critical = accuracy_per_sample(logits.argmax(-1), labels, self.critical)
-            for index, sample in enumerate(batch["samples"]):
-                length = int(batch["attention_mask"][index].sum())
+            rows += self._forced(model, batch, sums)
+            for index, length in enumerate(batch["attention_mask"].sum(1).tolist()):
                 sources.append(batch["input_ids"][index, :length].tolist())
-                rows.append(
-                    {
-                        "row": int(batch["row_ids"][index]),
-                        "sample": sample,
-                        "token_accuracy": float(right[index] / count[index]),
-                        "critical_token_accuracy": float(critical_right[index] / critical[index]),
-                    }
-                )
         texts = generate_predictions(
             model,
             self.tokenizer,
             sources,
-            max_output_len=self.max_output_len,
-            batch_size=self.batch_size,
-            num_beams=self.num_beams,
+            max_output_len=self.settings.max_output_len,
+            batch_size=self.settings.batch_size,
+            num_beams=self.settings.num_beams,
         )
         for row, text in zip(rows, texts, strict=True):
-            row["prediction"] = text
-        gathered = gather_object([(rows, components, totals.tolist())])
-        rows = sorted((row for part, _, _ in gathered for row in part), key=lambda row: row["row"])
-        tokens, sequences = (sum(part[2][i] for part in gathered) for i in range(2))
-        sums = {name: sum(part[1][name] for part in gathered) for name in components}
-        return self._measure(rows, sums, weights, tokens, sequences, step)
+            row.prediction = text
+        total = LossSums(dict.fromkeys(self.loss.components, 0.0))
+        everyone: list[ValidatedRow] = []
+        for part, part_sums in gather_object([(rows, sums)]):
+            everyone += part
+            total.add(part_sums)
+        everyone.sort(key=lambda row: row.row)
+        return {"val_loss": total.mean(weights), **self._measure(everyone, step)}
 
-    def _measure(
-        self,
-        rows: list[dict[str, Any]],
-        sums: dict[str, float],
-        weights: dict[str, float],
-        tokens: float,
-        sequences: float,
-        step: int,
-    ) -> dict[str, float | None]:
-        from models.loss_functions import COMPONENTS
+    def _forced(self, model: PreTrainedModel, batch: Batch, sums: LossSums) -> list[ValidatedRow]:
+        """The rows of a batch with the accuracies of the forward pass; its loss is added to ``sums``."""
+        on_device = to_device(batch, self.accelerator.device)
+        labels = on_device["labels"]
+        with self.accelerator.autocast():
+            logits = model(
+                input_ids=on_device["input_ids"],
+                attention_mask=on_device["attention_mask"],
+                decoder_input_ids=shift_right(model, labels),
+            ).logits
+        # Sums: the denominators are those of the whole validation set, which are not known yet.
+        output = self.loss(logits, on_device, self.progress, Denominators(1.0, 1.0))
+        raw = {name: float(value) for name, value in output.raw.items()}
+        sums.add(LossSums(raw, int((labels != IGNORED).sum()), len(labels)))
+        right, count, critical_right, critical = accuracy_per_sample(logits.argmax(-1), labels, self.critical)
+        return [
+            ValidatedRow(
+                int(batch["row_ids"][index]),
+                sample,
+                float(right[index] / count[index]),
+                float(critical_right[index] / critical[index]),
+            )
+            for index, sample in enumerate(batch["samples"])
+        ]
 
-        units = {"token": tokens, "sequence": sequences}
-        value = sum(weights[name] * sums[name] / units[COMPONENTS[name].unit] for name in sums)
-        samples: list[Sample] = [row["sample"] for row in rows]
-        predictions = [row["prediction"] for row in rows]
-        measured = {"token_accuracy": np.array([row["token_accuracy"] for row in rows])}
+    def _measure(self, rows: list[ValidatedRow], step: int) -> dict[str, float | None]:
+        """The metrics of all rows; the first predictions go to the log."""
+        measured = {"token_accuracy": np.array([row.token_accuracy for row in rows])}
         if self.critical is not None:
-            measured["critical_token_accuracy"] = np.array([row["critical_token_accuracy"] for row in rows])
+            measured["critical_token_accuracy"] = np.array([row.critical_token_accuracy for row in rows])
         evaluation = evaluate_predictions(
-            predictions,
-            [sample.assertions for sample in samples],
-            samples=samples,
-            encoder=self.encoder if self.enhanced else None,
+            [row.prediction for row in rows],
+            [row.sample.assertions for row in rows],
+            samples=[row.sample for row in rows],
+            encoder=self.encoder if self.settings.enhanced else None,
             measured=measured,
         )
-        names = [name for name in METRICS if name in evaluation.per_sample] if self.enhanced else list(BASIC_METRICS)
+        names = list(BASIC_METRICS)
+        if self.settings.enhanced:
+            names = [name for name in METRICS if name in evaluation.per_sample]
         if self.critical is not None and "critical_token_accuracy" not in names:
             names.append("critical_token_accuracy")
         exact = evaluation.per_sample["exact_match"]
@@ -144,16 +171,16 @@ class Validator:
             step,
             (
                 {
-                    "id": rows[i]["row"],
-                    "reference": samples[i].target,
-                    "prediction": predictions[i],
-                    "teacher_prediction": samples[i].teacher_prediction,
-                    "exact_match": bool(exact[i] == 1.0),
+                    "id": row.row,
+                    "reference": row.sample.target,
+                    "prediction": row.prediction,
+                    "teacher_prediction": row.sample.teacher_prediction,
+                    "exact_match": bool(right == 1.0),
                 }
-                for i in range(min(self.shown, len(rows)))
+                for row, right in zip(rows[: self.settings.shown], exact, strict=False)
             ),
         )
-        return {"val_loss": value, **{name: evaluation.value(name) for name in names}}
+        return {name: evaluation.value(name) for name in names}
 
 
 def add_validation(
@@ -161,11 +188,14 @@ def add_validation(
     engine: TrainingEngine,
     validation_set: AssertionDataset,
     *,
-    encoder: Any = None,
+    encoder: TextEncoder | None = None,
     critical: torch.Tensor | None = None,
-    live_teacher: Callable | None = None,
+    live_teacher: Callable[[Batch], TeacherSignal] | None = None,
 ) -> None:
-    """Give the engine its validation, by the flags; all processes call it."""
+    """Give the engine its validation, as the flags say. Every process calls it.
+
+    ``live_teacher``: gives the signal of a batch where the data hold none.
+    """
     config, accelerator = run.config, run.accelerator
     settings = config.validation
     batch_size = settings.eval_batch_size or 4 * config.optimization.batch_size
@@ -190,12 +220,14 @@ def add_validation(
             engine.final_progress(),
             accelerator,
             run.logger,
-            enhanced=settings.use_enhanced_metrics,
-            encoder=encoder,
-            critical=critical,
-            max_output_len=config.data.max_output_len,
-            batch_size=batch_size,
-            num_beams=settings.num_beams,
-            shown=settings.sample_predictions,
+            ValidationSettings(
+                enhanced=settings.use_enhanced_metrics,
+                max_output_len=config.data.max_output_len,
+                batch_size=batch_size,
+                num_beams=settings.num_beams,
+                shown=settings.sample_predictions,
+            ),
+            encoder,
+            critical,
         )
-    accelerator.wait_for_everyone()  # rejected.jsonl is tidy before anyone adds to it
+    accelerator.wait_for_everyone()  # the main process first removes cut-off lines from rejected.jsonl
