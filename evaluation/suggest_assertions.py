@@ -99,7 +99,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def locate(test: str, project: Path | None) -> tuple[Path, Path, str]:
     """The file, its project and the method of ``path/FooTest.java#method``."""
-    from evaluation.running.open_tests import project_of
+    from evaluation.running.open_tests import find_project
 
     name, _, method = test.partition("#")
     file = Path(name).resolve()
@@ -107,7 +107,7 @@ def locate(test: str, project: Path | None) -> tuple[Path, Path, str]:
         raise UserError(f"{name}: no such file")
     if file.suffix != ".java":
         raise UserError(f"{name}: not a Java file")
-    folder = project.resolve() if project is not None else project_of(file)
+    folder = project.resolve() if project is not None else find_project(file)
     if folder not in file.parents:
         raise UserError(f"--project {project}: {name} does not lie in it")
     return file, folder, method

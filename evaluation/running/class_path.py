@@ -1,4 +1,4 @@
-"""What a Java project's tests need to run: its classes, compiled outside of it, and the jars it depends on."""
+"""What a Java project's tests need to run: its classes, compiled outside the project, and the jars it depends on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from evaluation.running.java_service import Jdk
 from utils.atomic_io import atomic_directory
@@ -20,7 +20,7 @@ from utils.cache import cache_dir
 from utils.errors import UserError
 
 NOT_SOURCES = frozenset({".git", ".svn", ".hg", ".gradle", ".idea", "target", "build", "out", "node_modules", ".venv"})
-# Folders that a build leaves: those of the main classes, those of the tests. Gradle keeps resources apart.
+# Folders that a build leaves: those of the main classes, then those of the tests. Gradle keeps resources separate.
 BUILT = (
     (("target/classes",), ("target/test-classes",)),
     (("build/classes/java/main", "build/resources/main"), ("build/classes/java/test", "build/resources/test")),
@@ -36,12 +36,19 @@ MAVEN_ENTRY = re.compile(
 JAVAC_ERROR = re.compile(r"^(.+?\.java):(\d+): error: (.*)$", re.MULTILINE)
 
 
+class BuildFacts(TypedDict):
+    """What build.json holds; as in ``ClassPath``."""
+
+    left_out: list[str]
+    release: int | None
+
+
 @dataclass(frozen=True)
 class ClassPath:
     """``folders`` hold the project's compiled tests and classes (copies, never the project's own), ``jars`` the rest.
 
     ``left_out``: test sources, relative to the project, that do not compile with these jars. ``release``: the Java
-    release that the project was compiled for; None where it is the JDK's own, or a build was copied.
+    release that the project was compiled for; None for the JDK's own, and where a finished build was copied.
     """
 
     folders: tuple[Path, ...]
@@ -53,27 +60,29 @@ class ClassPath:
 def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str | Path] | None, jdk: Jdk) -> ClassPath:
     """Compile a project, or copy what its build left, and find its jars.
 
-    ``class_path``: jars and folders, as a list or joined like $CLASSPATH (``lib/*`` for all jars of a folder). Without
-    it a Maven project asks ``mvn -o dependency:build-classpath``; any other one takes the jars in its own folders.
+    ``class_path``: jars and folders, as a list or joined like $CLASSPATH (``lib/*`` means all jars of a folder).
+    Without it, ``mvn -o dependency:build-classpath`` is asked for a Maven project, and any other project gets the jars
+    in its own folders.
 
-    Raises UserError where the folder has no Java, a jar is missing, Maven cannot tell, or the project does not compile.
+    Raises UserError where the folder has no Java, a jar is missing, Maven gives no class path, or the project does not
+    compile.
     """
     project = Path(project_dir).resolve()
     if not project.is_dir():
         raise UserError(f"project {project_dir}: no such folder")
-    sources = source_files(project, ".java")
+    sources = find_files(project, ".java")
     if not sources:
         raise UserError(f"project {project_dir}: holds no Java files")
     if class_path is not None:
-        entries = expand(class_path)
+        entries = expand_class_path(class_path)
     elif (project / "pom.xml").is_file():
-        entries = maven_jars(project, jdk)
+        entries = ask_maven(project, jdk)
     else:
-        entries = tuple(source_files(project, ".jar"))
+        entries = tuple(find_files(project, ".jar"))
     jars = complete_junit5(path for path in entries if path.is_file())
     given = tuple(path for path in entries if path.is_dir())
-    folder = _build(project, sources, (*given, *jars), jdk)
-    facts = json.loads((folder / "build.json").read_text(encoding="utf-8"))
+    folder = _make_build(project, sources, (*given, *jars), jdk)
+    facts: BuildFacts = json.loads((folder / "build.json").read_text(encoding="utf-8"))
     folders = (folder / "test", folder / "main", *given)
     return ClassPath(folders, jars, tuple(facts["left_out"]), facts["release"])
 
@@ -81,8 +90,8 @@ def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str |
 # -- jars ------------------------------------------------------------------------------------------------------------
 
 
-def expand(class_path: str | Sequence[str | Path]) -> tuple[Path, ...]:
-    """The entries of a class path in order, absolute and once each."""
+def expand_class_path(class_path: str | Sequence[str | Path]) -> tuple[Path, ...]:
+    """The entries of a class path, absolute, in order and without repetition. Raises UserError for a missing one."""
     parts = class_path.split(os.pathsep) if isinstance(class_path, str) else class_path
     found: dict[Path, None] = {}
     for part in map(str, parts):
@@ -98,14 +107,14 @@ def expand(class_path: str | Sequence[str | Path]) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def maven_jars(project: Path, jdk: Jdk) -> tuple[Path, ...]:
-    """What Maven puts on the test class path, asked for without the network.
+def ask_maven(project: Path, jdk: Jdk) -> tuple[Path, ...]:
+    """The jars that Maven puts on the test class path, without using the network.
 
-    Where the dependency plugin is not in the local repository, the dependencies that Maven itself resolves before it
-    runs the tests tell the same; no goal is carried out, so nothing is written.
+    Where the dependency plugin is not in the local repository, they are read from the log of what Maven itself resolves
+    before it would run the tests. No test is run, and nothing is written.
     """
     maven = shutil.which("mvn")
-    advice = "give the jars with --class_path, or run `mvn dependency:go-offline` once where there is a network"
+    advice = "give the jars with --class_path, or run `mvn dependency:go-offline` once with a network"
     if maven is None:
         raise UserError(f"project {project} is a Maven project and mvn is not on the PATH; {advice}")
 
@@ -119,12 +128,12 @@ def maven_jars(project: Path, jdk: Jdk) -> tuple[Path, ...]:
 
     done = ask("dependency:build-classpath", "-DincludeScope=test")
     lines = done.stdout.splitlines()
-    if done.returncode == 0:  # one class path for each module
+    if done.returncode == 0:  # one class path per module
         found = [lines[i + 1] for i, line in enumerate(lines[:-1]) if line.endswith("Dependencies classpath:")]
         jars = [Path(item) for line in found for item in line.strip().split(os.pathsep) if item]
     else:
         reason = next((line[8:] for line in lines if line.startswith("[ERROR] ")), "no message")
-        jars = resolved_jars(ask("-X", "surefire:test", "-Dmaven.test.skip=true").stdout)
+        jars = read_maven_log(ask("-X", "surefire:test", "-Dmaven.test.skip=true").stdout)
         missing = next((path.name for path in jars if not path.exists()), "")
         if not jars or missing:
             reason = f"{missing} is not in the local repository" if missing else reason[:200]
@@ -132,8 +141,8 @@ def maven_jars(project: Path, jdk: Jdk) -> tuple[Path, ...]:
     return tuple(path for path in dict.fromkeys(jars) if path.exists() and project not in path.parents)
 
 
-def resolved_jars(log: str) -> list[Path]:
-    """The jars in the dependency trees that ``mvn -X`` prints for a project's modules, not those of plugins."""
+def read_maven_log(log: str) -> list[Path]:
+    """The jars in the dependency trees that ``mvn -X`` prints for a project's modules, without those of plugins."""
     repository = next(iter(re.findall(r"Using local repository at (.+)", log)), "")
     modules = set(re.findall(r"-< (\S+:\S+) >-", log))
     jars, in_module = [], False
@@ -150,8 +159,11 @@ def resolved_jars(log: str) -> list[Path]:
 
 
 def complete_junit5(entries: Iterable[Path]) -> tuple[Path, ...]:
-    """The jars and, where they hold JUnit 5, its launcher and engine of the same release, which build tools add
-    unasked: looked for beside the others, in the Maven repository that these come from, and among Debian's jars."""
+    """The jars and, where JUnit 5 is among them, its launcher and engine of the same release.
+
+    Build tools add these two by themselves, so projects do not name them. They are looked for in the folder of the
+    other jars, in the Maven repository that those come from, and among Debian's jars.
+    """
     jars = list(entries)
     names = [path.name for path in jars]
 
@@ -184,18 +196,19 @@ def complete_junit5(entries: Iterable[Path]) -> tuple[Path, ...]:
 # -- classes ---------------------------------------------------------------------------------------------------------
 
 
-def source_files(project: Path, ending: str) -> list[Path]:
-    """The files of a project by the end of their names, sorted; version control and build output are left out."""
+def find_files(project: Path, ending: str) -> list[Path]:
+    """The files of a project whose names have this ending, sorted, without version control and build output."""
     found = []
     for folder, inner, names in os.walk(project):
         inner[:] = sorted(name for name in inner if name not in NOT_SOURCES or _is_package(Path(folder, name)))
         chosen = (name for name in sorted(names) if name.endswith(ending) and not name.startswith("."))
-        found += [path for name in chosen if (path := Path(folder, name)).is_file()]  # an editor's lock is a dead link
+        # Not every name is a file: an editor's lock is a dead link.
+        found += [path for name in chosen if (path := Path(folder, name)).is_file()]
     return found
 
 
 def _is_package(folder: Path) -> bool:
-    """``org/example/build`` is a package, ``build`` beside a build file is not."""
+    """Whether a folder called ``build`` or the like holds sources: ``org/example/build`` is a package."""
     return "java" in folder.parts and any(folder.glob("*.java"))
 
 
@@ -211,10 +224,10 @@ def _module_roots(project: Path, part: str) -> list[Path]:
     return found
 
 
-def _built(
+def _find_finished_build(
     project: Path, main_sources: list[Path], test_sources: list[Path]
 ) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
-    """What Maven or Gradle left, if neither part is older than its sources."""
+    """The class folders that Maven or Gradle left (main, test), if neither part is older than its sources."""
 
     def newest(paths: Iterable[Path]) -> float:
         return max((path.stat().st_mtime for path in paths), default=0.0)
@@ -233,8 +246,8 @@ def _built(
     return None
 
 
-def _build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: Jdk) -> Path:
-    """The folder of ``main`` and ``test`` classes and ``build.json``, made anew when what it comes from changes."""
+def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: Jdk) -> Path:
+    """The cached folder with ``main`` and ``test`` classes and ``build.json``; what it depends on decides its name."""
     roots = {part: _module_roots(project, part) for part in ("main", "test")}
     found = (path for part in roots.values() for root in part for path in (root / "resources").rglob("*"))
     resources = [path for path in found if path.exists()]
@@ -243,15 +256,15 @@ def _build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: 
         status = path.stat()
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     tests = {path for path in sources if any(root in path.parents for root in roots["test"])}
-    built = _built(project, [path for path in sources if path not in tests], list(tests))
-    digest.update(repr((built, _encoding(project), named_release(project, jdk))).encode())
+    built = _find_finished_build(project, [path for path in sources if path not in tests], list(tests))
+    digest.update(repr((built, _read_encoding(project), named_release(project, jdk))).encode())
     home = cache_dir("java_projects") / f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}"
     folder = home / digest.hexdigest()[:16]
     if folder.is_dir():
         os.utime(folder)
         return folder
     with atomic_directory(folder) as target:
-        facts: dict[str, Any] = {"left_out": [], "release": None}
+        facts: BuildFacts = {"left_out": [], "release": None}
         if built is not None:
             for part, origins in zip(("main", "test"), built, strict=True):
                 for origin in origins:
@@ -266,10 +279,12 @@ def _build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: 
 
 def _compile_best(
     project: Path, sources: list[Path], roots: dict[str, list[Path]], class_path: Sequence[Path], jdk: Jdk, target: Path
-) -> dict[str, Any]:
-    """Compile as the JDK does unasked and, where something does not compile, for the release that the project names:
-    the library has since got methods that make old calls ambiguous. What leaves out fewer test sources stands (a
-    release hides what newer code calls). Returns ``left_out`` and ``release``."""
+) -> BuildFacts:
+    """Compile for the JDK's own release and, where something does not compile, for the one that the project names.
+
+    Newer Java libraries have methods that make old calls ambiguous; an older release hides what newer code calls. The
+    attempt that leaves out fewer test sources is kept, the first of equals.
+    """
     made: list[tuple[list[str], int | None, Path]] = []
     refused: list[UserError] = []
     with tempfile.TemporaryDirectory(dir=target) as scratch:
@@ -292,9 +307,12 @@ def _compile_best(
 
 
 def named_release(project: Path, jdk: Jdk) -> int | None:
-    """The Java release that the project's pom.xml names, or the oldest that the JDK compiles for; None where it names
-    none, the JDK's own or a newer one, or where the JDK cannot compile for another one in memory (before 12)."""
-    text = re.sub(r"<!--.*?-->", "", _pom(project), flags=re.DOTALL)
+    """The Java release that the project's pom.xml names, raised to the oldest that the JDK can compile for.
+
+    None where the pom.xml names none, the JDK's own or a newer one, and for a JDK before 12, which cannot compile for
+    another release in memory.
+    """
+    text = re.sub(r"<!--.*?-->", "", _read_pom(project), flags=re.DOTALL)
     plugins = re.findall(r"<plugin>(?:(?!</plugin>).)*>maven-compiler-plugin<.*?</plugin>", text, flags=re.DOTALL)
     of_compiler = re.sub(r"<execution>.*?</execution>", "", "".join(plugins), flags=re.DOTALL)
     for place, prefix in ((text, r"maven\.compiler\."), (of_compiler, "")):
@@ -317,27 +335,27 @@ def _compile(
     target: Path,
     release: int | None,
 ) -> list[str]:
-    """javac over the main and the test sources; returns the test sources that had to be left out."""
+    """Run javac over the main and the test sources; returns the test sources that had to be left out."""
     sources = [path for path in sources if path.name not in MODULE_FILES]
     groups = {
         part: [path for path in sources if any(root / "java" in path.parents for root in roots[part])]
         for part in ("main", "test")
     }
-    if not groups["main"]:  # no Maven layout: all in one, and where tests stand is not known
+    if not groups["main"]:  # no Maven layout: compile all together, as it is not known which are tests
         groups = {"main": [], "test": sources}
     for part, folders in roots.items():
         (target / part).mkdir(parents=True)
         for root in folders:
             if (root / "resources").is_dir():
                 shutil.copytree(root / "resources", target / part, dirs_exist_ok=True, ignore_dangling_symlinks=True)
-    options = ["-encoding", _encoding(project), *(["--release", str(release)] if release else [])]
-    errors = _javac(groups["main"], target / "main", class_path, options, jdk)
+    options = ["-encoding", _read_encoding(project), *(["--release", str(release)] if release else [])]
+    errors = _run_javac(groups["main"], target / "main", class_path, options, jdk)
     if errors:
-        raise UserError(_does_not_compile(project, errors))
+        raise UserError(_describe_errors(project, errors))
     remaining = groups["test"]
     left_out: list[str] = []
-    for _ in range(MAX_ROUNDS):  # what needs a file that does not compile does not compile either
-        errors = _javac(remaining, target / "test", (target / "main", *class_path), options, jdk)
+    for _ in range(MAX_ROUNDS):  # leaving a file out may break others that need it
+        errors = _run_javac(remaining, target / "test", (target / "main", *class_path), options, jdk)
         bad = {path for path, _, _ in errors}
         if not bad:
             return sorted(left_out)
@@ -345,10 +363,10 @@ def _compile(
         remaining = [path for path in remaining if str(path) not in bad]
         if not remaining:
             break
-    raise UserError(_does_not_compile(project, errors))
+    raise UserError(_describe_errors(project, errors))
 
 
-def _does_not_compile(project: Path, errors: list[tuple[str, str, str]]) -> str:
+def _describe_errors(project: Path, errors: list[tuple[str, str, str]]) -> str:
     path, line, message = errors[0]
     where = f"{Path(path).relative_to(project)}:{line}: " if line else ""
     return (
@@ -357,20 +375,20 @@ def _does_not_compile(project: Path, errors: list[tuple[str, str, str]]) -> str:
     )
 
 
-def _encoding(project: Path) -> str:
-    match = re.search(r"sourceEncoding>\s*([\w.-]+)\s*<", _pom(project))
+def _read_encoding(project: Path) -> str:
+    match = re.search(r"sourceEncoding>\s*([\w.-]+)\s*<", _read_pom(project))
     return match.group(1) if match else "UTF-8"
 
 
-def _pom(project: Path) -> str:
+def _read_pom(project: Path) -> str:
     pom = project / "pom.xml"
     return pom.read_text(encoding="utf-8", errors="replace") if pom.is_file() else ""
 
 
-def _javac(
+def _run_javac(
     files: Sequence[Path], output: Path, class_path: Sequence[Path], options: Sequence[str], jdk: Jdk
 ) -> list[tuple[str, str, str]]:
-    """Compile; the errors as (file, line, message), with an empty file for one that javac places nowhere."""
+    """Compile; returns the errors as (file, line, message). Raises UserError where javac fails for another reason."""
     if not files:
         return []
     words = [*options, "-d", output, "-g", "-nowarn", "-Xlint:none", "-Xmaxerrs", "10000"]

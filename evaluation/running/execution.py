@@ -26,8 +26,15 @@ from data.java.statements import is_valid_java
 from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.class_path import NOT_SOURCES, ClassPath, resolve_class_path
 from evaluation.running.java_service import Classes, JavaService, Jdk, TestRun, find_jdk
-from evaluation.running.mutation import mutants
-from evaluation.running.splice import Spliced, as_utf8, missing_imports, span_problem, splice, without_other_verdicts
+from evaluation.running.mutation import make_mutants
+from evaluation.running.splice import (
+    Spliced,
+    as_utf8,
+    find_span_problem,
+    missing_imports,
+    splice,
+    without_other_verdicts,
+)
 from evaluation.summary import ExecutionSummary, Measured
 from utils.metrics import EXECUTION_METRICS
 
@@ -297,7 +304,7 @@ class ProjectExecutor:
         if path is None or not path.is_file():
             return "test file not found"
         raw = path.read_bytes()
-        if problem := span_problem(raw, task):
+        if problem := find_span_problem(raw, task):
             return problem
         span = task["assertion_span"]
         test_span = task.get("test_span") or ()
@@ -401,7 +408,7 @@ class ProjectExecutor:
             made = self._mutants.get(key)
         if made is None:
             source, _ = as_utf8(path.read_bytes())
-            found = mutants(source, task["focal_name"], (first, last), self.settings.max_mutants)
+            found = make_mutants(source, task["focal_name"], (first, last), self.settings.max_mutants)
             made = [(mutant.source.decode(), mutant.description) for mutant in found]
             with self._lock:
                 self._mutants[key] = made

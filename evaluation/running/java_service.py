@@ -1,4 +1,4 @@
-"""A JVM that compiles and runs Java tests on request, and is replaced when a test kills it."""
+"""A JVM that compiles and runs Java tests on request. When a test kills it, the next request starts another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMPILE_SECONDS = 60.0
 GRACE_SECONDS = 5.0  # what the JVM may take beyond a test's own limit before it is killed
 MAX_REPLY_BYTES = 1 << 28
 _COMPILING = threading.Lock()
-# In a mount namespace of its own (Linux) the JVM sees all but its scratch folder as read-only.
+# On Linux the JVM runs in a mount namespace of its own, where everything but its scratch folder is read-only.
 READ_ONLY = (
     "unshare",
     "--user",
@@ -59,7 +59,10 @@ class Jdk:
 
 
 def find_jdk(jdk_home: str | Path | None = None) -> Jdk:
-    """The JDK at ``jdk_home``, else at $JAVA_HOME, else of the javac on the PATH; UserError where it will not do."""
+    """The JDK at ``jdk_home``, else at $JAVA_HOME, else of the javac on the PATH.
+
+    Raises UserError where there is none, or it is older than MINIMUM_JDK.
+    """
     named = jdk_home or os.environ.get("JAVA_HOME")
     if named:
         home = Path(named)
@@ -80,7 +83,7 @@ def find_jdk(jdk_home: str | Path | None = None) -> Jdk:
         raise UserError(
             f"no JDK at {origin}: its bin/javac cannot be run; give the folder of a JDK >= {MINIMUM_JDK}"
         ) from None
-    match = re.search(r"javac (?:1\.)?(\d+)", done.stdout + done.stderr)  # up to Java 8 it goes to stderr
+    match = re.search(r"javac (?:1\.)?(\d+)", done.stdout + done.stderr)  # Java 8 and older print it to stderr
     if match is None:
         raise UserError(f"no JDK at {origin}: `javac -version` gives no version")
     if int(match.group(1)) < MINIMUM_JDK:
@@ -90,8 +93,8 @@ def find_jdk(jdk_home: str | Path | None = None) -> Jdk:
     return Jdk(home, int(match.group(1)))
 
 
-def service_classes(jdk: Jdk) -> Path:
-    """The folder of the compiled service: made at first use, again when its source or the JDK changes."""
+def compile_service(jdk: Jdk) -> Path:
+    """The folder of the compiled service. It is compiled at first use, and when its source or the JDK changes."""
     files = sorted(SOURCES.glob("*.java"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
     folder = cache_dir("java_service") / f"{digest}-jdk{jdk.version}"
@@ -108,7 +111,7 @@ def service_classes(jdk: Jdk) -> Path:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What javac made of the sources: the classes by binary name, or an error."""
+    """What javac made of the sources: the classes by binary name; or None and an error."""
 
     classes: Classes | None
     error: str = ""
@@ -118,7 +121,7 @@ class Compiled:
 class TestRun:
     """How a test went. ``status``: passed, failed, skipped, missing (no such test), timeout or died (the JVM ended).
 
-    ``lines``: where in the test class's file the error passed by, counted from 1. ``seconds`` as the JVM measured them.
+    ``lines``: the lines of the test class's file in the error's stack trace, from 1. ``seconds``: measured by the JVM.
     """
 
     status: str
@@ -131,8 +134,10 @@ TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest would take it f
 
 
 def read_only_prefix(work: Path, project: Path) -> list[str]:
-    """The command that makes ``project`` and all else but ``work`` read-only for what follows; empty where the system
-    does not let a user do that."""
+    """The words before a command that make everything but ``work`` read-only for it, ``project`` included.
+
+    Empty where the system does not let a user do that.
+    """
     prefix = [*READ_ONLY, str(work), str(project)]
     try:
         allowed = subprocess.run([*prefix, "true"], capture_output=True, timeout=START_SECONDS).returncode == 0
@@ -142,15 +147,19 @@ def read_only_prefix(work: Path, project: Path) -> list[str]:
 
 
 class _Died(Exception):
-    """The JVM ended or did not answer; the message says which."""
+    """The JVM ended, by itself or because we killed it; the message says how."""
+
+
+class _NoAnswer(_Died):
+    """The JVM was killed because it did not answer in time."""
 
 
 class JavaService:
-    """One JVM over one class path, started when needed and again after it died; use from one thread at a time.
+    """One JVM for one class path, started when it is needed and not running. Use it from one thread at a time.
 
-    ``folders`` hold the project's classes, which each run loads anew; ``jars`` are loaded once. Sources are compiled
-    for the Java ``release``, None: the JDK's own. The JVM's working
-    directory, temporary and home folder are ``work``; it may write nowhere else (on Linux; elsewhere JDK <= 23).
+    ``folders`` hold the project's classes, which every run loads again; ``jars`` are loaded once. Sources are compiled
+    for the Java ``release`` (None: the JDK's own). ``work`` is the JVM's working directory, temporary folder and home;
+    it cannot write anywhere else, given Linux or a JDK up to 23.
     """
 
     def __init__(
@@ -207,10 +216,10 @@ class JavaService:
         try:
             status, reason, lines, dirty, nanos = self._request(fields, timeout_s + GRACE_SECONDS)
         except _Died as error:
-            if not fresh and not str(error).startswith("gave"):  # what an earlier test left may have killed it
+            timeout = isinstance(error, _NoAnswer)
+            if not fresh and not timeout:  # what an earlier test left behind may have killed it
                 return self.run(adapter, test_class, test_name, classes, timeout_s)
-            status_text = "timeout" if str(error).startswith("gave") else "died"
-            return TestRun(status_text, f"the JVM {error}", seconds=time.monotonic() - start)
+            return TestRun("timeout" if timeout else "died", f"the JVM {error}", seconds=time.monotonic() - start)
         if dirty == b"true":
             self.close()
         return TestRun(status.decode(), reason.decode(), frozenset(map(int, lines.split())), int(nanos) / 1e9)
@@ -221,12 +230,12 @@ class JavaService:
         return self._adapters.get(adapter) is not None
 
     def start(self) -> None:
-        """Start the JVM if it does not run."""
+        """Start the JVM if it is not running."""
         if self._process is None:
             self._start()
 
     def close(self) -> None:
-        """Kill the JVM and whatever it started."""
+        """Kill the JVM and all processes that it started."""
         if self._socket is not None:
             self._socket.close()
         if self._process is not None:
@@ -254,7 +263,7 @@ class JavaService:
         ]
         if 12 <= self.jdk.version <= LAST_JDK_WITH_GUARD:
             arguments.append("-Djava.security.manager=allow")
-        class_path = str(service_classes(self.jdk))
+        class_path = str(compile_service(self.jdk))
         main = ["-cp", class_path, "ExecutionService", str(port), token, str(self.work)]
         return [*self.prefix, self.jdk.tool("java"), *arguments, *self.jvm_args, *main]
 
@@ -289,7 +298,7 @@ class JavaService:
         try:
             (length,) = struct.unpack(">H", self._read(2))
             if self._read(length) != token.encode():
-                raise UserError("something else than the JVM connected to the execution port; run again")
+                raise UserError("something other than the JVM connected to the execution port; run again")
             setup = ["\n".join(map(str, self.folders)), "\n".join(map(str, self.jars))]
             (guarded,) = self._exchange([item.encode() for item in setup])
             self.guarded = guarded == b"true"
@@ -300,7 +309,7 @@ class JavaService:
             raise UserError(f"the JVM of {self.jdk.home} does not start: {self._last_words()}") from None
 
     def _send_adapter(self, path: Path) -> None:
-        """Compile what runs one kind of JUnit; where that is not on the class path, it does not compile."""
+        """Compile the class that runs one kind of JUnit; without that JUnit on the class path it does not compile."""
         if path.stem not in self._adapters:
             status, *reply = self._exchange([b"compile", b"", path.name.encode(), path.read_bytes()])
             self._adapters[path.stem] = reply if status == b"ok" else None
@@ -328,7 +337,7 @@ class JavaService:
             return self._exchange(fields)
         except TimeoutError:
             self.close()
-            raise _Died(f"gave no answer within {seconds:.0f} s") from None
+            raise _NoAnswer(f"gave no answer within {seconds:.0f} s") from None
         except OSError:
             try:
                 code: int | None = self._process.wait(1)

@@ -1,8 +1,8 @@
-"""Broken versions of one Java method, to see whether an assertion notices.
+"""Make broken versions of one Java method, to see whether an assertion notices.
 
-Operators: the body gives a default value and does nothing else; a condition is negated (that of a loop: never true);
-a statement is dropped; an operator is replaced by its neighbour (``<`` by ``<=``, ``+`` by ``-``, ...).
-Some of the mutants do not compile, such as one that subtracts strings: the compiler sorts these out.
+A mutant returns a default value and does nothing else, negates a condition (that of a loop becomes false), drops a
+statement, or replaces an operator by a similar one (``<`` by ``<=``, ``+`` by ``-``, ...). Some mutants do not compile,
+such as one that subtracts strings; whoever compiles them leaves these out.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def find_method(source: bytes, name: str, lines: tuple[int, int]) -> Node | None
 
 
 def default_values(returned: str) -> list[str]:
-    """Expressions that a broken method of this return type might give."""
+    """Expressions that a broken method of this return type might return."""
     primitive = BOXES.get(returned, returned)
     if primitive == "boolean":
         return ["false", "true"]
@@ -90,7 +90,7 @@ def default_values(returned: str) -> list[str]:
 
 
 def _plain(expression: str) -> str | float:
-    """An expression without its cast; a number as a number."""
+    """An expression without its cast, a number as a number, so that equal values compare as equal."""
     text = re.sub(r"^\(\s*\w+\s*\)\s*", "", expression.strip())
     try:
         return float(text.rstrip("lLfFdD"))
@@ -99,7 +99,7 @@ def _plain(expression: str) -> str | float:
 
 
 def _defaults(method: Node, body: Node, source: bytes) -> Iterator[tuple[Node, str]]:
-    """Bodies that do nothing or return a constant, but not the one that the method has anyway."""
+    """Bodies that do nothing or return a constant, without the one that the method already has."""
     statements = [node for node in body.named_children if "comment" not in node.type]
     if method.type == "constructor_declaration":
         explicit = bool(statements) and statements[0].type == "explicit_constructor_invocation"
@@ -122,8 +122,8 @@ def _conditions(body: Node, source: bytes) -> Iterator[tuple[Node, str]]:
         if condition is None:
             continue
         inner = text_of(condition, source)
-        if node.type in LOOPS:  # negated, many a loop would not end
-            never = "Boolean.FALSE"  # unlike the literal it leaves what follows reachable
+        if node.type in LOOPS:  # negated, many loops would not end
+            never = "Boolean.FALSE"  # after the literal false, javac rejects the loop's body as unreachable
             yield condition, f"({never})" if condition.type == "parenthesized_expression" else never
         else:
             yield condition, f"(!({inner}))"
@@ -144,10 +144,11 @@ def _operators(body: Node, source: bytes) -> Iterator[tuple[Node, str]]:
                     yield child, OPERATORS[child.type]
 
 
-def mutants(source: bytes, name: str, lines: tuple[int, int], limit: int = 12) -> list[Mutant]:
-    """At most ``limit`` mutants of a method, the default values first, then the other operators in turn.
+def make_mutants(source: bytes, name: str, lines: tuple[int, int], limit: int = 12) -> list[Mutant]:
+    """At most ``limit`` mutants of a method: first those that return a default value, then the other kinds in turn.
 
-    ``source`` is the whole file; none where it has no such method or the method has no body.
+    ``source`` is the whole file, ``lines`` are the first and last of the method. There are none where the file has no
+    such method, or the method has no body.
     """
     method = find_method(source, name, lines)
     body = method.child_by_field_name("body") if method is not None else None
@@ -158,7 +159,7 @@ def mutants(source: bytes, name: str, lines: tuple[int, int], limit: int = 12) -
         return [
             Mutant(
                 operator,
-                f"line {node.start_point[0] + 1}: {_brief(text_of(node, source))} -> {_brief(text)}",
+                f"line {node.start_point[0] + 1}: {_shorten(text_of(node, source))} -> {_shorten(text)}",
                 source[: node.start_byte] + text.encode() + source[node.end_byte :],
             )
             for node, text in changes
@@ -177,6 +178,6 @@ def mutants(source: bytes, name: str, lines: tuple[int, int], limit: int = 12) -
     return list(found.values())[:limit]
 
 
-def _brief(text: str) -> str:
+def _shorten(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 60 else line[:57] + "..."

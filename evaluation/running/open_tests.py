@@ -1,4 +1,4 @@
-"""Tests of a Java file that lack an assertion: where it would stand, and which method it would be about."""
+"""Find the tests of a Java file that lack an assertion: where it would go, and which method it would check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
 from data.mining.projects import Method, Project, index_file, package_of
 from data.rows.readers import PLACEHOLDER
-from evaluation.running.class_path import source_files
+from evaluation.running.class_path import find_files
 from evaluation.running.splice import as_utf8
 from utils.errors import UserError
 
@@ -27,10 +27,10 @@ LEAVES = frozenset({"return_statement", "throw_statement", "break_statement", "c
 
 @dataclass(frozen=True)
 class OpenTest:
-    """A test that wants an assertion. Offsets are bytes of the file as it is on disk, lines count from 1.
+    """A test that lacks an assertion. Offsets are bytes of the file as it is on disk, lines count from 1.
 
     The assertion goes to ``position``, between ``before`` and ``after`` (line breaks and indentation). ``source`` is
-    what execution needs to run it; ``masked`` and ``focal`` are what the model reads.
+    what ProjectExecutor needs to run it; ``masked`` and ``focal`` are what the model reads.
     """
 
     name: str
@@ -45,7 +45,7 @@ class OpenTest:
     source: dict[str, Any]
 
 
-def project_of(file: Path) -> Path:
+def find_project(file: Path) -> Path:
     """The nearest folder above a file with a build file, else the one above ``src``, else the file's own."""
     for folder in file.parents:
         if any((folder / name).is_file() for name in BUILD_FILES):
@@ -54,13 +54,13 @@ def project_of(file: Path) -> Path:
 
 
 def find_open_tests(project_dir: Path, file: Path, method: str = "") -> tuple[list[OpenTest], dict[str, str]]:
-    """The tests of ``file`` without an assertion, or all called ``method``; and why others cannot be used, by name.
+    """The tests of ``file`` without an assertion, or all that are called ``method``; and name -> why it was left out.
 
-    A test that expects an exception, or that calls a helper that checks, does not lack one. Raises UserError for a
-    file without tests and for a method that is not one of them.
+    A test that expects an exception, or that calls a helper that checks something, does not lack one. Raises UserError
+    for a file without tests, and for a method that is not one of them.
     """
     name = file.relative_to(project_dir).as_posix()
-    sources = {path.relative_to(project_dir).as_posix(): path for path in source_files(project_dir, ".java")}
+    sources = {path.relative_to(project_dir).as_posix(): path for path in find_files(project_dir, ".java")}
     texts = {path: as_utf8(sources[path].read_bytes())[0] for path in {**sources, name: file}}
     project = Project(project_dir.name, [index_file(path, text) for path, text in texts.items()])
     root = parse(texts[name])
@@ -75,11 +75,11 @@ def find_open_tests(project_dir: Path, file: Path, method: str = "") -> tuple[li
     for test in tests:
         if (method and test.name != method) or (not method and not _lacks_assertion(test, texts[name])):
             continue
-        opened = test.problem or _open(project, test, texts, file.read_bytes())
-        if isinstance(opened, str):
-            left_out[test.name] = opened
+        described = test.problem or _describe(project, test, texts, file.read_bytes())
+        if isinstance(described, str):
+            left_out[test.name] = described
         else:
-            found.append(opened)
+            found.append(described)
     return found, left_out
 
 
@@ -95,16 +95,16 @@ def _lacks_assertion(test: TestMethod, source: bytes) -> bool:
     return not assertions and not left_out and not expects
 
 
-def _open(project: Project, test: TestMethod, texts: dict[str, bytes], raw: bytes) -> OpenTest | str:
+def _describe(project: Project, test: TestMethod, texts: dict[str, bytes], raw: bytes) -> OpenTest | str:
     source = texts[test.owner.file]
     body = test.node.child_by_field_name("body")
     assert body is not None
-    position, before, after, indent = _place(body, test.node, source)
+    position, before, after, indent = _find_place(body, test.node, source)
     assertions, _ = find_assertions(test.node, source, set(), set())
     finder = FocalFinder(project, test.owner, test.node, source)
     focal = finder.find((position, position), [item.node for item in assertions], skip_inside=False)
     method = focal if isinstance(focal, str) else focal.method
-    named = _named_by_test(project, finder, test.name)
+    named = _find_named_method(project, finder, test.name)
     if named is not None and (isinstance(method, str) or method.name != named.name):
         method = named
     if isinstance(method, str):
@@ -142,20 +142,20 @@ def _open(project: Project, test: TestMethod, texts: dict[str, bytes], raw: byte
     )
 
 
-def _named_by_test(project: Project, finder: FocalFinder, test_name: str) -> Method | None:
-    """The method of the class under test with whose name the test's begins: ``testTotalOfTwo``, ``total``/``getTotal``.
+def _find_named_method(project: Project, finder: FocalFinder, test_name: str) -> Method | None:
+    """The method of the class under test that the test's name begins with: ``getTotal`` for ``testTotalOfTwo``.
 
-    A getter that only the missing assertion would call is in no call of the test; its name is the evidence.
+    The test itself does not call a getter that only the missing assertion would call: the name is the only evidence.
     """
     if finder.under_test is None:
         return None
-    told = _words(test_name)
-    told = told[1:] if told[:1] == ["test"] else told
+    wanted = _split_words(test_name)
+    wanted = wanted[1:] if wanted[:1] == ["test"] else wanted
     best: tuple[tuple[int, int], Method] | None = None
     for owner in project.ancestors(finder.under_test)[0]:
         for method in owner.methods:
-            words = _words(method.name)
-            length = next((len(w) for w in (words, words[1:]) if w and told[: len(w)] == w), 0)
+            words = _split_words(method.name)
+            length = next((len(w) for w in (words, words[1:]) if w and wanted[: len(w)] == w), 0)
             if words[:1] not in (["get"], ["is"], ["has"]) and length != len(words):
                 continue
             rank = (length, -len(method.parameters))
@@ -164,12 +164,12 @@ def _named_by_test(project: Project, finder: FocalFinder, test_name: str) -> Met
     return best[1] if best is not None else None
 
 
-def _words(name: str) -> list[str]:
+def _split_words(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)]
 
 
-def _place(body: Node, method: Node, source: bytes) -> tuple[int, str, str, str]:
-    """Where in a test's body the assertion goes, and what stands around it: behind all else, but before a return."""
+def _find_place(body: Node, method: Node, source: bytes) -> tuple[int, str, str, str]:
+    """Where in a test's body the assertion goes: at the end, but before a return. Position, before, after, indent."""
     newline = "\r\n" if b"\r\n" in source else "\n"
     outer = _indent(method, source)
     children = list(_statements(body))
@@ -180,7 +180,8 @@ def _place(body: Node, method: Node, source: bytes) -> tuple[int, str, str, str]
     indent = _indent(last, source) if last.start_point[0] != body.start_point[0] else outer + "    "
     if last.type in LEAVES:
         return last.start_byte, "", newline + indent, indent
-    end = last.end_byte - (source[last.end_byte - 1 : last.end_byte] == b"\r")  # a line comment takes it in
+    # The parser counts a carriage return as part of a line comment.
+    end = last.end_byte - (source[last.end_byte - 1 : last.end_byte] == b"\r")
     return end, newline + indent, newline + outer if last.end_point[0] == body.end_point[0] else "", indent
 
 

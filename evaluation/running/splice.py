@@ -1,4 +1,4 @@
-"""Put an assertion into its test file, and take the other assertions' verdict out of it."""
+"""Put an assertion into its test file, and make the other assertions of the test harmless."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HARMLESS = (b"try { ", b" } catch (Throwable ignored$) { }")
 
 @dataclass(frozen=True)
 class Spliced:
-    """A test file as text; ``lines``: those of the statement, counted from 1."""
+    """A test file as text; ``lines``: those of the statement, from 1."""
 
     text: str
     lines: range
 
 
 def as_utf8(source: bytes, *offsets: int) -> tuple[bytes, tuple[int, ...]]:
-    """A Java file (UTF-8, else ISO 8859-1, which takes any byte) as UTF-8, and where byte offsets are in it."""
+    """A Java file (UTF-8, else ISO 8859-1, which accepts any byte) as UTF-8, and the byte offsets moved accordingly."""
     if source.startswith(codecs.BOM_UTF8):
         source = b"   " + source[3:]
     try:
@@ -40,7 +40,7 @@ def as_utf8(source: bytes, *offsets: int) -> tuple[bytes, tuple[int, ...]]:
 
 
 def with_semicolon(statement: str) -> str:
-    """The statement with its last semicolon, which in some data stands behind the placeholder."""
+    """The statement with its last semicolon, which some data keep after the placeholder."""
     stripped = statement.strip()
     return stripped if not stripped or stripped[-1] in ";}" else stripped + ";"
 
@@ -61,7 +61,7 @@ def splice(source: bytes, span: tuple[int, int], statement: str, imports: Iterab
 def missing_imports(source: bytes, framework: str, statement: str) -> list[str]:
     """Imports of the framework's own assertion methods that a statement calls and the file does not import.
 
-    The model is shown the test, not the file's imports, and any editor adds these unasked; no others are guessed.
+    The model sees the test, not the file's imports, and any editor would add these. No other imports are guessed.
     """
     facts = FRAMEWORKS.get(framework)
     if facts is None or not facts.assertion_class:
@@ -84,8 +84,8 @@ def without_other_verdicts(
 ) -> tuple[bytes, tuple[int, int]]:
     """The file with each other assertion of the test made harmless, and where ``span`` is then.
 
-    An assertion becomes ``try { assertion } catch (Throwable ignored) { }``: its calls are still made, its verdict is
-    lost, so that what fails is the one at ``span``.
+    An assertion becomes ``try { assertion } catch (Throwable ignored) { }``: its calls are still made, but it cannot
+    fail, so a failure comes from the one at ``span``.
     """
     pieces, last, shift = [], 0, 0
     for node in _verdicts(source, test_span):
@@ -100,7 +100,7 @@ def without_other_verdicts(
 
 
 def _verdicts(source: bytes, test_span: tuple[int, int]) -> Iterator[Node]:
-    """The outermost statements of a test that assert something, by themselves or through a helper."""
+    """The outermost statements of a test that assert something, directly or through a helper."""
     end, last = test_span
     for node in walk(parse(source)):
         call = find_root_call(node) if end <= node.start_byte and node.end_byte <= last else None
@@ -111,10 +111,10 @@ def _verdicts(source: bytes, test_span: tuple[int, int]) -> Iterator[Node]:
             yield node
 
 
-def span_problem(source: bytes, task: Mapping[str, Any]) -> str:
-    """Why the bytes that a task would replace are not the assertion that was mined; empty where they are.
+def find_span_problem(source: bytes, task: Mapping[str, Any]) -> str:
+    """Why the bytes that a task would replace are not the assertion that was mined; empty if they are.
 
-    An empty span is a place where an assertion is wanted and none stands.
+    An empty span is a place that lacks an assertion.
     """
     start, end = task["assertion_span"]
     if start == end <= len(source):

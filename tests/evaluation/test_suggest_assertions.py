@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from evaluation import suggest_assertions
-from evaluation.running.open_tests import find_open_tests, project_of
+from evaluation.running.open_tests import find_open_tests, find_project
 from evaluation.suggest_assertions import Candidate, main, with_suggestions
 from tests.helpers.java_project import MAIN, TESTS, junit_jars, need_jdk, write_project
 from utils.errors import UserError
@@ -150,10 +150,10 @@ def test_encoding_line_ends_and_imports_are_kept(project):
 
 
 def test_the_project_is_found_above_the_file(project, tmp_path):
-    assert project_of(project / TESTS / "CartOpenTest.java") == project
+    assert find_project(project / TESTS / "CartOpenTest.java") == project
     (project / "pom.xml").unlink()
-    assert project_of(project / TESTS / "CartOpenTest.java") == project  # above src
-    assert project_of(tmp_path / "Foo.java") == tmp_path
+    assert find_project(project / TESTS / "CartOpenTest.java") == project  # above src
+    assert find_project(tmp_path / "Foo.java") == tmp_path
 
 
 # -- the command -----------------------------------------------------------------------------------------------------

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.running.class_path import complete_junit5, expand, maven_jars, resolve_class_path, resolved_jars
+from evaluation.running.class_path import (
+    ask_maven,
+    complete_junit5,
+    expand_class_path,
+    read_maven_log,
+    resolve_class_path,
+)
 from evaluation.running.java_service import Jdk, find_jdk
-from evaluation.running.mutation import default_values, mutants
-from evaluation.running.splice import as_utf8, missing_imports, span_problem, splice, without_other_verdicts
+from evaluation.running.mutation import default_values, make_mutants
+from evaluation.running.splice import as_utf8, find_span_problem, missing_imports, splice, without_other_verdicts
 from tests.helpers.java_project import junit_jars, need_jdk, write_project
 from utils.errors import UserError
 
@@ -90,9 +96,9 @@ def test_missing_imports(header, framework, statement, expected):
 
 
 def test_a_span_that_no_longer_holds_the_assertion():
-    assert span_problem(TEST, {"assertion_span": SPAN, "assertion_kind": "PLACE"}) == ""
-    assert span_problem(TEST, {"assertion_span": SPAN, "assertion_kind": "assertTrue"})
-    assert span_problem(TEST, {"assertion_span": (SPAN[0], SPAN[1] - 1), "assertion_kind": "PLACE"})
+    assert find_span_problem(TEST, {"assertion_span": SPAN, "assertion_kind": "PLACE"}) == ""
+    assert find_span_problem(TEST, {"assertion_span": SPAN, "assertion_kind": "assertTrue"})
+    assert find_span_problem(TEST, {"assertion_span": (SPAN[0], SPAN[1] - 1), "assertion_kind": "PLACE"})
 
 
 # -- mutants ---------------------------------------------------------------------------------------------------------
@@ -115,7 +121,7 @@ SOURCE = b"""class A {
 
 
 def test_mutants_of_a_method():
-    sources = {mutant.source for mutant in mutants(SOURCE, "f", (2, 9), 50)}
+    sources = {mutant.source for mutant in make_mutants(SOURCE, "f", (2, 9), 50)}
 
     def changed(old: bytes, new: bytes) -> bytes:
         assert SOURCE.count(old) == 1
@@ -138,13 +144,13 @@ def test_mutants_of_a_method():
 
 
 def test_mutants_of_constructors_void_and_overloads():
-    constructor = [mutant.source for mutant in mutants(SOURCE, "A", (10, 10))]
+    constructor = [mutant.source for mutant in make_mutants(SOURCE, "A", (10, 10))]
     assert SOURCE.replace(b"{ super(); this.x = x; }", b"{ super(); }") in constructor
-    assert [mutant.source for mutant in mutants(SOURCE, "g", (11, 11))] == [
+    assert [mutant.source for mutant in make_mutants(SOURCE, "g", (11, 11))] == [
         SOURCE.replace(b"{ f(1); }", b"{ }"),
         SOURCE.replace(b"f(1);", b";"),
     ]
-    strings = [mutant.source for mutant in mutants(SOURCE, "f", (13, 13))]
+    strings = [mutant.source for mutant in make_mutants(SOURCE, "f", (13, 13))]
     assert strings == [SOURCE.replace(b"{ return s; }", text) for text in (b'{ return ""; }', b"{ return null; }")]
 
 
@@ -161,17 +167,17 @@ def test_mutants_of_constructors_void_and_overloads():
 )
 def test_a_method_is_not_replaced_by_itself(method, left):
     source = b"class A {\n" + method + b"\n}\n"
-    found = mutants(source, "A" if method.startswith(b"A") else "f", (2, 2), 12)
+    found = make_mutants(source, "A" if method.startswith(b"A") else "f", (2, 2), 12)
     body = method[method.index(b"{") :]
     assert [one.source for one in found if one.operator == "default"] == [source.replace(body, new) for new in left]
 
 
 def test_no_mutants_where_there_is_no_body():
-    assert mutants(SOURCE, "h", (12, 12)) == [] and mutants(SOURCE, "f", (1, 2)) == []
+    assert make_mutants(SOURCE, "h", (12, 12)) == [] and make_mutants(SOURCE, "f", (1, 2)) == []
 
 
 def test_the_limit_keeps_defaults_and_some_of_each_operator():
-    kept = mutants(SOURCE, "f", (2, 9), 5)
+    kept = make_mutants(SOURCE, "f", (2, 9), 5)
     assert [mutant.operator for mutant in kept] == ["default", "default", "condition", "statement", "operator"]
 
 
@@ -196,9 +202,10 @@ def test_default_values(returned, values):
 def test_class_path_entries(tmp_path):
     for name in ("b.jar", "a.jar", "note.txt"):
         (tmp_path / name).touch()
-    assert [path.name for path in expand(f"{tmp_path}/*{os.pathsep}{tmp_path}/a.jar{os.pathsep}")] == ["a.jar", "b.jar"]
+    found = expand_class_path(f"{tmp_path}/*{os.pathsep}{tmp_path}/a.jar{os.pathsep}")
+    assert [path.name for path in found] == ["a.jar", "b.jar"]
     with pytest.raises(UserError, match=r"--class_path: .*gone.jar does not exist"):
-        expand([tmp_path / "gone.jar"])
+        expand_class_path([tmp_path / "gone.jar"])
 
 
 def test_launcher_and_engine_of_the_same_release_are_found(tmp_path):
@@ -239,13 +246,13 @@ def test_maven_answers_for_each_module(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     project = tmp_path / "project"
     project.mkdir()
-    assert maven_jars(project, Jdk(tmp_path, 17)) == tuple(jars)
+    assert ask_maven(project, Jdk(tmp_path, 17)) == tuple(jars)
     fake_maven(tmp_path, "echo '[ERROR] cannot resolve x:y:1 offline'\nexit 1")
     with pytest.raises(UserError, match=r"mvn -o gives no class path \(cannot resolve x:y:1 offline\); .*--class_path"):
-        maven_jars(project, Jdk(tmp_path, 17))
+        ask_maven(project, Jdk(tmp_path, 17))
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match=r"mvn is not on the PATH; .*--class_path"):
-        maven_jars(project, Jdk(tmp_path, 17))
+        ask_maven(project, Jdk(tmp_path, 17))
 
 
 MAVEN_LOG = """[DEBUG] Using local repository at /repo
@@ -263,12 +270,12 @@ MAVEN_LOG = """[DEBUG] Using local repository at /repo
 
 def test_maven_without_its_dependency_plugin_tells_what_it_resolved():
     """Lines as Maven 3.8.7 prints them; modules of the project and plugins are not among the jars."""
-    assert [str(path) for path in resolved_jars(MAVEN_LOG)] == [
+    assert [str(path) for path in read_maven_log(MAVEN_LOG)] == [
         "/repo/org/junit/jupiter/junit-jupiter-api/5.11.4/junit-jupiter-api-5.11.4.jar",
         "/repo/org/opentest4j/opentest4j/1.3.0/opentest4j-1.3.0.jar",
         "/repo/io/netty/netty/4.1/netty-4.1-linux-x86_64.jar",
     ]
-    assert resolved_jars("[ERROR] no such project") == []
+    assert read_maven_log("[ERROR] no such project") == []
 
 
 def test_a_folder_without_java(tmp_path):
