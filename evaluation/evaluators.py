@@ -49,7 +49,7 @@ class TextEncoder(Protocol):
 class Evaluation:
     """Scores of one system, task by task.
 
-    ``per_sample``: metric -> [n] float64, NaN where a task has no value; BLEU is the sentence's here.
+    ``per_sample``: metric -> [n] float64, NaN where a task has no value; for BLEU, that of the sentence.
     ``reasons``: metric -> why it could not be computed. ``clusters`` [n]: equal for tasks that belong together (None:
     no tasks do).
     """

@@ -1,6 +1,6 @@
 """Suggest the assertions that a Java test file lacks: generate candidates, run them, show a diff or write it.
 
-Exit code: 0 where each test that lacks an assertion got one, 1 where some did not, 2 for an error.
+Exit code: 0 if every test that lacks an assertion got one, 1 if some did not, 2 for an error.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from config.defaults import DataConfig, HardwareConfig
 from evaluation.execution_settings import ExecutionSettings
 from utils.arguments import ArgumentParser
 from utils.atomic_io import atomic_writer
@@ -32,7 +33,7 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class Candidate:
-    """An assertion that the model wrote; ``beam`` is its place in the model's ranking, the rest as in ``Outcome``."""
+    """An assertion that the model wrote; ``beam``: its place in the model's ranking, from 1; the rest as in Outcome."""
 
     assertion: str
     beam: int
@@ -46,17 +47,18 @@ class Candidate:
 
     @property
     def grade(self) -> int:
-        """3 passes, and fails once the focal method is broken; 2 passes, no mutant to tell; 1 compiles; 0 the rest."""
+        """3: passes, and fails once the focal method is broken; 2: passes, no mutants; 1: compiles; 0: the rest."""
         if self.passed:
             return {True: 3, None: 2, False: 1}[self.nontrivial]
         return int(bool(self.compiled))
 
     @property
     def acceptable(self) -> bool:
-        """Fit to be written into the file. What was not run is, too: the user asked for that."""
+        """Whether it may be written into the file. So may what was not run: the user asked for that."""
         return self.status == NOT_RUN or self.grade >= 2
 
     def verdict(self) -> str:
+        """What running it showed, for people."""
         return {
             3: f"passes; fails when broken ({self.killed})",
             2: "passes; no way found to break the method",
@@ -65,27 +67,60 @@ class Candidate:
         }[self.grade]
 
 
+ReportedTest = TypedDict(
+    "ReportedTest",
+    {
+        "test": str,
+        "class": str,
+        "line": int,
+        "focal_method": str,
+        "chosen": int | None,
+        "candidates": list[dict[str, object]],  # the fields of Candidate, and its verdict
+    },
+)
+
+
+class Report(TypedDict):
+    """What ``--json`` prints. ``left_out``: test -> why no assertion can be suggested for it."""
+
+    file: str
+    project: str
+    model: str
+    executed: bool
+    tests: list[ReportedTest]
+    left_out: dict[str, str]
+    diff: str
+    applied: bool
+
+
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The flags, checked before anything is loaded."""
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder or hub name of a trained model")
     add(
         "test",
         metavar="FooTest.java[#method]",
-        help="a test file; with #method that test, whether or not it has assertions",
+        help="a test file; #method names one test, whether or not it has assertions",
     )
     add("--project", type=Path, metavar="DIR", help="the project (default: the nearest folder above with a build file)")
     add("--class_path", help="jars and class folders, joined like $CLASSPATH; default for Maven: mvn -o")
-    add("-k", "--candidates", type=int, default=5, metavar="K", help="candidates for each test (default 5)")
+    add("-k", "--candidates", type=int, default=5, metavar="K", help="candidates per test (default %(default)d)")
     add("--num_beams", type=int, help="beams of the search (default: K, at least 4)")
     add("--apply", action="store_true", help="write the suggestions into the file")
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("--no_execution", action="store_true", help="do not run the candidates: no JDK and no class path needed")
-    add("--timeout", type=float, default=10.0, metavar="SECONDS", help="limit of one run of one test (default 10)")
+    add(
+        "--timeout",
+        type=float,
+        default=ExecutionSettings.timeout_s,
+        metavar="SECONDS",
+        help="limit of one run of one test (default %(default)g)",
+    )
     add("--jdk_home", help="JDK >= 11 (default: $JAVA_HOME, else that of javac on the PATH)")
-    add("--max_input_len", type=int, default=512)
-    add("--max_output_len", type=int, default=128)
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default auto)")
+    add("--max_input_len", type=int, default=DataConfig.max_input_len)
+    add("--max_output_len", type=int, default=DataConfig.max_output_len)
+    add("--device", default=HardwareConfig.device, help="auto, cpu, cuda, cuda:N, mps (default %(default)s)")
     args = parser.parse_args(argv)
     for flag in ("candidates", "timeout", "max_input_len", "max_output_len"):
         if not 0 < getattr(args, flag) < float("inf"):
@@ -97,8 +132,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def locate(test: str, project: Path | None) -> tuple[Path, Path, str]:
-    """The file, its project and the method of ``path/FooTest.java#method``."""
+def locate_test(test: str, project: Path | None) -> tuple[Path, Path, str]:
+    """The file, its project and the method (maybe empty) of ``path/FooTest.java#method``."""
     from evaluation.running.open_tests import find_project
 
     name, _, method = test.partition("#")
@@ -109,12 +144,12 @@ def locate(test: str, project: Path | None) -> tuple[Path, Path, str]:
         raise UserError(f"{name}: not a Java file")
     folder = project.resolve() if project is not None else find_project(file)
     if folder not in file.parents:
-        raise UserError(f"--project {project}: {name} does not lie in it")
+        raise UserError(f"--project {project}: {name} is not in it")
     return file, folder, method
 
 
-def generate(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[str]]:
-    """For each test its candidates, best first, without blanks and repetitions."""
+def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[str]]:
+    """For each test its candidates, best first, without empty and repeated ones."""
     from transformers.utils import logging
 
     from data.java.tokens import one_line
@@ -149,10 +184,10 @@ def generate(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[s
     ]
 
 
-def judge(
+def judge_candidates(
     executor: ProjectExecutor | None, tests: Sequence[OpenTest], texts: Sequence[Sequence[str]], file: bytes
 ) -> list[list[Candidate]]:
-    """The candidates of each test, the best first: by what running them showed, then as the model ranks them."""
+    """The candidates of each test, best first: by what running them showed, then by the model's ranking."""
     if executor is None:
         from data.java.statements import is_valid_java
         from evaluation.running.splice import as_utf8, missing_imports
@@ -173,11 +208,12 @@ def judge(
         outcomes = executor.execute([test.source for test, _, _ in flat], [text for _, _, text in flat])
     judged: dict[int, list[Candidate]] = {id(test): [] for test in tests}
     for (test, place, text), outcome in zip(flat, outcomes, strict=True):
-        judged[id(test)].append(candidate(text, place, outcome))
+        judged[id(test)].append(make_candidate(text, place, outcome))
     return [sorted(found, key=lambda item: (-item.grade, item.beam)) for found in judged.values()]
 
 
-def candidate(text: str, beam: int, outcome: Outcome) -> Candidate:
+def make_candidate(text: str, beam: int, outcome: Outcome) -> Candidate:
+    """A candidate with what running it showed."""
     return Candidate(
         text,
         beam,
@@ -191,8 +227,8 @@ def candidate(text: str, beam: int, outcome: Outcome) -> Candidate:
     )
 
 
-def with_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]]) -> bytes:
-    """The file's bytes with the chosen assertions and the imports they need; encoding and line ends are kept."""
+def insert_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]]) -> bytes:
+    """The file's bytes with the chosen assertions and the imports that they need; encoding and line ends stay."""
     from evaluation.running.splice import IMPORT
 
     newline = b"\r\n" if b"\r\n" in raw else b"\n"
@@ -215,10 +251,12 @@ def with_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]]) -
     return raw
 
 
-def unified_diff(before: bytes, after: bytes, name: str) -> str:
+def make_diff(before: bytes, after: bytes, name: str) -> str:
+    """A unified diff that ``git apply`` understands; bytes that are not UTF-8 are replaced."""
+
     def lines(content: bytes) -> list[str]:
         text = content.decode("utf-8", "surrogateescape")
-        return re.findall(r"[^\n]*\n|[^\n]+", text)  # splitlines would part lines at form feeds too
+        return re.findall(r"[^\n]*\n|[^\n]+", text)  # splitlines would also split at form feeds
 
     pieces = difflib.unified_diff(lines(before), lines(after), f"a/{name}", f"b/{name}")
     text = "".join(piece if piece.endswith("\n") else f"{piece}\n\\ No newline at end of file\n" for piece in pieces)
@@ -226,7 +264,7 @@ def unified_diff(before: bytes, after: bytes, name: str) -> str:
 
 
 def write_back(file: Path, before: bytes, after: bytes) -> None:
-    """Replace the file whole; refused where somebody changed it in the meantime."""
+    """Replace the file in one step. Raises UserError where somebody has changed it in the meantime."""
     if file.read_bytes() != before:
         raise UserError(f"{file}: changed while the candidates ran; nothing was written, run again")
     mode = file.stat().st_mode
@@ -235,7 +273,8 @@ def write_back(file: Path, before: bytes, after: bytes) -> None:
         handle.write(after)
 
 
-def as_text(report: dict[str, Any]) -> str:
+def format_report(report: Report) -> str:
+    """The report for people."""
     lines = []
     for test in report["tests"]:
         lines.append(f"{test['test']} (line {test['line']}), method under test: {test['focal_method']}")
@@ -243,7 +282,7 @@ def as_text(report: dict[str, Any]) -> str:
             mark = "->" if number == test["chosen"] else "  "
             lines += [f" {mark} {item['assertion']}", f"      {item['verdict']}"]
         if test["chosen"] is None:
-            lines.append("      no candidate is fit to be written")
+            lines.append("      no candidate is good enough to be written")
     lines += [f"{name}: left out, {reason}" for name, reason in report["left_out"].items()]
     if not report["tests"] and not report["left_out"]:
         lines.append(f"{report['file']}: no test lacks an assertion")
@@ -254,52 +293,58 @@ def as_text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def make_report(
+    tests: Sequence[OpenTest], found: Sequence[Sequence[Candidate]], chosen: Sequence[int | None]
+) -> list[ReportedTest]:
+    """The tests with their candidates, and which of them was ``chosen``."""
+    return [
+        {
+            "test": test.name,
+            "class": test.source["test_class"],
+            "line": test.line,
+            "focal_method": test.focal_name,
+            "chosen": number,
+            "candidates": [{**asdict(item), "verdict": item.verdict()} for item in candidates],
+        }
+        for test, candidates, number in zip(tests, found, chosen, strict=True)
+    ]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
-    file, project, method = locate(args.test, args.project)
+    file, project, method = locate_test(args.test, args.project)
     from evaluation.running.open_tests import find_open_tests
 
     before = file.read_bytes()
     tests, left_out = find_open_tests(project, file, method)
     executor = None
-    if tests and not args.no_execution:  # first, so that a missing JDK or jar costs no generation
+    if tests and not args.no_execution:  # first, so that a missing JDK or jar is noticed before the model writes
         from evaluation.running.execution import ProjectExecutor
 
         settings = ExecutionSettings(
             workers=min(2, os.cpu_count() or 1), timeout_s=args.timeout, jdk_home=args.jdk_home
         )
         executor = ProjectExecutor(project, args.class_path, settings)
-    found = judge(executor, tests, generate(args, tests), before) if tests else []
-    chosen = {
-        place: next((number for number, item in enumerate(items) if item.acceptable), None)
-        for place, items in enumerate(found)
-    }
-    picks = [(tests[place], found[place][number]) for place, number in chosen.items() if number is not None]
-    after = with_suggestions(before, picks)
+    found = judge_candidates(executor, tests, generate_assertions(args, tests), before) if tests else []
+    chosen = [next((number for number, item in enumerate(items) if item.acceptable), None) for items in found]
+    picks = [
+        (test, items[number]) for test, items, number in zip(tests, found, chosen, strict=True) if number is not None
+    ]
+    after = insert_suggestions(before, picks)
     if args.apply and after != before:
         write_back(file, before, after)
     name = file.relative_to(project).as_posix()
-    report = {
+    report: Report = {
         "file": name,
         "project": str(project),
         "model": args.model,
         "executed": not args.no_execution,
-        "tests": [
-            {
-                "test": test.name,
-                "class": test.source["test_class"],
-                "line": test.line,
-                "focal_method": test.focal_name,
-                "chosen": chosen[place],
-                "candidates": [{**asdict(item), "verdict": item.verdict()} for item in found[place]],
-            }
-            for place, test in enumerate(tests)
-        ],
+        "tests": make_report(tests, found, chosen),
         "left_out": left_out,
-        "diff": unified_diff(before, after, name),
+        "diff": make_diff(before, after, name),
         "applied": args.apply and after != before,
     }
-    print(json.dumps(report, indent=2, ensure_ascii=False) if args.json else as_text(report))
+    print(json.dumps(report, indent=2, ensure_ascii=False) if args.json else format_report(report))
     return int(len(picks) < len(tests) or bool(left_out))
 
 

@@ -68,7 +68,7 @@ class Latency(TypedDict):
 
 
 class SystemFacts(TypedDict, total=False):
-    """What is known of a system besides its metrics. ``loss`` is in nats per token; devices are keys."""
+    """What is known of a system besides its metrics. ``loss`` is in nats per token; latency and memory: by device."""
 
     title: str
     path: str

@@ -1,4 +1,4 @@
-"""The files of an evaluation: predictions, scores as CSV, the report as Markdown and HTML, and last the summary."""
+"""Write the files of an evaluation: predictions, scores as CSV, the report as Markdown and HTML, and the summary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CSV_VALUES = ("value", "low", "high", "n", "reason")
 
 
 def write_csv(path: Path, summary: Summary) -> None:
-    """One line for each metric of each system."""
+    """One line per metric and system."""
     systems = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
     with atomic_writer(path) as handle:
         writer = csv.writer(handle, lineterminator="\n")

@@ -35,7 +35,7 @@ from utils.pages.html_page import (
 from utils.pages.svg_charts import bar_chart, legend
 from utils.sequences import take_evenly
 
-SAMPLES_TEMPLATE = Path(__file__).with_name("pages_samples.html")
+SAMPLES_TEMPLATE = Path(__file__).with_name("task_browser.html")
 MAX_SAMPLES = 500
 FEW_CLASSES = 20
 ORDER = (STUDENT, TEACHER, *BASELINES)
@@ -76,7 +76,7 @@ def systems_of(summary: Summary) -> dict[str, Metrics]:
 
 
 def main_system(summary: Summary) -> str:
-    """Whom the report is about: the student, else the teacher, else the first there is."""
+    """The system that the report is about: the student, else the teacher, else the first there is."""
     return next(iter(systems_of(summary)), TEACHER)
 
 
@@ -160,7 +160,10 @@ def _teacher_effect(found: MeasuredDifference) -> tuple[str, str]:
 def _data_warnings(run: RunFacts) -> Iterator[tuple[str, str]]:
     """What about the tasks makes the numbers worth less."""
     if seen := run.get("inputs_seen_in_training"):
-        yield "bad", f"{seen} of the tasks have the very input of a training row: the numbers are too good. Split anew."
+        yield (
+            "bad",
+            f"{seen} of the tasks have the very input of a training row: the numbers are too good. Split again.",
+        )
     if 0 < run.get("test_classes", 0) < FEW_CLASSES:
         yield "warn", f"The tasks come from {run['test_classes']} test classes only; the intervals are rough."
     if left_out := run.get("rows_left_out"):
@@ -169,7 +172,7 @@ def _data_warnings(run: RunFacts) -> Iterator[tuple[str, str]]:
 
 
 def metric_rows(summary: Summary) -> list[list[str]]:
-    """One row a metric: its title, then value and interval of each system."""
+    """One row per metric: its title, then value and interval of each system."""
     systems = systems_of(summary)
     return [
         [
@@ -182,7 +185,7 @@ def metric_rows(summary: Summary) -> list[list[str]]:
 
 
 def missing_rows(summary: Summary) -> list[list[str]]:
-    """What has no value, and why; metrics of one system with one reason share a row."""
+    """What has no value, and why; metrics of a system with the same reason share a row."""
     grouped: dict[tuple[str, str], list[str]] = {}
     every = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
     for system, metrics in every.items():
@@ -280,7 +283,7 @@ EXECUTION_HEADERS = ("system", "tasks that can tell", "compile", "pass", "non-tr
 
 
 def meaning_rows() -> list[list[str]]:
-    """What each metric means, and how it misleads."""
+    """What each metric means, and how it can mislead."""
     return [[metric.title, metric.formula, metric.traps] for metric in METRICS.values()]
 
 
@@ -348,7 +351,7 @@ def _tables(summary: Summary) -> Iterator[tuple[str, str, str, Sequence[str], li
 
 
 def markdown_report(summary: Summary) -> str:
-    """report.md."""
+    """The text of report.md."""
     parts = [f"# Evaluation of {summary['run']['tasks']} tasks\n"]
     parts += [f"- {sentence}" for _, sentence in verdicts(summary)]
     parts += ["\n## Scores\n", "In brackets: 95 % bootstrap intervals.\n"]
@@ -424,7 +427,7 @@ def _samples(rows: Sequence[Json], main: str) -> str:
         if len(data) < len(rows)
         else ""
     )
-    # "</script>" inside a string would end the script; "<" is the same text to JSON.
+    # "</script>" in a string would end the script; to JSON, the escape is the same text.
     payload = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return paragraph(note, soft=True) * bool(note) + SAMPLES_TEMPLATE.read_text(encoding="utf-8").replace(
         "[/*ROWS*/]", payload
@@ -432,7 +435,7 @@ def _samples(rows: Sequence[Json], main: str) -> str:
 
 
 def html_report(summary: Summary, rows: Sequence[Json]) -> str:
-    """report.html: everything inside the one file."""
+    """The text of report.html, a single self-contained file."""
     systems, main, run = systems_of(summary), main_system(summary), summary["run"]
     whole = run.get("tasks_in_file", run["tasks"])
     facts = [("tasks", format_number(run["tasks"]) + (f" of {format_number(whole)}" if whole > run["tasks"] else ""))]

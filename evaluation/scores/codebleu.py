@@ -1,10 +1,10 @@
-"""CodeBLEU for assertions (Ren et al. 2020, arXiv 2009.10297), counted where the assertion stands.
+"""CodeBLEU for assertions (Ren et al. 2020, arXiv 2009.10297), counted inside their test.
 
-``codebleu==0.7.0``, the common implementation, scores whole methods. On one statement it misleads: without data flow
-it adds the full 0.25 for that part, its tokens are whatever stands between blanks, and a text of three tokens does not
-match itself. Here the text is tokenised as Java, both assertions are put into the same test and only what lies inside
-them is counted (the copied test earns nothing), and a part that the reference does not have is left out of the mean.
-On whole methods (no context), with tokens separated by blanks, both agree.
+``codebleu==0.7.0``, the common implementation, scores whole methods. On one statement it misleads: it adds the full
+0.25 for a missing data flow, takes what is between blanks for a token, and finds that a text of three tokens does not
+match itself. Here the text is tokenised as Java. Both assertions are put into the same test, and only what is inside
+them counts, so the copied test earns nothing. A part that the reference does not have is left out of the mean. On whole
+methods (no context), with tokens separated by blanks, the two implementations agree.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def ngram_match(reference: Sequence[str], hypothesis: Sequence[str]) -> float:
 def weighted_ngram_match(reference: Sequence[str], hypothesis: Sequence[str]) -> float:
     """N-gram recall in which a keyword counts 1 and any other single token 0.2.
 
-    No brevity penalty: recall needs none (codebleu 0.7.0 has one that compares with 2, the length of a pair).
+    Recall needs no brevity penalty. (That of codebleu 0.7.0 compares with 2, the length of a pair.)
     """
     parts: list[tuple[float, float]] = []
     for order, (wanted, given) in enumerate(zip(ngram_counts(reference), ngram_counts(hypothesis), strict=True), 1):
@@ -86,7 +86,7 @@ class CodeView:
 
 @dataclass
 class _Flow:
-    """Data flow of Java as codebleu 0.7.0 defines it: every leaf that is no keyword or operator is a variable."""
+    """Data flow of Java as codebleu 0.7.0 defines it: every leaf that is not a keyword or operator is a variable."""
 
     code: bytes
     edges: list[tuple[int, str, str, tuple[tuple[str, int], ...]]]  # position, name, relation, (source, position)...
@@ -107,7 +107,7 @@ class _Flow:
             states[name] = [position]
 
     def visit(self, node: Node, states: dict[str, list[int]]) -> None:
-        """Append the edges of ``node`` in order; ``states`` maps each name to where its value may come from."""
+        """Append the edges of ``node`` in order; ``states``: name -> the positions that its value may come from."""
         kind, field = node.type, node.child_by_field_name
         if not node.child_count or kind in TEXT_LEAVES:
             name = self.text(node)
@@ -169,11 +169,11 @@ class _Flow:
 
 
 def _merged_flow(code: bytes, root: Node) -> dict[int, tuple[str, str, tuple[str, ...]]]:
-    """Edges by position, those of one position merged; positions that take part in no edge are dropped."""
+    """Position -> its edges as one. Positions that take part in no edge are dropped."""
     flow = _Flow(code, [])
     try:
         flow.visit(root, {})
-    except RecursionError:  # hundreds of levels, such as a concatenation of 500 literals
+    except RecursionError:  # nested hundreds of levels deep, such as a concatenation of 500 literals
         return {}
     involved = {p for position, _, _, sources in flow.edges if sources for p in (position, *(s[1] for s in sources))}
     merged: dict[int, tuple[str, str, dict[str, int]]] = {}
@@ -214,8 +214,8 @@ def view_method(code: str) -> CodeView:
 def view_in_context(assertions: str, before: str, after: str) -> CodeView:
     """The part of a test that ``assertions`` make up. Both texts share the test, so variables keep their names.
 
-    Only edges that end in the assertion count, and only those of variables: that a method of the same name was
-    called before is no flow of data.
+    Only edges that end in the assertion count, and only those of variables: an earlier call of a method with the same
+    name is not a flow of data.
     """
     data = f"{before} {assertions} {after}".encode("utf-8", "replace")
     root = parse(data)
@@ -256,8 +256,8 @@ def dataflow_match(reference: CodeView, hypothesis: CodeView) -> float | None:
 def codebleu(reference: str, hypothesis: str, context: tuple[str, str] | None = None) -> float:
     """Mean of n-gram, weighted n-gram, syntax and data-flow match, over the parts that the reference has; 0 to 1.
 
-    ``context`` is the test before and after the assertion; without it both texts are taken as whole snippets. A text
-    nested some 450 levels deep counts as one without data flow.
+    ``context``: the test before and after the assertion; without it both texts are whole snippets. A text that is
+    nested about 450 levels deep counts as one without data flow.
     """
     wanted, given = tokenize(reference), tokenize(hypothesis)
     if not wanted or not given:

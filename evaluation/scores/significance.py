@@ -53,7 +53,7 @@ class Interval:
     high: float | None
 
     def measured(self, n: int) -> Measured:
-        """As it stands in the summary: the interval of a metric over ``n`` tasks."""
+        """As in the summary: the interval of a metric over ``n`` tasks."""
         return {"value": self.value, "low": self.low, "high": self.high, "n": n}
 
 
@@ -110,7 +110,7 @@ class Difference:
     p_value: float
 
     def measured(self, n: int) -> MeasuredDifference:
-        """As it stands in the summary: the difference over ``n`` tasks."""
+        """As in the summary: the difference over ``n`` tasks."""
         return {"value": self.value, "low": self.low, "high": self.high, "p_value": self.p_value, "n": n}
 
 

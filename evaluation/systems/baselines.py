@@ -1,4 +1,4 @@
-"""What needs no model: the nearest training test's assertion, and one that is always true."""
+"""Baselines that need no model: the assertion of the nearest training test, and one that is always true."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from data.java.tokens import tokenize
 from data.rows.readers import PLACEHOLDER, Sample
 
 TRIVIAL = "assertTrue(true);"
-CHUNK_CELLS = 20_000_000  # similarities held at a time: 80 MB
+CHUNK_CELLS = 20_000_000  # similarities in memory at a time: 80 MB
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """For each task the assertion of the nearest training task, how near it is (0 to 1), and which it is."""
+    """For each task: the assertion of the nearest training task, their similarity (0 to 1), and its index."""
 
     predictions: list[str]
     similarity: np.ndarray
@@ -30,15 +30,15 @@ def _tokens(sample: Sample) -> list[str]:
 def retrieve(training: Sequence[Sample], tasks: Sequence[Sample]) -> Retrieved:
     """Copy the assertion of the training task with the most similar input.
 
-    Similarity: Jaccard index of the sets of Java tokens of test and focal method, as in Yu et al., Automated Assertion
-    Generation via Information Retrieval (ICSE 2022); of equals the first. It knows nothing of the assertion itself,
-    so it is what copying alone can reach.
+    Similarity is the Jaccard index of the sets of Java tokens of test and focal method, as in Yu et al., Automated
+    Assertion Generation via Information Retrieval (ICSE 2022). Of equally similar tasks the first is taken. The
+    assertion itself is not looked at, so this is what copying alone can reach.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
     counter = CountVectorizer(analyzer=_tokens, binary=True, dtype=np.float32)
     known = counter.fit_transform(training)
-    # Tokens that no training task has cannot match, but they count in the union.
+    # Tokens that no training task has cannot match, but they count in the union of the Jaccard index.
     asked = counter.transform(tasks)
     asked_sizes = np.array([len(set(_tokens(task))) for task in tasks], dtype=np.float32)
     known_sizes = np.asarray(known.sum(axis=1)).ravel()
@@ -54,7 +54,7 @@ def retrieve(training: Sequence[Sample], tasks: Sequence[Sample]) -> Retrieved:
     return Retrieved([training[index].target for index in indices.tolist()], similarity, indices)
 
 
-def leaked(training: Sequence[Sample], tasks: Sequence[Sample]) -> int:
-    """How many tasks have the input of a training task, token for token: the student has seen them."""
+def count_leaks(training: Sequence[Sample], tasks: Sequence[Sample]) -> int:
+    """How many tasks have exactly the tokens of a training task's input: the student has seen them."""
     seen = {tuple(_tokens(sample)) for sample in training}
     return sum(tuple(_tokens(task)) in seen for task in tasks)

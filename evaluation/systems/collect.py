@@ -12,7 +12,7 @@ from data.distillation.file import read_header
 from data.rows.readers import Sample
 from evaluation.request import EvaluationRequest
 from evaluation.summary import STUDENT, TEACHER, TITLES, Metrics
-from evaluation.systems.baselines import TRIVIAL, leaked, retrieve
+from evaluation.systems.baselines import TRIVIAL, count_leaks, retrieve
 from evaluation.systems.models import GenerationOptions, ModelRunner, System, forced_metrics
 from evaluation.systems.teacher_logits import measure_closeness, open_stored_logits
 from evaluation.tasks import Tasks
@@ -91,7 +91,7 @@ def add_baselines(
         nearest = retrieve(training, samples)
         found.systems["retrieval"] = System("retrieval", nearest.predictions)
         found.systems["retrieval"].facts["mean_similarity"] = float(nearest.similarity.mean())
-        found.inputs_seen = leaked(training, samples)
+        found.inputs_seen = count_leaks(training, samples)
     else:
         found.missing["retrieval"] = "no --train_data was given"
     if request.no_controls:

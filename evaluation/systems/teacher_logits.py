@@ -1,4 +1,4 @@
-"""The teacher's stored logits: how often its first choice is right, and how far a student is from it."""
+"""The teacher's stored logits as batches, and how near a student is to them."""
 
 from __future__ import annotations
 

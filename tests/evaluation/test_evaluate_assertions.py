@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.rows.readers import parse_sample
-from evaluation.systems.baselines import TRIVIAL, leaked, retrieve
+from evaluation.systems.baselines import TRIVIAL, count_leaks, retrieve
 from evaluation.systems.models import PredictionStore
 from tests.helpers.commands import make_rows, run_script, write_rows
 from tests.helpers.java_project import junit_jars, need_jdk, task, write_project
@@ -141,7 +141,10 @@ def test_retrieval_finds_the_same_test():
         scores = [len(words(asked) & words(other)) / len(words(asked) | words(other)) for other in training]
         assert similarity == pytest.approx(max(scores))
         assert scores[index] == pytest.approx(max(scores))
-    assert leaked(training, [training[3], parse_sample({**make_rows(1, 9)[0], "focal_method": "int other() {}"})]) == 1
+    assert (
+        count_leaks(training, [training[3], parse_sample({**make_rows(1, 9)[0], "focal_method": "int other() {}"})])
+        == 1
+    )
 
 
 def test_retrieval_and_leak_in_the_summary(stored, tmp_path):

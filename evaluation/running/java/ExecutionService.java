@@ -23,9 +23,9 @@ import java.util.TimeZone;
  *
  * <p>A message is an int (how many fields) and then, for each field, an int (its length) and its bytes; text is UTF-8.
  * {@code compile, release, (file, source)*} is answered by {@code ok, (class, bytes)*} or {@code error, message};
- * {@code adapter, class, (class, bytes)*} by nothing;
+ * {@code adapter, class, (class, bytes)*} by an empty message;
  * {@code run, adapter, class, method, milliseconds, (class, bytes)*} by {@code status, reason, lines, dirty, nanos}.
- * Nothing but the adapters is kept from one message to the next, so a JVM that was killed can be replaced by a new one at any time.
+ * Only the adapters are kept from one message to the next, so a new JVM can replace a killed one at any time.
  */
 public final class ExecutionService {
     private static final int MAX_TEXT = 500;
@@ -70,7 +70,7 @@ public final class ExecutionService {
         Locale locale = Locale.getDefault();
         TimeZone zone = TimeZone.getDefault();
         while (true) {
-            // What the last test may have left behind in the JVM.
+            // Undo what the last test may have changed in the JVM.
             System.setOut(nowhere);
             System.setErr(nowhere);
             System.setIn(new ByteArrayInputStream(new byte[0]));
@@ -130,12 +130,12 @@ public final class ExecutionService {
         return classes;
     }
 
-    /** One line for a person: the error, its message and what caused it. */
+    /** The error and its message, on one line. */
     static String describe(Throwable error) {
         return shorten(String.valueOf(error));
     }
 
-    /** Line numbers, in the source file of {@code owner}, at which an error or one of its causes passed by. */
+    /** Line numbers of {@code owner}'s source file in the stack traces of an error and of its causes. */
     static String lines(Throwable error, Class<?> owner) {
         String outermost = owner.getName().replaceAll("\\$.*", "");
         StringBuilder lines = new StringBuilder();
@@ -178,7 +178,7 @@ public final class ExecutionService {
         try {
             count = in.readInt();
         } catch (IOException closed) {
-            Runtime.getRuntime().halt(0); // the Python side is gone, whatever the reason
+            Runtime.getRuntime().halt(0); // the Python side has ended
             throw closed;
         }
         List<byte[]> fields = new ArrayList<>(count);

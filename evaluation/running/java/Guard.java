@@ -4,10 +4,10 @@ import java.nio.file.Path;
 import java.security.Permission;
 
 /**
- * Turns the end of the JVM, new processes and writing outside of the scratch folder into an exception in the test.
+ * Makes a test fail with an exception where it would end the JVM, start a process or write outside the scratch folder.
  *
- * <p>Java 24 took security managers away: there {@link #install} answers false, a test that ends the JVM costs a
- * restart, and the operating system alone stands before the files.
+ * <p>Java 24 removed security managers. There {@link #install} returns false, a test that ends the JVM costs a restart,
+ * and only the operating system protects the files.
  */
 @SuppressWarnings({"deprecation", "removal"})
 final class Guard extends SecurityManager {
@@ -70,12 +70,12 @@ final class Guard extends SecurityManager {
 
     private void checkInside(String file) {
         if (Thread.currentThread() == service) {
-            return; // javac asks, too, whether a jar could be written
+            return; // javac also asks whether it could write a jar
         }
         try {
             String path = new File(file).getCanonicalPath() + File.separator;
             if (!path.startsWith(scratch) && !path.equals("/dev/null/")) {
-                throw new SecurityException("a test may not write outside of its scratch folder (" + file + ")");
+                throw new SecurityException("a test may not write outside its scratch folder (" + file + ")");
             }
         } catch (IOException error) {
             throw new SecurityException(error);

@@ -23,7 +23,7 @@ import javax.tools.StandardJavaFileManager;
 import javax.tools.StandardLocation;
 import javax.tools.ToolProvider;
 
-/** javac from text to bytes. The file manager is kept, so jars are opened once and not for each compilation. */
+/** Runs javac in memory. The file manager is kept, so that jars are opened once and not for every compilation. */
 final class MemoryCompiler {
     private static final List<String> OPTIONS = List.of("-proc:none", "-nowarn", "-Xlint:none", "-g", "-implicit:none");
 
@@ -44,7 +44,7 @@ final class MemoryCompiler {
         String error;
     }
 
-    /** For a Java release, with its library; an empty one stands for the JDK's own. */
+    /** Compiles for a Java release and its library; an empty release means the JDK's own. */
     Result compile(String release, Map<String, String> sources) {
         List<String> options = new ArrayList<>(OPTIONS);
         if (!release.isEmpty()) {

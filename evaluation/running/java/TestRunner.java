@@ -13,8 +13,8 @@ import java.util.function.BiFunction;
 /**
  * Runs one test method in a thread and a class loader of its own.
  *
- * <p>The jars are loaded once. The project's own classes are loaded anew for each run, so no static state passes from
- * one run to the next and a changed class is seen by all that use it.
+ * <p>The jars are loaded once. The project's own classes are loaded again for every run, so that no static state passes
+ * from one run to the next, and all classes see a class that has changed.
  */
 final class TestRunner {
     private static final long STACK_BYTES = 4L << 20;
@@ -30,7 +30,7 @@ final class TestRunner {
         this.libraries.setDefaultAssertionStatus(true);
     }
 
-    /** status: passed, failed, skipped, missing or timeout; lines: where in the test's file; dirty: threads are left. */
+    /** status: passed, failed, skipped, missing or timeout; lines: in the test's file; dirty: threads are still running. */
     static final class Result {
         volatile String status = "timeout";
         volatile String reason = "";
@@ -38,7 +38,7 @@ final class TestRunner {
         boolean dirty;
     }
 
-    /** Take the class {@code name} as adapter; it sees the jars, and nothing of this service. */
+    /** Takes the class {@code name} as an adapter. It sees the jars, but not this service. */
     @SuppressWarnings("unchecked")
     void addAdapter(String name, Map<String, byte[]> classes) throws ReflectiveOperationException {
         ClassLoader loader = new TaskLoader(new URL[0], libraries, classes);
@@ -56,7 +56,7 @@ final class TestRunner {
             thread.setContextClassLoader(loader);
             thread.start();
             thread.join(milliseconds);
-            if (thread.isAlive()) { // what it may still write into its own result comes too late
+            if (thread.isAlive()) { // what it may still write goes into a result that nobody reads
                 result = new Result();
             }
             result.dirty = !stop(group);
@@ -87,10 +87,10 @@ final class TestRunner {
         }
         result.reason = reason;
         result.lines = lines;
-        result.status = status; // last: the waiting thread reads the others after it
+        result.status = status; // last, since the waiting thread reads it first
     }
 
-    /** Whether all threads that the test started have come to an end. */
+    /** Whether all threads that the test started have ended. */
     private static boolean stop(ThreadGroup group) throws InterruptedException {
         Thread[] left = new Thread[16];
         long deadline = System.nanoTime() + STOP_MILLISECONDS * 1_000_000;
@@ -112,7 +112,7 @@ final class TestRunner {
         return urls;
     }
 
-    /** The given classes first, then the project's folders, then the jars: a project may be older than its own jar. */
+    /** Given classes, then the project's folders, then the jars, as a jar may hold another version of the project. */
     private static final class TaskLoader extends URLClassLoader {
         private final Map<String, byte[]> classes;
         private final ProtectionDomain domain;

@@ -9,11 +9,11 @@ import org.junit.runner.manipulation.Filter;
 import org.junit.runner.notification.Failure;
 import org.junit.runner.notification.RunListener;
 
-/** Runs one test method of JUnit 3 or 4, in all its parameterised variants; gives the status and the errors. */
+/** Runs one test method of JUnit 3 or 4, in all its parameterised variants; returns the status and the errors. */
 public final class JUnit4Adapter implements BiFunction<Class<?>, String, Map.Entry<String, List<Throwable>>> {
     @Override
     public Map.Entry<String, List<Throwable>> apply(Class<?> testClass, String method) {
-        int[] count = new int[2]; // begun, and given up by an assumption
+        int[] count = new int[2]; // started, and stopped by an assumption
         List<Throwable> errors = new ArrayList<>();
         JUnitCore core = new JUnitCore();
         core.addListener(new RunListener() {

@@ -13,7 +13,7 @@ import org.junit.platform.launcher.TestIdentifier;
 import org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder;
 import org.junit.platform.launcher.core.LauncherFactory;
 
-/** Runs one test method of JUnit 5, in all its parameterised variants; gives the status and the errors. */
+/** Runs one test method of JUnit 5, in all its parameterised variants; returns the status and the errors. */
 public final class JUnit5Adapter implements BiFunction<Class<?>, String, Map.Entry<String, List<Throwable>>> {
     @Override
     public Map.Entry<String, List<Throwable>> apply(Class<?> testClass, String method) {
