@@ -12,11 +12,11 @@ import numpy as np
 from benchmarks.grid import Measured, Run
 from evaluation.scores.significance import (
     Interval,
+    adjust_holm,
     bootstrap_interval,
     bootstrap_sums,
     cluster_sums,
     constant_interval,
-    adjust_holm,
     mean_columns,
     mean_statistic,
 )

@@ -12,7 +12,7 @@ import pytest
 
 from evaluation import suggest_assertions
 from evaluation.running.open_tests import find_open_tests, find_project
-from evaluation.suggest_assertions import Candidate, main, with_suggestions
+from evaluation.suggest_assertions import Candidate, insert_suggestions, main
 from tests.helpers.java_project import MAIN, TESTS, junit_jars, need_jdk, write_project
 from utils.errors import UserError
 
@@ -128,7 +128,7 @@ def test_the_diff_puts_each_assertion_where_a_person_would(project):
     tests, _ = opened(project)
     raw = (project / TESTS / "CartOpenTest.java").read_bytes()
     picks = [(test, Candidate(f"check{i}();", 1)) for i, test in enumerate(tests)]
-    lines = with_suggestions(raw, picks).decode().split("\n")
+    lines = insert_suggestions(raw, picks).decode().split("\n")
     added = {line: lines[lines.index(line) - 1 : lines.index(line) + 2] for line in lines if "check" in line}
     assert added == {
         "        check0();": ["        cart.total(); // the sum", "        check0();", "    }"],
@@ -143,7 +143,7 @@ def test_encoding_line_ends_and_imports_are_kept(project):
     file.write_bytes(raw.encode("latin-1"))
     (test,), _ = opened(project, "testSum")
     picked = Candidate('assertEquals("é", 3);\nfail();', 1, imports=("static org.junit.Assert.assertEquals",))
-    written = with_suggestions(file.read_bytes(), [(test, picked)]).decode("latin-1")
+    written = insert_suggestions(file.read_bytes(), [(test, picked)]).decode("latin-1")
     assert written == raw.replace(
         "import org.junit.Test;", "import org.junit.Test;\r\nimport static org.junit.Assert.assertEquals;"
     ).replace("für é", 'für é\r\n        assertEquals("é", 3);\r\n        fail();')
