@@ -68,8 +68,8 @@ def main() -> int:
     started, cpu = time.perf_counter(), cpu_seconds()
     encoder = resolve_encoder("embedded:minilm")
     student = judge(systems["student"], samples, encoder, args.workers)
-    student.evaluation.summary()
-    student.evaluation.breakdown()
+    student.evaluation.summarise()
+    student.evaluation.break_down()
     seconds, cpu = time.perf_counter() - started, cpu_seconds() - cpu
     started = time.perf_counter()
     teacher = judge(systems["teacher"], samples, encoder, args.workers)

@@ -37,9 +37,9 @@ class Evaluated:
 
     def text(self) -> str:
         """For the terminal: metrics by systems, and where the report is."""
-        from evaluation.reports.pages import text_table
+        from evaluation.reports.pages import make_text_table
 
-        return f"{text_table(self.summary)}\n\nreport: {self.folder / 'report.html'}"
+        return f"{make_text_table(self.summary)}\n\nreport: {self.folder / 'report.html'}"
 
 
 def evaluate(request: EvaluationRequest, run_lock: FolderLock | None = None) -> Evaluated:
@@ -67,7 +67,7 @@ def evaluate(request: EvaluationRequest, run_lock: FolderLock | None = None) -> 
 
     # torch and transformers take seconds to load: only now, when the data are known to be usable.
     from evaluation.reports.files import write_results
-    from evaluation.reports.results import build_summary, task_rows
+    from evaluation.reports.results import build_summary, make_task_rows
     from evaluation.systems.collect import collect_systems
     from utils.device import resolve_device
 
@@ -89,7 +89,7 @@ def evaluate(request: EvaluationRequest, run_lock: FolderLock | None = None) -> 
         **facts,
     }
     summary = build_summary(judged, found.missing, run, found.closeness)
-    write_results(folder, summary, task_rows(tasks.samples, judged))
+    write_results(folder, summary, make_task_rows(tasks.samples, judged))
     shutil.rmtree(folder / PROGRESS_FOLDER, ignore_errors=True)
     if lock is not run_lock:
         lock.release()

@@ -126,11 +126,11 @@ class Evaluation:
         value = float(statistic(columns.sum(axis=0)))
         return None if math.isnan(value) else value
 
-    def summary(self, replicates: int = REPLICATES) -> Metrics:
+    def summarise(self, replicates: int = REPLICATES) -> Metrics:
         """Every metric of METRICS with its 95 % bootstrap interval."""
         return self.measure(list(METRICS), replicates=replicates)
 
-    def breakdown(self, replicates: int = REPLICATES) -> Breakdown:
+    def break_down(self, replicates: int = REPLICATES) -> Breakdown:
         """The metrics per kind of assertion, most frequent first, and per length of the reference."""
         kinds = np.array(self.kinds)
         names, counts = np.unique(kinds, return_counts=True)
@@ -149,7 +149,7 @@ class Evaluation:
             for group, masks in (("kind", by_kind), ("length", by_length))
         }
 
-    def difference(self, other: Evaluation, metric: str, replicates: int = REPLICATES) -> Difference | None:
+    def subtract(self, other: Evaluation, metric: str, replicates: int = REPLICATES) -> Difference | None:
         """This minus ``other`` on the tasks both have a value for; None where there are none."""
         if metric not in self.per_sample or metric not in other.per_sample:
             return None

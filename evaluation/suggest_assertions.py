@@ -190,12 +190,12 @@ def judge_candidates(
     """The candidates of each test, best first: by what running them showed, then by the model's ranking."""
     if executor is None:
         from data.java.statements import is_valid_java
-        from evaluation.running.splice import as_utf8, missing_imports
+        from evaluation.running.splice import as_utf8, find_missing_imports
 
         java = as_utf8(file)[0]
         return [
             [
-                Candidate(text, place, imports=tuple(missing_imports(java, test.source["framework"], text)))
+                Candidate(text, place, imports=tuple(find_missing_imports(java, test.source["framework"], text)))
                 for place, text in enumerate(found, 1)
                 if is_valid_java(text)
             ]

@@ -31,7 +31,7 @@ class Tasks:
         return Tasks(self.samples[:limit], self.rows[:limit], self.rejected)
 
 
-def clusters_of(samples: Sequence[Sample]) -> list[str]:
+def find_clusters(samples: Sequence[Sample]) -> list[str]:
     """The cluster of each task: its test class where the data name it, else the task itself."""
     return [
         f"{sample.source.get('project', '')}/{sample.source['test_class']}"
@@ -95,6 +95,6 @@ def read_tasks(request: EvaluationRequest) -> tuple[Tasks, str | None]:
 def limit_classes(tasks: Tasks, limit: int) -> Tasks:
     """At most ``limit`` tasks of each test class, in the order of the file."""
     members: dict[str, list[int]] = {}
-    for place, cluster in enumerate(clusters_of(tasks.samples)):
+    for place, cluster in enumerate(find_clusters(tasks.samples)):
         members.setdefault(cluster, []).append(place)
     return tasks.take(sorted(place for places in members.values() for place in take_evenly(places, limit)))

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.reports.pages import html_report, markdown_report
+from evaluation.reports.pages import make_html_report, make_markdown_report
 from evaluation.summary import STUDENT, SUMMARY_FILE, TEACHER, Json, Summary
 from utils.atomic_io import atomic_writer, write_json
 
@@ -31,7 +31,7 @@ def write_results(folder: Path, summary: Summary, rows: Sequence[Json]) -> None:
         for row in rows:
             handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     write_csv(folder / "metrics_final.csv", summary)
-    for name, text in (("report.md", markdown_report(summary)), ("report.html", html_report(summary, rows))):
+    for name, text in (("report.md", make_markdown_report(summary)), ("report.html", make_html_report(summary, rows))):
         with atomic_writer(folder / name) as handle:
             handle.write(text)
     write_json(folder / SUMMARY_FILE, summary)

@@ -65,7 +65,7 @@ def _title(metric: str) -> str:
     return METRICS[metric].title
 
 
-def systems_of(summary: Summary) -> dict[str, Metrics]:
+def list_systems(summary: Summary) -> dict[str, Metrics]:
     """The systems that have any value, in the order in which they are shown."""
     every = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
     return {
@@ -75,21 +75,21 @@ def systems_of(summary: Summary) -> dict[str, Metrics]:
     }
 
 
-def main_system(summary: Summary) -> str:
+def choose_main_system(summary: Summary) -> str:
     """The system that the report is about: the student, else the teacher, else the first there is."""
-    return next(iter(systems_of(summary)), TEACHER)
+    return next(iter(list_systems(summary)), TEACHER)
 
 
-def _p(value: float) -> str:
+def _format_p(value: float) -> str:
     return f"p = {value:.4f}" if value >= 0.001 else "p < 0.001"
 
 
-def _signed(found: MeasuredDifference, p_value: float) -> str:
+def _format_difference(found: MeasuredDifference, p_value: float) -> str:
     spread = "one class: no interval" if found["low"] is None else f"{found['low']:+.3f} to {found['high']:+.3f}"
-    return f"{found['value']:+.3f} ({spread}, {_p(p_value)})"
+    return f"{found['value']:+.3f} ({spread}, {_format_p(p_value)})"
 
 
-def _sign(found: MeasuredDifference) -> int:
+def _find_sign(found: MeasuredDifference) -> int:
     """1 or -1 where the whole interval is above or below 0, else 0."""
     low, high = found["low"], found["high"]
     return 0 if low is None or high is None else int(low > 0) - int(high < 0)
@@ -99,15 +99,15 @@ def _has_value(metrics: Metrics, name: str) -> bool:
     return name in metrics and metrics[name]["value"] is not None
 
 
-def _headline(summary: Summary) -> str:
+def _choose_headline(summary: Summary) -> str:
     """The metric to judge by: the Code Quality Score where it could be computed."""
-    metrics: Metrics = systems_of(summary).get(main_system(summary), {})
+    metrics: Metrics = list_systems(summary).get(choose_main_system(summary), {})
     return next((name for name in ("code_quality_score", "codebleu") if _has_value(metrics, name)), "f1")
 
 
-def verdicts(summary: Summary) -> Iterator[tuple[str, str]]:
+def state_verdicts(summary: Summary) -> Iterator[tuple[str, str]]:
     """(kind, sentence): what the numbers say, and what they cannot say. Kinds as in ``html_page.callout``."""
-    systems, main, headline = systems_of(summary), main_system(summary), _headline(summary)
+    systems, main, headline = list_systems(summary), choose_main_system(summary), _choose_headline(summary)
     if main not in systems:
         yield "bad", "Nothing could be judged."
         return
@@ -115,18 +115,18 @@ def verdicts(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "", f"The {TITLES[main]}'s {_title(headline)} is {interval(score)} on {score['n']} tasks."
     if headline != "code_quality_score":
         yield "warn", f"No Code Quality Score: {systems[main]['code_quality_score']['reason']}."
-    if (found := _difference(summary, TEACHER, headline))["value"] is not None:
+    if (found := _get_difference(summary, TEACHER, headline))["value"] is not None:
         retained = systems[main]["knowledge_retention_score"]
         kept = f" Knowledge Retention Score {interval(retained)}." if retained["value"] is not None else ""
-        yield "", f"Against the teacher: {_signed(found, found['p_value'])}.{kept}"
+        yield "", f"Against the teacher: {_format_difference(found, found['p_value'])}.{kept}"
     if main == STUDENT:
-        yield _teacher_effect(_difference(summary, "no_teacher", headline))
-    if (found := _difference(summary, "retrieval", "exact_match"))["value"] is not None:
+        yield _judge_teacher_effect(_get_difference(summary, "no_teacher", headline))
+    if (found := _get_difference(summary, "retrieval", "exact_match"))["value"] is not None:
         copied = systems["retrieval"]["exact_match"]
         yield (
-            {1: "good", -1: "bad", 0: "warn"}[_sign(found)],
+            {1: "good", -1: "bad", 0: "warn"}[_find_sign(found)],
             f"Copying the assertion of the nearest training test is exactly right in {interval(copied)};"
-            f" the {TITLES[main]} differs from that by {_signed(found, found['p_value'])}.",
+            f" the {TITLES[main]} differs from that by {_format_difference(found, found['p_value'])}.",
         )
     if (passed := systems[main]["pass_rate"])["value"] is not None:
         useful = systems[main]["nontrivial_rate"]
@@ -135,16 +135,18 @@ def verdicts(summary: Summary) -> Iterator[tuple[str, str]]:
             f"Run in their tests: {interval(systems[main]['compile_rate'])} compile, {interval(passed)} pass,"
             f" {interval(useful)} pass and notice a broken focal method.",
         )
-    yield from _data_warnings(summary["run"])
+    yield from _warn_about_data(summary["run"])
 
 
-def _difference(summary: Summary, other: str, metric: str) -> MeasuredDifference:
+def _get_difference(summary: Summary, other: str, metric: str) -> MeasuredDifference:
     """The main system minus ``other``; value None where one of the two has none."""
-    compared: dict[str, MeasuredDifference] = summary["comparison"].get(f"{main_system(summary)}_minus_{other}") or {}
+    compared: dict[str, MeasuredDifference] = (
+        summary["comparison"].get(f"{choose_main_system(summary)}_minus_{other}") or {}
+    )
     return compared.get(metric, {"value": None})
 
 
-def _teacher_effect(found: MeasuredDifference) -> tuple[str, str]:
+def _judge_teacher_effect(found: MeasuredDifference) -> tuple[str, str]:
     """The verdict on the student minus a model that was trained without a teacher."""
     if found["value"] is None:
         return (
@@ -152,12 +154,12 @@ def _teacher_effect(found: MeasuredDifference) -> tuple[str, str]:
             "What the teacher added is not known: a model of the same size trained without one was not given"
             " (--baseline_model_path).",
         )
-    sign = _sign(found) if found["p_value"] < 0.05 else 0
+    sign = _find_sign(found) if found["p_value"] < 0.05 else 0
     kind, what = {1: ("good", "It helped"), -1: ("bad", "It did harm"), 0: ("warn", "That may be chance")}[sign]
-    return kind, f"What the teacher added: {_signed(found, found['p_value'])}. {what}."
+    return kind, f"What the teacher added: {_format_difference(found, found['p_value'])}. {what}."
 
 
-def _data_warnings(run: RunFacts) -> Iterator[tuple[str, str]]:
+def _warn_about_data(run: RunFacts) -> Iterator[tuple[str, str]]:
     """What about the tasks makes the numbers worth less."""
     if seen := run.get("inputs_seen_in_training"):
         yield (
@@ -171,9 +173,9 @@ def _data_warnings(run: RunFacts) -> Iterator[tuple[str, str]]:
         yield "warn", f"{sum(left_out.values())} rows were left out ({reasons})."
 
 
-def metric_rows(summary: Summary) -> list[list[str]]:
+def make_metric_rows(summary: Summary) -> list[list[str]]:
     """One row per metric: its title, then value and interval of each system."""
-    systems = systems_of(summary)
+    systems = list_systems(summary)
     return [
         [
             _title(name),
@@ -184,7 +186,7 @@ def metric_rows(summary: Summary) -> list[list[str]]:
     ]
 
 
-def missing_rows(summary: Summary) -> list[list[str]]:
+def make_missing_rows(summary: Summary) -> list[list[str]]:
     """What has no value, and why; metrics of a system with the same reason share a row."""
     grouped: dict[tuple[str, str], list[str]] = {}
     every = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
@@ -198,16 +200,16 @@ def missing_rows(summary: Summary) -> list[list[str]]:
     ]
 
 
-def difference_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
+def make_difference_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Headers and rows: for each metric the main system minus each other one."""
-    main = main_system(summary)
-    others = [name for name in systems_of(summary) if f"{main}_minus_{name}" in summary["comparison"]]
+    main = choose_main_system(summary)
+    others = [name for name in list_systems(summary) if f"{main}_minus_{name}" in summary["comparison"]]
     columns = [summary["comparison"][f"{main}_minus_{name}"] for name in others]
     rows = [
         [
             _title(metric),
             *(
-                _signed(c[metric], c[metric]["p_value_holm"]) if c[metric]["value"] is not None else "–"
+                _format_difference(c[metric], c[metric]["p_value_holm"]) if c[metric]["value"] is not None else "–"
                 for c in columns
             ),
         ]
@@ -217,7 +219,7 @@ def difference_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
     return ["metric", *(f"minus {TITLES[name]}" for name in others)], rows
 
 
-def cost_rows(summary: Summary) -> list[list[str]]:
+def make_cost_rows(summary: Summary) -> list[list[str]]:
     """Parameters, size, time and memory of the systems that are models."""
     rows = []
     for facts in summary["run"]["systems"].values():
@@ -246,7 +248,7 @@ def cost_rows(summary: Summary) -> list[list[str]]:
 COST_HEADERS = ("model", "parameters", "weights", "time for one assertion", "memory", "loss a token")
 
 
-def logit_rows(summary: Summary) -> list[list[str]]:
+def make_logit_rows(summary: Summary) -> list[list[str]]:
     """Closeness to the teacher's stored logits."""
     rows = []
     for name, found in summary["comparison"].get("teacher_logits", {}).items():
@@ -255,9 +257,9 @@ def logit_rows(summary: Summary) -> list[list[str]]:
     return rows
 
 
-def breakdown_rows(summary: Summary, group: str) -> tuple[list[str], list[list[str]]]:
+def make_breakdown_rows(summary: Summary, group: str) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the main system by ``kind`` or ``length``."""
-    groups: Breakdown = summary["run"]["breakdown"].get(main_system(summary), {})
+    groups: Breakdown = summary["run"]["breakdown"].get(choose_main_system(summary), {})
     parts: dict[str, Metrics] = groups.get(group, {})
     metrics = [m for m in BREAKDOWN if any(_has_value(values, m) for values in parts.values())]
     rows = []
@@ -268,7 +270,7 @@ def breakdown_rows(summary: Summary, group: str) -> tuple[list[str], list[list[s
     return [group, "tasks", *map(_title, metrics)], rows
 
 
-def execution_rows(summary: Summary) -> list[list[str]]:
+def make_execution_rows(summary: Summary) -> list[list[str]]:
     """The three gates for every system and for the controls, and what went wrong."""
     rows = []
     names = {"human": "human assertion (control)", "no_assertion": "no assertion (control)"}
@@ -282,7 +284,7 @@ def execution_rows(summary: Summary) -> list[list[str]]:
 EXECUTION_HEADERS = ("system", "tasks that can tell", "compile", "pass", "non-trivial", "outcomes")
 
 
-def meaning_rows() -> list[list[str]]:
+def make_meaning_rows() -> list[list[str]]:
     """What each metric means, and how it can mislead."""
     return [[metric.title, metric.formula, metric.traps] for metric in METRICS.values()]
 
@@ -293,28 +295,28 @@ MEANING_HEADERS = ("metric", "formula", "trap")
 # -- terminal and Markdown
 
 
-def _aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _align_columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
     return "\n".join(
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (headers, *rows)
     )
 
 
-def text_table(summary: Summary) -> str:
+def make_text_table(summary: Summary) -> str:
     """Metrics by systems, for the terminal."""
-    return _aligned(["metric", *(TITLES[name] for name in systems_of(summary))], metric_rows(summary))
+    return _align_columns(["metric", *(TITLES[name] for name in list_systems(summary))], make_metric_rows(summary))
 
 
-def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _make_markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
     return "\n".join([line(headers), "|" + "---|" * len(headers), *map(line, rows)]) + "\n"
 
 
-def _tables(summary: Summary) -> Iterator[tuple[str, str, str, Sequence[str], list[list[str]]]]:
+def _make_tables(summary: Summary) -> Iterator[tuple[str, str, str, Sequence[str], list[list[str]]]]:
     """(anchor, title, note, headers, rows) of every table but the first."""
-    headers, rows = difference_rows(summary)
+    headers, rows = make_difference_rows(summary)
     yield (
         "differences",
         "Differences",
@@ -328,47 +330,49 @@ def _tables(summary: Summary) -> Iterator[tuple[str, str, str, Sequence[str], li
         "Run in their tests",
         "Rates over the tasks that can tell: those whose own assertion compiles and passes, twice. Wilson intervals.",
         EXECUTION_HEADERS,
-        execution_rows(summary),
+        make_execution_rows(summary),
     )
     yield (
         "teacher-logits",
         "Closeness to the teacher's logits",
         "At the reference's tokens.",
         ("measure", "student"),
-        logit_rows(summary),
+        make_logit_rows(summary),
     )
     yield (
         "cost",
         "Cost",
         "Time: greedy or beam search as in this evaluation, one at a time.",
         COST_HEADERS,
-        cost_rows(summary),
+        make_cost_rows(summary),
     )
     for group, title in (("kind", "By kind of assertion"), ("length", "By length of the reference")):
-        headers, rows = breakdown_rows(summary, group)
-        yield f"by-{group}", title, f"The {TITLES[main_system(summary)]}.", headers, rows
-    yield "missing", "Not computed", "", ("system", "metrics", "why"), missing_rows(summary)
+        headers, rows = make_breakdown_rows(summary, group)
+        yield f"by-{group}", title, f"The {TITLES[choose_main_system(summary)]}.", headers, rows
+    yield "missing", "Not computed", "", ("system", "metrics", "why"), make_missing_rows(summary)
 
 
-def markdown_report(summary: Summary) -> str:
+def make_markdown_report(summary: Summary) -> str:
     """The text of report.md."""
     parts = [f"# Evaluation of {summary['run']['tasks']} tasks\n"]
-    parts += [f"- {sentence}" for _, sentence in verdicts(summary)]
+    parts += [f"- {sentence}" for _, sentence in state_verdicts(summary)]
     parts += ["\n## Scores\n", "In brackets: 95 % bootstrap intervals.\n"]
-    parts.append(_markdown_table(["metric", *(TITLES[name] for name in systems_of(summary))], metric_rows(summary)))
-    for _, title, note, headers, rows in _tables(summary):
+    parts.append(
+        _make_markdown_table(["metric", *(TITLES[name] for name in list_systems(summary))], make_metric_rows(summary))
+    )
+    for _, title, note, columns, rows in _make_tables(summary):
         if rows:
-            parts += [f"## {title}\n", *([note + "\n"] if note else []), _markdown_table(headers, rows)]
+            parts += [f"## {title}\n", *([note + "\n"] if note else []), _make_markdown_table(columns, rows)]
     parts += ["## What the numbers mean\n"]
-    parts.append(_markdown_table(MEANING_HEADERS, meaning_rows()))
+    parts.append(_make_markdown_table(MEANING_HEADERS, make_meaning_rows()))
     return "\n".join(parts)
 
 
 # -- HTML
 
 
-def _charts(summary: Summary) -> str:
-    systems = systems_of(summary)
+def _draw_charts(summary: Summary) -> str:
+    systems = list_systems(summary)
     figures = []
     for metric in CHARTS:
         known = {name: values[metric] for name, values in systems.items() if values[metric]["value"] is not None}
@@ -387,7 +391,7 @@ def _charts(summary: Summary) -> str:
     return grid(*figures)
 
 
-def _samples(rows: Sequence[Json], main: str) -> str:
+def _make_task_browser(rows: Sequence[Json], main: str) -> str:
     data = []
     for row in take_evenly(rows, MAX_SAMPLES):
         reference = "\n".join(row["reference"])
@@ -434,9 +438,9 @@ def _samples(rows: Sequence[Json], main: str) -> str:
     )
 
 
-def html_report(summary: Summary, rows: Sequence[Json]) -> str:
+def make_html_report(summary: Summary, rows: Sequence[Json]) -> str:
     """The text of report.html, a single self-contained file."""
-    systems, main, run = systems_of(summary), main_system(summary), summary["run"]
+    systems, main, run = list_systems(summary), choose_main_system(summary), summary["run"]
     whole = run.get("tasks_in_file", run["tasks"])
     facts = [("tasks", format_number(run["tasks"]) + (f" of {format_number(whole)}" if whole > run["tasks"] else ""))]
     for metric in (
@@ -448,18 +452,18 @@ def html_report(summary: Summary, rows: Sequence[Json]) -> str:
     ):
         if _has_value(systems.get(main, {}), metric):
             facts.append((f"{TITLES[main]}'s {_title(metric)}", interval(systems[main][metric])))
-    body = chips(facts) + "".join(callout(sentence, kind) for kind, sentence in verdicts(summary))
+    body = chips(facts) + "".join(callout(sentence, kind) for kind, sentence in state_verdicts(summary))
     navigation = [("scores", "Scores")]
     colours = legend([(TITLES[name], ORDER.index(name)) for name in systems])
     scores = (
         colours
-        + _charts(summary)
-        + table(["metric", *(TITLES[name] for name in systems)], metric_rows(summary), numeric=range(1, 6))
+        + _draw_charts(summary)
+        + table(["metric", *(TITLES[name] for name in systems)], make_metric_rows(summary), numeric=range(1, 6))
     )
     body += section("Scores", scores + paragraph("In brackets: 95 % bootstrap intervals.", soft=True), "scores")
-    body += section("Tasks, one by one", _samples(rows, main), "tasks")
+    body += section("Tasks, one by one", _make_task_browser(rows, main), "tasks")
     navigation.append(("tasks", "Tasks"))
-    for anchor, title, note, headers, cells in _tables(summary):
+    for anchor, title, note, headers, cells in _make_tables(summary):
         if cells:
             body += section(
                 title,
@@ -468,7 +472,7 @@ def html_report(summary: Summary, rows: Sequence[Json]) -> str:
                 anchor,
             )
             navigation.append((anchor, title))
-    body += section("What the numbers mean", table(MEANING_HEADERS, meaning_rows()), "meaning")
+    body += section("What the numbers mean", table(MEANING_HEADERS, make_meaning_rows()), "meaning")
     navigation.append(("meaning", "Meaning"))
     arguments = [[name, str(value)] for name, value in run.get("arguments", {}).items() if value is not None]
     body += details("How this was run", table(["argument", "value"], arguments))

@@ -13,7 +13,7 @@ from data.java.normal_form import name_assertion, split_assertions
 from data.java.tokens import TOKEN
 from data.rows.readers import Sample
 from evaluation.evaluators import Evaluation, TextEncoder, evaluate_predictions, knowledge_retention
-from evaluation.running.execution import Outcome, rates
+from evaluation.running.execution import Outcome, compute_rates
 from evaluation.scores.significance import REPLICATES, adjust_holm
 from evaluation.scores.text import agreement
 from evaluation.summary import (
@@ -29,7 +29,7 @@ from evaluation.summary import (
     Summary,
 )
 from evaluation.systems.models import System
-from evaluation.tasks import clusters_of
+from evaluation.tasks import find_clusters
 from utils.metrics import METRICS
 
 
@@ -54,7 +54,7 @@ def judge(
     samples = samples[: len(system.predictions)]
     measured = dict(system.measured)
     if outcomes is not None:
-        measured |= rates(outcomes)
+        measured |= compute_rates(outcomes)
     evaluation = evaluate_predictions(
         system.predictions,
         [sample.assertions for sample in samples],
@@ -63,7 +63,7 @@ def judge(
         workers=workers,
         measured=measured,
         reasons={**(reasons or {}), **system.reasons},
-        clusters=clusters_of(samples),
+        clusters=find_clusters(samples),
     )
     return Judged(system, evaluation, outcomes)
 
@@ -76,7 +76,7 @@ def compare(mine: Judged, other: Judged, replicates: int = REPLICATES) -> dict[s
     for metric in METRICS:
         if metric == "knowledge_retention_score":
             continue
-        found = a.difference(b, metric, replicates)
+        found = a.subtract(b, metric, replicates)
         if found is not None:
             known = ~np.isnan(a.per_sample[metric]) & ~np.isnan(b.per_sample[metric])
             differences[metric] = found.measured(int(known.sum()))
@@ -100,7 +100,7 @@ def measure_retention(student: Judged, teacher: Judged, replicates: int = REPLIC
     return score, taken.measure(["output_agreement"], replicates=replicates)["output_agreement"]
 
 
-def absent(reason: str) -> Metrics:
+def explain_absence(reason: str) -> Metrics:
     """The metrics of a system that was not judged."""
     return {metric: {"value": None, "reason": reason} for metric in METRICS}
 
@@ -112,7 +112,7 @@ def build_summary(
 
     ``missing``: system -> why it was not judged. ``closeness``: of the student to the teacher's logits.
     """
-    summaries = {name: one.evaluation.summary() for name, one in judged.items()}
+    summaries = {name: one.evaluation.summarise() for name, one in judged.items()}
     comparison: Json = {}
     if TEACHER in judged:
         for name in judged:
@@ -129,10 +129,10 @@ def build_summary(
     if {STUDENT, TEACHER} <= set(judged):
         comparison["teacher_logits"] = closeness
     return {
-        TEACHER: summaries.get(TEACHER) or absent(missing.get(TEACHER, "not judged")),
-        STUDENT: summaries.get(STUDENT) or absent(missing.get(STUDENT, "not judged")),
+        TEACHER: summaries.get(TEACHER) or explain_absence(missing.get(TEACHER, "not judged")),
+        STUDENT: summaries.get(STUDENT) or explain_absence(missing.get(STUDENT, "not judged")),
         "baselines": {
-            name: summaries.get(name) or absent(missing[name])
+            name: summaries.get(name) or explain_absence(missing[name])
             for name in BASELINES
             if name in summaries or name in missing
         },
@@ -140,7 +140,7 @@ def build_summary(
         "run": {
             **run,
             "systems": {name: {"title": TITLES[name], **one.system.facts} for name, one in judged.items()},
-            "breakdown": {name: one.evaluation.breakdown(500) for name, one in judged.items()},
+            "breakdown": {name: one.evaluation.break_down(500) for name, one in judged.items()},
         },
     }
 
@@ -184,7 +184,7 @@ def _round_number(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)
 
 
-def task_rows(samples: Sequence[Sample], judged: Mapping[str, Judged]) -> list[Json]:
+def make_task_rows(samples: Sequence[Sample], judged: Mapping[str, Judged]) -> list[Json]:
     """One row per task: input, reference, all systems, and of the main one (the student, else the first there is) its
     prediction and metrics again at the top."""
     main = STUDENT if STUDENT in judged else next(iter(judged))

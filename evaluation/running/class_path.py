@@ -257,7 +257,7 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     tests = {path for path in sources if any(root in path.parents for root in roots["test"])}
     built = _find_finished_build(project, [path for path in sources if path not in tests], list(tests))
-    digest.update(repr((built, _read_encoding(project), named_release(project, jdk))).encode())
+    digest.update(repr((built, _read_encoding(project), find_named_release(project, jdk))).encode())
     home = cache_dir("java_projects") / f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}"
     folder = home / digest.hexdigest()[:16]
     if folder.is_dir():
@@ -288,7 +288,7 @@ def _compile_best(
     made: list[tuple[list[str], int | None, Path]] = []
     refused: list[UserError] = []
     with tempfile.TemporaryDirectory(dir=target) as scratch:
-        for release in dict.fromkeys((None, named_release(project, jdk))):
+        for release in dict.fromkeys((None, find_named_release(project, jdk))):
             classes = Path(scratch, str(release))
             try:
                 left_out = _compile(project, sources, roots, class_path, jdk, classes, release)
@@ -306,7 +306,7 @@ def _compile_best(
     return {"left_out": left_out, "release": release}
 
 
-def named_release(project: Path, jdk: Jdk) -> int | None:
+def find_named_release(project: Path, jdk: Jdk) -> int | None:
     """The Java release that the project's pom.xml names, raised to the oldest that the JDK can compile for.
 
     None where the pom.xml names none, the JDK's own or a newer one, and for a JDK before 12, which cannot compile for

@@ -30,10 +30,10 @@ from evaluation.running.mutation import make_mutants
 from evaluation.running.splice import (
     Spliced,
     as_utf8,
+    find_missing_imports,
     find_span_problem,
-    missing_imports,
+    silence_other_assertions,
     splice,
-    without_other_verdicts,
 )
 from evaluation.summary import ExecutionSummary, Measured
 from utils.metrics import EXECUTION_METRICS
@@ -367,7 +367,7 @@ class ProjectExecutor:
         compiled = worker.service.compile({file.name: spliced.text})
         if compiled.classes is not None:
             return _Compiled(file, statement, (), spliced, compiled.classes)
-        if imports := tuple(missing_imports(file.source, task["framework"], statement)):
+        if imports := tuple(find_missing_imports(file.source, task["framework"], statement)):
             spliced = splice(file.source, file.span, statement, imports)
             again = worker.service.compile({file.name: spliced.text})
             if again.classes is not None:
@@ -383,7 +383,7 @@ class ProjectExecutor:
         """
         file, spliced, classes = compiled.file, compiled.spliced, compiled.classes
         if file.test_span is not None:
-            source, span = without_other_verdicts(file.source, file.span, file.test_span)
+            source, span = silence_other_assertions(file.source, file.span, file.test_span)
             alone = splice(source, span, compiled.statement, compiled.imports)
             if alone.text != spliced.text:
                 harmless = worker.service.compile({file.name: alone.text})
@@ -427,7 +427,7 @@ class ProjectExecutor:
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def rates(outcomes: Sequence[Outcome]) -> dict[str, np.ndarray]:
+def compute_rates(outcomes: Sequence[Outcome]) -> dict[str, np.ndarray]:
     """Each of EXECUTION_METRICS as 1 or 0 per task [n]; NaN where the control dropped the task.
 
     A prediction that passes where no mutant compiles has not been shown to be non-trivial, so it counts as 0.
@@ -455,7 +455,7 @@ def summarise(outcomes: Sequence[Outcome]) -> ExecutionSummary:
         low, high = wilson(int(values.sum()), len(values))
         return {"value": float(values.mean()), "low": low, "high": high, "n": len(values)}
 
-    compiled, passed, nontrivial = map(rate, rates(stable).values())
+    compiled, passed, nontrivial = map(rate, compute_rates(stable).values())
     return {
         "tasks": len(outcomes),
         "control_stable": len(stable),

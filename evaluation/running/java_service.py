@@ -133,7 +133,7 @@ class TestRun:
 TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test class
 
 
-def read_only_prefix(work: Path, project: Path) -> list[str]:
+def make_read_only_prefix(work: Path, project: Path) -> list[str]:
     """The words before a command that make everything but ``work`` read-only for it, ``project`` included.
 
     Empty where the system does not let a user do that.
@@ -178,7 +178,7 @@ class JavaService:
         self.release = str(release or "").encode()
         self.memory_mb, self.jvm_args = memory_mb, tuple(jvm_args)
         self.starts = 0
-        self.prefix = read_only_prefix(work, project)
+        self.prefix = make_read_only_prefix(work, project)
         self.guarded = False
         self._adapters: dict[str, list[bytes] | None] = {}
         self._process: subprocess.Popen[bytes] | None = None

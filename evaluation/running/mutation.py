@@ -75,7 +75,7 @@ def find_method(source: bytes, name: str, lines: tuple[int, int]) -> Node | None
     return None
 
 
-def default_values(returned: str) -> list[str]:
+def list_default_values(returned: str) -> list[str]:
     """Expressions that a broken method of this return type might return."""
     primitive = BOXES.get(returned, returned)
     if primitive == "boolean":
@@ -111,7 +111,7 @@ def _defaults(method: Node, body: Node, source: bytes) -> Iterator[tuple[Node, s
     else:
         only = statements[0] if len(statements) == 1 and statements[0].type == "return_statement" else None
         own = _plain(text_of(only.named_children[0], source)) if only is not None and only.named_children else None
-        for value in default_values(field_text(method, "type", source)):
+        for value in list_default_values(field_text(method, "type", source)):
             if _plain(value) != own:
                 yield body, f"{{ return {value}; }}"
 

@@ -58,7 +58,7 @@ def splice(source: bytes, span: tuple[int, int], statement: str, imports: Iterab
     return Spliced(whole.decode(), range(first, first + body.count(b"\n") + 1))
 
 
-def missing_imports(source: bytes, framework: str, statement: str) -> list[str]:
+def find_missing_imports(source: bytes, framework: str, statement: str) -> list[str]:
     """Imports of the framework's own assertion methods that a statement calls and the file does not import.
 
     The model sees the test, not the file's imports, and any editor would add these. No other imports are guessed.
@@ -79,7 +79,7 @@ def missing_imports(source: bytes, framework: str, statement: str) -> list[str]:
     return [line for line in needed if line not in present and f"static {owner}.*" not in present]
 
 
-def without_other_verdicts(
+def silence_other_assertions(
     source: bytes, span: tuple[int, int], test_span: tuple[int, int]
 ) -> tuple[bytes, tuple[int, int]]:
     """The file with each other assertion of the test made harmless, and where ``span`` is then.
@@ -88,7 +88,7 @@ def without_other_verdicts(
     fail, so a failure comes from the one at ``span``.
     """
     pieces, last, shift = [], 0, 0
-    for node in _verdicts(source, test_span):
+    for node in _find_assertions(source, test_span):
         start, end = node.start_byte, node.end_byte
         if end > span[0] and start < span[1]:
             continue
@@ -99,7 +99,7 @@ def without_other_verdicts(
     return b"".join((*pieces, source[last:])), (span[0] + shift, span[1] + shift)
 
 
-def _verdicts(source: bytes, test_span: tuple[int, int]) -> Iterator[Node]:
+def _find_assertions(source: bytes, test_span: tuple[int, int]) -> Iterator[Node]:
     """The outermost statements of a test that assert something, directly or through a helper."""
     end, last = test_span
     for node in walk(parse(source)):

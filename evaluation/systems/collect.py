@@ -13,7 +13,7 @@ from data.rows.readers import Sample
 from evaluation.request import EvaluationRequest
 from evaluation.summary import STUDENT, TEACHER, TITLES, Metrics
 from evaluation.systems.baselines import TRIVIAL, count_leaks, retrieve
-from evaluation.systems.models import GenerationOptions, ModelRunner, System, forced_metrics
+from evaluation.systems.models import GenerationOptions, ModelRunner, System, place_forced_metrics
 from evaluation.systems.teacher_logits import measure_closeness, open_stored_logits
 from evaluation.tasks import Tasks
 from models.decoding.generate import teacher_forced_signal
@@ -121,7 +121,7 @@ def read_stored_teacher(request: EvaluationRequest, tasks: Tasks) -> System:
             reason = stored
             continue
         forced = teacher_forced_signal(stored, find_critical_tokens(tokenizer).mask(vocab_size))
-        system.measured = forced_metrics(forced, len(tasks.samples))
+        system.measured = place_forced_metrics(forced, len(tasks.samples))
         break
     else:
         system.reasons = dict.fromkeys(FORCED_METRICS, reason)

@@ -110,7 +110,7 @@ class PredictionStore:
         self._handle.close()
 
 
-def model_key(folder: Path, samples: Sequence[Sample], options: GenerationOptions) -> str:
+def compute_model_key(folder: Path, samples: Sequence[Sample], options: GenerationOptions) -> str:
     """16 hex digits that change with anything that decides the texts: weights, tokenizer, inputs and options."""
     digest = hashlib.sha256(repr(options).encode())
     for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))):
@@ -120,7 +120,7 @@ def model_key(folder: Path, samples: Sequence[Sample], options: GenerationOption
     return digest.hexdigest()[:16]
 
 
-def target_batches(
+def make_target_batches(
     tokenizer: PreTrainedTokenizerBase,
     samples: Sequence[Sample],
     inputs: Sequence[Sequence[int]],
@@ -140,7 +140,7 @@ def target_batches(
         }
 
 
-def forced_metrics(forced: TeacherForced, n: int) -> dict[str, np.ndarray]:
+def place_forced_metrics(forced: TeacherForced, n: int) -> dict[str, np.ndarray]:
     """FORCED_METRICS [n] in the order of the tasks; NaN for tasks that were not in a batch."""
     measured = {}
     for name in FORCED_METRICS:
@@ -213,12 +213,11 @@ class ModelRunner:
         path = model_folder(name, flag)
         inputs = [encode_source(tokenizer, sample.test, sample.focal, self.options.max_input_len) for sample in samples]
 
-        store = PredictionStore(
-            self.folder / f"{title.replace(' ', '_')}.jsonl", model_key(path, samples, self.options), self.resume
-        )
+        file = self.folder / f"{title.replace(' ', '_')}.jsonl"
+        store = PredictionStore(file, compute_model_key(path, samples, self.options), self.resume)
         candidates = self._write_texts(title, model, tokenizer, inputs, store)
         critical = find_critical_tokens(tokenizer).mask(model.config.vocab_size)
-        forced = teacher_forced(model, target_batches(tokenizer, samples, inputs, self.options), critical)
+        forced = teacher_forced(model, make_target_batches(tokenizer, samples, inputs, self.options), critical)
         facts: SystemFacts = {
             "path": str(name),
             "parameters": parameter_count(model),
@@ -236,7 +235,7 @@ class ModelRunner:
             title,
             [texts[0] for texts in candidates],
             candidates if self.options.num_return_sequences > 1 else None,
-            forced_metrics(forced, len(samples)),
+            place_forced_metrics(forced, len(samples)),
             facts=facts,
         )
 

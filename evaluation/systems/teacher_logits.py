@@ -17,7 +17,7 @@ from data.distillation.signal import TopKSignal
 from evaluation.request import EvaluationRequest
 from evaluation.scores.significance import bootstrap_interval, cluster_sums, mean_statistic
 from evaluation.summary import Metrics
-from evaluation.tasks import Tasks, clusters_of
+from evaluation.tasks import Tasks, find_clusters
 from models.decoding.generate import IGNORED, top_choice
 from models.losses.divergences import divergence_rows
 from models.losses.teacher_rows import TeacherRows
@@ -122,7 +122,7 @@ def summarise_closeness(found: Closeness, clusters: Sequence[Hashable]) -> Metri
     Means over the reference's tokens, so a long assertion weighs more. Trap: both are measured along the reference, not
     along what either model would write by itself.
     """
-    columns = dict(zip(closeness_names(found.kl), (found.agree, *found.kl.values()), strict=True))
+    columns = dict(zip(name_closeness_measures(found.kl), (found.agree, *found.kl.values()), strict=True))
     known = ~np.isnan(found.tokens)
     if not known.any():
         return {name: {"value": None, "reason": "no task has usable teacher logits"} for name in columns}
@@ -134,7 +134,7 @@ def summarise_closeness(found: Closeness, clusters: Sequence[Hashable]) -> Metri
     return result
 
 
-def closeness_names(temperatures: Iterable[float]) -> list[str]:
+def name_closeness_measures(temperatures: Iterable[float]) -> list[str]:
     """The measures of closeness; of the divergence one per temperature."""
     return ["top1_agreement", *(f"kl_t{temperature:g}" for temperature in temperatures)]
 
@@ -147,5 +147,5 @@ def measure_closeness(
     stored = open_stored_logits(request, tasks.rows, tokenizer, model.config.vocab_size)
     found = stored if isinstance(stored, str) else compare_logits(model, stored, temperatures)
     if isinstance(found, str):
-        return {name: {"value": None, "reason": found} for name in closeness_names(temperatures)}
-    return summarise_closeness(found, clusters_of(tasks.samples))
+        return {name: {"value": None, "reason": found} for name in name_closeness_measures(temperatures)}
+    return summarise_closeness(found, find_clusters(tasks.samples))

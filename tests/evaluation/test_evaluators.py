@@ -215,7 +215,7 @@ def test_missing_part_is_null_with_reason_and_so_is_what_is_built_on_it():
     evaluation = evaluate_predictions(
         ["f(x);"], [("f(x);",)], reasons={"semantic_similarity": "no encoder on this machine"}
     )
-    summary = evaluation.summary()
+    summary = evaluation.summarise()
     assert set(summary) == set(METRICS)
     assert summary["semantic_similarity"] == {"value": None, "reason": "no encoder on this machine"}
     assert summary["code_quality_score"]["value"] is None
@@ -228,7 +228,7 @@ def test_missing_part_is_null_with_reason_and_so_is_what_is_built_on_it():
 
 def test_tasks_without_a_value_are_left_out():
     measured = {"critical_token_accuracy": np.array([1.0, np.nan, 0.0]), "pass_rate": np.full(3, np.nan)}
-    summary = evaluate_predictions(["f(x);"] * 3, [("f(x);",)] * 3, measured=measured).summary()
+    summary = evaluate_predictions(["f(x);"] * 3, [("f(x);",)] * 3, measured=measured).summarise()
     assert summary["critical_token_accuracy"]["value"] == 0.5
     assert summary["critical_token_accuracy"]["n"] == 2
     assert summary["pass_rate"]["value"] is None
@@ -281,14 +281,14 @@ def test_processes_change_nothing():
 
 
 def test_no_tasks():
-    summary = evaluate_predictions([], []).summary()
+    summary = evaluate_predictions([], []).summarise()
     assert all(metric["value"] is None for metric in summary.values())
 
 
 def test_breakdown_by_kind_and_length():
     references = [("assertTrue(x);",), ("assertTrue(y);",), ("assertEquals(a.b(c, d), e.f(g, h, i));",)]
     evaluation = evaluate_predictions(["assertTrue(x);", "assertTrue(x);", ""], references)
-    parts = evaluation.breakdown(replicates=50)
+    parts = evaluation.break_down(replicates=50)
     assert list(parts["kind"]) == ["assertTrue", "assertEquals"]
     assert parts["kind"]["assertTrue"]["exact_match"]["value"] == 0.5
     assert parts["kind"]["assertTrue"]["exact_match"]["n"] == 2
@@ -313,11 +313,11 @@ def test_interval_covers_the_mean_about_95_times_in_100():
 def test_none_of_n_is_not_never():
     """Wilson's interval where every task agrees: 0 of 20 is 0 to 0.161, 20 of 20 is 0.839 to 1."""
     for prediction, value, low, high in (("g(y);", 0, 0, 0.1611), ("f(x);", 1, 0.8389, 1)):
-        metric = evaluate_predictions([prediction] * 20, [("f(x);",)] * 20).summary()["exact_match"]
+        metric = evaluate_predictions([prediction] * 20, [("f(x);",)] * 20).summarise()["exact_match"]
         assert [metric[key] for key in ("value", "low", "high")] == pytest.approx([value, low, high], abs=1e-4)
     rounding = {"token_accuracy": np.full(20, 1 - 1e-9)}
     rounded = evaluate_predictions(["g(y);"] * 20, [("f(x);",)] * 20, measured=rounding)
-    assert rounded.summary()["token_accuracy"]["low"] == pytest.approx(0.8389, abs=1e-4)
+    assert rounded.summarise()["token_accuracy"]["low"] == pytest.approx(0.8389, abs=1e-4)
 
 
 def test_one_class_shows_no_spread():
@@ -327,9 +327,9 @@ def test_one_class_shows_no_spread():
         evaluate_predictions([text, "f(x);", text, "g();"], references, clusters=["ATest"] * 4)
         for text in ("f(x);", "h();")
     )
-    found = right.summary()["exact_match"]
+    found = right.summarise()["exact_match"]
     assert (found["value"], found["low"], found["high"], found["n"]) == (0.75, None, None, 4)
-    difference = right.difference(wrong, "exact_match")
+    difference = right.subtract(wrong, "exact_match")
     assert (difference.value, difference.low, difference.high, difference.p_value) == (0.5, None, None, 1.0)
 
 
@@ -380,7 +380,7 @@ def test_the_same_system_does_not_differ_from_itself():
     texts = random_texts(20, 13)
     evaluation = evaluate_predictions(texts, [(text,) for text in random_texts(20, 14)])
     for metric in ("f1", "bleu", "codebleu"):
-        difference = evaluation.difference(evaluation, metric, replicates=100)
+        difference = evaluation.subtract(evaluation, metric, replicates=100)
         assert (difference.value, difference.low, difference.high, difference.p_value) == (0, 0, 0, 1)
 
 
@@ -389,11 +389,11 @@ def test_difference_of_two_systems():
     good = evaluate_predictions([r[0] for r in references], references)
     bad = evaluate_predictions(random_texts(60, 16), references)
     for metric in ("f1", "bleu"):
-        difference = good.difference(bad, metric, replicates=500)
+        difference = good.subtract(bad, metric, replicates=500)
         assert difference.value == pytest.approx(good.value(metric) - bad.value(metric))
         assert 0 < difference.low < difference.value < difference.high
         assert difference.p_value == pytest.approx(1 / 501)
-    assert good.difference(bad, "pass_rate") is None
+    assert good.subtract(bad, "pass_rate") is None
 
 
 def test_holm():
@@ -422,4 +422,4 @@ def test_a_deeply_nested_prediction_is_scored():
 def test_same_input_same_numbers():
     texts = random_texts(20, 17)
     references = [(text,) for text in random_texts(20, 18)]
-    assert evaluate_predictions(texts, references).summary() == evaluate_predictions(texts, references).summary()
+    assert evaluate_predictions(texts, references).summarise() == evaluate_predictions(texts, references).summarise()

@@ -180,7 +180,11 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def fixed_candidates(monkeypatch, cache):
     monkeypatch.setenv("DISTIL_CACHE", str(cache))
-    monkeypatch.setattr(suggest_assertions, "generate", lambda args, tests: [CANDIDATES[test.name] for test in tests])
+
+    def generate(args, tests):
+        return [CANDIDATES[test.name] for test in tests]
+
+    monkeypatch.setattr(suggest_assertions, "generate_assertions", generate)
 
 
 def run(project: Path, *options: str, method: str = "") -> int:
@@ -262,7 +266,7 @@ def test_an_editors_lock_file_is_no_source(project, fixed_candidates, capsys):
 def test_the_diff_can_be_applied_where_the_file_ends_without_a_new_line(tmp_path):
     before, after = b"a\n\x0cb\nclass C { }", b"a\n\x0cb\nx\nclass C { int x; }"
     (tmp_path / "C.java").write_bytes(before)
-    diff = suggest_assertions.unified_diff(before, after, "C.java")
+    diff = suggest_assertions.make_diff(before, after, "C.java")
     subprocess.run(["git", "apply"], cwd=tmp_path, input=diff.encode(), check=True)
     assert (tmp_path / "C.java").read_bytes() == after
 
@@ -274,7 +278,7 @@ def test_a_file_changed_meanwhile_is_not_overwritten(project, fixed_candidates, 
         file.write_text("// edited")
         return [["assertTrue(true);"]]
 
-    monkeypatch.setattr(suggest_assertions, "generate", slow)
+    monkeypatch.setattr(suggest_assertions, "generate_assertions", slow)
     with pytest.raises(UserError, match="changed while the candidates ran; nothing was written"):
         main(["a-model", f"{file}#testSum", "--no_execution", "--apply"])
     assert file.read_text() == "// edited"

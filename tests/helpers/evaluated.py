@@ -3,7 +3,7 @@
 import numpy as np
 
 from data.rows.readers import Sample
-from evaluation.reports.results import build_summary, judge, task_rows
+from evaluation.reports.results import build_summary, judge, make_task_rows
 from evaluation.running.execution import Outcome, summarise
 from evaluation.systems.models import System
 
@@ -70,4 +70,5 @@ def evaluate(student=16, no_teacher=10, run=None, execution=True):
         "top1_agreement": {"value": 0.9, "low": 0.8, "high": 1.0, "n": N},
         "kl_t4": {"value": None, "reason": "no tail"},
     }
-    return build_summary(judged, {"trivial": "left out"}, {**facts, **(run or {})}, logits), task_rows(tasks, judged)
+    summary = build_summary(judged, {"trivial": "left out"}, {**facts, **(run or {})}, logits)
+    return summary, make_task_rows(tasks, judged)

@@ -12,8 +12,22 @@ import numpy as np
 import pytest
 
 from evaluation.reports.files import write_results
-from evaluation.reports.pages import MAX_SAMPLES, html_report, markdown_report, text_table, verdicts
-from evaluation.reports.results import absent, build_summary, compare, judge, mark_differences, name_failure, task_rows
+from evaluation.reports.pages import (
+    MAX_SAMPLES,
+    make_html_report,
+    make_markdown_report,
+    make_text_table,
+    state_verdicts,
+)
+from evaluation.reports.results import (
+    build_summary,
+    compare,
+    explain_absence,
+    judge,
+    make_task_rows,
+    mark_differences,
+    name_failure,
+)
 from evaluation.running.execution import Outcome
 from evaluation.systems.models import System
 from tests.helpers.evaluated import HOSTILE, N, evaluate, samples, system
@@ -62,7 +76,7 @@ def test_rates_of_few_stable_tasks_count_those_alone():
     tasks = samples()
     outcomes = [Outcome("dropped", "no reason")] * 22 + [Outcome("passed", "", True, True, True)] * 2
     first, second = (judge(system(name, 20), tasks, None, 0, outcomes=outcomes) for name in ("student", "teacher"))
-    rate = first.evaluation.summary()["pass_rate"]
+    rate = first.evaluation.summarise()["pass_rate"]
     assert (rate["value"], rate["n"]) == (1.0, 2) and rate["low"] == pytest.approx(0.342, abs=1e-3)
     assert compare(first, second)["pass_rate"]["n"] == 2
 
@@ -73,7 +87,7 @@ def test_student_on_fewer_tasks_is_compared_on_those():
     student = judge(System("student", [task.target for task in tasks[:10]]), tasks, None, 0)
     found = compare(student, teacher)["exact_match"]
     assert (found["value"], found["n"]) == (0, 10)
-    rows = task_rows(tasks, {"teacher": teacher, "student": student})
+    rows = make_task_rows(tasks, {"teacher": teacher, "student": student})
     assert len(rows) == 10
 
 
@@ -87,9 +101,9 @@ def test_no_student_is_said(tmp_path):
     tasks = samples()
     judged = {"teacher": judge(system("teacher", 20), tasks, None, 0, reasons={"semantic_similarity": "no encoder"})}
     summary = build_summary(judged, {"student": "none was given", "no_teacher": "neither"}, {"tasks": N}, {})
-    assert summary["student"] == absent("none was given")
+    assert summary["student"] == explain_absence("none was given")
     assert summary["baselines"]["no_teacher"]["f1"]["reason"] == "neither"
-    write_results(tmp_path, summary, task_rows(tasks, judged))
+    write_results(tmp_path, summary, make_task_rows(tasks, judged))
     assert "none was given" in (tmp_path / "report.md").read_text()
     assert "no encoder" in (tmp_path / "report.html").read_text()
 
@@ -110,7 +124,7 @@ def test_rows_say_input_reference_prediction_and_metrics(evaluated):
 def test_row_without_a_value_is_null():
     tasks = samples(2)
     one = System("student", ["f();", "g();"], None, {"critical_token_accuracy": np.array([np.nan, 1.0])})
-    rows = task_rows(tasks, {"student": judge(one, tasks, None, 0)})
+    rows = make_task_rows(tasks, {"student": judge(one, tasks, None, 0)})
     assert rows[0]["metrics"]["critical_token_accuracy"] is None
     json.dumps(rows, allow_nan=False)
 
@@ -173,7 +187,7 @@ def test_files(tmp_path, evaluated):
 
 
 def test_markdown_tables_are_whole(evaluated):
-    text = markdown_report(evaluated[0])
+    text = make_markdown_report(evaluated[0])
     width = None
     for line in text.splitlines():
         if not line.startswith("|"):
@@ -187,7 +201,7 @@ def test_markdown_tables_are_whole(evaluated):
 
 
 def test_terminal_table(evaluated):
-    lines = text_table(evaluated[0]).splitlines()
+    lines = make_text_table(evaluated[0]).splitlines()
     assert lines[0].split("  ")[0] == "metric"
     assert any(line.startswith("Exact match ") and "0.667" in line for line in lines)
 
@@ -196,7 +210,7 @@ def test_terminal_table(evaluated):
 
 
 def sentences(summary):
-    return " ".join(f"[{kind}] {sentence}" for kind, sentence in verdicts(summary))
+    return " ".join(f"[{kind}] {sentence}" for kind, sentence in state_verdicts(summary))
 
 
 def test_verdict_on_the_teacher_s_help():
@@ -206,12 +220,12 @@ def test_verdict_on_the_teacher_s_help():
 
 
 def test_of_one_class_no_interval_is_drawn_and_nothing_is_claimed(monkeypatch):
-    monkeypatch.setattr("evaluation.reports.results.clusters_of", lambda samples: ["OnlyTest"] * len(samples))
+    monkeypatch.setattr("evaluation.reports.results.find_clusters", lambda samples: ["OnlyTest"] * len(samples))
     summary, rows = evaluate(student=22, no_teacher=6)
     assert "[warn] What the teacher added" in sentences(summary)
-    for page in (markdown_report(summary), html_report(summary, rows), text_table(summary)):
+    for page in (make_markdown_report(summary), make_html_report(summary, rows), make_text_table(summary)):
         assert "None" not in page and "nan" not in page
-    assert "one class: no interval" in markdown_report(summary)
+    assert "one class: no interval" in make_markdown_report(summary)
 
 
 def test_warnings():
@@ -226,9 +240,9 @@ def test_warnings():
 
 def test_without_execution_nothing_is_said_of_it():
     summary, rows = evaluate(execution=False)
-    assert "Run in their tests" not in markdown_report(summary)
+    assert "Run in their tests" not in make_markdown_report(summary)
     assert "compile" not in sentences(summary)
-    assert "not run: no project" in html_report(summary, rows)
+    assert "not run: no project" in make_html_report(summary, rows)
 
 
 # -- the page
@@ -261,7 +275,7 @@ class Page(HTMLParser):
 
 
 def test_page_is_well_formed_and_needs_nothing_else(evaluated):
-    text = html_report(*evaluated)
+    text = make_html_report(*evaluated)
     page = Page(text)
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
@@ -277,7 +291,7 @@ def embedded_rows(text):
 
 def test_page_carries_the_tasks_safely(evaluated):
     summary, rows = evaluated
-    text = html_report(summary, rows)
+    text = make_html_report(summary, rows)
     assert HOSTILE not in text
     carried = embedded_rows(text)
     assert len(carried) == N
@@ -294,13 +308,13 @@ def test_page_carries_the_tasks_safely(evaluated):
 def test_many_tasks_are_thinned_out_evenly(evaluated):
     summary, rows = evaluated
     many = [{**rows[0], "index": index} for index in range(MAX_SAMPLES * 3)]
-    carried = embedded_rows(html_report(summary, many))
+    carried = embedded_rows(make_html_report(summary, many))
     assert [row["index"] for row in carried] == list(range(0, MAX_SAMPLES * 3, 3))
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium to run the page's script")
 def test_filters_work_in_a_browser(tmp_path, evaluated):
-    text = html_report(*evaluated)
+    text = make_html_report(*evaluated)
     script = """<script>
       var kind = document.getElementById('pick-kind'), failure = document.getElementById('pick-failure');
       var told = [document.getElementById('count').textContent, document.querySelectorAll('.task').length];

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.reports.pages import html_report
+from evaluation.reports.pages import make_html_report
 from evaluation.reports.run_report import write_report
 from tests.helpers.evaluated import evaluate
 from tests.helpers.synthetic_run import write_run
@@ -108,7 +108,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with open(folder / "distillation_log.txt", "a", encoding="utf-8") as log:
         log.write(f"2026-01-01 00:00:00 WARNING {long} cannot be read\n")
     evaluation = folder / "report.html"
-    evaluation.write_text(html_report(*evaluate()), encoding="utf-8")
+    evaluation.write_text(make_html_report(*evaluate()), encoding="utf-8")
     return {"run": write_report(folder)[0], "evaluation": evaluation}
 
 

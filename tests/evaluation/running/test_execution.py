@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from evaluation.execution_settings import ExecutionSettings
-from evaluation.running.class_path import named_release, resolve_class_path
-from evaluation.running.execution import DROPPED, Outcome, ProjectExecutor, rates, summarise
-from evaluation.running.java_service import Jdk, find_jdk, read_only_prefix
+from evaluation.running.class_path import find_named_release, resolve_class_path
+from evaluation.running.execution import DROPPED, Outcome, ProjectExecutor, compute_rates, summarise
+from evaluation.running.java_service import Jdk, find_jdk, make_read_only_prefix
 from tests.helpers.java_project import MAIN, TESTS, fingerprint, junit_jars, need_jdk, task, write_project
 from utils.errors import UserError
 
@@ -211,7 +211,7 @@ def expected_status(executor: ProjectExecutor, name: str) -> str:
     """JDK 24 and later have no security manager: leaving the JVM ends it, and only Linux keeps files safe."""
     if executor.jdk.version <= 23:
         return BAD[name][1]
-    if name in CONTAINED and not read_only_prefix(executor.project, executor.project):
+    if name in CONTAINED and not make_read_only_prefix(executor.project, executor.project):
         pytest.skip("no security manager in this JDK and no user namespaces on this system")
     return "died" if name in ("exits", "halts") else BAD[name][1]
 
@@ -427,7 +427,7 @@ def of_compiler(text: str) -> str:
 )
 def test_the_release_that_a_project_names(tmp_path, pom, jdk, release):
     (tmp_path / "pom.xml").write_text(f"<project>{pom}</project>")
-    assert named_release(tmp_path, Jdk(tmp_path, jdk)) == release
+    assert find_named_release(tmp_path, Jdk(tmp_path, jdk)) == release
 
 
 def test_without_junit_on_the_class_path_tasks_are_dropped_and_say_so(tmp_path):
@@ -489,5 +489,5 @@ def test_rates_count_all_stable_tasks():
     # Wilson interval of 2 of 4, by hand: (2 + z²/2 ± z·sqrt(1 + z²/4)) / (4 + z²), z = 1.959964
     assert summary["pass_rate"]["low"] == pytest.approx(0.150036, abs=1e-5)
     assert summary["pass_rate"]["high"] == pytest.approx(0.849964, abs=1e-5)
-    assert math.isnan(rates(outcomes)["compile_rate"][4])
+    assert math.isnan(compute_rates(outcomes)["compile_rate"][4])
     assert summarise(outcomes[4:])["pass_rate"] == {"value": None, "reason": "no control-stable task"}

@@ -16,8 +16,8 @@ from evaluation.running.class_path import (
     resolve_class_path,
 )
 from evaluation.running.java_service import Jdk, find_jdk
-from evaluation.running.mutation import default_values, make_mutants
-from evaluation.running.splice import as_utf8, find_span_problem, missing_imports, splice, without_other_verdicts
+from evaluation.running.mutation import list_default_values, make_mutants
+from evaluation.running.splice import as_utf8, find_missing_imports, find_span_problem, silence_other_assertions, splice
 from tests.helpers.java_project import junit_jars, need_jdk, write_project
 from utils.errors import UserError
 
@@ -68,7 +68,7 @@ def test_offsets_survive_other_encodings():
 
 
 def test_other_assertions_lose_their_verdict_and_keep_their_calls():
-    source, (start, end) = without_other_verdicts(TEST, SPAN, TEST_SPAN)
+    source, (start, end) = silence_other_assertions(TEST, SPAN, TEST_SPAN)
     assert source[start:end] == b"PLACE;" and source.count(b"\n") == TEST.count(b"\n")
     text = source.decode()
     for assertion in ("assertTrue(a);", "foo.assertAll(() -> { assertTrue(b); });", "checkBar(c);"):
@@ -92,7 +92,7 @@ def test_other_assertions_lose_their_verdict_and_keep_their_calls():
     ],
 )
 def test_missing_imports(header, framework, statement, expected):
-    assert missing_imports(f"package p;\n{header}\nclass T {{ }}".encode(), framework, statement) == expected
+    assert find_missing_imports(f"package p;\n{header}\nclass T {{ }}".encode(), framework, statement) == expected
 
 
 def test_a_span_that_no_longer_holds_the_assertion():
@@ -193,7 +193,7 @@ def test_the_limit_keeps_defaults_and_some_of_each_operator():
     ],
 )
 def test_default_values(returned, values):
-    assert default_values(returned) == values
+    assert list_default_values(returned) == values
 
 
 # -- class paths -----------------------------------------------------------------------------------------------------
