@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -17,9 +17,10 @@ from data.rows.tokenization import encode_source, encode_target, tokenizer_finge
 from utils.compress import Rows
 from utils.errors import UserError
 
-HOW_TO_MAKE = (
-    "make one with scripts/mine_assertions.py and train_codet5_assertions.py (README, 'The data'), or try make demo"
-)
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+HOW_TO_MAKE = "make one with scripts/mine_assertions.py and train_codet5_assertions.py (docs/data.md), or try make demo"
 
 
 @dataclass
@@ -51,7 +52,7 @@ class AssertionDataset(Dataset):
     def __init__(
         self,
         path: str | Path,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         *,
         max_input_len: int = 512,
         max_output_len: int = 128,
@@ -83,7 +84,7 @@ class AssertionDataset(Dataset):
         stored = self.header if self.has_teacher else None
         self._stored_output_len = stored.max_output_len if stored else max_output_len
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Worker processes go without the shared tensors: the main process puts them into the batches."""
         return {**self.__dict__, "shared": {}}
 
@@ -153,7 +154,15 @@ class EpochSamplingDataset(AssertionDataset):
     Only the rows that are drawn are read, and nothing of them is kept.
     """
 
-    def __init__(self, path: str | Path, tokenizer: Any, *, samples_per_epoch: int, sampling_seed: int, **options: Any):
+    def __init__(
+        self,
+        path: str | Path,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        samples_per_epoch: int,
+        sampling_seed: int,
+        **options: Any,
+    ) -> None:
         super().__init__(path, tokenizer, max_samples=None, **options)
         self.samples_per_epoch = min(samples_per_epoch, self.size)
         self.sampling_seed = sampling_seed

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
-from data.rows.readers import RowError
+from data.rows.readers import Json, RowError
 from data.rows.tokenization import labels_hash
 from utils.atomic_io import atomic_writer, fsync_directory
 from utils.compress import (
@@ -155,7 +154,7 @@ def of_encoding(rows: Rows, header: Header) -> bool:
     return header.encoding == ("hidden" if isinstance(rows, HiddenRows) else "dense")
 
 
-def decode_teacher(row: dict[str, Any], labels: list[int], vocab_size: int, keep: int | None = None) -> Rows | None:
+def decode_teacher(row: Json, labels: list[int], vocab_size: int, keep: int | None = None) -> Rows | None:
     """The teacher's rows for the first ``keep`` of these labels (all: None); None where the row has no logits.
 
     ``labels`` are those the teacher saw, cut where it cut them. Raises RowError with a short reason.
@@ -184,8 +183,8 @@ def decode_teacher(row: dict[str, Any], labels: list[int], vocab_size: int, keep
         raise RowError("teacher logits are of another vocabulary")
     if keep is None or keep >= len(labels):
         return rows
-    arrays: dict[str, Any] = {name: part[:keep] for name, part in vars(rows).items() if isinstance(part, np.ndarray)}
-    return replace(rows, **arrays)
+    arrays = {name: part[:keep] for name, part in vars(rows).items() if isinstance(part, np.ndarray)}
+    return replace(rows, **arrays)  # type: ignore[arg-type]
 
 
 def build_signal(parts: list[Rows], shared: dict[str, Tensor] | None = None) -> TeacherSignal:
@@ -196,7 +195,7 @@ def build_signal(parts: list[Rows], shared: dict[str, Tensor] | None = None) -> 
     """
     first = parts[0]
 
-    def stack(name: str, dtype: Any = np.float32) -> Tensor:
+    def stack(name: str, dtype: type[np.generic] = np.float32) -> Tensor:
         return torch.from_numpy(np.concatenate([getattr(part, name) for part in parts], dtype=dtype))
 
     signal: TeacherSignal

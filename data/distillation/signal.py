@@ -1,12 +1,13 @@
-"""What the teacher knows at the target positions of a batch, behind one interface (DESIGN.md, section 3).
+"""What the teacher knows at the target positions of a batch, behind one interface.
 
 Row n of a signal belongs to the n-th label that is not -100, in row-major order of ``labels``. Losses see only this;
-where it came from (a file in one of three encodings, a live teacher) is the dataset's business.
+whether it came from a file in one of three encodings or from a live teacher makes no difference to them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -34,7 +35,7 @@ class TeacherSignal(ABC):
     def vocab_size(self) -> int:
         """V."""
 
-    def _map(self: SignalT, function) -> SignalT:
+    def _map(self: SignalT, function: Callable[[Tensor], Tensor]) -> SignalT:
         changes = {f.name: function(v) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}  # type: ignore[arg-type]
         return replace(self, **changes)  # type: ignore[type-var]
 

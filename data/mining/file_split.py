@@ -16,7 +16,8 @@ def _links(line: bytes) -> tuple[str, ...]:
     """What makes rows kin: the outer classes of test and focal method, a copied method; else the same focal method."""
     sample = parse_sample(parse_json_line(line))
     source = sample.source
-    names = [str(source[key]).partition("$")[0] for key in ("test_class", "focal_class") if source.get(key)]
+    classes = (source.get("test_class"), source.get("focal_class"))
+    names = [str(name).partition("$")[0] for name in classes if name]
     if not names:
         return (f"focal {sample.focal}",)
     return (*(f"{source.get('project')}: {name}" for name in names), *focal_link(sample.focal))

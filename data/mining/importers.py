@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from tqdm import tqdm
 
@@ -23,7 +23,10 @@ from data.rows.readers import (
     PLACEHOLDER,
     TARGET_KEYS,
     TEST_KEYS,
+    Json,
+    Row,
     RowError,
+    Source,
     parse_json_line,
     parse_sample,
     read_rows,
@@ -50,7 +53,7 @@ class Record:
     test: str
     focal: str
     assertions: tuple[str, ...] | None = None
-    source: dict[str, Any] = field(default_factory=dict)
+    source: Source = field(default_factory=Source)
     links: tuple[str, ...] = ()
     split: str = ""
 
@@ -104,7 +107,7 @@ def _atlas_record(test_line: str, assertion: str, split: str) -> Record | str:
     if not assertion.strip():
         return "missing assertion"
     target = untokenise(assertion).rstrip(";") + ";"
-    source = {"project": "atlas", "test_name": tokens[0], "focal_name": focal.split()[0]}
+    source: Source = {"project": "atlas", "test_name": tokens[0], "focal_name": focal.split()[0]}
     return Record(untokenise(" ".join(tokens[:end])), untokenise(focal), (target,), source, (), split)
 
 
@@ -128,7 +131,7 @@ def _read_atlas(root: Path) -> Iterator[Record | str]:
 # -- Methods2Test: one JSON object a file (or a line) ----------------------------------------------------------------
 
 
-def _objects(root: Path, endings: tuple[str, ...]) -> Iterator[tuple[Path, dict[str, Any] | str]]:
+def _objects(root: Path, endings: tuple[str, ...]) -> Iterator[tuple[Path, Json | str]]:
     """(file, object or reason) of every JSON file and every line of every JSONL file."""
     files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.suffix in endings)
     if not files:
@@ -142,7 +145,7 @@ def _objects(root: Path, endings: tuple[str, ...]) -> Iterator[tuple[Path, dict[
                 yield path, str(reason)
 
 
-def _part(row: dict[str, Any], key: str) -> dict[str, Any]:
+def _part(row: Json, key: str) -> Json:
     value = row.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -160,24 +163,23 @@ def _read_methods2test(root: Path) -> Iterator[Record | str]:
         else:
             repository = _part(row, "repository")
             project = str(repository.get("url") or repository.get("repo_id") or "methods2test")
-            source = {"project": project}
-            for key, part, name in (
-                ("test_file", "test_class", "file"),
-                ("focal_file", "focal_class", "file"),
-                ("test_class", "test_class", "identifier"),
-                ("focal_class", "focal_class", "identifier"),
-                ("test_name", "test_case", "identifier"),
-                ("focal_name", "focal_method", "identifier"),
-            ):
-                source[key] = str(_part(row, part).get(name, ""))
-            links = tuple(f"{project}: {source[key]}" for key in ("test_file", "focal_file") if source[key])
+            source: Source = {
+                "project": project,
+                "test_file": str(_part(row, "test_class").get("file", "")),
+                "focal_file": str(_part(row, "focal_class").get("file", "")),
+                "test_class": str(_part(row, "test_class").get("identifier", "")),
+                "focal_class": str(_part(row, "focal_class").get("identifier", "")),
+                "test_name": str(_part(row, "test_case").get("identifier", "")),
+                "focal_name": str(_part(row, "focal_method").get("identifier", "")),
+            }
+            links = tuple(f"{project}: {file}" for file in (source["test_file"], source["focal_file"]) if file)
             yield Record(test, focal, None, source, links, _given_split(path, root) if root.is_dir() else "")
 
 
 # -- JSONL of {test_method, focal_method, test_file, focal_file} -----------------------------------------------------
 
 
-def _file_facts(value: Any, part: str, method: str) -> dict[str, Any]:
+def _file_facts(value: object, part: str, method: str) -> Json:
     """``test_file`` and ``focal_file`` are paths or the files' text; of a text the class and the imports are kept."""
     if not isinstance(value, str) or not value.strip():
         return {}
@@ -186,7 +188,7 @@ def _file_facts(value: Any, part: str, method: str) -> dict[str, Any]:
     classes = index_file("", value.encode()).classes
     if not classes:
         return {}
-    facts: dict[str, Any] = {f"{part}_class": classes[0].binary_name}
+    facts: Json = {f"{part}_class": classes[0].binary_name}
     return {**facts, "imports": needed_imports(classes[0].imports, method)} if part == "test" else facts
 
 
@@ -206,9 +208,10 @@ def _read_jsonl(root: Path) -> Iterator[Record | str]:
                 **_file_facts(row.get("test_file"), "test", test),
                 **(_file_facts(row.get("focal_file"), "focal", focal) if row.get("focal_method") else {}),
             }
-            source = {"project": str(row.get("project") or path.stem), **facts, **given}
+            told = {"project": str(row.get("project") or path.stem), **facts, **given}
             keys = ("test_file", "test_class", "focal_file", "focal_class")
-            links = tuple(f"{source['project']}: {source[key]}" for key in keys if source.get(key))
+            links = tuple(f"{told['project']}: {told[key]}" for key in keys if told.get(key))
+            source = cast(Source, told)
             split = _given_split(path, root) if root.is_dir() else ""
             if not any(row.get(key) for key in TARGET_KEYS):
                 yield Record(test, focal, None, source, links, split)
@@ -241,7 +244,7 @@ def _masked(test: str, limits: Limits) -> list[tuple[str, list[str], str]] | str
     return tasks or "no assertion"
 
 
-def _rows(record: Record, limits: Limits, left_out: Counter[str]) -> list[dict[str, Any]]:
+def _rows(record: Record, limits: Limits, left_out: Counter[str]) -> list[Row]:
     focal = one_line(record.focal)
     if record.assertions is not None:
         kind = re.search(r"(\w+)\s*\(", record.assertions[0])
@@ -252,12 +255,12 @@ def _rows(record: Record, limits: Limits, left_out: Counter[str]) -> list[dict[s
             left_out[found] += 1
             return []
         tasks = found
-    rows = []
+    rows: list[Row] = []
     for test, targets, kind_name in tasks:
         if problem := problem_of(test, focal, targets, limits):
             left_out[problem] += 1
             continue
-        source = {**record.source, "assertion_kind": kind_name}
+        source: Source = {**record.source, "assertion_kind": kind_name}
         rows.append({"focal_method": focal, "test_method_masked": test, "assertions": targets, "source": source})
     return rows
 

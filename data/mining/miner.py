@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -21,6 +21,7 @@ from data.mining.projects import FileIndex, Project, index_file
 from data.mining.sources import ProjectSource
 from data.mining.split import assign, kin_groups
 from data.mining.tasks import FileResult, Limits, MinedTest, mine_file
+from data.rows.readers import Json, Row
 from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError
 
@@ -196,7 +197,7 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _write_rows(path: Path, rows: Iterable[Row]) -> None:
     with atomic_writer(path) as handle:
         for row in rows:
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -207,9 +208,9 @@ def split_path(output: Path, split: str) -> Path:
     return output.with_name(f"{output.stem}_{SPLIT_FILES[split]}{output.suffix}")
 
 
-def write(collected: Collected, splits: Sequence[str], output: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def write(collected: Collected, splits: Sequence[str], output: Path, settings: Json) -> Json:
     """Write all rows to ``output``, each split, shuffled by the seed, beside it, and the summary, which is returned."""
-    rows = []
+    rows: list[Row] = []
     for test, split in zip(collected.tests, splits, strict=True):
         for row in test.rows:
             rows.append({**row, "source": {**row["source"], "split": split}} if split else row)

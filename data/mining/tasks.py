@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tree_sitter import Node
 
@@ -27,7 +26,7 @@ from data.java.tokens import coarse_tokens, one_line
 from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
 from data.mining.projects import Imports, JavaClass, Project, package_of
-from data.rows.readers import PLACEHOLDER
+from data.rows.readers import PLACEHOLDER, Row, Source
 
 COPIED_TOKENS = 40
 
@@ -47,7 +46,7 @@ class Limits:
 class MinedTest:
     """The rows of one test, what makes tests kin, and the tokens by which duplicates are told."""
 
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[Row, ...]
     links: tuple[str, ...]
     tokens: tuple[str, ...]
     given_split: str = ""  # of an imported data set that comes split
@@ -190,7 +189,7 @@ def _task(
     assertions: list[Assertion],
     group: list[Assertion],
     limits: Limits,
-) -> tuple[dict[str, Any], str] | str:
+) -> tuple[Row, str] | str:
     """A raw row and its focal class (the outermost type), or the reason why there is none."""
     start, end = group[0].node.start_byte, group[-1].node.end_byte
     mocked = all(item.kind.startswith("verify") for item in group)
@@ -207,7 +206,7 @@ def _task(
     targets = [one_line(text_of(item.node, source)) for item in group]
     if problem := problem_of(masked, focal_text, targets, limits):
         return problem
-    provenance = {
+    provenance: Source = {
         "project": project.name,
         "test_file": test.owner.file,
         "focal_file": method.file,
@@ -226,5 +225,5 @@ def _task(
         "focal_rule": focal.rule,
         "imports": needed_imports(test.owner.imports, before + after + " ".join(targets)),
     }
-    row = {"focal_method": focal_text, "test_method_masked": masked, "assertions": targets, "source": provenance}
+    row: Row = {"focal_method": focal_text, "test_method_masked": masked, "assertions": targets, "source": provenance}
     return row, owner.outermost

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from utils.errors import UserError
 
@@ -18,6 +18,42 @@ TEST_KEYS = ("test_method_masked", "test_method")
 TARGET_KEYS = ("assertions", "assertion", "original_target")
 HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # or a whole pair: one part alone does not tell
 LITERAL_OR_BLANK = re.compile(r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|\s+""")
+
+
+Json = dict[str, Any]  # a JSON object as it was read: any keys, any values
+
+
+class Source(TypedDict, total=False):
+    """Where a task comes from. A mined row has all of it, an imported one what its data set tells; other keys may be
+    there, too. Files are relative to the project; spans are bytes of the test's file, lines are counted from 1."""
+
+    project: str
+    test_file: str
+    focal_file: str
+    test_class: str  # binary names: org.example.FooTest$Inner
+    test_class_abstract: bool
+    test_name: str
+    test_lines: Sequence[int]
+    test_span: Sequence[int]
+    assertion_span: Sequence[int]
+    assertion_kind: str  # the first call of the assertion, such as assertEquals
+    framework: str
+    focal_class: str
+    focal_name: str
+    focal_lines: Sequence[int]
+    focal_call: str  # whether the focal method is called "inside" the assertion or "before" it
+    focal_rule: str  # how it was found
+    imports: list[str]
+    split: str
+
+
+class Row(TypedDict):
+    """A raw row as the miner and the importers write it."""
+
+    focal_method: str
+    test_method_masked: str
+    assertions: list[str]
+    source: Source
 
 
 class RowError(Exception):
@@ -31,7 +67,7 @@ class Sample:
     test: str
     focal: str
     assertions: tuple[str, ...]
-    source: dict[str, Any] = field(default_factory=dict)
+    source: Source = field(default_factory=Source)
     teacher_prediction: str | None = None
 
     @property
@@ -44,7 +80,7 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def parse_json_line(line: bytes | str) -> dict[str, Any]:
+def parse_json_line(line: bytes | str) -> Json:
     """Decode one line into an object; raise RowError where it is not one."""
     try:
         value = json.loads(line, parse_constant=_no_number)
@@ -62,12 +98,12 @@ def parse_json_line(line: bytes | str) -> dict[str, Any]:
     return value
 
 
-def is_header(row: dict[str, Any]) -> bool:
+def is_header(row: Json) -> bool:
     """A line without any sample field describes the file, not a sample."""
     return not any(key in row for key in FOCAL_KEYS + TEST_KEYS + TARGET_KEYS)
 
 
-def _text(row: dict[str, Any], keys: tuple[str, ...], what: str) -> str:
+def _text(row: Json, keys: tuple[str, ...], what: str) -> str:
     for key in keys:
         value = row.get(key)
         if value is None:
@@ -84,7 +120,7 @@ def _on_one_line(text: str) -> str:
     return LITERAL_OR_BLANK.sub(lambda match: match.group(1) or " ", text).strip()
 
 
-def _assertions(row: dict[str, Any]) -> tuple[str, ...]:
+def _assertions(row: Json) -> tuple[str, ...]:
     for key in TARGET_KEYS:
         value = row.get(key)
         if value is None:
@@ -108,7 +144,7 @@ def _masked(test: str, assertions: tuple[str, ...]) -> str:
     return test
 
 
-def parse_sample(row: dict[str, Any]) -> Sample:
+def parse_sample(row: Json) -> Sample:
     """Read a row in any of the spellings; raise RowError with the reason where a needed field is missing or wrong.
 
     A test without the placeholder (some published files have none) gets it in place of the assertion, if it still
@@ -125,7 +161,7 @@ def parse_sample(row: dict[str, Any]) -> Sample:
         test=test,
         focal=_text(row, FOCAL_KEYS, "focal method"),
         assertions=assertions,
-        source=source if isinstance(source, dict) else {},
+        source=cast(Source, source if isinstance(source, dict) else {}),
         teacher_prediction=prediction if isinstance(prediction, str) else None,
     )
 
