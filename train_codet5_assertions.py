@@ -54,7 +54,7 @@ def data_files(config: Any) -> tuple[Path, Path]:
     """The data files, which must exist; with --data_path both are that one file, which is split later."""
     from data.rows.readers import require_file
 
-    how = "make one with scripts/mine_assertions.py (README, 'The data')"
+    how = "make one with scripts/mine_assertions.py (docs/data.md)"
     if config.teacher_data.data_path:
         path = require_file(config.teacher_data.data_path, "--data_path", how)
         return path, path

@@ -236,7 +236,7 @@ def main() -> int:
     from data.batches.sampling import micro_batches
     from data.dataset import AssertionDataset
     from data.rows.rejected import RejectedRows
-    from models.seq2seq.loading import build_scratch, parameter_count, scratch_size
+    from models.seq2seq.loading import build_scratch, count_parameters, scratch_size
 
     transformers.logging.set_verbosity_error()
     logging.disable(logging.WARNING)
@@ -267,7 +267,7 @@ def main() -> int:
             "rows": len(items),
             "batch_size": args.batch_size,
             "model": args.model,
-            "parameters": parameter_count(model()),
+            "parameters": count_parameters(model()),
             "vocabulary": vocabulary,
             "source_tokens": round(float(np.mean(sources)), 1),
             "target_tokens": round(float(np.mean(targets)), 1),

@@ -80,12 +80,12 @@ class AssertionDataset(Dataset):
             raise UserError(f"{flag}: {self.path} holds no rows; {HOW_TO_MAKE}")
         self.size = min(available, max_samples or available)
         self.has_teacher = teacher and self._row_has_teacher()
-        # The teacher's targets are cut where it cut them, or their hash would not fit; then the student cuts its own.
+        # The target is first cut where the teacher cut it, or its hash would differ; then where the student cuts.
         stored = self.header if self.has_teacher else None
         self._stored_output_len = stored.max_output_len if stored else max_output_len
 
     def __getstate__(self) -> dict[str, object]:
-        """Worker processes go without the shared tensors: the main process puts them into the batches."""
+        """Without the shared tensors, which worker processes do not need: the main process adds them to the batches."""
         return {**self.__dict__, "shared": {}}
 
     def _first_sample_row(self) -> int:
@@ -98,7 +98,7 @@ class AssertionDataset(Dataset):
         return len(self.index)
 
     def _row_has_teacher(self) -> bool:
-        """Whether any of the first 1,000 rows holds logits; one that lost its own does not speak for the rest."""
+        """Whether any of the first 1,000 rows holds logits. One row is not enough: it may have lost its own."""
         for row in range(self.first_row, min(len(self.index), self.first_row + 1000)):
             try:
                 value = parse_json_line(self._read(row))

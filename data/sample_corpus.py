@@ -1,9 +1,9 @@
-"""A Java project written from a seed: small classes with JUnit tests that compile and pass.
+"""Writes a Java project from a seed: small classes with JUnit tests that compile and pass.
 
-It goes through the real miner, so a first run needs neither a network nor anybody's code. Each class is an instance of
-one of the families in ``sample_templates.py``: the names, verbs and values differ, what a test asserts follows from
-the method under test and from the test's own lines, so that a small model can learn it and be judged on classes that
-it has not seen.
+The real miner reads it, so a first run needs neither a network nor other people's code. Each class belongs to one of
+the families in ``data/sample/templates.py``: names, verbs and values differ from class to class. What a test asserts
+follows from the method under test and the other lines of the test. So a small model can learn it, and can be judged on
+new classes.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def indent(text: str, depth: int) -> str:
     return "\n".join("    " * depth + line if line else "" for line in text.strip("\n").split("\n"))
 
 
-def class_names(family: Family, index: int, rng: random.Random) -> dict[str, str]:
-    """What is the same throughout one class and its test: the class name, its words and the variable's name."""
+def choose_names(family: Family, index: int, rng: random.Random) -> dict[str, str]:
+    """The names that a class and its test share: the second half of the class name, its words, the variable."""
     names = {"v": rng.choice(VARIABLES), "kind": family.kinds[index % len(family.kinds)]}
     for key, choices in family.words.items():
         names[key] = rng.choice(choices)
@@ -49,8 +49,8 @@ def class_names(family: Family, index: int, rng: random.Random) -> dict[str, str
     return names
 
 
-def test_values(rng: random.Random) -> dict[str, str]:
-    """What differs from test to test: three rising numbers, three words, two currencies."""
+def choose_values(rng: random.Random) -> dict[str, str]:
+    """The values of one test: three rising numbers, three words, two currencies."""
     numbers = sorted(rng.sample(range(2, 10), 3))
     words = rng.sample(WORDS, 3)
     currencies = rng.sample(CURRENCIES, 2)
@@ -61,20 +61,20 @@ def test_values(rng: random.Random) -> dict[str, str]:
     }
 
 
-def class_source(family: Family, names: dict[str, str]) -> str:
+def write_class(family: Family, names: dict[str, str]) -> str:
     body = fill(family.source, names)
     used = [name for name in IMPORTABLE if re.search(rf"\b{name}\b", body)]
     imports = "".join(f"import java.util.{name};\n" for name in used) + ("\n" if used else "")
     return f"package {PACKAGE};\n\n{imports}public class {names['C']} {{\n{indent(body, 1)}\n}}\n"
 
 
-def test_source(family: Family, names: dict[str, str], jupiter: bool, rng: random.Random) -> str:
+def write_test(family: Family, names: dict[str, str], jupiter: bool, rng: random.Random) -> str:
     """One test method per ``@ name`` section of the family, in random order."""
     sections = [section.partition("\n") for section in family.tests.strip().split("@ ")[1:]]
     rng.shuffle(sections)
     methods = []
     for title, _, lines in sections:
-        values = {**names, **test_values(rng)}
+        values = {**names, **choose_values(rng)}
         visibility = "" if jupiter else "public "
         method = f"@Test\n{visibility}void {fill(title.strip(), values)}() {{\n{indent(fill(lines, values), 1)}\n}}"
         methods.append(indent(method, 1))
@@ -102,13 +102,13 @@ def write_sample_corpus(output: str | Path, seed: int = 42, classes: int = 300, 
     with atomic_directory(output) as root:
         for number in range(classes):
             family, index = FAMILIES[number % len(FAMILIES)], number // len(FAMILIES)
-            names = class_names(family, index, rng)
+            names = choose_names(family, index, rng)
             names["C"] = domains[family.kinds][index // len(family.kinds)] + names["kind"]
             path = Path(*PACKAGE.split("."))
             jupiter = rng.random() < jupiter_share
             for folder, name, text in (
-                ("main", names["C"], class_source(family, names)),
-                ("test", names["C"] + "Test", test_source(family, names, jupiter, rng)),
+                ("main", names["C"], write_class(family, names)),
+                ("test", names["C"] + "Test", write_test(family, names, jupiter, rng)),
             ):
                 file = root / "src" / folder / "java" / path / f"{name}.java"
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ source slurm_scripts/common.sh || {
 }
 
 GRID=${GRID:-benchmarks/ablations/mined_20k.json}
-OUTPUT_DIR=${OUTPUT_DIR:-build/grid20k} # the folder of its runs; results are stored beside the grid
+OUTPUT_DIR=${OUTPUT_DIR:-build/grid20k} # the folder of its runs; results are stored next to the grid
 
 require_data GRID
 prepare_environment

@@ -1,7 +1,8 @@
-"""torchrun for jobs that are requeued: outlives SIGUSR1, and ends with its workers' exit code.
+"""Starts torchrun for jobs that are requeued: it survives SIGUSR1 and ends with its workers' exit code.
 
 Slurm signals every process of a job step, so the workers get SIGUSR1 themselves and write their checkpoint. Plain
-torchrun would die of it, and turn the workers' "start me again" into exit code 1. Arguments are torchrun's.
+torchrun would die of the signal, and would turn the workers' "start me again" into exit code 1. The arguments are
+torchrun's.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-asked: list[int] = []  # to save and end
-# A handler, unlike SIG_IGN, is not inherited: a worker that has none yet dies of the signal instead of missing it.
+asked: list[int] = []  # the signals that asked for a checkpoint and an end
+# Not SIG_IGN, which workers inherit: a worker without a handler of its own must die of the signal, not miss it.
 signal.signal(signal.SIGUSR1, lambda number, _: asked.append(number))
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -29,5 +30,5 @@ except ChildFailedError as error:
     print(f"workers ended with {sorted(codes)}", file=sys.stderr)
     sys.exit(REQUEUE_EXIT_CODE if codes & {REQUEUE_EXIT_CODE, -signal.SIGUSR1} else 1)
 except SignalException as error:
-    # Several nodes: srun ends this launcher as soon as another one has ended with 85.
+    # With several nodes, srun ends this launcher as soon as another one has ended with 85.
     sys.exit(REQUEUE_EXIT_CODE if asked else 128 + error.sigval)

@@ -1,4 +1,4 @@
-"""Few lengths instead of many: what a compiled model wants, which is compiled anew for each shape."""
+"""Pads batches to a few lengths, because a compiled model is compiled again for each new shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items to a batch: padding at the right, labels ignored at -100, the teacher's rows one after the other."""
+"""Puts items together to a batch: padded at the right, labels of padding -100, the teacher's rows in one piece."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Batch(TypedDict, total=False):
     rejected: list[tuple[int, str]]  # (row, reason)
 
 
-def _padded(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
-    """[B, S] rows filled up with ``value`` at the right, and 1 where they are, 0 where the filling is."""
+def _pad(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
+    """[B, S] rows padded with ``value`` at the right, and a mask: 1 for a row's own values, 0 for padding."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     present = np.arange(lengths.max()) < lengths[:, None]
     out = np.full(present.shape, value, np.int64)
@@ -56,11 +56,11 @@ class Collator:
         if not items:
             return {"rejected": rejected, "labels": torch.zeros((0, 0), dtype=torch.int64)}
         teachers = [item.teacher for item in items]
-        input_ids, attention_mask = _padded([item.input_ids for item in items], self.pad_token_id)
+        input_ids, attention_mask = _pad([item.input_ids for item in items], self.pad_token_id)
         return {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "labels": _padded([item.labels for item in items], IGNORED)[0],
+            "labels": _pad([item.labels for item in items], IGNORED)[0],
             "row_ids": torch.tensor([item.row_id for item in items]),
             "references": [item.sample.target for item in items],
             "teacher_predictions": [item.sample.teacher_prediction for item in items],

@@ -35,8 +35,11 @@ class JsonlTrainingData:
         live_teacher: Callable[[Batch], TeacherSignal] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.dataset, self.config, self.rejected = dataset, config, rejected
-        self.rank, self.world, self.live_teacher = rank, world, live_teacher
+        self.dataset = dataset
+        self.config = config
+        self.rejected = rejected
+        self.rank, self.world = rank, world
+        self.live_teacher = live_teacher
         self._shared = {name: tensor.to(device) for name, tensor in dataset.shared.items()}
         self._seen = 0  # rows read so far
 

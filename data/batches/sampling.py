@@ -1,4 +1,4 @@
-"""Which rows make which micro-batch: a function of seed and epoch alone, the same for any number of processes."""
+"""Which rows make which micro-batch. It depends on seed and epoch alone, not on the number of processes."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ MAX_HEADER_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself. ``encoding``: topk, hidden or dense; ``shared_sha256``: of the tensors beside it."""
+    """What a file says of itself. ``encoding``: topk, hidden or dense; ``shared_sha256``: of its shared tensors."""
 
     teacher: str
     tokenizer_fingerprint: str
@@ -104,14 +104,14 @@ def check_header(header: Header, path: str | Path, fingerprint: str, vocab_size:
 def publishing(tensors: dict[str, Tensor], path: str | Path) -> Iterator[str]:
     """Around the writing of the distillation file ``path``: gives the hash of its shared tensors, for its header.
 
-    They wait beside the file, under a name where ``load_shared`` looks too, until the file itself is in place. So the
-    file that lies there, old or new, has its tensors, whenever the process is killed. If it is not written they go.
+    Until the file itself is in place the tensors have another name, which ``load_shared`` also tries. So the file that
+    is there, old or new, has its tensors whenever the process is killed. They are removed if it is not written.
     """
     if not tensors:
         yield ""
         return
     place = shared_path(path)
-    waiting = _waiting(place)
+    waiting = _waiting_path(place)
     with atomic_writer(waiting, "wb") as handle:
         handle.write(save(tensors))
     digest = file_sha256(waiting)
@@ -126,7 +126,7 @@ def publishing(tensors: dict[str, Tensor], path: str | Path) -> Iterator[str]:
             waiting.unlink(missing_ok=True)
 
 
-def _waiting(place: Path) -> Path:
+def _waiting_path(place: Path) -> Path:
     return place.with_name(place.name + ".new")
 
 
@@ -135,7 +135,7 @@ def load_shared(path: str | Path, header: Header) -> dict[str, Tensor]:
     if header.encoding == "dense":
         return {}
     place = shared_path(path)
-    found = [candidate for candidate in (place, _waiting(place)) if candidate.is_file()]
+    found = [candidate for candidate in (place, _waiting_path(place)) if candidate.is_file()]
     if not found:
         raise UserError(f"{place}: missing; it belongs to {Path(path).name}, copy both")
     for candidate in found:
@@ -148,7 +148,7 @@ def load_shared(path: str | Path, header: Header) -> dict[str, Tensor]:
 
 
 def of_encoding(rows: Rows, header: Header) -> bool:
-    """Whether a row's logits are what the header promises: rows of two kinds do not fit into one batch."""
+    """Whether a row's logits are of the encoding that the header names. A batch cannot hold rows of two encodings."""
     if isinstance(rows, TopKRows):
         return header.encoding == "topk" and rows.ids.shape[1] == header.topk
     return header.encoding == ("hidden" if isinstance(rows, HiddenRows) else "dense")
@@ -168,7 +168,7 @@ def decode_teacher(row: Json, labels: list[int], vocab_size: int, keep: int | No
         elif row.get("compressed_logits") is not None:
             if not isinstance(row["compressed_logits"], dict):
                 raise RowError("compressed_logits is not an object")
-            # Published files are padded to a fixed length: what stands behind the labels is padding.
+            # Published files pad the logits to a fixed length; what follows the labels is padding.
             rows = DenseRows(decompress_logits(row["compressed_logits"])[: len(labels)])
             if len(rows.logits) != len(labels):
                 raise RowError("teacher logits do not cover the labels")

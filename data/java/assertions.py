@@ -51,7 +51,7 @@ def recognise_assertion(statement: Node, source: bytes, helpers: Collection[str]
 
 
 def looks_like_helper(statement: Node, source: bytes) -> bool:
-    """A statement that calls something named ``assertFoo`` or ``verifyFoo``, of whatever origin."""
+    """Whether a statement calls something named ``assertFoo``, ``verifyFoo`` or ``checkFoo``, whoever wrote it."""
     call = find_root_call(statement)
     name = text_of(call.child_by_field_name("name"), source) if call is not None else ""  # type: ignore[arg-type]
     return any(name.startswith(word) and name[len(word) :][:1].isupper() for word in ("assert", "verify", "check"))

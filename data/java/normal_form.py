@@ -67,7 +67,7 @@ def _opens_type_arguments(tokens: Sequence[str], index: int) -> bool:
     return False
 
 
-def _arguments(tokens: Sequence[str]) -> list[list[str]]:
+def _split_arguments(tokens: Sequence[str]) -> list[list[str]]:
     """Split the tokens between a call's brackets at the commas of the call itself."""
     arguments: list[list[str]] = [[]]
     depth = angles = 0
@@ -87,7 +87,7 @@ def _arguments(tokens: Sequence[str]) -> list[list[str]]:
     return arguments if arguments != [[]] else []
 
 
-def _closing(tokens: Sequence[str], opening: int) -> int | None:
+def _find_closing(tokens: Sequence[str], opening: int) -> int | None:
     depth = 0
     for index in range(opening, len(tokens)):
         depth += (tokens[index] in OPEN) - (tokens[index] in CLOSE)
@@ -101,7 +101,7 @@ def _is_text(argument: Sequence[str]) -> bool:
     if list(argument[:3]) == ["(", ")", "->"]:
         argument = argument[3:]
     if list(argument[:4]) == ["String", ".", "format", "("]:
-        return _closing(argument, 3) == len(argument) - 1
+        return _find_closing(argument, 3) == len(argument) - 1
     literal = plus = False
     depth = 0
     for token in argument:
@@ -112,7 +112,7 @@ def _is_text(argument: Sequence[str]) -> bool:
     return literal and (plus or len(argument) == 1)
 
 
-def _without_message(name: str, arguments: list[list[str]], framework: str | None) -> list[list[str]]:
+def _drop_message(name: str, arguments: list[list[str]], framework: str | None) -> list[list[str]]:
     extra = len(arguments) - ARITY[name]
     if extra < 1 or extra > 1 + (name in WITH_DELTA):
         return arguments
@@ -153,14 +153,14 @@ def normalise(text: str, framework: str | None = None) -> tuple[str, ...]:
             index += 2
             continue
         if token == "." and following in FLUENT_MESSAGES and next_but_one == "(":
-            closing = _closing(tokens, index + 2)
+            closing = _find_closing(tokens, index + 2)
             if closing is not None and any(t[0] == '"' for t in tokens[index + 3 : closing]):
                 index = closing + 1
                 continue
         kept.append(token)
         index += 1
-    if len(kept) > 2 and kept[0] in ARITY and kept[1] == "(" and _closing(kept, 1) == len(kept) - 1:
-        arguments = _without_message(kept[0], _arguments(kept[2:-1]), framework)
+    if len(kept) > 2 and kept[0] in ARITY and kept[1] == "(" and _find_closing(kept, 1) == len(kept) - 1:
+        arguments = _drop_message(kept[0], _split_arguments(kept[2:-1]), framework)
         joined = [token for number, argument in enumerate(arguments) for token in ([","] if number else []) + argument]
         kept = [kept[0], "(", *joined, ")"]
     return tuple(kept)

@@ -1,4 +1,4 @@
-"""Whether a snippet is Java."""
+"""Tells whether a text is Java statements."""
 
 from __future__ import annotations
 

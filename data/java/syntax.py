@@ -34,13 +34,13 @@ def read_java(path: Path, max_bytes: int) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _parser() -> Parser:
+def _get_parser() -> Parser:
     return Parser(Language(tree_sitter_java.language()))
 
 
 def parse(source: bytes) -> Node:
-    """The root of the syntax tree of a compilation unit."""
-    return _parser().parse(source).root_node
+    """The root of the syntax tree of a whole Java file."""
+    return _get_parser().parse(source).root_node
 
 
 def text_of(node: Node, source: bytes) -> str:
@@ -59,7 +59,7 @@ def lines_of(node: Node) -> tuple[int, int]:
 
 
 def walk(node: Node, skip: Collection[str] = ()) -> Iterator[Node]:
-    """Named nodes in source order; nodes of the types in ``skip`` are neither given nor entered."""
+    """Named nodes in source order, without nodes of the types in ``skip`` and what is inside of them."""
     stack = [node]
     while stack:
         current = stack.pop()
@@ -67,7 +67,7 @@ def walk(node: Node, skip: Collection[str] = ()) -> Iterator[Node]:
         stack.extend(child for child in reversed(current.named_children) if child.type not in skip)
 
 
-def evaluation_order(node: Node) -> Iterator[Node]:
+def walk_evaluation_order(node: Node) -> Iterator[Node]:
     """Named nodes, children before parents: the order in which the calls of an expression are made."""
     stack = [(node, False)]
     while stack:
@@ -79,7 +79,7 @@ def evaluation_order(node: Node) -> Iterator[Node]:
             stack.extend((child, False) for child in reversed(current.named_children))
 
 
-def modifiers(node: Node, source: bytes) -> tuple[set[str], dict[str, str]]:
+def read_modifiers(node: Node, source: bytes) -> tuple[set[str], dict[str, str]]:
     """Keywords (``static``, ...) and annotations of a declaration: name as written -> whole text."""
     words: set[str] = set()
     annotations: dict[str, str] = {}

@@ -11,7 +11,7 @@ import numpy as np
 SHINGLE = 5
 BANDS, ROWS = 32, 4  # two documents of Jaccard 0.8 (0.6) meet in a band with probability 1 - 5e-8 (0.99)
 SEED = 20
-KIN = 0.6  # tests as alike as this are both kept, and stay on one side of a split
+KIN = 0.6  # tests that are this much alike are both kept, but stay on one side of a split
 
 
 def shingles(tokens: Sequence[str]) -> frozenset[int]:
@@ -28,7 +28,7 @@ def jaccard(left: frozenset[int], right: frozenset[int]) -> float:
 
 
 class NearDuplicates:
-    """Remembers the documents that were kept; the order of the questions decides which of two alike stays."""
+    """Remembers the documents that were kept. Of two that are alike, the one that is added first stays."""
 
     def __init__(self, threshold: float = 0.8) -> None:
         self.threshold = threshold
@@ -37,17 +37,20 @@ class NearDuplicates:
         self._kept: list[frozenset[int]] = []
         self._bands: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(BANDS)]
 
-    def _signature(self, document: frozenset[int]) -> np.ndarray:
+    def signature(self, document: frozenset[int]) -> np.ndarray:
         """[BANDS, ROWS] uint32: minima of multiply-shift hashes (arithmetic modulo 2^64 is meant)."""
         values = np.fromiter(document, dtype=np.uint64, count=len(document))
         hashed = (values[None, :] * self._odd + self._shift) >> np.uint64(32)
         return hashed.min(axis=1).astype(np.uint32).reshape(BANDS, ROWS)
 
     def add(self, tokens: Sequence[str]) -> list[int] | None:
-        """Keep a document unless a kept one is as alike as the threshold: then None. Else the numbers (in the order of
-        keeping) of those that are at least ``KIN`` alike; pairs far below 0.8 are found with a lower probability."""
+        """Keep a document, unless its Jaccard similarity to a kept one reaches the threshold: then return None.
+
+        Otherwise return the numbers, in the order of keeping, of the kept documents with a similarity of at least
+        ``KIN``. Pairs far below 0.8 are found with a lower probability.
+        """
         document = shingles(tokens)
-        keys = [row.tobytes() for row in self._signature(document)]
+        keys = [row.tobytes() for row in self.signature(document)]
         candidates = {index for band, key in zip(self._bands, keys, strict=True) for index in band.get(key, ())}
         alike = {index: jaccard(document, self._kept[index]) for index in candidates}
         if any(value >= self.threshold for value in alike.values()):

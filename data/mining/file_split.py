@@ -1,19 +1,22 @@
-"""One raw file into training and validation, each test class on one side."""
+"""Splits one raw file into training and validation rows; each test class is on one side."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-from data.mining.split import kin_groups
+from data.mining.split import group_kin
 from data.mining.tasks import focal_link
 from data.rows.readers import RowError, parse_json_line, parse_sample, read_rows
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
 
 
-def _links(line: bytes) -> tuple[str, ...]:
-    """What makes rows kin: the outer classes of test and focal method, a copied method; else the same focal method."""
+def _find_links(line: bytes) -> tuple[str, ...]:
+    """What makes rows belong together: the outer classes of test and focal method and a copied focal method.
+
+    Where no class is known: the same focal method.
+    """
     sample = parse_sample(parse_json_line(line))
     source = sample.source
     classes = (source.get("test_class"), source.get("focal_class"))
@@ -24,18 +27,18 @@ def _links(line: bytes) -> tuple[str, ...]:
 
 
 def split_rows(path: str | Path, training: Path, validation: Path, share: float, seed: int) -> None:
-    """Write the two files; which side a group of kin goes to follows from ``seed`` and the group. Bad rows train.
+    """Write the two files. The side of a group follows from ``seed`` and the group alone. Bad rows go to training.
 
     Raises UserError where a side would be empty.
     """
     links: list[tuple[str, ...]] = []
     for _, line in read_rows(path):
         try:
-            links.append(_links(line))
+            links.append(_find_links(line))
         except RowError:
             links.append((f"row {len(links)}",))  # the training reader counts and reports it
-    groups = kin_groups(links)
-    validates = [not group.startswith("row ") and _unit_hash(f"{seed}:{group}") < share for group in groups]
+    groups = group_kin(links)
+    validates = [not group.startswith("row ") and _hash_to_unit(f"{seed}:{group}") < share for group in groups]
     if len(set(validates)) < 2:
         raise UserError(
             f"--data_path {path}: the split left one side empty ({validates.count(False)} training,"
@@ -46,6 +49,6 @@ def split_rows(path: str | Path, training: Path, validation: Path, share: float,
             (validation_file if held else train_file).write(line.rstrip(b"\r\n") + b"\n")
 
 
-def _unit_hash(text: str) -> float:
+def _hash_to_unit(text: str) -> float:
     """A number in [0, 1) that follows from the text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from tree_sitter import Node
 
 from data.java.frameworks import DISABLING_ANNOTATIONS, FRAMEWORKS
-from data.java.syntax import field_text, modifiers, type_name
-from data.mining.projects import Imports, JavaClass, Project, members, type_declarations
+from data.java.syntax import field_text, read_modifiers, type_name
+from data.mining.projects import Imports, JavaClass, Project, list_members, walk_types
 
 SWITCHED_OFF = re.compile(r"\benabled\s*=\s*false\b")
 
@@ -64,20 +64,20 @@ def _is_junit3(project: Project, owner: JavaClass) -> bool:
 def find_test_methods(root: Node, source: bytes, project: Project, file: str, package: str) -> Iterator[TestMethod]:
     """The tests of a compilation unit in source order, nested classes (JUnit 5 ``@Nested``) included."""
     disabled: list[str] = []  # classes; what is nested in one is disabled with it
-    for node, qualified, _ in type_declarations(root, source, package):
+    for node, qualified, _ in walk_types(root, source, package):
         owner = project.find(qualified, file)
         if owner is None or node.type != "class_declaration":
             continue
-        _, class_annotations = modifiers(node, source)
+        _, class_annotations = read_modifiers(node, source)
         class_framework = _annotation_framework(class_annotations, owner.imports)
         if _disabled(class_annotations):
             disabled.append(qualified)
         disabled_class = any(qualified == name or qualified.startswith(f"{name}.") for name in disabled)
         junit3 = _is_junit3(project, owner)
-        for method in members(node):
+        for method in list_members(node):
             if method.type != "method_declaration":
                 continue
-            words, annotations = modifiers(method, source)
+            words, annotations = read_modifiers(method, source)
             name = field_text(method, "name", source)
             framework = _annotation_framework(annotations, owner.imports)
             public_void = "public" in words and type_name(method.child_by_field_name("type"), source) == "void"

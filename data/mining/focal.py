@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tree_sitter import Node
 
 from data.java.frameworks import ROOT_NAMES
-from data.java.syntax import evaluation_order, field_text, text_of, type_name, walk
+from data.java.syntax import field_text, text_of, type_name, walk, walk_evaluation_order
 from data.mining.projects import JavaClass, Method, Project
 
 TEST_AFFIXES = re.compile(r"^(?:Test(?=[A-Z]))?(.+?)(?:_?(?:Unit|Integration)?(?:Tests?|TestCases?|IT|Spec))?$")
@@ -81,7 +81,7 @@ class Focal:
     rule: str
 
 
-def class_under_test(project: Project, test_class: JavaClass) -> JavaClass | None:
+def find_class_under_test(project: Project, test_class: JavaClass) -> JavaClass | None:
     """``FooTest``, ``TestFoo``, ``FooTests``, ``FooTestCase``, ``FooIT`` -> ``Foo``; else the longest leading words of
     the name that are a class of the same package (``StringUtilsTrimTest`` -> ``StringUtils``)."""
     outermost = list(project.enclosing(test_class))[-1]
@@ -101,8 +101,10 @@ class FocalFinder:
     """Resolves the calls of one test method."""
 
     def __init__(self, project: Project, owner: JavaClass, method: Node, source: bytes) -> None:
-        self.project, self.owner, self.source = project, owner, source
-        self.under_test = class_under_test(project, owner)
+        self.project = project
+        self.owner = owner
+        self.source = source
+        self.under_test = find_class_under_test(project, owner)
         self._resolved: dict[int, Method | None] = {}
         self._locals: dict[str, list[tuple[int, Node | None, Node | None]]] = {}
         for node in walk(method):
@@ -115,7 +117,7 @@ class FocalFinder:
                 types = next(child for child in node.named_children if child.type == "catch_type").named_children
                 self._declare(node, types[0] if len(types) == 1 else None, None)
         calls = ("method_invocation", "object_creation_expression", "method_reference")
-        self._calls = [node for node in evaluation_order(method) if node.type in calls]
+        self._calls = [node for node in walk_evaluation_order(method) if node.type in calls]
 
     def _declare(self, node: Node, declared: Node | None, value: Node | None) -> None:
         name = field_text(node, "name", self.source)
@@ -125,23 +127,25 @@ class FocalFinder:
 
     # -- types ---------------------------------------------------------------------------------------------------
 
-    def _named(self, name: str, scope: JavaClass | None = None) -> Type | None:
+    def _find_type(self, name: str, scope: JavaClass | None = None) -> Type | None:
         if not name or re.fullmatch(r"[A-Z]\d?(\[\])*", name) or name == "var":
             return None  # a type variable, most likely
         return Type(name, self.project.resolve(name.rstrip("[]"), scope or self.owner))
 
-    def _variable(self, name: str, position: int) -> Type | None:
+    def _type_of_variable(self, name: str, position: int) -> Type | None:
         declarations = [item for item in self._locals.get(name, ()) if item[0] <= position]
         if declarations:
             _, declared, value = declarations[-1]
             written = type_name(declared, self.source)
             created = value is not None and value.type == "object_creation_expression"
-            return self.type_of(value) if value is not None and (created or written == "var") else self._named(written)
+            if value is not None and (created or written == "var"):
+                return self.type_of(value)
+            return self._find_type(written)
         for scope in self.project.enclosing(self.owner):
             for holder in self.project.ancestors(scope)[0]:
                 if name in holder.fields:
-                    return self._named(holder.fields[name], holder)
-        return self._named(name) if name[:1].isupper() else None
+                    return self._find_type(holder.fields[name], holder)
+        return self._find_type(name) if name[:1].isupper() else None
 
     def type_of(self, node: Node) -> Type | None:
         """The static type of an expression, None where it cannot be told."""
@@ -149,13 +153,13 @@ class FocalFinder:
         if kind in LITERAL_TYPES:
             return Type(LITERAL_TYPES[kind])
         if kind == "identifier":
-            return self._variable(text_of(node, self.source), node.start_byte)
+            return self._type_of_variable(text_of(node, self.source), node.start_byte)
         if kind == "this":
             return Type(self.owner.name, self.owner)
         if kind == "parenthesized_expression":
             return self.type_of(node.named_children[0])
         if kind in ("cast_expression", "object_creation_expression"):
-            return self._named(type_name(node.child_by_field_name("type"), self.source))
+            return self._find_type(type_name(node.child_by_field_name("type"), self.source))
         if kind == "array_creation_expression":
             dimensions = (item for item in node.named_children if item.type.startswith("dimensions"))
             element = type_name(node.child_by_field_name("type"), self.source)
@@ -165,12 +169,12 @@ class FocalFinder:
         if kind.endswith("floating_point_literal"):
             return Type("float" if text_of(node, self.source)[-1] in "fF" else "double")
         if kind == "method_invocation":
-            return self._returned(node)
+            return self._type_of_call(node)
         if kind == "field_access":
-            return self._field(node)
-        return self._operation(node)
+            return self._type_of_field(node)
+        return self._type_of_operation(node)
 
-    def _operation(self, node: Node) -> Type | None:
+    def _type_of_operation(self, node: Node) -> Type | None:
         if node.type == "unary_expression":
             return self.type_of(node.child_by_field_name("operand"))  # type: ignore[arg-type]
         if node.type == "ternary_expression":
@@ -184,7 +188,7 @@ class FocalFinder:
             return self.type_of(left)
         return None
 
-    def _field(self, node: Node) -> Type | None:
+    def _type_of_field(self, node: Node) -> Type | None:
         name = field_text(node, "field", self.source)
         holder_node = node.child_by_field_name("object")
         holder = self.type_of(holder_node) if holder_node is not None else None
@@ -194,14 +198,14 @@ class FocalFinder:
             return Type(name, found) if found is not None else None
         for item in self.project.ancestors(holder.declared)[0]:
             if name in item.fields:
-                return self._named(item.fields[name], item)
-        return self._named(f"{holder.declared.qualified}.{name}") if name[:1].isupper() else None
+                return self._find_type(item.fields[name], item)
+        return self._find_type(f"{holder.declared.qualified}.{name}") if name[:1].isupper() else None
 
-    def _returned(self, call: Node) -> Type | None:
+    def _type_of_call(self, call: Node) -> Type | None:
         method = self.resolve(call)
         if method is not None:
             owner = self.project.find(method.owner, method.file)
-            return self._named(method.returns, owner) if owner is not None else None
+            return self._find_type(method.returns, owner) if owner is not None else None
         receiver = call.child_by_field_name("object")
         if receiver is None:
             return ASSERTION_CHAIN if field_text(call, "name", self.source) in ROOT_NAMES else None
@@ -223,40 +227,47 @@ class FocalFinder:
         listed = arguments_node.named_children if arguments_node is not None else []
         arguments = [item for item in listed if "comment" not in item.type]
         if call.type == "object_creation_expression":
-            created = self._named(type_name(call.child_by_field_name("type"), self.source))
-            return self._best(created.declared, None, arguments) if created is not None else None
+            created = self._find_type(type_name(call.child_by_field_name("type"), self.source))
+            return self._choose_overload(created.declared, None, arguments) if created is not None else None
         name = field_text(call, "name", self.source)
         receiver = call.child_by_field_name("object")
         if receiver is None:
-            return self._unqualified(name, arguments)
+            return self._resolve_unqualified(name, arguments)
         if receiver.type == "super":
             parents = self.project.ancestors(self.owner)[0][1:]
-            return self._best(parents[0], name, arguments) if parents else None
+            return self._choose_overload(parents[0], name, arguments) if parents else None
         holder = self.type_of(receiver)
         if holder is None:
             own = self.under_test is not None and any(item.name == name for item in self.under_test.methods)
-            return self._best(self.under_test, name, arguments) if own and name not in COMMON_NAMES else None
-        return self._best(holder.declared, name, arguments)
+            return self._choose_overload(self.under_test, name, arguments) if own and name not in COMMON_NAMES else None
+        return self._choose_overload(holder.declared, name, arguments)
 
     def _resolve_reference(self, node: Node) -> Method | None:
         holder, name = node.named_children[0], text_of(node.children[-1], self.source)
-        known = self.type_of(holder) if holder.type != "type_identifier" else self._named(text_of(holder, self.source))
-        return self._best(known.declared, None if name == "new" else name, None) if known is not None else None
+        is_type = holder.type == "type_identifier"
+        known = self._find_type(text_of(holder, self.source)) if is_type else self.type_of(holder)
+        if known is None:
+            return None
+        return self._choose_overload(known.declared, None if name == "new" else name, None)
 
-    def _unqualified(self, name: str, arguments: list[Node]) -> Method | None:
+    def _resolve_unqualified(self, name: str, arguments: list[Node]) -> Method | None:
         for scope in self.project.enclosing(self.owner):
-            if (found := self._best(scope, name, arguments)) is not None:
+            if (found := self._choose_overload(scope, name, arguments)) is not None:
                 return found
         imports = self.owner.imports
         for owner_name in (*imports.static_single.get(name, ()), *imports.static_star):
-            found = self._best(self.project.find(owner_name, self.owner.file), name, arguments)
+            found = self._choose_overload(self.project.find(owner_name, self.owner.file), name, arguments)
             if found is not None:
                 return found
         return None
 
-    def _best(self, holder: JavaClass | None, name: str | None, arguments: list[Node] | None) -> Method | None:
-        """The overload that fits best: by arity, then by what is known of the arguments' types; None as name means a
-        constructor, None as arguments that they are not known."""
+    def _choose_overload(
+        self, holder: JavaClass | None, name: str | None, arguments: list[Node] | None
+    ) -> Method | None:
+        """The overload that fits best: by the number of arguments, then by what is known of their types.
+
+        A ``name`` of None means a constructor; ``arguments`` of None are not known.
+        """
         if holder is None:
             return None
         classes = self.project.ancestors(holder)[0] if name is not None else (holder,)
@@ -271,19 +282,19 @@ class FocalFinder:
             return None
         types = [self.type_of(item) for item in arguments] if arguments and len(fitting) > 1 else []
         best = max(fitting, key=lambda item: self._score(item, types))  # the first, hence the nearest, of equals
-        return best if best.has_body else self._implementation(best, holder)
+        return best if best.has_body else self._find_implementation(best, holder)
 
     def _score(self, method: Method, types: list[Type | None]) -> int:
         total = -method.varargs
         for position, known in enumerate(types):
             wanted = method.parameters[min(position, len(method.parameters) - 1)] if method.parameters else ""
-            total += _match(wanted, known) if known is not None else 0
+            total += _score_argument(wanted, known) if known is not None else 0
             if known is not None and known.declared is not None and wanted != known.name:
                 names = {item.name for item in self.project.ancestors(known.declared)[0]}
                 total += 4 if wanted in names else 0
         return 2 * total
 
-    def _implementation(self, method: Method, holder: JavaClass) -> Method:
+    def _find_implementation(self, method: Method, holder: JavaClass) -> Method:
         """An abstract method stands for its implementation in the class under test, where that is a subtype."""
         if self.under_test is not None and self.project.extends(self.under_test, holder):
             for owner in self.project.ancestors(self.under_test)[0]:
@@ -348,7 +359,7 @@ def _arity_fits(method: Method, count: int) -> bool:
     return count >= len(method.parameters) - 1 if method.varargs else count == len(method.parameters)
 
 
-def _match(wanted: str, known: Type) -> int:
+def _score_argument(wanted: str, known: Type) -> int:
     """How well an argument of a known type suits a parameter: 5 the same, 0 to 4 convertible, -9 impossible."""
     name = known.name
     if wanted == name:

@@ -1,4 +1,4 @@
-"""Data sets that others have published, in the shapes in which they come."""
+"""Imports published data sets: ATLAS, Methods2Test, and JSONL files of tests and focal methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data.java.tokens import one_line
 from data.mining.miner import Collected
 from data.mining.projects import index_file
 from data.mining.sources import archive_name, unpack
-from data.mining.tasks import Limits, MinedTest, duplicate_key, focal_link, group_by_task, needed_imports, problem_of
+from data.mining.tasks import Limits, MinedTest, duplicate_key, find_problem, focal_link, group_by_task, select_imports
 from data.rows.readers import (
     FOCAL_KEYS,
     PLACEHOLDER,
@@ -58,8 +58,8 @@ class Record:
     split: str = ""
 
 
-def _given_split(path: Path, root: Path) -> str:
-    """The split that a folder (or file) name tells, nearest to the file first."""
+def _tell_split(path: Path, root: Path) -> str:
+    """The split that the name of the file, or of the nearest folder around it, tells; the empty string if none does."""
     for part in reversed(path.relative_to(root).with_suffix("").parts):
         if part.lower() in SPLIT_NAMES:
             return SPLIT_NAMES[part.lower()]
@@ -86,7 +86,7 @@ def untokenise(text: str) -> str:
     return result
 
 
-def _end_of_method(tokens: Sequence[str]) -> int:
+def _find_end_of_method(tokens: Sequence[str]) -> int:
     depth = 0
     for position, token in enumerate(tokens):
         depth += (token == "{") - (token == "}")
@@ -95,12 +95,12 @@ def _end_of_method(tokens: Sequence[str]) -> int:
     return len(tokens)
 
 
-def _atlas_record(test_line: str, assertion: str, split: str) -> Record | str:
+def _make_atlas_record(test_line: str, assertion: str, split: str) -> Record | str:
     masked, masks = ATLAS_MASK.subn(f" {PLACEHOLDER} ", test_line)
     if masks != 1:
         return "placeholder missing or doubled"
     tokens = masked.split()
-    end = _end_of_method(tokens)
+    end = _find_end_of_method(tokens)
     focal = ATLAS_FOCAL.sub("", " ".join(tokens[end:]))
     if not focal:
         return "missing focal method"
@@ -118,20 +118,20 @@ def _read_atlas(root: Path) -> Iterator[Record | str]:
     for folder in folders:
         paths = folder / ATLAS_TESTS, folder / ATLAS_ASSERTIONS
         if not paths[1].is_file():
-            raise UserError(f"--source {folder}: {ATLAS_ASSERTIONS} is missing beside {ATLAS_TESTS}")
+            raise UserError(f"--source {folder}: {ATLAS_ASSERTIONS} is missing next to {ATLAS_TESTS}")
         tests, assertions = (path.read_text(encoding="utf-8", errors="replace").split("\n") for path in paths)
         tests, assertions = (lines[:-1] if lines[-1] == "" else lines for lines in (tests, assertions))
         if len(tests) != len(assertions):
             raise UserError(f"--source {folder}: {len(tests)} lines in {ATLAS_TESTS}, {len(assertions)} assertions")
-        split = _given_split(paths[0], root)
+        split = _tell_split(paths[0], root)
         for test, assertion in zip(tests, assertions, strict=True):
-            yield _atlas_record(test, assertion, split)
+            yield _make_atlas_record(test, assertion, split)
 
 
 # -- Methods2Test: one JSON object a file (or a line) ----------------------------------------------------------------
 
 
-def _objects(root: Path, endings: tuple[str, ...]) -> Iterator[tuple[Path, Json | str]]:
+def _read_objects(root: Path, endings: tuple[str, ...]) -> Iterator[tuple[Path, Json | str]]:
     """(file, object or reason) of every JSON file and every line of every JSONL file."""
     files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.suffix in endings)
     if not files:
@@ -145,41 +145,41 @@ def _objects(root: Path, endings: tuple[str, ...]) -> Iterator[tuple[Path, Json 
                 yield path, str(reason)
 
 
-def _part(row: Json, key: str) -> Json:
+def _get_part(row: Json, key: str) -> Json:
     value = row.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def _read_methods2test(root: Path) -> Iterator[Record | str]:
-    for path, row in _objects(root, (".json", ".jsonl")):
+    for path, row in _read_objects(root, (".json", ".jsonl")):
         if isinstance(row, str):
             yield row
             continue
-        test, focal = _part(row, "test_case").get("body"), _part(row, "focal_method").get("body")
+        test, focal = _get_part(row, "test_case").get("body"), _get_part(row, "focal_method").get("body")
         if not (isinstance(test, str) and test.strip()):
             yield "missing test"
         elif not (isinstance(focal, str) and focal.strip()):
             yield "missing focal method"
         else:
-            repository = _part(row, "repository")
+            repository = _get_part(row, "repository")
             project = str(repository.get("url") or repository.get("repo_id") or "methods2test")
             source: Source = {
                 "project": project,
-                "test_file": str(_part(row, "test_class").get("file", "")),
-                "focal_file": str(_part(row, "focal_class").get("file", "")),
-                "test_class": str(_part(row, "test_class").get("identifier", "")),
-                "focal_class": str(_part(row, "focal_class").get("identifier", "")),
-                "test_name": str(_part(row, "test_case").get("identifier", "")),
-                "focal_name": str(_part(row, "focal_method").get("identifier", "")),
+                "test_file": str(_get_part(row, "test_class").get("file", "")),
+                "focal_file": str(_get_part(row, "focal_class").get("file", "")),
+                "test_class": str(_get_part(row, "test_class").get("identifier", "")),
+                "focal_class": str(_get_part(row, "focal_class").get("identifier", "")),
+                "test_name": str(_get_part(row, "test_case").get("identifier", "")),
+                "focal_name": str(_get_part(row, "focal_method").get("identifier", "")),
             }
             links = tuple(f"{project}: {file}" for file in (source["test_file"], source["focal_file"]) if file)
-            yield Record(test, focal, None, source, links, _given_split(path, root) if root.is_dir() else "")
+            yield Record(test, focal, None, source, links, _tell_split(path, root) if root.is_dir() else "")
 
 
 # -- JSONL of {test_method, focal_method, test_file, focal_file} -----------------------------------------------------
 
 
-def _file_facts(value: object, part: str, method: str) -> Json:
+def _read_file_facts(value: object, part: str, method: str) -> Json:
     """``test_file`` and ``focal_file`` are paths or the files' text; of a text the class and the imports are kept."""
     if not isinstance(value, str) or not value.strip():
         return {}
@@ -189,11 +189,11 @@ def _file_facts(value: object, part: str, method: str) -> Json:
     if not classes:
         return {}
     facts: Json = {f"{part}_class": classes[0].binary_name}
-    return {**facts, "imports": needed_imports(classes[0].imports, method)} if part == "test" else facts
+    return {**facts, "imports": select_imports(classes[0].imports, method)} if part == "test" else facts
 
 
 def _read_jsonl(root: Path) -> Iterator[Record | str]:
-    for path, row in _objects(root, (".jsonl",)):
+    for path, row in _read_objects(root, (".jsonl",)):
         if isinstance(row, str):
             yield row
             continue
@@ -205,14 +205,14 @@ def _read_jsonl(root: Path) -> Iterator[Record | str]:
         else:
             given = row["source"] if isinstance(row.get("source"), dict) else {}
             facts = {
-                **_file_facts(row.get("test_file"), "test", test),
-                **(_file_facts(row.get("focal_file"), "focal", focal) if row.get("focal_method") else {}),
+                **_read_file_facts(row.get("test_file"), "test", test),
+                **(_read_file_facts(row.get("focal_file"), "focal", focal) if row.get("focal_method") else {}),
             }
             told = {"project": str(row.get("project") or path.stem), **facts, **given}
             keys = ("test_file", "test_class", "focal_file", "focal_class")
             links = tuple(f"{told['project']}: {told[key]}" for key in keys if told.get(key))
             source = cast(Source, told)
-            split = _given_split(path, root) if root.is_dir() else ""
+            split = _tell_split(path, root) if root.is_dir() else ""
             if not any(row.get(key) for key in TARGET_KEYS):
                 yield Record(test, focal, None, source, links, split)
                 continue
@@ -227,7 +227,7 @@ def _read_jsonl(root: Path) -> Iterator[Record | str]:
 # -- records to rows ---------------------------------------------------------------------------------------------
 
 
-def _masked(test: str, limits: Limits) -> list[tuple[str, list[str], str]] | str:
+def _mask(test: str, limits: Limits) -> list[tuple[str, list[str], str]] | str:
     """(masked test, assertions, kind) for each task in the text of one test method."""
     head = b"class Holder {\n"
     source = head + test.encode("utf-8", "replace") + b"\n}"
@@ -244,20 +244,20 @@ def _masked(test: str, limits: Limits) -> list[tuple[str, list[str], str]] | str
     return tasks or "no assertion"
 
 
-def _rows(record: Record, limits: Limits, left_out: Counter[str]) -> list[Row]:
+def _make_rows(record: Record, limits: Limits, left_out: Counter[str]) -> list[Row]:
     focal = one_line(record.focal)
     if record.assertions is not None:
         kind = re.search(r"(\w+)\s*\(", record.assertions[0])
         tasks = [(one_line(record.test), list(record.assertions), kind.group(1) if kind else "")]
     else:
-        found = _masked(record.test, limits)
+        found = _mask(record.test, limits)
         if isinstance(found, str):
             left_out[found] += 1
             return []
         tasks = found
     rows: list[Row] = []
     for test, targets, kind_name in tasks:
-        if problem := problem_of(test, focal, targets, limits):
+        if problem := find_problem(test, focal, targets, limits):
             left_out[problem] += 1
             continue
         source: Source = {**record.source, "assertion_kind": kind_name}
@@ -265,8 +265,8 @@ def _rows(record: Record, limits: Limits, left_out: Counter[str]) -> list[Row]:
     return rows
 
 
-def _add(tests: list[MinedTest], found: MinedTest) -> None:
-    """Append a test, or its tasks to the one before where that is the same test with another assertion masked."""
+def _append(tests: list[MinedTest], found: MinedTest) -> None:
+    """Append a test, or append its tasks to the last test where that is the same with another assertion masked."""
     last = tests[-1] if tests else None
     if last is not None and last.tokens == found.tokens:
         masked = {row["test_method_masked"] for row in last.rows}
@@ -294,13 +294,13 @@ def import_tests(kind: str, paths: Sequence[Path], limits: Limits, scratch: Path
             if isinstance(record, str):
                 left_out[record] += 1
                 continue
-            rows = _rows(record, limits, left_out)
+            rows = _make_rows(record, limits, left_out)
             if rows:
                 focal = rows[0]["focal_method"]
-                # Where no class is known, tests of one method are kin, however short it is.
+                # Where no class is known, tests of the same method belong together, however short it is.
                 links = (*record.links, *focal_link(focal)) if record.links else (f"focal {focal}",)
                 whole = rows[0]["test_method_masked"].replace(PLACEHOLDER, " ".join(rows[0]["assertions"]))
-                _add(
+                _append(
                     collected.tests,
                     MinedTest(tuple(rows), tuple(sorted(links)), duplicate_key(whole), record.split or split),
                 )

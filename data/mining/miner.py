@@ -1,4 +1,4 @@
-"""The flow: find projects, index them, mine their tests, drop duplicates, split, write."""
+"""Mines projects from end to end: index them, mine their tests, drop duplicates, split, write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from data.java.syntax import UnreadableFile, read_java
 from data.mining.deduplicate import NearDuplicates
 from data.mining.projects import FileIndex, Project, index_file
 from data.mining.sources import ProjectSource
-from data.mining.split import assign, kin_groups
+from data.mining.split import assign, group_kin
 from data.mining.tasks import FileResult, Limits, MinedTest, mine_file
 from data.rows.readers import Json, Row
 from utils.atomic_io import atomic_writer, write_json
@@ -79,10 +79,10 @@ def _mine(file: str, *, root: Path, limits: Limits) -> FileResult:
     return mine_file(_project, root, file, limits)
 
 
-def _in_order(
+def _map_in_order(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int, bar: tqdm, project: Project | None = None
 ) -> Iterator[Result]:
-    """``function`` over ``items`` in their order, by worker processes where more than one is asked for."""
+    """The results of ``function`` over ``items``, in their order; computed by several processes if ``workers`` > 1."""
     if workers <= 1 or len(items) <= CHUNK:
         _start_worker(project)
         results: Iterable[Result] = map(function, items)
@@ -105,7 +105,7 @@ def mine_projects(projects: Sequence[ProjectSource], limits: Limits, workers: in
             bar.set_postfix_str(source.name)
             index = partial(_index, root=source.root, limits=limits)
             indexed: list[FileIndex] = []
-            for outcome in _in_order(index, source.files, workers, bar):
+            for outcome in _map_in_order(index, source.files, workers, bar):
                 if isinstance(outcome, str):
                     collected.leave_out("file", Counter([outcome]))
                 else:
@@ -115,7 +115,7 @@ def mine_projects(projects: Sequence[ProjectSource], limits: Limits, workers: in
             collected.counts.update(files=len(source.files), test_files=len(files))
             bar.total += len(files)
             mine = partial(_mine, root=source.root, limits=limits)
-            for result in _in_order(mine, files, workers, bar, project):
+            for result in _map_in_order(mine, files, workers, bar, project):
                 collected.tests += result.tests
                 collected.counts.update(result.counts)
                 for unit, reasons in result.left_out.items():
@@ -127,8 +127,10 @@ def mine_projects(projects: Sequence[ProjectSource], limits: Limits, workers: in
 
 
 def drop_duplicates(collected: Collected, threshold: float, held_out: Sequence[str], progress: bool = True) -> None:
-    """Keep one of any two tests that are near duplicates: the one of a held-out project, else the first. Tests that
-    are kept but alike become kin."""
+    """Of two tests that are near duplicates keep that of a held-out project, else the first.
+
+    Tests that are alike but both kept get a common link, so that they stay on one side of a split.
+    """
     memory = NearDuplicates(threshold)
     exact: set[tuple[str, ...]] = set()
     kept: list[int] = []
@@ -147,12 +149,12 @@ def drop_duplicates(collected: Collected, threshold: float, held_out: Sequence[s
             kept.append(position)
         exact.add(test.tokens)
     collected.tests = [replace(tests[i], links=(*tests[i].links, *kin[i])) for i in sorted(kept)]
-    reasons["kin of a held-out project"] = _shield(collected, held_out)
+    reasons["kin of a held-out project"] = _drop_kin_of_held_out(collected, held_out)
     collected.leave_out("test", +reasons)
 
 
-def _shield(collected: Collected, held_out: Sequence[str]) -> int:
-    """Leave out what is too like a test of a held-out project, or has a copy of its focal method; return how many."""
+def _drop_kin_of_held_out(collected: Collected, held_out: Sequence[str]) -> int:
+    """Leave out tests like one of a held-out project, and those with a copy of its focal method; return how many."""
 
     def is_held_out(test: MinedTest) -> bool:
         return test.rows[0]["source"].get("project") in held_out
@@ -178,7 +180,7 @@ def split_tests(tests: Sequence[MinedTest], options: SplitOptions) -> list[str]:
         splits[i] = "held_out"
     if options.by:
         by_class = options.by == "class"
-        groups = kin_groups([tests[i].links for i in rest]) if by_class else [projects[i] for i in rest]
+        groups = group_kin([tests[i].links for i in rest]) if by_class else [projects[i] for i in rest]
         sizes = [len(tests[i].rows) for i in rest]
         chosen = assign(groups, sizes, options.validation_fraction, options.test_fraction, options.seed)
         for i, name in zip(rest, chosen, strict=True):
@@ -209,7 +211,7 @@ def split_path(output: Path, split: str) -> Path:
 
 
 def write(collected: Collected, splits: Sequence[str], output: Path, settings: Json) -> Json:
-    """Write all rows to ``output``, each split, shuffled by the seed, beside it, and the summary, which is returned."""
+    """Write all rows to ``output``, and next to it each split (shuffled by the seed) and the summary; return that."""
     rows: list[Row] = []
     for test, split in zip(collected.tests, splits, strict=True):
         for row in test.rows:
@@ -220,14 +222,16 @@ def write(collected: Collected, splits: Sequence[str], output: Path, settings: J
     _write_rows(output, rows)
     used = [name for name in SPLIT_FILES if name in splits]
     if used and (alone := sum(not split for split in splits)):
-        warn(f"{alone} tests came without a split: their rows stand in {output} alone; --split_by splits all of them")
+        warn(f"{alone} tests came without a split: their rows are in {output} alone; --split_by splits all of them")
     for name in used:
         part = [row for row in rows if row["source"].get("split") == name]
-        # A run that takes the first N rows of a file must not get one project's alone.
+        # A run that takes the first N rows of a file must get rows of all projects.
         random.Random(settings.get("seed", 0)).shuffle(part)
         _write_rows(split_path(output, name), part)
     for name in SPLIT_FILES.keys() - set(used):
-        split_path(output, name).unlink(missing_ok=True)  # of an earlier run: it would look as if it belonged here
+        split_path(output, name).unlink(
+            missing_ok=True
+        )  # an earlier run's file would look as if it belonged to this one
 
     def by(key: str) -> dict[str, int]:
         return dict(Counter(str(row["source"].get(key, "")) for row in rows).most_common())

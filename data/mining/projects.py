@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from tree_sitter import Node
 
 from data.java.frameworks import FRAMEWORKS
-from data.java.syntax import TYPE_DECLARATIONS, field_text, lines_of, modifiers, parse, text_of, type_name, walk
+from data.java.syntax import TYPE_DECLARATIONS, field_text, lines_of, parse, read_modifiers, text_of, type_name, walk
 
 TEST_FOLDERS = frozenset({"test", "tests", "it", "testing", "androidTest", "testFixtures", "test-src"})
 _SIMPLE_NAMES = {"Test"}.union(*(framework.other_annotations for framework in FRAMEWORKS.values()))
@@ -96,9 +96,12 @@ def package_of(root: Node, source: bytes) -> str:
     return next((text_of(node.named_children[-1], source) for node in declared), "")
 
 
-def _imports(root: Node, source: bytes) -> Imports:
-    single, star, static_star, lines = {}, [], [], []
+def _read_imports(root: Node, source: bytes) -> Imports:
+    single: dict[str, str] = {}
+    star: list[str] = []
     static_single: dict[str, tuple[str, ...]] = {}
+    static_star: list[str] = []
+    lines: list[str] = []
     for node in root.named_children:
         if node.type == "import_declaration":
             names = [child for child in node.named_children if child.type in ("scoped_identifier", "identifier")]
@@ -120,7 +123,7 @@ def _imports(root: Node, source: bytes) -> Imports:
     return Imports(package_of(root, source), single, tuple(star), static_single, tuple(static_star), tuple(lines))
 
 
-def _parameters(node: Node, source: bytes) -> tuple[tuple[str, ...], bool]:
+def _read_parameters(node: Node, source: bytes) -> tuple[tuple[str, ...], bool]:
     names, varargs = [], False
     parameters = node.child_by_field_name("parameters")
     for child in parameters.named_children if parameters is not None else ():
@@ -133,7 +136,7 @@ def _parameters(node: Node, source: bytes) -> tuple[tuple[str, ...], bool]:
     return tuple(names), varargs
 
 
-def _supertypes(node: Node, source: bytes) -> tuple[str, ...]:
+def _read_supertypes(node: Node, source: bytes) -> tuple[str, ...]:
     names = []
     for child in node.children:
         if child.type == "superclass":
@@ -143,12 +146,12 @@ def _supertypes(node: Node, source: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _shared_folders(left: str, right: str) -> int:
+def _count_shared_folders(left: str, right: str) -> int:
     pairs = zip(left.split("/"), right.split("/"), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def members(node: Node) -> Iterator[Node]:
+def list_members(node: Node) -> Iterator[Node]:
     """The declarations in the body of a type."""
     body = node.child_by_field_name("body")
     for child in body.named_children if body is not None else ():
@@ -158,7 +161,7 @@ def members(node: Node) -> Iterator[Node]:
             yield child
 
 
-def type_declarations(root: Node, source: bytes, package: str) -> Iterator[tuple[Node, str, str]]:
+def walk_types(root: Node, source: bytes, package: str) -> Iterator[tuple[Node, str, str]]:
     """(node, qualified name, qualified name of the enclosing type or "") of the top-level and nested types."""
     pending = [(node, package, "") for node in root.named_children if node.type in TYPE_DECLARATIONS]
     while pending:
@@ -166,11 +169,11 @@ def type_declarations(root: Node, source: bytes, package: str) -> Iterator[tuple
         name = field_text(node, "name", source)
         qualified = f"{prefix}.{name}" if prefix else name
         yield node, qualified, outer
-        pending += [(child, qualified, qualified) for child in members(node) if child.type in TYPE_DECLARATIONS]
+        pending += [(child, qualified, qualified) for child in list_members(node) if child.type in TYPE_DECLARATIONS]
 
 
-def _method(node: Node, source: bytes, owner: str, file: str) -> Method:
-    parameters, varargs = _parameters(node, source)
+def _read_method(node: Node, source: bytes, owner: str, file: str) -> Method:
+    parameters, varargs = _read_parameters(node, source)
     constructor = node.type != "method_declaration"
     return Method(
         name=field_text(node, "name", source),
@@ -189,26 +192,26 @@ def _method(node: Node, source: bytes, owner: str, file: str) -> Method:
 def index_file(file: str, source: bytes) -> FileIndex:
     """First pass over one file; ``file`` is relative to the project's root."""
     root = parse(source)
-    imports = _imports(root, source)
+    imports = _read_imports(root, source)
     folders = PurePosixPath(file).parts[:-1]
     package_depth = len(imports.package.split(".")) if imports.package else 0
-    # The first look is cheap; the second knows a comment.
+    # The search through the text is cheap; the walk through the tree knows what stands in a comment.
     annotated = TEST_ANNOTATION.search(source) is not None and any(
         node.type.endswith("annotation") and TEST_ANNOTATION.match(source, node.start_byte) for node in walk(root)
     )
     in_tests = annotated or bool(TEST_FOLDERS.intersection(folders[: len(folders) - package_depth]))
     classes, junit3 = [], False
-    for node, qualified, outer in type_declarations(root, source, imports.package):
+    for node, qualified, outer in walk_types(root, source, imports.package):
         fields, methods = {}, []
-        for child in members(node):
+        for child in list_members(node):
             if child.type in ("field_declaration", "constant_declaration"):
                 name = type_name(child.child_by_field_name("type"), source)
                 for declarator in child.children_by_field_name("declarator"):
                     fields[field_text(declarator, "name", source)] = name
             elif child.type in ("method_declaration", "constructor_declaration"):
-                methods.append(_method(child, source, qualified, file))
-        words, _ = modifiers(node, source)
-        supertypes = _supertypes(node, source)
+                methods.append(_read_method(child, source, qualified, file))
+        words, _ = read_modifiers(node, source)
+        supertypes = _read_supertypes(node, source)
         junit3 |= bool(supertypes) and any(method.name.startswith("test") for method in methods)
         classes.append(
             JavaClass(
@@ -243,7 +246,7 @@ class Project:
     @staticmethod
     def _nearest(found: list[JavaClass], near: str) -> JavaClass:
         """Several source trees may hold a class of the same name: the one that shares most of the path."""
-        return max(found, key=lambda item: _shared_folders(item.file, near))
+        return max(found, key=lambda item: _count_shared_folders(item.file, near))
 
     def find(self, qualified: str, near: str) -> JavaClass | None:
         """The class of that qualified name, the one closest to the file ``near`` where there are several."""
@@ -288,7 +291,10 @@ class Project:
         """``item`` and its supertypes in the project, nearest first, and the names that lead outside of it."""
         key = (item.qualified, item.file)
         if key not in self._ancestors:
-            found, outside, pending, seen = [], set(), [item], {item.qualified}
+            found: list[JavaClass] = []
+            outside: set[str] = set()
+            pending = [item]
+            seen = {item.qualified}
             while pending:
                 current = pending.pop(0)
                 found.append(current)

@@ -27,8 +27,8 @@ class ProjectSource:
     files: tuple[str, ...]
 
 
-def _java_files(root: Path) -> tuple[str, ...]:
-    """Without links, and without hidden folders: these hold a tool's copies (patches, history), not the sources."""
+def _find_java_files(root: Path) -> tuple[str, ...]:
+    """All Java files but links and those in hidden folders, which hold a tool's copies (patches, history)."""
     found = (
         path.relative_to(root)
         for path in root.rglob("*.java")
@@ -39,7 +39,7 @@ def _java_files(root: Path) -> tuple[str, ...]:
     return tuple(sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)))
 
 
-def _safe_target(folder: Path, name: str, archive: Path) -> Path:
+def _resolve_target(folder: Path, name: str, archive: Path) -> Path:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
         raise UserError(f"--source {archive}: the entry {name!r} points outside the archive; refused")
@@ -58,7 +58,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as handle:
         members = [item for item in handle.infolist() if item.filename.strip("./") and not item.is_dir()]
         _check_size(archive, len(members), sum(item.file_size for item in members))
-        targets = [(item, _safe_target(folder, item.filename, archive)) for item in members]
+        targets = [(item, _resolve_target(folder, item.filename, archive)) for item in members]
         for item, target in targets:
             target.parent.mkdir(parents=True, exist_ok=True)
             # zipfile stops at the declared size, so a lying header cannot write more than was checked above.
@@ -76,11 +76,12 @@ def _check_end(handle: tarfile.TarFile) -> None:
 
 def _unpack_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as handle:
-        members, declared, targets = 0, 0, []
+        members = declared = 0
+        targets: list[tuple[tarfile.TarInfo, Path]] = []
         for item in handle:
             members, declared = members + 1, declared + item.size
             _check_size(archive, members, declared)
-            target = _safe_target(folder, item.name, archive) if item.name.strip("./") else folder
+            target = _resolve_target(folder, item.name, archive) if item.name.strip("./") else folder
             if item.isfile():  # links and devices are left out
                 targets.append((item, target))
         for item, target in targets:
@@ -120,12 +121,12 @@ def archive_name(path: Path) -> str:
     return path.name[: len(path.name) - len(ending)] or path.name
 
 
-def _projects_in(root: Path, name: str) -> list[ProjectSource]:
+def _find_projects_in(root: Path, name: str) -> list[ProjectSource]:
     """One project where there is a build file or Java at the top, else one per sub-folder that holds Java."""
     if any((root / item).exists() for item in BUILD_FILES) or any(root.glob("*.java")):
-        return [ProjectSource(name, root, _java_files(root))]
+        return [ProjectSource(name, root, _find_java_files(root))]
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = [ProjectSource(path.name, path, _java_files(path)) for path in folders]
+    found = [ProjectSource(path.name, path, _find_java_files(path)) for path in folders]
     return [project for project in found if project.files]
 
 
@@ -138,9 +139,9 @@ def find_projects(paths: Iterable[Path], scratch: Path) -> list[ProjectSource]:
     projects: list[ProjectSource] = []
     for number, path in enumerate(paths):
         if path.is_dir():
-            found = _projects_in(path, path.resolve().name)
+            found = _find_projects_in(path, path.resolve().name)
         elif path.is_file():
-            found = _projects_in(unpack(path, scratch / str(number)), archive_name(path))
+            found = _find_projects_in(unpack(path, scratch / str(number)), archive_name(path))
         else:
             raise UserError(f"--source {path}: does not exist; give a folder, a Maven project or a tar/zip archive")
         if not any(project.files for project in found):

@@ -1,4 +1,4 @@
-"""Training, validation and test data without leaks: what belongs together stays on one side."""
+"""Splits tests into training, validation and test data without leaks: what belongs together stays on one side."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 
-def kin_groups(links: Sequence[Sequence[str]]) -> list[str]:
-    """For each test the name of its group: tests that share a link (a test class, one of its superclasses, a focal
-    class, a copied method) are kin, and so are the kin of kin. The name is the group's smallest link."""
+def group_kin(links: Sequence[Sequence[str]]) -> list[str]:
+    """For each test the name of its group, which is the group's smallest link.
+
+    Tests that share a link (a test class, one of its superclasses, a focal class, a copied method) are in one group.
+    So are those that are connected over other tests.
+    """
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:

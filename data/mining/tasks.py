@@ -1,4 +1,4 @@
-"""From a test file to raw rows: one task per assertion statement, or per run of them."""
+"""Makes raw rows of a test file: one task for each assertion statement, or for each run of them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class MinedTest:
-    """The rows of one test, what makes tests kin, and the tokens by which duplicates are told."""
+    """The rows of one test, the links that make tests belong together, and the tokens by which copies are found."""
 
     rows: tuple[Row, ...]
     links: tuple[str, ...]
@@ -61,7 +61,7 @@ class FileResult:
     left_out: dict[str, Counter[str]] = field(default_factory=lambda: {"test": Counter(), "assertion": Counter()})
 
 
-def problem_of(test: str, focal: str, assertions: Iterable[str], limits: Limits) -> str:
+def find_problem(test: str, focal: str, assertions: Iterable[str], limits: Limits) -> str:
     """Why a task is too long, or cannot be written down; the empty string where it can."""
     for text, limit, what in (
         *((item, limits.max_assertion_tokens, "assertion") for item in assertions),
@@ -101,25 +101,28 @@ def duplicate_key(test: str) -> tuple[str, ...]:
 
 
 def focal_link(focal: str) -> tuple[str, ...]:
-    """A copied method makes its tests kin, be it in a fork of the project; short ones are alike everywhere."""
+    """The link between tests of one method or of copies of it, also in a fork of the project.
+
+    Short methods have none, because they look alike everywhere.
+    """
     tokens = coarse_tokens(focal)
     return (f"method {hashlib.sha256(' '.join(tokens).encode()).hexdigest()}",) if len(tokens) >= COPIED_TOKENS else ()
 
 
-def needed_imports(imports: Imports, text: str) -> list[str]:
+def select_imports(imports: Imports, text: str) -> list[str]:
     """The imports that a piece of code mentions, and all those with a star."""
     words = set(re.findall(r"\w+", text))
     return [line for line in imports.lines if line.endswith(".*") or line.rpartition(".")[2] in words]
 
 
-def _helper_names(project: Project, owner: JavaClass) -> set[str]:
+def _find_helper_names(project: Project, owner: JavaClass) -> set[str]:
     """The methods that a test class has of its own, by itself, its ancestors in the project or its enclosing class."""
     scopes = (item for scope in project.enclosing(owner) for item in project.ancestors(scope)[0])
     names = {method.name for item in scopes for method in item.methods}
     return names if any("BDD" in line for line in owner.imports.lines) else names | {"then"}
 
 
-def _in_order_variables(method: Node, source: bytes, owner: JavaClass) -> set[str]:
+def _find_in_order_variables(method: Node, source: bytes, owner: JavaClass) -> set[str]:
     """Names of Mockito's ``InOrder`` variables, on which ``verify`` may be called."""
     names = {name for name, declared in owner.fields.items() if declared == "InOrder"}
     for node in walk(method):
@@ -149,8 +152,8 @@ def mine_file(project: Project, root: Path, file: str, limits: Limits) -> FileRe
 def _mine_test(
     project: Project, root: Path, test: TestMethod, source: bytes, limits: Limits, result: FileResult
 ) -> None:
-    in_order = _in_order_variables(test.node, source, test.owner)
-    assertions, left_out = find_assertions(test.node, source, _helper_names(project, test.owner), in_order)
+    in_order = _find_in_order_variables(test.node, source, test.owner)
+    assertions, left_out = find_assertions(test.node, source, _find_helper_names(project, test.owner), in_order)
     result.counts["assertions"] += len(assertions) + len(left_out)
     result.left_out["assertion"].update(left_out)
     if not assertions:
@@ -166,7 +169,7 @@ def _mine_test(
     ancestors = project.ancestors(test.owner)[0]
     rows, links = [], {f"{project.name}: {item.outermost}" for item in ancestors if item.in_tests}
     for group in group_by_task(assertions, limits):
-        found = _task(project, root, test, source, finder, assertions, group, limits)
+        found = _make_task(project, root, test, source, finder, assertions, group, limits)
         if isinstance(found, str):
             result.left_out["assertion"][found] += len(group)
         else:
@@ -180,7 +183,7 @@ def _mine_test(
         result.left_out["test"]["no usable assertion"] += 1
 
 
-def _task(
+def _make_task(
     project: Project,
     root: Path,
     test: TestMethod,
@@ -204,7 +207,7 @@ def _task(
     masked = one_line(before + PLACEHOLDER + after)
     focal_text = one_line(focal_source[slice(*method.span)].decode())
     targets = [one_line(text_of(item.node, source)) for item in group]
-    if problem := problem_of(masked, focal_text, targets, limits):
+    if problem := find_problem(masked, focal_text, targets, limits):
         return problem
     provenance: Source = {
         "project": project.name,
@@ -223,7 +226,7 @@ def _task(
         "focal_lines": method.lines,
         "focal_call": focal.position,
         "focal_rule": focal.rule,
-        "imports": needed_imports(test.owner.imports, before + after + " ".join(targets)),
+        "imports": select_imports(test.owner.imports, before + after + " ".join(targets)),
     }
     row: Row = {"focal_method": focal_text, "test_method_masked": masked, "assertions": targets, "source": provenance}
     return row, owner.outermost

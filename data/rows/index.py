@@ -31,7 +31,7 @@ PUBLISHED_LOGITS = b'"compressed_logits"'
 class JsonlIndex:
     """The n lines that are not blank: ``starts`` and ``lengths`` [n] int64 in bytes, without the newline;
     ``text_lengths`` [n] int64: bytes without the stored logits; ``cut_off``: the last line is no whole JSON object and
-    has no newline (its writer died, or is still at it). It is a row like any other bad one, so that it is counted.
+    has no newline (its writer died or is still writing). It counts as a bad row like any other.
     """
 
     path: Path
@@ -44,8 +44,8 @@ class JsonlIndex:
         return len(self.starts)
 
 
-def _stamp(path: Path) -> tuple[str, int]:
-    """What tells one state of the file from another (its size, time, and a hash of both ends), and the size."""
+def _make_stamp(path: Path) -> tuple[str, int]:
+    """A hash that differs between two states of the file (over its size, time and both ends), and the size."""
     status = path.stat()
     digest = hashlib.sha256(f"{VERSION}:{status.st_size}:{status.st_mtime_ns}:".encode())
     with open(path, "rb") as handle:
@@ -55,7 +55,7 @@ def _stamp(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), status.st_size
 
 
-def _logit_bytes(line: bytes) -> int:
+def _count_logit_bytes(line: bytes) -> int:
     """How long the string with the stored logits is, 0 where there is none."""
     at = line.find(LOGITS) + len(LOGITS)
     if at < len(LOGITS):
@@ -78,7 +78,9 @@ def _is_object(line: bytes) -> bool:
 
 def _scan(path: Path, size: int) -> JsonlIndex:
     """The lines in the first ``size`` bytes; what is appended meanwhile belongs to the next state of the file."""
-    starts, lengths, texts = array("q"), array("q"), array("q")
+    starts = array("q")
+    lengths = array("q")
+    texts = array("q")
     position, cut_off = 0, False
     with open(path, "rb", buffering=BLOCK) as handle:
         while line := handle.readline(min(MAX_ROW_BYTES, size - position)):
@@ -88,15 +90,15 @@ def _scan(path: Path, size: int) -> JsonlIndex:
             if not line.isspace():
                 starts.append(position)
                 lengths.append(len(line) - ended)
-                texts.append(lengths[-1] - _logit_bytes(line))
+                texts.append(lengths[-1] - _count_logit_bytes(line))
                 cut_off = not ended and not _is_object(line)
             position += len(line)
     first, size_of, text = (np.array(part, dtype=np.int64) for part in (starts, lengths, texts))
     return JsonlIndex(path, first, size_of, text, cut_off)
 
 
-def _places(path: Path) -> Iterator[Path]:
-    """Where an index may be kept: beside its file, or in the cache where that folder is read-only."""
+def _list_places(path: Path) -> Iterator[Path]:
+    """Where an index may be kept: next to its file, or in the cache where that folder is read-only."""
     yield path.with_name(path.name + ".idx")
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     with suppress(OSError):  # no home that can be written: the index is built again each time
@@ -106,16 +108,16 @@ def _places(path: Path) -> Iterator[Path]:
 def open_index(path: str | Path) -> JsonlIndex:
     """The index of ``path``: read from ``path.idx`` (the cache, in a read-only folder) if it still fits, else built."""
     path = Path(path)
-    text, size = _stamp(path)
+    text, size = _make_stamp(path)
     stamp = np.frombuffer(text.encode(), dtype=np.uint8)
-    for place in _places(path):
+    for place in _list_places(path):
         # An index that is missing, damaged or of another version is built again.
         with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(place) as stored:
             if stored["stamp"].tobytes() == stamp.tobytes():
                 starts, lengths, texts = (stored[name] for name in ("starts", "lengths", "text_lengths"))
                 return JsonlIndex(path, starts, lengths, texts, bool(stored["cut_off"]))
     index = _scan(path, size)
-    for place in _places(path):
+    for place in _list_places(path):
         with suppress(OSError):  # a full or read-only disk costs the next start a scan, nothing else
             with atomic_writer(place, "wb") as handle:
                 np.savez(

@@ -76,14 +76,14 @@ class Sample:
         return "\n".join(self.assertions)
 
 
-def _no_number(name: str) -> None:
+def _refuse_number(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
 def parse_json_line(line: bytes | str) -> Json:
     """Decode one line into an object; raise RowError where it is not one."""
     try:
-        value = json.loads(line, parse_constant=_no_number)
+        value = json.loads(line, parse_constant=_refuse_number)
     except ValueError:  # covers bad JSON and bad UTF-8
         raise RowError("not valid JSON") from None
     except RecursionError:
@@ -103,7 +103,7 @@ def is_header(row: Json) -> bool:
     return not any(key in row for key in FOCAL_KEYS + TEST_KEYS + TARGET_KEYS)
 
 
-def _text(row: Json, keys: tuple[str, ...], what: str) -> str:
+def _read_text(row: Json, keys: tuple[str, ...], what: str) -> str:
     for key in keys:
         value = row.get(key)
         if value is None:
@@ -115,12 +115,12 @@ def _text(row: Json, keys: tuple[str, ...], what: str) -> str:
     raise RowError(f"missing {what}")
 
 
-def _on_one_line(text: str) -> str:
+def _join_lines(text: str) -> str:
     """Blanks collapsed, except in string and character literals: there they are part of what is asserted."""
     return LITERAL_OR_BLANK.sub(lambda match: match.group(1) or " ", text).strip()
 
 
-def _assertions(row: Json) -> tuple[str, ...]:
+def _read_assertions(row: Json) -> tuple[str, ...]:
     for key in TARGET_KEYS:
         value = row.get(key)
         if value is None:
@@ -128,13 +128,13 @@ def _assertions(row: Json) -> tuple[str, ...]:
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(item, str) for item in values):
             raise RowError("assertion is not a string")
-        kept = tuple(_on_one_line(item) for item in values if item.strip())
+        kept = tuple(_join_lines(item) for item in values if item.strip())
         if kept:
             return kept
     raise RowError("missing assertion")
 
 
-def _masked(test: str, assertions: tuple[str, ...]) -> str:
+def _mask(test: str, assertions: tuple[str, ...]) -> str:
     for number, assertion in enumerate(assertions):
         written = r"\s+".join(map(re.escape, assertion.split()))
         test = re.sub(written, "" if number else PLACEHOLDER, test, count=1)
@@ -151,15 +151,15 @@ def parse_sample(row: Json) -> Sample:
     holds that, or the answer would stand in the input; else before its last closing brace: the end of the test, where
     the missing assertion belongs.
     """
-    test = _text(row, TEST_KEYS, "masked test")
-    assertions = _assertions(row)
+    test = _read_text(row, TEST_KEYS, "masked test")
+    assertions = _read_assertions(row)
     if PLACEHOLDER not in test:
-        test = _masked(test, assertions)
+        test = _mask(test, assertions)
     source = row.get("source")
     prediction = row.get("teacher_prediction")
     return Sample(
         test=test,
-        focal=_text(row, FOCAL_KEYS, "focal method"),
+        focal=_read_text(row, FOCAL_KEYS, "focal method"),
         assertions=assertions,
         source=cast(Source, source if isinstance(source, dict) else {}),
         teacher_prediction=prediction if isinstance(prediction, str) else None,

@@ -21,7 +21,9 @@ class RejectedRows:
     def __init__(
         self, path: Path | None, source: Path, rows: int, max_rate: float, strict: bool = False, tidy: bool = True
     ) -> None:
-        self.path, self.source, self.rows, self.max_rate, self.strict = path, source, rows, max_rate, strict
+        self.path = path
+        self.source, self.rows = source, rows
+        self.max_rate, self.strict = max_rate, strict
         self.reasons: dict[int, str] = {}
         # The bad rows met since this start of the run: only they compare with the rows that were read since then.
         self.met: set[int] = set()

@@ -13,23 +13,23 @@ from data.rows.readers import PLACEHOLDER
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# What the fingerprint encodes beside the vocabulary, so that merges and normalisation count too.
+# The fingerprint encodes this text, too, so that it depends on merges and normalisation as well as the vocabulary.
 PROBE = 'assertEquals("ä\\n", foo.getBar(0x1F, -2.5f));\n\tassertThat(xs).containsExactly(1, 2) <AssertPlaceHolder>'
 
 
-def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def _encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def encode_source(tokenizer: PreTrainedTokenizerBase, test: str, focal: str, max_len: int) -> list[int]:
     """Masked test, separator, focal method, end of sequence: at most ``max_len`` ids.
 
-    What does not fit is cut at the far ends: the test keeps the surroundings of its placeholder (three quarters of
-    the room before it), the focal method keeps its signature. The focal method gets a third of the room at least.
+    What does not fit is cut at the far ends. The test keeps the surroundings of its placeholder (three quarters of its
+    room are before it), the focal method keeps its signature and gets at least a third of the room.
     """
     before, _, after = test.partition(PLACEHOLDER)
-    left, mask, right = _plain(tokenizer, before), _plain(tokenizer, PLACEHOLDER), _plain(tokenizer, after)
-    method = _plain(tokenizer, focal)
+    left, mask, right = (_encode_plain(tokenizer, text) for text in (before, PLACEHOLDER, after))
+    method = _encode_plain(tokenizer, focal)
     end = tokenizer.eos_token_id
     separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else end
     room = max_len - 2
@@ -50,7 +50,7 @@ def source_is_truncated(tokenizer: PreTrainedTokenizerBase, test: str, focal: st
 
 def encode_target(tokenizer: PreTrainedTokenizerBase, target: str, max_len: int) -> list[int]:
     """The ids of the assertion and the end of sequence; a longer one is cut to ``max_len`` and has no end."""
-    return [*_plain(tokenizer, target), tokenizer.eos_token_id][:max_len]
+    return [*_encode_plain(tokenizer, target), tokenizer.eos_token_id][:max_len]
 
 
 def labels_hash(labels: Sequence[int]) -> str:
@@ -64,5 +64,5 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     for token, index in sorted(tokenizer.get_vocab().items()):
         digest.update(f"{token}\0{index}\n".encode())
     special = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id)
-    digest.update(repr((special, _plain(tokenizer, PROBE))).encode())
+    digest.update(repr((special, _encode_plain(tokenizer, PROBE))).encode())
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The families of ``sample_corpus.py``: Java with ``$name`` for what changes from class to class and test to test.
+"""The families of classes that ``data/sample_corpus.py`` writes: Java with ``$name`` for what changes.
 
 ``$C`` class, ``$v`` the test's variable, ``$a < $b < $c`` numbers, ``$s $t $u`` different words, ``$x $y`` currencies;
 the other names are the family's own words (``$f`` as it is, ``$F`` with a capital).

@@ -11,7 +11,7 @@ from typing import Any
 from tree_sitter import Node
 
 from data.java.assertions import find_assertions, find_root_call
-from data.java.syntax import modifiers, parse, text_of, walk
+from data.java.syntax import parse, read_modifiers, text_of, walk
 from data.java.tokens import one_line
 from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
@@ -87,7 +87,7 @@ def _lacks_assertion(test: TestMethod, source: bytes) -> bool:
     if test.problem:
         return False
     assertions, left_out = find_assertions(test.node, source, set(), set())
-    _, annotations = modifiers(test.node, source)
+    _, annotations = read_modifiers(test.node, source)
     expects = any("expected" in text for text in annotations.values()) or any(
         text_of(call.child_by_field_name("name"), source).startswith("expect")  # type: ignore[arg-type]
         for call in filter(None, map(find_root_call, walk(test.node)))

@@ -30,7 +30,7 @@ from models.decoding.generate import (
     teacher_forced,
 )
 from models.losses.critical_tokens import find_critical_tokens
-from models.seq2seq.loading import load_model, load_tokenizer, model_folder, parameter_count
+from models.seq2seq.loading import count_parameters, find_model_folder, load_model, load_tokenizer
 from utils.metrics import FORCED_METRICS
 
 
@@ -210,7 +210,7 @@ class ModelRunner:
         tokenizer = load_tokenizer(name, flag)
         model = load_model(name, flag=flag)
         model.to(self.device)  # type: ignore[arg-type]
-        path = model_folder(name, flag)
+        path = find_model_folder(name, flag)
         inputs = [encode_source(tokenizer, sample.test, sample.focal, self.options.max_input_len) for sample in samples]
 
         file = self.folder / f"{title.replace(' ', '_')}.jsonl"
@@ -220,7 +220,7 @@ class ModelRunner:
         forced = teacher_forced(model, make_target_batches(tokenizer, samples, inputs, self.options), critical)
         facts: SystemFacts = {
             "path": str(name),
-            "parameters": parameter_count(model),
+            "parameters": count_parameters(model),
             "size_bytes": sum(file.stat().st_size for file in path.glob("*.safetensors")),
             "loss": forced.mean_loss if math.isfinite(forced.mean_loss) else None,
             "memory_bytes": {"cpu": max(0, process.memory_info().rss - before)},

@@ -1,9 +1,11 @@
-"""Seq2seq models and tokenizers: from a folder, the hub, or built here. Safetensors only, no code from a hub."""
+"""Loads, builds, shrinks and saves seq2seq models and tokenizers.
+
+Weights are read as safetensors or as plain tensors; no code that comes with a model is run.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,7 +32,7 @@ from utils.atomic_io import atomic_directory
 from utils.cache import cache_dir
 from utils.errors import UserError
 
-# Their bars for millisecond reads and writes would break the training's own.
+# Their progress bars, for reads of milliseconds, would break the bar of the training.
 transformers_logging.disable_progress_bar()
 
 SCRATCH_PREFIX = "scratch:"
@@ -76,18 +78,18 @@ def _download(name: str, patterns: list[str], flag: str) -> Path:
         ) from None
 
 
-def _weight_files(folder: Path, suffix: str) -> list[Path]:
+def _find_weight_files(folder: Path, suffix: str) -> list[Path]:
     return sorted(file for file in folder.glob(f"*{suffix}") if not file.name.startswith("training_args"))
 
 
-def _as_safetensors(folder: Path) -> Path:
-    """A copy of a folder of .bin weights, kept as safetensors; read with weights_only, so nothing in it can run."""
-    weights = _weight_files(folder, ".bin")
+def _convert_to_safetensors(folder: Path) -> Path:
+    """A copy, in the cache, of a folder of .bin weights as safetensors; read so that no code in it runs."""
+    weights = _find_weight_files(folder, ".bin")
     # A text encoder keeps its pooling in a folder of its own.
-    beside = [file for pattern in (*_TEXT_FILES, "*/config.json") for file in sorted(folder.glob(pattern))]
-    beside = [file for file in beside if "index" not in file.name]
+    others = [file for pattern in (*_TEXT_FILES, "*/config.json") for file in sorted(folder.glob(pattern))]
+    others = [file for file in others if "index" not in file.name]
     digest = hashlib.sha256(str(folder.resolve()).encode())
-    for file in (*weights, *beside):
+    for file in (*weights, *others):
         digest.update(f"{file.name}{file.stat().st_size}{file.stat().st_mtime_ns}".encode())
     target = cache_dir("safetensors") / digest.hexdigest()[:16]
     if target.is_dir():
@@ -103,15 +105,15 @@ def _as_safetensors(folder: Path) -> Path:
             raise UserError(message.split("\n")[0]) from None
     with atomic_directory(target) as temporary:
         save_file(state, temporary / "model.safetensors", {"format": "pt"})
-        for file in beside:
+        for file in others:
             copy = temporary / file.relative_to(folder)
             copy.parent.mkdir(exist_ok=True)
             shutil.copy(file, copy)
     return target
 
 
-def model_folder(name: str, flag: str = "--model_name", weights: bool = True) -> Path:
-    """The folder that holds model ``name`` (a folder or a hub name), downloaded if need be.
+def find_model_folder(name: str, flag: str = "--model_name", weights: bool = True) -> Path:
+    """The folder that holds model ``name`` (a folder or a hub name), downloaded if necessary.
 
     Raises UserError in one line: no such model, not on disk and no network, nothing but unsafe weights.
     """
@@ -123,12 +125,12 @@ def model_folder(name: str, flag: str = "--model_name", weights: bool = True) ->
         folder = _download(name, [*_TEXT_FILES, *(["*.safetensors"] if weights else [])], flag)
     if not (folder / "config.json").is_file():
         raise UserError(f"{flag} {name}: the folder holds no config.json, so it is not a Hugging Face model")
-    if weights and not _weight_files(folder, ".safetensors"):
+    if weights and not _find_weight_files(folder, ".safetensors"):
         if not local:
             folder = _download(name, [*_TEXT_FILES, "*.bin"], flag)
-        if not _weight_files(folder, ".bin"):
+        if not _find_weight_files(folder, ".bin"):
             raise UserError(f"{flag} {name}: neither .safetensors nor .bin weights in {folder}")
-        folder = _as_safetensors(folder)
+        folder = _convert_to_safetensors(folder)
     return folder
 
 
@@ -136,7 +138,7 @@ def load_tokenizer(name: str, flag: str = "--model_name") -> PreTrainedTokenizer
     """The tokenizer of a model folder or hub name."""
     folder = Path(name).expanduser()
     if not (folder.is_dir() and (folder / "tokenizer_config.json").is_file()):
-        folder = model_folder(name, flag, weights=False)
+        folder = find_model_folder(name, flag, weights=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -150,7 +152,7 @@ def load_model(
     name: str, *, dropout_rate: float | None = None, attention: str = "sdpa", flag: str = "--model_name"
 ) -> PreTrainedModel:
     """An encoder-decoder model in fp32 from a folder or hub name. Raises UserError in one line."""
-    folder = model_folder(name, flag)
+    folder = find_model_folder(name, flag)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if dropout_rate is not None:
@@ -175,7 +177,7 @@ def load_model(
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on ``texts``; digits stand alone so that numbers can be copied."""
+    """A byte-level BPE trained on ``texts``; each digit is a token of its own, so that numbers can be copied."""
     bpe = Tokenizer(BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -219,7 +221,7 @@ def build_scratch(
         return T5ForConditionalGeneration(config)
 
 
-def evenly_spaced(kept: int, total: int) -> list[int]:
+def space_evenly(kept: int, total: int) -> list[int]:
     """``kept`` of ``total`` layer numbers, evenly spaced, first and last among them (one: the first)."""
     if kept == 1:
         return [0]
@@ -227,7 +229,7 @@ def evenly_spaced(kept: int, total: int) -> list[int]:
 
 
 def copy_layers(model: PreTrainedModel, encoder_layers: int | None, decoder_layers: int | None) -> PreTrainedModel:
-    """A smaller T5 built from evenly spaced layers of ``model``; which went where is kept in ``config.layer_mapping``.
+    """A smaller T5 of evenly spaced layers of ``model``; ``config.layer_mapping`` keeps which layers these are.
 
     Source of the scheme: Shleifer and Rush, Pre-trained Summarization Distillation, 2020 (shrink and fine-tune).
     """
@@ -240,7 +242,7 @@ def copy_layers(model: PreTrainedModel, encoder_layers: int | None, decoder_laye
         kept = kept or totals[part]
         if kept > totals[part]:
             raise UserError(f"--student_{part}_layers {kept}: the model has {totals[part]} {part} layers")
-        mapping[part] = evenly_spaced(kept, totals[part])
+        mapping[part] = space_evenly(kept, totals[part])
     values = config.to_dict() | {"num_layers": len(mapping["encoder"]), "num_decoder_layers": len(mapping["decoder"])}
     small_config = type(config).from_dict(values)
     small_config._attn_implementation = config._attn_implementation
@@ -260,7 +262,7 @@ def copy_layers(model: PreTrainedModel, encoder_layers: int | None, decoder_laye
     return small
 
 
-def parameter_count(model: torch.nn.Module) -> int:
+def count_parameters(model: torch.nn.Module) -> int:
     """Number of weights, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -270,8 +272,3 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     with atomic_directory(folder) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)
-
-
-def describe_layers(folder: str | Path) -> dict | None:
-    """The layer mapping that ``copy_layers`` recorded in a saved model, if any."""
-    return json.loads((Path(folder) / "config.json").read_text()).get("layer_mapping")

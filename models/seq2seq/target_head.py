@@ -1,4 +1,4 @@
-"""The output head at the target positions alone: padding never meets the vocabulary."""
+"""Runs the output head at the target positions alone, so that padding costs nothing there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def target_rows(labels: Tensor, count: int | None = None) -> Tensor:
 class TargetHead:
     """Within ``only(rows)`` the model's logits are [1, N, V], those of the N ``rows`` of its [B * T, d] last states.
 
-    With short targets beside long ones half of [B, T] is padding, whose logits cost as much as any and are dropped.
+    Where short and long targets are mixed, half of [B, T] is padding, whose logits would cost as much as the others.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:

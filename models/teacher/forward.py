@@ -1,4 +1,4 @@
-"""The teacher-forced pass: what a model says at every target position, encoded on its own device."""
+"""The teacher-forced pass: the model's logits at every target position, encoded on the model's device."""
 
 from __future__ import annotations
 
@@ -108,14 +108,14 @@ def finite_sums(logits: Tensor) -> Tensor:
 
 
 def mean_logits(sums: np.ndarray) -> Tensor:
-    """[V] float32 from ``finite_sums`` [2, V]: means with the largest at 0; -inf for a token that never can be."""
+    """[V] float32 from ``finite_sums`` [2, V]: means with the largest at 0; -inf for a token that has none."""
     total, count = sums
     mean = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
     return torch.from_numpy((mean - mean.max(initial=-1e30)).astype(np.float32))
 
 
 class LiveTeacher:
-    """A teacher that is asked during training instead of beforehand."""
+    """A teacher that runs during training, instead of stored logits."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.forward = TeacherPass(model)

@@ -150,8 +150,11 @@ class DistillationWriter:
         settings: WriterSettings,
         processes: Processes | None = None,
     ) -> None:
-        self.model, self.tokenizer, self.dataset, self.settings = model, tokenizer, dataset, settings
-        self.output, self.processes = Path(output), processes or Processes()
+        self.model, self.tokenizer = model, tokenizer
+        self.dataset = dataset
+        self.output = Path(output)
+        self.settings = settings
+        self.processes = processes or Processes()
         self.forward = TeacherPass(model)
         self.collator = Collator(tokenizer.pad_token_id, {})
         self.vocab_size = int(self.forward.head.weight.shape[0])

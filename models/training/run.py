@@ -19,7 +19,7 @@ from data.batches.loader import JsonlTrainingData
 from data.dataset import AssertionDataset, EpochSamplingDataset, Rejected
 from data.rows.rejected import RejectedRows
 from models.multi_component_loss import MultiComponentLoss
-from models.seq2seq.loading import load_model, parameter_count, save_model
+from models.seq2seq.loading import count_parameters, load_model, save_model
 from models.training.checkpoint import drop_later, find_resume, read_state
 from models.training.engine import WRITE_ERRORS, TrainingEngine
 from models.training.run_folder import RUN_CONFIG, check_same_run, choose_folder, prepare_folder, write_run_config
@@ -189,7 +189,7 @@ def announce(
         "max_input_len": config.data.max_input_len,
         "max_output_len": config.data.max_output_len,
         "student": config.model.model_name,
-        "student_parameters": parameter_count(engine.bare_model),
+        "student_parameters": count_parameters(engine.bare_model),
         "batch_size": optim.batch_size,
         "gradient_accumulation_steps": optim.gradient_accumulation_steps,
         "processes": run.accelerator.num_processes,

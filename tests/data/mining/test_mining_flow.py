@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from data.java.tokens import coarse_tokens, one_line
 from data.mining.deduplicate import KIN, NearDuplicates, jaccard, shingles
 from data.mining.sources import find_projects
-from data.mining.split import assign, kin_groups
+from data.mining.split import assign, group_kin
 from data.mining.tasks import duplicate_key
 from data.rows.readers import PLACEHOLDER, parse_sample
 from data.sample_corpus import write_sample_corpus
@@ -437,7 +437,7 @@ def test_minhash_collides_as_often_as_the_documents_are_alike() -> None:
     memory = NearDuplicates()
     common = [f"t{i}" for i in range(400)]
     left, right = shingles(common), shingles(common[:300] + [f"u{i}" for i in range(100)])
-    rate = float(np.mean(memory._signature(left) == memory._signature(right)))
+    rate = float(np.mean(memory.signature(left) == memory._signature(right)))
     assert rate == pytest.approx(jaccard(left, right), abs=4 * np.sqrt(0.25 / 128))
 
 
@@ -468,7 +468,7 @@ linked = st.lists(st.tuples(st.lists(names, min_size=1, max_size=3), st.integers
 @given(linked, st.integers(0, 5))
 def test_kin_are_never_parted(tests: list[tuple[list[str], int]], seed: int) -> None:
     links, sizes = [test[0] for test in tests], [test[1] for test in tests]
-    splits = assign(kin_groups(links), sizes, 0.2, 0.1, seed)
+    splits = assign(group_kin(links), sizes, 0.2, 0.1, seed)
     for i, left in enumerate(links):
         for j, right in enumerate(links):
             if set(left) & set(right):
@@ -480,8 +480,8 @@ def test_kin_are_never_parted(tests: list[tuple[list[str], int]], seed: int) -> 
 
 def test_groups_do_not_depend_on_the_order() -> None:
     links = [["b", "c"], ["a"], ["c", "d"], ["e", "a"], ["f"]]
-    assert kin_groups(links) == ["b", "a", "b", "a", "f"]
-    assert kin_groups(links[::-1]) == ["f", "a", "b", "a", "b"]
+    assert group_kin(links) == ["b", "a", "b", "a", "f"]
+    assert group_kin(links[::-1]) == ["f", "a", "b", "a", "b"]
 
 
 def test_unlinked_groups_fill_the_fractions() -> None:

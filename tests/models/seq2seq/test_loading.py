@@ -13,10 +13,10 @@ from data.rows.readers import PLACEHOLDER
 from models.seq2seq.loading import (
     build_scratch,
     copy_layers,
-    evenly_spaced,
     load_model,
     load_tokenizer,
     save_model,
+    space_evenly,
     train_tokenizer,
 )
 from models.text_encoder.encoders import resolve_encoder
@@ -67,7 +67,7 @@ def test_scratch_weights_depend_on_the_seed_alone(tokenizer):
     [(1, 6, [0]), (2, 6, [0, 5]), (3, 6, [0, 2, 5]), (4, 12, [0, 4, 7, 11]), (6, 6, list(range(6)))],
 )
 def test_layers_are_evenly_spaced_with_first_and_last(kept, total, expected):
-    assert evenly_spaced(kept, total) == expected
+    assert space_evenly(kept, total) == expected
 
 
 def test_copied_student_holds_the_teachers_layers(tokenizer, tmp_path):
