@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
 
 from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
 from models.decoding.generate import (
@@ -14,6 +13,7 @@ from models.decoding.generate import (
     teacher_forced,
     teacher_forced_signal,
 )
+from tests.helpers.random_models import model_without_ties
 
 VOCAB = 40
 
@@ -29,19 +29,7 @@ class NumberTokenizer:
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(3)
-    config = T5Config(
-        vocab_size=VOCAB,
-        d_model=32,
-        d_kv=8,
-        d_ff=64,
-        num_layers=2,
-        num_heads=4,
-        decoder_start_token_id=0,
-        initializer_factor=20.0,
-        tie_word_embeddings=False,
-    )
-    return T5ForConditionalGeneration(config)
+    return model_without_ties(VOCAB, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +55,7 @@ def labels(rows):
     return [[*generator.integers(2, VOCAB, length).tolist(), 1] for length in (4, 2, 7, 1, 3, 5, 9)]
 
 
-def test_batches_change_nothing(model, rows):
+def test_a_row_gets_the_same_text_alone_and_in_a_batch(model, rows):
     alone = [generate_predictions(model, NumberTokenizer(), [row], max_output_len=8)[0] for row in rows]
     assert len(set(alone)) > 3
     for size in (2, 7):
@@ -94,7 +82,7 @@ def test_beams_are_distinct_and_best_first(model, rows):
     assert best == [texts[0] for texts in candidates]
 
 
-def test_each_batch_is_handed_out(model, rows):
+def test_on_batch_gets_the_texts_of_each_batch_with_their_places(model, rows):
     seen = {}
     texts = generate_candidates(
         model,
@@ -126,7 +114,7 @@ def test_teacher_forced_agrees_with_one_sample_at_a_time(model, rows, labels, si
     assert found.mean_loss == pytest.approx(total / sum(map(len, labels)))
 
 
-def test_stored_signals_give_the_model_s_own_accuracy(model, rows, labels):
+def test_accuracy_from_a_stored_signal_is_that_of_the_model(model, rows, labels):
     """In each encoding, what the teacher's file says is what its model would."""
     expected = teacher_forced(model, batches_of(rows, labels, 3))
     for encode in (
@@ -144,7 +132,7 @@ def test_stored_signals_give_the_model_s_own_accuracy(model, rows, labels):
         assert np.isnan(found.loss).all()
 
 
-def test_latency(model, rows):
+def test_latency_is_measured_for_each_row(model, rows):
     seconds = latency_per_assertion(model, NumberTokenizer(), rows[:3], max_output_len=4)
     assert len(seconds) == 3
     assert all(value > 0 for value in seconds)
