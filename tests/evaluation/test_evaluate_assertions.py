@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from data.rows.readers import parse_sample
+from evaluation import evaluation
+from evaluation.evaluate_assertions import build_parser
+from evaluation.request import EvaluationRequest
 from evaluation.systems.baselines import TRIVIAL, count_leaks, retrieve
 from evaluation.systems.models import PredictionStore
 from tests.helpers.commands import make_rows, run_script, write_rows
@@ -121,6 +125,22 @@ def test_embedded_encoder_completes_nothing_that_is_missing(stored, tmp_path):
     assert 0.5 < teacher["semantic_similarity"]["value"] < 1
     assert teacher["code_quality_score"]["value"] is None  # token accuracy needs a tokenizer
     assert "token_accuracy" in teacher["code_quality_score"]["reason"]
+
+
+def test_a_request_gives_the_summary_that_is_written(stored, tmp_path):
+    request = EvaluationRequest(
+        str(stored), embedding_model="none", workers=1, device="cpu", output_dir=str(tmp_path / "o")
+    )
+    done = evaluation.evaluate(request)
+    assert done.folder == tmp_path / "o"
+    assert done.summary == summary_of(done.folder)
+    assert "Exact match" in done.text() and "report.html" in done.text()
+
+
+def test_flags_and_fields_of_a_request_are_the_same_in_the_same_order(stored):
+    """The summary keeps them in this order."""
+    args = vars(build_parser().parse_args(["--teacher_data", str(stored)]))
+    assert list(args.items()) == list(asdict(EvaluationRequest(str(stored))).items())
 
 
 # -- baselines
