@@ -43,6 +43,7 @@ from utils.errors import UserError
 
 REFERENCE = "gold only"
 MAX_SHARE = 0.3  # of the teacher's parameters: the project aims at a small student
+MIN_KEPT = 0.95  # of the teacher's score
 
 Runs = dict[Budget, dict[str, list[Run]]]
 
@@ -85,26 +86,21 @@ def merge_parts(parts: Sequence[Measured]) -> Measured:
 
 
 def make_tables(grid: Grid, found: tuple[Baselines, Runs]) -> list[str]:
-    """A table, the aims and the answers to the grid's questions for each number of rows."""
+    """All tables of each number of rows and passes, the largest first."""
     baselines, runs = found
-    parts = []
+    parts: list[str] = []
     budgets = sorted(runs, reverse=True)
     for rows, passes in budgets:
         chosen = runs[rows, passes]
-        # Teacher and retrieval have all rows: beside students with fewer, the aim would be another one.
-        of_aims = "\n".join(f"- {line}" for line in judge_aims(baselines, chosen))
         parts += [
             f"### {rows:,} training rows, {passes} {'pass' if passes == 1 else 'passes'}",
             tabulate_contenders(baselines, chosen),
-            of_aims if rows == budgets[0][0] else "Teacher and retrieval have all rows here, too.",
+            # The teacher and retrieval always have all rows, so a student with fewer is not held to the aims.
+            *(judge_aims(baselines, chosen) if rows == budgets[0][0] else []),
             *tabulate_scores(baselines, chosen),
             *tabulate_questions(grid.settings.get("questions", []), baselines["clusters"], chosen),
-            *tabulate_outcomes(
-                "failures", "Share of the predictions, by what is wrong with them first:", baselines, chosen
-            ),
-            *tabulate_outcomes(
-                "executions", "Share of the predictions, by what running them showed:", baselines, chosen
-            ),
+            *tabulate_outcomes("failures", "What is wrong first:", baselines, chosen),
+            *tabulate_outcomes("executions", "What running showed:", baselines, chosen),
         ]
     return parts
 
@@ -135,7 +131,7 @@ def tabulate_questions(questions: list[Json], clusters: list[str], runs: dict[st
         return []
     p_values = adjust_p_values(answers)
     return [
-        "The grid's questions, over the seeds that both have (p adjusted by Holm over this table):",
+        "Questions:",
         table(
             ["question", "contender", "against", "score", "seeds", "difference", "p (Holm)"],
             [[*words, show_estimate(found, "+"), p_values[words]] for words, found in answers.items()],
@@ -196,23 +192,22 @@ def tabulate_scores(baselines: Baselines, runs: dict[str, list[Run]]) -> list[st
         p_values = adjust_p_values({name: one for name, one in found.items() if one})
         for row in differences:
             one, p_value = found[row[0]], p_values.get(row[0])
-            row.append(
-                "-" if one is None else show_estimate(one, "+") + " *" * (p_value is not None and p_value < 0.05)
-            )
-    parts = ["Every score with its interval (bleu: the mean over tasks, not that of the corpus):"]
+            row.append(show_difference(one, p_value))
+    parts = ["Every score:"]
     parts.append(table(["contender", *measured], scores))
     if reference and differences:
         parts += [
-            f"The same minus {REFERENCE}, task by task, over the seeds that both have (*: p below 0.05, adjusted by"
-            " Holm over the contenders of a column):",
+            f"The same minus {REFERENCE}:",
             table(["contender", *measured], differences),
         ]
     return parts
 
 
 def tabulate_outcomes(key: str, title: str, baselines: Baselines, runs: dict[str, list[Run]]) -> list[str]:
-    """A contender's share of each outcome over all seeds, a line each; of the best one (its first seed) an example of
-    each. ``key``: failures or executions. Nothing where it was not measured."""
+    """The shares of each outcome, and the first prediction of each in the best contender's first run.
+
+    ``key``: failures or executions. Nothing if it was not measured.
+    """
     everybody = add_baselines(baselines, runs)
     if not all(run.get(key) for found in everybody.values() for run in found):
         return []
@@ -225,16 +220,21 @@ def tabulate_outcomes(key: str, title: str, baselines: Baselines, runs: dict[str
     name = find_best(runs)
     examples = []
     for kind, one in sorted(runs[name][0][key].items(), key=lambda item: -item[1]["tasks"]):
-        written, wanted = one["example"]["prediction"], one["example"]["reference"]
-        reason = f" ({shorten(why)})" if (why := one["example"].get("reason")) else ""
-        examples.append(f"- {name}, {kind}: ``{shorten(written) or ' '}`` for ``{shorten(wanted)}``{reason}")
-    return [title, table(["contender", *kinds], rows), "\n".join(examples)]
+        written, wanted, why = (
+            shorten(one["example"].get(part) or "") for part in ("prediction", "reference", "reason")
+        )
+        examples.append([kind, f"``{written or ' '}``", f"``{wanted}``", why])
+    return [
+        title,
+        table(["contender", *kinds], rows),
+        table([f"example of {name}", "prediction", "reference", "reason"], examples),
+    ]
 
 
 def shorten(text: str) -> str:
-    """In one line of at most 200 characters, all of which can be shown."""
+    """One line of at most 200 printable characters that can stand in a table."""
     line = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in " ".join(text.split()))
-    return line if len(line) <= 200 else line[:197] + "..."
+    return (line if len(line) <= 200 else line[:197] + "...").replace("|", "\\|")
 
 
 def find_best(runs: dict[str, list[Run]]) -> str:
@@ -247,54 +247,47 @@ def find_best(runs: dict[str, list[Run]]) -> str:
 
 
 def judge_aims(baselines: Baselines, runs: dict[str, list[Run]]) -> list[str]:
-    """The aim of the project, computed for the contender with the best score, of those small enough if any is.
+    """The aims of the project, judged for the contender with the best score, of those small enough if any is.
 
-    It was chosen among all: its p-values are those adjusted for as many comparisons as there are contenders.
+    It was chosen among all, so its p-values are adjusted for as many comparisons as there are contenders.
     """
-    clusters = baselines["clusters"]
-    whole = baselines["teacher"]["parameters"]
+    clusters, teacher = baselines["clusters"], baselines["teacher"]
+    whole = teacher["parameters"]
     small = {name: found for name, found in runs.items() if whole and found[0]["parameters"] <= MAX_SHARE * whole}
     name = find_best(small or runs)
-    if any(get_scores(found, MAIN) is None for found in (runs[name], [baselines["teacher"]])):
-        return [f"Without {MAIN} (it needs a text encoder) the aims cannot be computed."]
+    if any(get_scores(found, MAIN) is None for found in (runs[name], [teacher])):
+        return [f"Without {MAIN} (it needs a text encoder) the aims cannot be judged."]
     which = "small enough contenders" if 0 < len(small) < len(runs) else "contenders"
-    lines = [f"Of the {which} with the most seeds, the one with the best {MAIN} is **{name}**."]
-    sizes = runs[name][0]["parameters"], whole
-    if all(sizes):
-        lines.append(f"It has {sizes[0] / sizes[1]:.0%} of the teacher's parameters (aim: at most 30 %).")
+    rows: list[list[str | float | None]] = []
+    if whole and (own := runs[name][0]["parameters"]):
+        verdict = "reached" if own <= MAX_SHARE * whole else "missed"
+        rows.append(
+            ["share of the teacher's parameters", f"{own / whole:.0%}", f"at most {MAX_SHARE:.0%}", None, verdict]
+        )
     for metric in (MAIN, "pass_rate"):
-        if kept := share_of_teacher(runs[name], baselines["teacher"], metric, clusters):
-            reached = "reached" if kept.value >= 0.95 else "missed"
-            lines.append(
-                f"It keeps {kept.value:.1%} ({kept.low:.1%} to {kept.high:.1%}) of the teacher's {metric}"
-                f" (aim: 95 %; {reached})."
-            )
+        if kept := share_of_teacher(runs[name], teacher, metric, clusters):
+            share = f"{kept.value:.1%} ({kept.low:.1%} to {kept.high:.1%})"
+            verdict = "reached" if kept.value >= MIN_KEPT else "missed"
+            rows.append([f"share of the teacher's {metric}", share, f"{MIN_KEPT:.0%}", None, verdict])
     for against, metric, found in (
-        ("nearest-neighbour retrieval", "f1", compare_with_retrieval(baselines, runs)),
-        ("the same student on gold labels only", MAIN, compare_with_reference(runs, clusters)),
+        ("retrieval", "f1", compare_with_retrieval(baselines, runs)),
+        (REFERENCE, MAIN, compare_with_reference(runs, clusters)),
     ):
         if name in found:
             p_value = adjust_p_values(found)[name]
             ahead = found[name].value > 0 and p_value is not None and p_value < 0.05
             verdict = "not judged without more seeds" if p_value is None else "reached" if ahead else "missed"
-            words = f"{metric} against {against}: {show_estimate(found[name], '+')}"
-            lines.append(f"{words}, p {'-' if p_value is None else f'{p_value:.2g}'}; to be ahead is {verdict}.")
+            rows.append([f"{metric} minus {against}", show_estimate(found[name], "+"), "above 0", p_value, verdict])
     if name == REFERENCE:
-        lines.append("It is the student on gold labels only: to be ahead of that one is missed.")
-    return lines
-
-
-HOW_TO_READ = (
-    "Intervals (95 %) and p-values (adjusted by Holm) are Student's t. The spread between test classes is that of the "
-    "bootstrap. The one between seeds, which draw the order of the batches, is pooled over the contenders of a table "
-    "and lent to those with one seed; where no contender has two, there is no p-value. Teacher, starting weights and "
-    "rows are the same for all seeds: nothing is said of others. s: seconds of training steps; MB: the rows that the "
-    "student learned from, with the teacher's logits where its loss reads them."
-)
+        rows.append([f"{MAIN} minus {REFERENCE}", "it is that student", "above 0", None, "missed"])
+    return [
+        f"The aims, for **{name}**, of the {which} with the most seeds the one with the best {MAIN}:",
+        table(["", "measured", "aim", "p (Holm)", "verdict"], rows),
+    ]
 
 
 def tabulate_libraries(grid: Grid, libraries: list[str]) -> list[str]:
-    """Each library by itself, where the tables pool several: means over seeds and tasks."""
+    """Means of each library alone, if the other tables pool several."""
     if len(libraries) < 2:
         return []
     metrics = (MAIN, "f1", *EXECUTED)
@@ -307,60 +300,84 @@ def tabulate_libraries(grid: Grid, libraries: list[str]) -> list[str]:
         for name in BASELINES:
             rows.append([library, name, None, None, *(mean_score([baselines[name]], metric) for metric in metrics)])
     return [
-        "### Each library by itself",
-        "The tables below pool their tasks, so that each weighs as many as it has of them.",
+        "### Each library alone",
         table(["library", "contender", "rows", "passes", *metrics], rows),
     ]
 
 
-def count_run_tasks(baselines: Baselines) -> str:
-    """Rates of execution rest on fewer tasks: those whose test passes with the human assertion."""
+def describe_tasks(baselines: Baselines) -> str:
+    """How many tasks of how many classes were judged, and how many could be run."""
+    clusters = baselines["clusters"]
+    worth = count_effective_clusters(clusters)
+    text = f"{len(clusters)} tasks of {len(set(clusters))} test classes, worth {worth:.0f} of one size"
     ran = get_scores([baselines["trivial"]], EXECUTED[0])
     if ran is None:
-        return ""
-    kept = [cluster for cluster, known in zip(baselines["clusters"], ~np.isnan(ran[0]), strict=True) if known]
-    return f" Run were {len(kept)} of {len(set(kept))} classes: the others' tests cannot tell (docs/execution.md)."
+        return f"{text}."
+    kept = [cluster for cluster, known in zip(clusters, ~np.isnan(ran[0]), strict=True) if known]
+    return f"{text}; {len(kept)} tasks of {len(set(kept))} classes can be run."
 
 
-def count_tasks(clusters: list[str]) -> str:
-    number, worth = len(set(clusters)), count_effective_clusters(clusters)
-    return f"Tasks judged: {len(clusters)}, of {number} test classes (worth {worth:.0f} of one size)"
+def tabulate_summary(grid: Grid, budget: Budget) -> str:
+    """The main scores of all contenders with ``budget``, on the held-out classes and libraries.
+
+    Raises UserError if nothing is stored for it.
+    """
+    sets = [load_results(grid, libraries) for libraries in ([""], find_libraries(grid))]
+    if not all(found and budget in found[1] for found in sets):
+        raise UserError(f"{grid.path}: no stored results of {budget[0]} rows and {budget[1]} passes on both sets")
+    rows: dict[str, list[str | float | None]] = {}
+    for baselines, runs in filter(None, sets):
+        chosen, clusters = runs[budget], baselines["clusters"]
+        differences = compare_with_reference(chosen, clusters)
+        p_values = adjust_p_values(differences)
+        for name, found in add_baselines(baselines, chosen).items():
+            parameters = found[0]["parameters"]
+            row = rows.setdefault(name, [name, parameters / 1e6 if parameters else None])
+            row += [mean_score(found, MAIN), show_difference(differences.get(name), p_values.get(name))]
+            row.append(mean_score(found, "f1"))
+            if baselines is sets[-1][0]:
+                row += [mean_score(found, metric) for metric in EXECUTED[:2]]
+    of_set = ("score", f"minus {REFERENCE}", "F1")
+    columns = ["", "M parameters", *(f"classes: {name}" for name in of_set), *(f"libraries: {name}" for name in of_set)]
+    return table([*columns, "compiles", "passes"], list(rows.values()))
 
 
-def show_commands(commands: list[str]) -> list[str]:
-    """What makes all of it anew, from the root of the repository."""
-    return ["\n".join(["```bash", *commands, "```"])] if commands else []
+def show_difference(found: Estimate | None, p_value: float | None) -> str:
+    """A difference with its interval, and a star if it is beyond chance."""
+    if found is None:
+        return "-"
+    return show_estimate(found, "+") + (" *" if p_value is not None and p_value < 0.05 else "")
+
+
+def find_libraries(grid: Grid) -> list[str]:
+    return [library for library in grid.libraries if grid.read_baselines(library)]
 
 
 def write_page(grid: Grid, path: Path) -> None:
-    """docs/results.md and its like. Raises UserError where nothing is stored."""
+    """A page of docs/results/. Raises UserError if nothing is stored."""
     found = load_results(grid, [""])
     if found is None:
-        raise UserError(f"{grid.store.folder}: no stored results; run the grid first")
-    clusters = found[0]["clusters"]
-    if len(set(clusters)) < 2:
-        raise UserError(f"{grid.store.folder}: all tasks are of one test class, which allows no interval; judge more")
+        raise UserError(f"{grid.path}: no stored results; run the grid first")
+    if len(set(found[0]["clusters"])) < 2:
+        raise UserError(f"{grid.path}: all tasks are of one test class, which allows no interval; judge more")
+    command, commands = f"python benchmarks/ablation.py {grid.path} --report {path}", grid.settings.get("commands", [])
     reading = grid.path.with_suffix(".reading.md")
-    command = f"python benchmarks/ablation.py {grid.path} --report {path}"
     parts = [
         f"# {grid.settings['title']}",
-        f"Made by `{command}` from the results stored in `{grid.store.folder}/`; no number in the tables is typed by"
-        " hand.",
+        f"Made from stored results by `{command}`. [How to read the tables](../results.md#how-to-read-the-tables).",
         grid.settings["about"],
-        *show_commands(grid.settings.get("commands", [])),
+        *(["\n".join(["```bash", *commands, "```"])] if commands else []),
         *(["## Reading", reading.read_text(encoding="utf-8").strip()] if reading.is_file() else []),
         "## Held-out classes",
-        f"{count_tasks(clusters)} that no training row comes from. {HOW_TO_READ}",
+        describe_tasks(found[0]),
         *make_tables(grid, found),
     ]
-    libraries = [library for library in grid.libraries if grid.read_baselines(library)]
+    libraries = find_libraries(grid)
     elsewhere = load_results(grid, libraries)
     if elsewhere is not None:
-        clusters = elsewhere[0]["clusters"]
-        names = " and ".join(libraries)
         parts += [
-            f"## Held out: {names}",
-            f"{count_tasks(clusters)} of {names}, that nothing was trained on.{count_run_tasks(elsewhere[0])}",
+            f"## Held-out libraries: {' and '.join(libraries)}",
+            describe_tasks(elsewhere[0]),
             *tabulate_libraries(grid, libraries),
             *make_tables(grid, elsewhere),
         ]

@@ -4,7 +4,8 @@
     python benchmarks/tables.py
 
 A table stands in docs/*.md between ``<!-- table: FILE | TITLE | COLUMN; COLUMN … -->`` and ``<!-- end of table -->``:
-FILE.json in benchmarks/results, a title of its tables, and the columns to show (default: all).
+FILE.json in benchmarks/results, a title of its tables, and the columns to show (default: all). Between
+``<!-- grid: GRID | ROWS | PASSES -->`` and the same end stand the main scores of a grid in benchmarks/ablations.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.ablation_report import tabulate_summary
+from benchmarks.grid import Grid
 from benchmarks.measuring import RESULTS, table
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError, run_main
 
 BLOCK = re.compile(r"(<!-- table: ([^|>]+?) \| ([^|>]+?)(?: \| ([^>]+?))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
+GRID = re.compile(r"(<!-- grid: (\w+) \| (\d+) \| (\d+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
-def stored_table(name: str, title: str, columns: str | None) -> str:
+
+def read_table(name: str, title: str, columns: str | None) -> str:
     """One stored table as Markdown. Raises UserError where there is none of that name."""
     path = RESULTS / f"{name}.json"
     try:
@@ -36,9 +41,14 @@ def stored_table(name: str, title: str, columns: str | None) -> str:
         raise UserError(f"{path}: no table {title!r} with the columns {columns or 'all'} ({error})") from None
 
 
-def filled(text: str) -> str:
+def summarize_grid(name: str, rows: str, passes: str) -> str:
+    return tabulate_summary(Grid(ROOT / "benchmarks" / "ablations" / f"{name}.json", None), (int(rows), int(passes)))
+
+
+def fill_tables(text: str) -> str:
     """The document with its tables as the results have them."""
-    return BLOCK.sub(lambda found: f"{found[1]}{stored_table(*found.group(2, 3, 4))}\n{found[5]}", text)
+    text = BLOCK.sub(lambda found: f"{found[1]}{read_table(*found.group(2, 3, 4))}\n{found[5]}", text)
+    return GRID.sub(lambda found: f"{found[1]}{summarize_grid(*found.group(2, 3, 4))}\n{found[5]}", text)
 
 
 def main() -> int:
@@ -46,7 +56,7 @@ def main() -> int:
     parser.parse_args()
     for page in sorted((ROOT / "docs").glob("*.md")):
         text = page.read_text(encoding="utf-8")
-        if (new := filled(text)) != text:
+        if (new := fill_tables(text)) != text:
             with atomic_writer(page) as handle:
                 handle.write(new)
             print(page.relative_to(ROOT))

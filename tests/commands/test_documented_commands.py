@@ -28,7 +28,7 @@ from tests.helpers import forked
 from tests.helpers.commands import ROOT, student_words
 from tests.helpers.java_project import junit_jars, need_jdk
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "slurm_scripts" / "README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "slurm_scripts" / "README.md"]
 FIRST_WORDS = ("python", "make", "sbatch", "torchrun", "accelerate", "tensorboard", "pip", "bash", "scripts/", "srun")
 
 # Why a command is checked, and not run. Its flags and files are looked at where there is something to look at.
