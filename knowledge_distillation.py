@@ -4,11 +4,26 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from utils.errors import UserError, run_main
 from utils.seeding import fix_hash_seed
+
+# The packages that take seconds to import wait until the command line has been checked.
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from config.defaults import StudentConfig
+    from config.schedules import AlphaController
+    from data.dataset import AssertionDataset
+    from models.multi_component_loss import MultiComponentLoss
+    from models.teacher.forward import LiveTeacher
+    from models.text_encoder.encoders import Encoder
+    from models.training.run import Run
+    from models.training.start_screen import RunFacts
 
 DESCRIPTION = "Train a small model to write the assertion that a Java test lacks, from a teacher's knowledge."
 
@@ -19,40 +34,33 @@ def main(argv: list[str] | None = None) -> int:
     from config.defaults import StudentConfig
 
     config = parse_config(StudentConfig, argv, description=DESCRIPTION)
-    train, validation = data_files(config)
+    train, validation = find_data(config)
 
+    from config.schedules import temperature_at
     from evaluation.validation import add_validation
-    from models.training.run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
+    from models.losses.critical_tokens import find_critical_tokens
+    from models.training.run import open_run
+    from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
 
     run = open_run(config, "knowledge_distillation.py")
-    tokenizer, model = student(config, train)
-    live = live_teacher(config, run, tokenizer, model)
+    tokenizer, model = load_student(config, train)
+    live = load_live_teacher(config, run, tokenizer, model)
+    vocab_size = model.config.vocab_size
     train_set, validation_set = open_datasets(
-        run, tokenizer, model.config.vocab_size, teacher=live is None, train=train, validation=validation
+        run, tokenizer, vocab_size, teacher=live is None, train=train, validation=validation
     )
     has_teacher = live is not None or (train_set.has_teacher and validation_set.has_teacher)
-    if train_set.has_teacher != validation_set.has_teacher and live is None:
-        full, empty = (train, validation) if train_set.has_teacher else (validation, train)
-        run.logger.warning(f"{empty} holds no teacher logits, {full} does: training goes without a teacher")
-    header = train_set.header
-    if has_teacher and header and header.max_output_len < config.data.max_output_len:
-        run.logger.warning(
-            f"{train}: the teacher cut its targets at {header.max_output_len} tokens, so they are no longer than that"
-            f" here either, whatever --max_output_len {config.data.max_output_len} says"
-        )
-    loss, alpha, encoder, critical = student_loss(config, run, tokenizer, model, train_set, has_teacher)
-    engine = build_engine(run, model, tokenizer, loss, train_set, alpha=alpha, live_teacher=live)
-    add_validation(run, engine, validation_set, encoder=encoder, critical=critical, live_teacher=live)
-    announce(
-        run,
-        engine,
-        train_set,
-        validation_set,
-        teacher=config.distillation.teacher_model or (header.teacher if header else None),
-        teacher_parameters=header.teacher_parameters if header else None,
-        **schedule_facts(config, loss),
-        **critical_facts(config, tokenizer),
+    warn_of_teacher_data(config, run, train_set, validation_set, live is not None)
+    alpha = choose_alpha(config)
+    loss = build_student_loss(config, run, tokenizer, vocab_size, train_set, has_teacher)
+    temperature = partial(temperature_at, config.distillation.temperature, config.distillation.temperature_final)
+    encoder = load_metric_encoder(config, run.accelerator.device)
+    engine = build_engine(
+        run, model, tokenizer, loss, train_set, temperature=temperature, alpha=alpha, live_teacher=live
     )
+    critical = find_critical_tokens(tokenizer).mask(vocab_size)
+    add_validation(run, engine, validation_set, encoder=encoder, critical=critical, live_teacher=live)
+    announce(run, engine, train_set, validation_set, describe_distillation(config, tokenizer, loss, train_set))
     if config.output.dry_run:
         return dry_run(run, engine)
     code = engine.run()
@@ -63,19 +71,15 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def data_files(config: Any) -> tuple[Path, Path]:
+def find_data(config: StudentConfig) -> tuple[Path, Path]:
     """The two data files; UserError where one is missing or both are the same."""
     from data.dataset import HOW_TO_MAKE
-    from data.rows.readers import require_file
+    from data.rows.readers import require_two_files
 
-    train = require_file(config.data.train_data_path, "--train_data_path", HOW_TO_MAKE)
-    validation = require_file(config.data.val_data_path, "--val_data_path", HOW_TO_MAKE)
-    if train.resolve() == validation.resolve():
-        raise UserError(f"--val_data_path: {validation} is the training data too; validate on other rows")
-    return train, validation
+    return require_two_files(config.data.train_data_path, config.data.val_data_path, HOW_TO_MAKE)
 
 
-def student(config: Any, train: Path) -> tuple[Any, Any]:
+def load_student(config: StudentConfig, train: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and model of the student: loaded, cut to fewer layers, or built here for the teacher's vocabulary."""
     from data.distillation.file import read_header
     from models.seq2seq.loading import build_scratch, copy_layers, is_scratch, load_model, load_tokenizer, scratch_size
@@ -100,7 +104,9 @@ def student(config: Any, train: Path) -> tuple[Any, Any]:
     return tokenizer, model
 
 
-def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
+def load_live_teacher(
+    config: StudentConfig, run: Run, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> LiveTeacher | None:
     """The teacher of --teacher_model, asked during training; None without the flag."""
     name = config.distillation.teacher_model
     if name is None:
@@ -110,7 +116,7 @@ def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
     from models.teacher.forward import LiveTeacher
 
     if tokenizer_fingerprint(load_tokenizer(name, "--teacher_model")) != tokenizer_fingerprint(tokenizer):
-        raise UserError(f"--teacher_model {name}: its tokenizer is another than the student's")
+        raise UserError(f"--teacher_model {name}: its tokenizer differs from the student's")
     teacher = load_model(name, flag="--teacher_model", attention=config.model.attention)
     if teacher.config.vocab_size != model.config.vocab_size:
         raise UserError(
@@ -120,69 +126,105 @@ def live_teacher(config: Any, run: Any, tokenizer: Any, model: Any) -> Any:
     return LiveTeacher(teacher.to(run.accelerator.device))
 
 
-def student_loss(config: Any, run: Any, tokenizer: Any, model: Any, train_set: Any, has_teacher: bool) -> tuple:
-    """The loss of --loss_function, alpha where the mode has one, the metric's encoder, and which ids are critical."""
-    from config.schedules import AlphaController
+def warn_of_teacher_data(
+    config: StudentConfig, run: Run, train_set: AssertionDataset, validation_set: AssertionDataset, live: bool
+) -> None:
+    """Say where one file lacks the teacher's logits, and where the teacher cut its targets."""
+    if train_set.has_teacher != validation_set.has_teacher and not live:
+        full, empty = (train_set, validation_set) if train_set.has_teacher else (validation_set, train_set)
+        run.logger.warning(f"{empty.path} holds no teacher logits, {full.path} does: training goes without a teacher")
+    header = train_set.header
+    has_teacher = live or (train_set.has_teacher and validation_set.has_teacher)
+    if has_teacher and header and header.max_output_len < config.data.max_output_len:
+        run.logger.warning(
+            f"{train_set.path}: the teacher cut its targets at {header.max_output_len} tokens, so they are no longer"
+            f" than that here either, whatever --max_output_len {config.data.max_output_len} says"
+        )
+
+
+def choose_alpha(config: StudentConfig) -> AlphaController | None:
+    """Alpha, where the loss function has one."""
+    from config.schedules import MULTI_COMPONENT, AlphaController
+
+    if config.loss.loss_function == MULTI_COMPONENT:
+        return None
+    return AlphaController(config.distillation, config.loss.enable_dynamic_weighting)
+
+
+def build_student_loss(
+    config: StudentConfig,
+    run: Run,
+    tokenizer: PreTrainedTokenizerBase,
+    vocab_size: int,
+    train_set: AssertionDataset,
+    has_teacher: bool,
+) -> MultiComponentLoss:
+    """The loss of --loss_function."""
     from models.loss_functions import LossSettings
-    from models.losses.critical_tokens import find_critical_tokens
     from models.multi_component_loss import build_loss
     from models.text_encoder.bridge import target_texts
-    from models.text_encoder.encoders import resolve_encoder
 
-    alpha = None
-    if config.loss.loss_function != "multi_component":
-        alpha = AlphaController(config.distillation, config.loss.enable_dynamic_weighting)
     settings = LossSettings(
         config.loss, config.semantic, config.distillation, config.token_weighting, config.validation
     )
     # The main process first: it fits the bridge, the others find it in the cache.
     with run.accelerator.main_process_first():
-        loss = build_loss(
+        return build_loss(
             settings,
             tokenizer,
-            model.config.vocab_size,
+            vocab_size,
             target_texts(train_set),
             run.accelerator.device,
             teacher_available=has_teacher,
             progress=run.accelerator.is_main_process and sys.stderr.isatty(),
             log=run.logger.info,
         )
-    encoder, name = None, config.validation.embedding_model
-    # Also where only the final evaluation needs it: what is missing must be said now, not after hours of training.
-    if name != "none" and (config.validation.use_enhanced_metrics or config.validation.final_evaluation):
-        encoder = resolve_encoder(name, run.accelerator.device)
-    return loss, alpha, encoder, find_critical_tokens(tokenizer).mask(model.config.vocab_size)
 
 
-def schedule_facts(config: Any, loss: Any) -> dict[str, Any]:
-    """Weights and temperature at both ends, for the first screen."""
+def load_metric_encoder(config: StudentConfig, device: torch.device) -> Encoder | None:
+    """The text encoder of the semantic metric; None where nothing asks for it.
+
+    It is loaded now even if only the final evaluation needs it: what is missing must be said before hours of training.
+    """
+    from models.text_encoder.encoders import resolve_encoder
+
+    settings = config.validation
+    if settings.embedding_model == "none" or not (settings.use_enhanced_metrics or settings.final_evaluation):
+        return None
+    return resolve_encoder(settings.embedding_model, device)
+
+
+def describe_distillation(
+    config: StudentConfig, tokenizer: PreTrainedTokenizerBase, loss: MultiComponentLoss, train_set: AssertionDataset
+) -> RunFacts:
+    """For the first screen: the teacher, both ends of the schedules, and how many critical tokens are known."""
+    from config.schedules import MULTI_COMPONENT
+    from models.losses.critical_tokens import find_critical_tokens
     from models.multi_component_loss import LossProgress
 
-    start, end = (loss.weights(LossProgress(fraction, alpha=config.distillation.alpha)) for fraction in (0.0, 1.0))
-    return {
+    settings, header = config.distillation, train_set.header
+    start, end = (loss.weights(LossProgress(fraction, alpha=settings.alpha)) for fraction in (0.0, 1.0))
+    facts: RunFacts = {
+        "teacher": settings.teacher_model or (header.teacher if header else None),
+        "teacher_parameters": header.teacher_parameters if header else None,
         "weights": {name: (start[name], end[name]) for name in loss.components},
-        "temperature": (config.distillation.temperature, config.distillation.temperature_final),
-        "alpha": config.distillation.alpha if config.loss.loss_function != "multi_component" else None,
+        "temperature": (settings.temperature, settings.temperature_final),
+        "alpha": settings.alpha if config.loss.loss_function != MULTI_COMPONENT else None,
     }
-
-
-def critical_facts(config: Any, tokenizer: Any) -> dict[str, Any]:
-    """How many critical tokens the vocabulary knows, for the first screen; nothing without --enable_token_weighting."""
     if not config.token_weighting.enable_token_weighting:
-        return {}
-    from models.losses.critical_tokens import find_critical_tokens
-
+        return facts
     found = find_critical_tokens(tokenizer, config.token_weighting.critical_token_categories).found
     ways = {token: how for tokens in found.values() for token, how in tokens.items()}
     missing = [token for token, how in ways.items() if how is None]
     return {
+        **facts,
         "critical_tokens_total": len(ways),
         "critical_tokens_mapped": len(ways) - len(missing),
         "critical_tokens_unmapped": missing,
     }
 
 
-def finish(config: Any, run: Any, train: Path, validation: Path) -> None:
+def finish(config: StudentConfig, run: Run, train: Path, validation: Path) -> None:
     """Evaluation of the final model, report and model card; the main process alone."""
     if run.accelerator.is_main_process:
         if config.validation.final_evaluation:

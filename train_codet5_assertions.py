@@ -4,11 +4,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from utils.errors import UserError, run_main
+from utils.errors import run_main
 from utils.seeding import fix_hash_seed
+
+# The packages that take seconds to import wait until the command line has been checked.
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from config.defaults import TeacherConfig
+    from models.text_encoder.encoders import Encoder
+    from models.training.run import Run
 
 DESCRIPTION = "Fine-tune a CodeT5-family teacher to write assertions, and store its predictions and logits."
 
@@ -23,20 +32,21 @@ def main(argv: list[str] | None = None) -> int:
     from evaluation.validation import add_validation
     from models.loss_functions import LossSettings
     from models.multi_component_loss import MultiComponentLoss
-    from models.training.run import announce, build_engine, dry_run, finish_model, open_datasets, open_run
+    from models.training.run import open_run
+    from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
 
-    train, validation = data_files(config)
+    train, validation = find_data(config)
     run = open_run(config, "train_codet5_assertions.py")
     if config.teacher_data.data_path:
         train, validation = split_file(config, run)
-    tokenizer, model = teacher(config, train, run.checkpoint)
+    tokenizer, model = load_teacher(config, train, run.checkpoint)
     train_set, validation_set = open_datasets(
         run, tokenizer, model.config.vocab_size, teacher=False, train=train, validation=validation
     )
     loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=["ce"], loss_weights=[1.0])))
     engine = build_engine(run, model, tokenizer, loss, train_set)
-    add_validation(run, engine, validation_set, encoder=encoder(config, run))
-    announce(run, engine, train_set, validation_set)
+    add_validation(run, engine, validation_set, encoder=load_metric_encoder(config, run))
+    announce(run, engine, train_set, validation_set, {})
     if config.output.dry_run:
         return dry_run(run, engine)
     code = engine.run()
@@ -50,27 +60,23 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def data_files(config: Any) -> tuple[Path, Path]:
+def find_data(config: TeacherConfig) -> tuple[Path, Path]:
     """The data files, which must exist; with --data_path both are that one file, which is split later."""
-    from data.rows.readers import require_file
+    from data.rows.readers import require_file, require_two_files
 
     how = "make one with scripts/mine_assertions.py (docs/data.md)"
     if config.teacher_data.data_path:
         path = require_file(config.teacher_data.data_path, "--data_path", how)
         return path, path
-    train = require_file(config.data.train_data_path, "--train_data_path", how)
-    validation = require_file(config.data.val_data_path, "--val_data_path", how)
-    if train.resolve() == validation.resolve():
-        raise UserError(f"--val_data_path: {validation} is the training data too; validate on other rows")
-    return train, validation
+    return require_two_files(config.data.train_data_path, config.data.val_data_path, how)
 
 
-def split_file(config: Any, run: Any) -> tuple[Path, Path]:
+def split_file(config: TeacherConfig, run: Run) -> tuple[Path, Path]:
     """Split --data_path by --validation_split and --seed, keeping each test class on one side."""
     from data.mining.file_split import split_rows
 
-    settings = config.teacher_data
-    folder = run.folder
+    settings, folder = config.teacher_data, run.folder
+    assert settings.data_path
     if run.checkpoint is None or not (folder / "split_validation.jsonl").exists():
         if config.output.dry_run:  # leaves nothing behind, least of all another split in the folder of a run
             folder = Path(run.scratch)
@@ -81,7 +87,9 @@ def split_file(config: Any, run: Any) -> tuple[Path, Path]:
     return folder / "split_training.jsonl", folder / "split_validation.jsonl"
 
 
-def teacher(config: Any, train: Path, checkpoint: Path | None) -> tuple[Any, Any]:
+def load_teacher(
+    config: TeacherConfig, train: Path, checkpoint: Path | None
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and model of the teacher: loaded, or built here with a tokenizer trained on the training data.
 
     One that was trained is the checkpoint's: other data would give another, whose ids mean something else.
@@ -103,7 +111,7 @@ def teacher(config: Any, train: Path, checkpoint: Path | None) -> tuple[Any, Any
         return load_tokenizer(settings.tokenizer_name or settings.model_name), model
     size = scratch_size(settings.model_name)
 
-    def texts():
+    def texts() -> Iterator[str]:
         for _, line in read_rows(train):
             try:
                 sample = parse_sample(parse_json_line(line))
@@ -123,7 +131,7 @@ def teacher(config: Any, train: Path, checkpoint: Path | None) -> tuple[Any, Any
     return tokenizer, model
 
 
-def encoder(config: Any, run: Any) -> Any:
+def load_metric_encoder(config: TeacherConfig, run: Run) -> Encoder | None:
     """The text encoder of the semantic metric, where validation reports it."""
     if not config.validation.use_enhanced_metrics:
         return None
@@ -132,7 +140,13 @@ def encoder(config: Any, run: Any) -> Any:
     return resolve_encoder(config.validation.embedding_model, run.accelerator.device)
 
 
-def distil(config: Any, run: Any, model: Any, tokenizer: Any, files: dict[str, Path]) -> int:
+def distil(
+    config: TeacherConfig,
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    files: dict[str, Path],
+) -> int:
     """Write distillation_data_training.jsonl and ..._validation.jsonl; returns 85 where a signal asked for an end."""
     from tqdm import tqdm
 
@@ -185,7 +199,7 @@ def distil(config: Any, run: Any, model: Any, tokenizer: Any, files: dict[str, P
     return 0
 
 
-def finish(config: Any, run: Any) -> None:
+def finish(config: TeacherConfig, run: Run) -> None:
     """Report and model card."""
     if run.accelerator.is_main_process:
         run.logger.info(f"final model: {run.final_model}")

@@ -139,7 +139,7 @@ def run_case(shape: str, case: str, batch: int, source: int, target: int, steps:
 
         def step(number: int) -> None:
             engine.progress.window = engine.progress.epoch = 0
-            engine._train_step([(batches[number % len(batches)], True)])
+            engine.train_step([(batches[number % len(batches)], True)])
 
         def wait() -> None:
             if cuda:

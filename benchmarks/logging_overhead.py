@@ -42,6 +42,7 @@ def train(folder: Path, steps: int) -> list[Block]:
     from models.loss_functions import LossSettings
     from models.multi_component_loss import MultiComponentLoss
     from models.training.engine import TrainingEngine
+    from models.training.run import Run
     from utils.device import build_accelerator
     from utils.logging_utils import DistillationLogger
 
@@ -88,7 +89,7 @@ def train(folder: Path, steps: int) -> list[Block]:
 
     loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=["ce", "focal"], loss_weights=[0.5, 0.5])))
     model = T5ForConditionalGeneration(shape)
-    engine = TrainingEngine(config, accelerator, model, None, loss, Data(), folder, switched)  # type: ignore[arg-type]
+    engine = TrainingEngine(Run(config, folder, accelerator, switched), model, None, loss, Data())  # type: ignore[arg-type]
     engine.save = lambda: True  # type: ignore[method-assign]
     with contextlib.redirect_stdout(io.StringIO()):
         engine.run()

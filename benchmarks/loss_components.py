@@ -63,16 +63,17 @@ def measure(args, name: str) -> list[list]:
     from config.defaults import StudentConfig
     from data.batches.loader import validation_batches
     from data.rows.rejected import RejectedRows
-    from knowledge_distillation import student, student_loss
+    from knowledge_distillation import build_student_loss, load_student
     from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-    from models.training.run import open_datasets, open_run
+    from models.training.run import open_run
+    from models.training.stages import open_datasets
 
     config = parse_config(StudentConfig, flags(args, name), description=__doc__ or "")
     run = open_run(config, "benchmarks/loss_components.py")
-    tokenizer, model = student(config, args.data)
+    tokenizer, model = load_student(config, args.data)
     vocab_size = model.config.vocab_size
     dataset, _ = open_datasets(run, tokenizer, vocab_size, teacher=True, train=args.data, validation=args.data)
-    loss = student_loss(config, run, tokenizer, model, dataset, True)[0]
+    loss = build_student_loss(config, run, tokenizer, vocab_size, dataset, has_teacher=True)
     rejected = RejectedRows(None, args.data, len(dataset), 1.0)
     every = list(validation_batches(dataset, args.batch_size, rejected)())
     batches = every[:: max(1, len(every) // args.batches)][: args.batches]

@@ -109,7 +109,7 @@ def main() -> int:
                 "-c", "import torch, accelerate; from transformers import T5ForConditionalGeneration, AutoTokenizer"
             ),
             "imports alone": lambda: call(
-                "-c", "import models.training.run, models.multi_component_loss, evaluation.systems.models"
+                "-c", "import models.training.stages, models.multi_component_loss, evaluation.systems.models"
             ),
             "first step, focal + jsd": lambda: first_step(*rest, *pair),
             "first step, focal + jsd, new data": new_data,

@@ -77,6 +77,7 @@ def engine_of(
     from models.loss_functions import LossResources, LossSettings
     from models.multi_component_loss import MultiComponentLoss
     from models.training.engine import TrainingEngine
+    from models.training.run import Run
     from utils.logging_utils import DistillationLogger
 
     flags = {"gradient_accumulation_steps": 1} | flags
@@ -84,13 +85,14 @@ def engine_of(
     semantic = semantic_resource(len(tokenizer)) if "semantic" in components else None
     loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=components)), LossResources(semantic=semantic))
     logger = DistillationLogger(folder, tensorboard=True, console=False)
-    return TrainingEngine(config, accelerator or Accelerator(cpu=True), model, tokenizer, loss, data, folder, logger)
+    run = Run(config, folder, accelerator or Accelerator(cpu=True), logger)
+    return TrainingEngine(run, model, tokenizer, loss, data)
 
 
 def epoch_of(engine) -> None:
     """All steps of one epoch."""
-    for window in engine._windows():
-        engine._train_step(window)
+    for window in engine.epoch():
+        engine.train_step(window)
 
 
 def floor_of(model, batches: list, own_loss: bool):

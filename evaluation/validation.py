@@ -217,7 +217,7 @@ def add_validation(
             batches,
             engine.tokenizer,
             engine.loss,
-            engine.final_progress(),
+            engine.plan.final_progress(),
             accelerator,
             run.logger,
             ValidationSettings(

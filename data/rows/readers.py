@@ -176,6 +176,16 @@ def require_file(path: str | Path, flag: str, how: str) -> Path:
     return path
 
 
+def require_two_files(train: str | None, validation: str | None, how_to_make: str) -> tuple[Path, Path]:
+    """The files of --train_data_path and --val_data_path. UserError where one is missing or both are the same."""
+    assert train and validation  # the command line was checked
+    one = require_file(train, "--train_data_path", how_to_make)
+    other = require_file(validation, "--val_data_path", how_to_make)
+    if one.resolve() == other.resolve():
+        raise UserError(f"--val_data_path: {other} is the training data too; validate on other rows")
+    return one, other
+
+
 def read_rows(path: str | Path) -> Iterator[tuple[int, bytes]]:
     """Line numbers (from 1) and raw bytes of the non-blank lines."""
     with open(path, "rb") as handle:

@@ -72,7 +72,7 @@ def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
 # -- faults that are planted in a run ----------------------------------------------------------------------------------
 
 PHASES = {
-    "a step": "models.training.engine:TrainingEngine._train_step",
+    "a step": "models.training.engine:TrainingEngine.train_step",
     "a save": "models.training.engine:save_checkpoint",
     "the best model's save": "models.training.engine:save_best",
     "a validation": "evaluation.validation:Validator.__call__",
@@ -188,7 +188,7 @@ def plant_nan(first: int, last: int) -> None:
         engine[:] = args[:1]
         return original(*args, **kwargs)
 
-    _wrap("models.training.engine:TrainingEngine._train_step", remember)
+    _wrap("models.training.engine:TrainingEngine.train_step", remember)
     _wrap("models.multi_component_loss:MultiComponentLoss.__call__", around)
 
 

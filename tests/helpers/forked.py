@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRELOADED = [
     "knowledge_distillation",
     "train_codet5_assertions",
-    "models.training.run",
+    "models.training.stages",
     "models.multi_component_loss",
     "evaluation.evaluate_assertions",
     "evaluation.systems.models",

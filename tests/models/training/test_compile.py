@@ -11,6 +11,7 @@ from config.command_line import parse_config
 from config.defaults import StudentConfig
 from data.batches.buckets import pad_to_buckets
 from models.training.engine import TrainingEngine
+from models.training.run import Run
 from tests.helpers.batches import Batches
 from tests.helpers.fixed_loss import fixed_loss
 from utils.logging_utils import DistillationLogger
@@ -52,11 +53,11 @@ def losses(tmp_path, monkeypatch, compile: bool) -> tuple[list[float], int]:
     rows: list[float] = []
     monkeypatch.setattr(logger, "step", lambda row: rows.append(row["loss_total"]))
     loss = fixed_loss({"ce": 1.0})
-    engine = TrainingEngine(config, Accelerator(cpu=True), model, None, loss, Batches(), tmp_path, logger)
+    engine = TrainingEngine(Run(config, tmp_path, Accelerator(cpu=True), logger), model, None, loss, Batches())
     counts = []
     for _ in range(2):
-        for window in engine._windows():
-            engine._train_step(window)
+        for window in engine.epoch():
+            engine.train_step(window)
         counts.append(len(shapes))
     assert counts[0] == counts[1], "the second epoch compiled again"
     return rows, counts[0]

@@ -12,6 +12,7 @@ from config.command_line import parse_config
 from config.defaults import StudentConfig
 from models.training.checkpoint import checkpoints, drop_later, load_checkpoint
 from models.training.engine import TrainingEngine
+from models.training.run import Run
 from models.training.run_folder import choose_folder, prepare_folder
 from tests.helpers.batches import Batches
 from tests.helpers.faults import table
@@ -65,7 +66,8 @@ def engine_of(folder, *flags: str, scaler=None, data=None) -> TrainingEngine:
     logger = DistillationLogger(folder, tensorboard=False, console=False)
     loss = fixed_loss({"ce": 1.0})
     model = T5ForConditionalGeneration(shape)
-    return TrainingEngine(config_of(*flags), accelerator, model, NoTokenizer(), loss, data or Batches(), folder, logger)
+    run = Run(config_of(*flags), folder, accelerator, logger)
+    return TrainingEngine(run, model, NoTokenizer(), loss, data or Batches())
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +78,8 @@ def plain_precision_afterwards():
 
 def steps(engine: TrainingEngine, epochs: int) -> None:
     for _ in range(epochs):
-        for window in engine._windows():
-            engine._train_step(window)
+        for window in engine.epoch():
+            engine.train_step(window)
 
 
 def test_fp16_goes_on_after_a_loss_that_is_not_finite(tmp_path, monkeypatch):
@@ -110,8 +112,8 @@ def test_fp16_gradients_that_stay_non_finite_end_the_run(tmp_path, monkeypatch):
 
 def test_fp16_lets_a_window_without_rows_pass(tmp_path):
     engine = engine_of(tmp_path, scaler=torch.amp.GradScaler("cpu"))
-    engine._train_step([])
-    engine._train_step([(Batches().ready[0], False)])
+    engine.train_step([])
+    engine.train_step([(Batches().ready[0], False)])
     steps(engine, 1)
     assert engine.progress.nonfinite_total == 0
 

@@ -1,0 +1,204 @@
+"""The stages that teacher and student runs share: data, engine, first screen, dry run, final model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from config.schedules import AlphaController
+from data.batches.loader import JsonlTrainingData
+from data.dataset import AssertionDataset, EpochSamplingDataset, Item, Rejected
+from models.multi_component_loss import MultiComponentLoss
+from models.seq2seq.loading import count_parameters, load_model, save_model
+from models.teacher.forward import LiveTeacher
+from models.training.checkpoint import drop_later
+from models.training.engine import WRITE_ERRORS, TrainingEngine
+from models.training.plan import no_softening
+from models.training.run import Run
+from models.training.start_screen import RunFacts, start_screen, warnings_that_matter
+from utils.errors import UserError
+from utils.training_utils import count_default_workers
+
+LENGTH_PROBE = 200  # rows looked at before the start
+
+
+def open_datasets(
+    run: Run,
+    tokenizer: PreTrainedTokenizerBase,
+    vocab_size: int,
+    *,
+    teacher: bool,
+    train: str | Path,
+    validation: str | Path,
+) -> tuple[AssertionDataset, AssertionDataset]:
+    """Training and validation data, by the flags; ``teacher``: whether stored logits are read."""
+    data, loading = run.config.data, run.config.loading
+    open_file = partial(
+        AssertionDataset,
+        tokenizer=tokenizer,
+        max_input_len=data.max_input_len,
+        max_output_len=data.max_output_len,
+        vocab_size=vocab_size,
+        teacher=teacher,
+    )
+    train_set: AssertionDataset
+    if loading.enable_epoch_sampling and data.max_train_samples is not None:
+        train_set = EpochSamplingDataset(
+            train,
+            samples_per_epoch=data.max_train_samples,
+            sampling_seed=loading.sampling_seed,
+            **open_file.keywords,
+        )
+    else:
+        train_set = open_file(train, max_samples=data.max_train_samples)
+    return train_set, open_file(validation, max_samples=data.max_val_samples, flag="--val_data_path")
+
+
+def _probe(dataset: AssertionDataset) -> tuple[list[Item], dict[str, int]]:
+    """The usable rows of a sample, and why others are not: reason -> rows. Raises UserError where none is usable."""
+    rows = np.linspace(0, len(dataset) - 1, min(LENGTH_PROBE, len(dataset))).astype(int)
+    items = [dataset[int(row)] for row in np.unique(rows)]
+    bad: dict[str, int] = {}
+    for item in items:
+        if isinstance(item, Rejected):
+            bad[item.reason] = bad.get(item.reason, 0) + 1
+    good = [item for item in items if isinstance(item, Item)]
+    if not good:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in bad.items())
+        raise UserError(f"{dataset.path}: none of {len(items)} rows looked at can be used ({reasons})")
+    return good, bad
+
+
+def _describe_lengths(dataset: AssertionDataset) -> RunFacts:
+    """Lengths and truncation of a sample of rows, and why some of them are unusable."""
+    good, bad = _probe(dataset)
+    inputs = np.array([len(item.input_ids) for item in good])
+    targets = np.array([len(item.labels) for item in good])
+    cut = np.array([item.labels[-1] != dataset.tokenizer.eos_token_id for item in good])
+
+    def spread(values: np.ndarray) -> tuple[float, float, float]:
+        return float(np.median(values)), float(np.percentile(values, 95)), float(values.max())
+
+    facts: RunFacts = {
+        "input_lengths": spread(inputs),
+        "target_lengths": spread(targets),
+        "truncated_inputs": float((inputs >= dataset.max_input_len).mean()),
+        "truncated_targets": float(cut.mean()),
+    }
+    return {**facts, "rejected": bad} if bad else facts
+
+
+def announce(
+    run: Run, engine: TrainingEngine, train_set: AssertionDataset, validation_set: AssertionDataset, more: RunFacts
+) -> None:
+    """The one screen at the start, and the warnings that matter; ``more``: what the script knows beyond the run."""
+    config = run.config
+    optim, loading = config.optimization, config.loading
+    lengths = _describe_lengths(train_set)
+    _probe(validation_set)  # raises where no row can be used: now, not after an epoch
+    facts: RunFacts = {
+        "output_dir": str(run.folder),
+        "resumed_from": str(run.checkpoint) if run.checkpoint else None,
+        "train_rows": len(train_set),
+        "val_rows": len(validation_set),
+        "samples_per_epoch": len(train_set.rows_of_epoch(0)),
+        "max_input_len": config.data.max_input_len,
+        "max_output_len": config.data.max_output_len,
+        "student": config.model.model_name,
+        "student_parameters": count_parameters(engine.bare_model),
+        "batch_size": optim.batch_size,
+        "gradient_accumulation_steps": optim.gradient_accumulation_steps,
+        "processes": run.accelerator.num_processes,
+        "epochs": optim.epochs,
+        "total_steps": engine.plan.total_steps,
+        "warmup_steps": engine.plan.warmup_steps,
+        "lr": optim.lr,
+        "lr_end": optim.lr * optim.lr_floor_ratio,
+        "device": str(run.accelerator.device),
+        "precision": run.accelerator.mixed_precision.replace("no", "fp32"),
+        "num_workers": count_default_workers() if loading.num_workers is None else loading.num_workers,
+        "seed": config.hardware.seed,
+        **lengths,
+        **more,
+    }
+    run.logger.info(start_screen(facts))
+    for warning in warnings_that_matter(facts):
+        run.logger.warning(warning)
+
+
+def build_engine(
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    loss: MultiComponentLoss,
+    train_set: AssertionDataset,
+    *,
+    temperature: Callable[[float], float] = no_softening,
+    alpha: AlphaController | None = None,
+    live_teacher: LiveTeacher | None = None,
+) -> TrainingEngine:
+    """The engine with its data, restored where the run continues; it has no validation yet."""
+    config, accelerator = run.config, run.accelerator
+    rank, world = accelerator.process_index, accelerator.num_processes
+    if config.model.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.config.use_cache = False
+    if not config.hardware.fsdp:  # which takes its shares from the CPU
+        model.to(accelerator.device)
+    data = JsonlTrainingData(
+        train_set,
+        config,
+        run.rejected_rows(train_set),
+        rank=rank,
+        world=world,
+        live_teacher=live_teacher,
+        device=accelerator.device,
+    )
+    engine = TrainingEngine(run, model, tokenizer, loss, data, temperature=temperature, alpha=alpha)
+    if run.checkpoint is not None:
+        engine.restore(run.checkpoint)
+        if accelerator.is_main_process and not config.output.dry_run and (later := drop_later(run.checkpoint)):
+            run.logger.warning(f"dropped {', '.join(later)}: the run goes on from an earlier checkpoint")
+    accelerator.wait_for_everyone()  # rejected.jsonl is tidy before anyone adds to it
+    return engine
+
+
+def dry_run(run: Run, engine: TrainingEngine) -> int:
+    """One step and one validation batch, nothing written."""
+    if engine.progress.finished:
+        run.logger.info("dry run: the run is finished, no step is left. Nothing was written.")
+        run.leave()
+        return 0
+    engine.train_step(next(engine.epoch()))
+    if engine.validate is not None:
+        engine.validate.one_batch_only()
+        engine.validate(engine.whole_model().to(run.accelerator.device), 0)
+    run.logger.info(
+        f"dry run: everything fits together; one step took {engine.progress.seconds:.1f} s, "
+        f"{engine.plan.total_steps} steps would follow. Nothing was written."
+    )
+    run.leave()
+    return 0
+
+
+def finish_model(run: Run, engine: TrainingEngine, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Write ``final_model``: the best one of the run where validation chose one, else the last."""
+    if engine.progress.best_value is not None:
+        model = load_model(str(run.folder / "best_model"), attention=run.config.model.attention)
+    else:
+        model = engine.whole_model()
+    model.to(run.accelerator.device)
+    if run.accelerator.is_main_process:
+        try:
+            save_model(model, tokenizer, run.final_model)
+        except WRITE_ERRORS as error:
+            raise UserError(
+                f"{run.final_model}: cannot be written ({error}); training is done and its checkpoints stand: make room"
+                " or fix the permissions, then --resume"
+            ) from None
+    run.accelerator.wait_for_everyone()
+    return model

@@ -1,0 +1,195 @@
+"""One optimiser step: forward, backward, clip, step. It logs nothing and knows nothing of the run around it.
+
+All micro-batches of a step are at hand before the first forward pass, so every term of the loss is divided by the
+tokens or sequences of the whole step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from config.defaults import RunConfig
+from data.batches.buckets import MAX_SHAPES, pad_to_buckets
+from data.batches.collate import IGNORED, Batch
+from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+from models.seq2seq.inputs import shift_right, to_device
+from models.seq2seq.target_head import TargetHead, target_rows
+from models.training.windows import Window
+from utils.seeding import seed_step
+from utils.training_utils import clip_gradients, measure_gradient_norms
+
+LOWEST_SCALE = 1.0  # of --fp16: a smaller scale cannot be why gradients are still not finite
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What an optimiser step did, summed over its micro-batches and processes."""
+
+    raw: dict[str, float]  # component -> its value before weighting
+    weighted: dict[str, float]
+    weights: dict[str, float]
+    norms: dict[str, float]  # of the gradient: total, encoder, decoder, and of each component where it was wanted
+    target_tokens: int
+    samples: int
+    applied: bool  # the weights have moved
+    nonfinite: bool  # they have not, since loss or gradient is not finite; a scale of --fp16 that was too large is none
+    hard_loss: Tensor | None  # raw cross-entropy, still on the device so that reading it waits for nothing
+
+    @property
+    def loss(self) -> float:
+        """The value that was minimised."""
+        return sum(self.weighted.values())
+
+
+class TrainingStep:
+    """Call it with a window, the number of steps done, the learning rate and the state of the schedules."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        accelerator: Accelerator,
+        model: PreTrainedModel,
+        bare_model: PreTrainedModel,
+        optimizer: AcceleratedOptimizer,
+        loss: MultiComponentLoss,
+    ) -> None:
+        """model: prepared for the processes; bare_model: the same without any wrapper."""
+        self.config, self.accelerator, self.loss = config, accelerator, loss
+        self.model, self.bare_model, self.optimizer = model, bare_model, optimizer
+        hardware = config.hardware
+        self.forward = self._compiled() if hardware.compile else model
+        # A compiled model wants shapes that do not change; --fsdp has its own copy of the head.
+        self.target_head = None if hardware.compile or hardware.fsdp else TargetHead(bare_model)
+
+    def __call__(
+        self, window: Window, number: int, learning_rate: float, where: LossProgress, component_norms: bool = False
+    ) -> StepResult:
+        """``number``: optimiser steps done before; ``component_norms``: measure each component's gradient as well."""
+        seed_step(self.config.hardware.seed, number, self.accelerator.process_index)
+        tokens, sequences = self._count(window)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        denominators = Denominators(max(1.0, tokens), max(1.0, sequences))
+        values, norms_of_components = self._accumulate(window, where, denominators, component_norms)
+        if self.accelerator.num_processes > 1:
+            values = self.accelerator.reduce(values, "sum")
+        if self.accelerator.scaler is not None and window:
+            self.accelerator.unscale_gradients(self.optimizer)
+        norms = measure_gradient_norms(self.model)
+        # The one wait for the device in a step: is everything finite, and what do the logs want.
+        host = torch.stack([*values, *norms.values(), *norms_of_components.values()]).tolist()
+        components = self.loss.components
+        numbers, host = host[: len(values)], host[len(values) :]
+        host_norms = dict(zip([*norms, *norms_of_components], host, strict=True))
+        if tokens:
+            finite_loss = all(map(math.isfinite, numbers))
+            applied, nonfinite = self._apply(norms["total"], math.isfinite(host_norms["total"]), finite_loss)
+        else:
+            applied, nonfinite = False, False
+            self._forget(gradients=bool(window))
+        raw = dict(zip(components, values[: len(components)], strict=True))
+        if applied:
+            self.loss.end_step(raw)
+        return StepResult(
+            raw=dict(zip(components, numbers[: len(components)], strict=True)),
+            weighted=dict(zip(components, numbers[len(components) :], strict=True)),
+            weights=dict(self.loss.weights(where)),
+            norms=host_norms,
+            target_tokens=int(tokens),
+            samples=int(sequences),
+            applied=applied,
+            nonfinite=nonfinite,
+            hard_loss=raw["ce"].detach() if "ce" in raw else None,
+        )
+
+    def _compiled(self) -> Callable:
+        """The training forward, compiled once for each bucket of lengths; generation keeps the model as it is."""
+        torch._dynamo.config.recompile_limit = MAX_SHAPES  # torch has no public name for it
+        return torch.compile(self.model, dynamic=False)
+
+    def _count(self, window: Window) -> tuple[float, float]:
+        """Target tokens and sequences of the whole step, over all processes."""
+        totals = torch.tensor(
+            [
+                sum(int((batch["labels"] != IGNORED).sum()) for batch, counts in window if counts),
+                sum(len(batch["labels"]) for batch, counts in window if counts),
+            ],
+            dtype=torch.float64,
+        )
+        if self.accelerator.num_processes > 1:
+            totals = self.accelerator.reduce(totals.float().to(self.accelerator.device), "sum").cpu().double()
+        tokens, sequences = totals.tolist()
+        return tokens, sequences
+
+    def _accumulate(
+        self, window: Window, where: LossProgress, denominators: Denominators, component_norms: bool
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Forward and backward of each micro-batch.
+
+        Returns [2 x components] raw values, then weighted ones, of this process, and the gradient norms of the
+        components on the first micro-batch.
+        """
+        device, world = self.accelerator.device, self.accelerator.num_processes
+        raw = {name: torch.zeros((), device=device) for name in self.loss.components}
+        weighted = {name: torch.zeros((), device=device) for name in self.loss.components}
+        norms: Mapping[str, Tensor] = {}
+        self.model.train()
+        for index, (batch, counts) in enumerate(window):
+            if self.config.hardware.compile:
+                batch = pad_to_buckets(batch, self.bare_model.config.pad_token_id)
+            batch = to_device(batch, device)
+            is_last = index == len(window) - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                logits = self._logits(batch)
+                if component_norms and not norms:
+                    norms = self.loss.gradient_norms(logits, batch, where, denominators)
+                if counts:
+                    output = self.loss(logits, batch, where, denominators)
+                    for name in raw:
+                        raw[name] += output.raw[name]
+                        weighted[name] += output.weighted[name]
+                # DDP averages over the processes; the denominators already span them. A stand-in takes part, with 0.
+                self.accelerator.backward(output.total * world if counts else logits.sum() * 0.0)
+        return torch.stack([*raw.values(), *weighted.values()]), norms
+
+    def _logits(self, batch: Batch) -> Tensor:
+        with self.accelerator.autocast(), self._targets_only(batch):
+            return self.forward(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                decoder_input_ids=shift_right(self.bare_model, batch["labels"]),
+            ).logits
+
+    def _targets_only(self, batch: Batch) -> AbstractContextManager:
+        if self.target_head is None:
+            return nullcontext()
+        teacher = batch.get("teacher")
+        count = teacher.num_positions if teacher is not None else None
+        return self.target_head.only(target_rows(batch["labels"], count))
+
+    def _apply(self, norm: Tensor, finite_norm: bool, finite_loss: bool) -> tuple[bool, bool]:
+        """Clip and step where loss and gradient are finite. Returns ``applied`` and ``nonfinite`` of the result."""
+        if finite_norm and finite_loss:
+            clip_gradients(self.model, norm, self.config.optimization.max_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            return True, False
+        scaler = self.accelerator.scaler
+        nonfinite = scaler is None or not finite_loss or scaler.get_scale() < LOWEST_SCALE
+        self._forget(gradients=True)
+        return False, nonfinite
+
+    def _forget(self, gradients: bool) -> None:
+        """Drop this step's gradients, if there are any; the scaler of --fp16 notes what it saw of them."""
+        if self.accelerator.scaler is not None and gradients:
+            self.accelerator.scaler.update()
+        self.optimizer.zero_grad()
