@@ -37,7 +37,7 @@ def main() -> int:
 
     from data.batches.collate import Collator
     from data.dataset import AssertionDataset, Item
-    from models.decoding.generate import generate_predictions
+    from models.decoding.generate import GenerationOptions, generate_predictions
     from models.seq2seq.inputs import shift_right
     from models.seq2seq.loading import build_scratch, scratch_size
     from models.teacher.writer import DistillationWriter, WriterSettings
@@ -82,7 +82,10 @@ def main() -> int:
                 items, np.zeros((2, vocabulary)), writer.open_pool()
             )
         cases["predictions (16 tokens each), greedy"] = lambda: generate_predictions(
-            model, tokenizer, [item.input_ids for item in items], batch_size=args.batch_size, max_output_len=16
+            model,
+            tokenizer,
+            [item.input_ids for item in items],
+            GenerationOptions(max_output_len=16, batch_size=args.batch_size),
         )
         times = in_turns(cases, args.repeats, budget=args.budget, clock=args.clock)
     lines = [

@@ -52,7 +52,7 @@ def main() -> int:
 
     from data.rows.readers import parse_sample
     from data.rows.tokenization import encode_source, encode_target
-    from models.decoding.generate import generate_predictions, length_sorted, pad_rows
+    from models.decoding.generate import GenerationOptions, generate_predictions, length_sorted, pad_rows
     from models.seq2seq.loading import build_scratch, scratch_size
 
     size = scratch_size(args.model)
@@ -74,12 +74,12 @@ def main() -> int:
     end_at(model, steps)
 
     def one_by_one(beams: int) -> list[str]:
-        return [
-            generate_predictions(model, tokenizer, [source], batch_size=1, num_beams=beams)[0] for source in sources
-        ]
+        options = GenerationOptions(batch_size=1, num_beams=beams)
+        return [generate_predictions(model, tokenizer, [source], options)[0] for source in sources]
 
     def batched(beams: int) -> list[str]:
-        return generate_predictions(model, tokenizer, sources, batch_size=args.batch_size, num_beams=beams)
+        options = GenerationOptions(batch_size=args.batch_size, num_beams=beams)
+        return generate_predictions(model, tokenizer, sources, options)
 
     @torch.inference_mode()
     def encoder() -> None:

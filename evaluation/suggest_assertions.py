@@ -155,7 +155,7 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
     from data.java.tokens import one_line
     from data.rows.tokenization import encode_source
     from evaluation.running.splice import with_semicolon
-    from models.decoding.generate import generate_candidates
+    from models.decoding.generate import GenerationOptions, generate_candidates
     from models.seq2seq.loading import load_model, load_tokenizer
     from utils.device import resolve_device
 
@@ -164,16 +164,14 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
     model = load_model(args.model, flag="MODEL")
     model.to(resolve_device(args.device))  # type: ignore[arg-type]
     rows = [encode_source(tokenizer, test.masked, test.focal, args.max_input_len) for test in tests]
-    texts = generate_candidates(
-        model,
-        tokenizer,
-        rows,
+    options = GenerationOptions(
         max_output_len=args.max_output_len,
+        batch_size=8,
         num_beams=args.num_beams,
         num_return_sequences=args.candidates,
-        batch_size=8,
         decoding="names",
     )
+    texts = generate_candidates(model, tokenizer, rows, options)
     return [
         list(
             dict.fromkeys(

@@ -18,10 +18,11 @@ from data.dataset import AssertionDataset
 from data.distillation.signal import TeacherSignal
 from data.rows.readers import Sample
 from evaluation.evaluators import TextEncoder, evaluate_predictions
-from models.decoding.generate import accuracy_per_sample, generate_predictions
+from models.decoding.generate import GenerationOptions, generate_predictions
 from models.loss_functions import COMPONENTS
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from models.seq2seq.inputs import shift_right, to_device
+from models.seq2seq.teacher_forced import accuracy_per_sample
 from models.training.engine import TrainingEngine
 from models.training.run import Run
 from utils.logging_utils import DistillationLogger
@@ -110,9 +111,11 @@ class Validator:
             model,
             self.tokenizer,
             sources,
-            max_output_len=self.settings.max_output_len,
-            batch_size=self.settings.batch_size,
-            num_beams=self.settings.num_beams,
+            GenerationOptions(
+                max_output_len=self.settings.max_output_len,
+                batch_size=self.settings.batch_size,
+                num_beams=self.settings.num_beams,
+            ),
         )
         for row, text in zip(rows, texts, strict=True):
             row.prediction = text

@@ -13,12 +13,13 @@ from data.rows.readers import Sample
 from evaluation.request import EvaluationRequest
 from evaluation.summary import STUDENT, TEACHER, TITLES, Metrics
 from evaluation.systems.baselines import TRIVIAL, count_leaks, retrieve
-from evaluation.systems.models import GenerationOptions, ModelRunner, System, place_forced_metrics
+from evaluation.systems.models import ModelRunner, System, place_forced_metrics
 from evaluation.systems.teacher_logits import measure_closeness, open_stored_logits
 from evaluation.tasks import Tasks
-from models.decoding.generate import teacher_forced_signal
+from models.decoding.generate import GenerationOptions
 from models.losses.critical_tokens import find_critical_tokens
 from models.seq2seq.loading import load_tokenizer
+from models.seq2seq.teacher_forced import score_stored_teacher
 from utils.errors import UserError
 from utils.metrics import FORCED_METRICS
 
@@ -120,7 +121,7 @@ def read_stored_teacher(request: EvaluationRequest, tasks: Tasks) -> System:
         if isinstance(stored, str):
             reason = stored
             continue
-        forced = teacher_forced_signal(stored, find_critical_tokens(tokenizer).mask(vocab_size))
+        forced = score_stored_teacher(stored, find_critical_tokens(tokenizer).mask(vocab_size))
         system.measured = place_forced_metrics(forced, len(tasks.samples))
         break
     else:

@@ -21,30 +21,16 @@ from data.rows.tokenization import encode_source, encode_target
 from evaluation.progress import show_progress
 from evaluation.summary import Latency, SystemFacts
 from models.decoding.generate import (
-    Decoding,
-    TeacherForced,
+    GenerationOptions,
     generate_candidates,
     latency_per_assertion,
     length_sorted,
     pad_rows,
-    teacher_forced,
 )
 from models.losses.critical_tokens import find_critical_tokens
 from models.seq2seq.loading import count_parameters, find_model_folder, load_model, load_tokenizer
+from models.seq2seq.teacher_forced import TeacherForced, score_teacher_forced
 from utils.metrics import FORCED_METRICS
-
-
-@dataclass(frozen=True)
-class GenerationOptions:
-    """How texts are made; ``latency_samples`` tasks are timed one by one (0: none)."""
-
-    max_input_len: int = 512
-    max_output_len: int = 128
-    batch_size: int = 16
-    num_beams: int = 1
-    num_return_sequences: int = 1
-    latency_samples: int = 20
-    decoding: Decoding = "java"
 
 
 @dataclass
@@ -126,7 +112,7 @@ def make_target_batches(
     inputs: Sequence[Sequence[int]],
     options: GenerationOptions,
 ) -> Iterator[Batch]:
-    """Batches of similar length for ``teacher_forced``; ``row_ids`` are places in ``samples``."""
+    """Batches of similar length for ``score_teacher_forced``; ``row_ids`` are places in ``samples``."""
     for indices in length_sorted([len(row) for row in inputs], options.batch_size):
         input_ids = pad_rows([inputs[i] for i in indices], tokenizer.pad_token_id)
         lengths = torch.tensor([len(inputs[i]) for i in indices])
@@ -161,14 +147,7 @@ def measure_latency(
     found: dict[str, Latency] = {}
     for device in dict.fromkeys([model.device.type, "cpu"]):
         model.to(device)  # type: ignore[arg-type]
-        seconds = latency_per_assertion(
-            model,
-            tokenizer,
-            rows,
-            max_output_len=options.max_output_len,
-            num_beams=options.num_beams,
-            decoding=options.decoding,
-        )
+        seconds = latency_per_assertion(model, tokenizer, rows, options)
         found[device] = {
             "median_seconds": float(np.median(seconds)),
             "p90_seconds": float(np.quantile(seconds, 0.9)),
@@ -217,7 +196,7 @@ class ModelRunner:
         store = PredictionStore(file, compute_model_key(path, samples, self.options), self.resume)
         candidates = self._write_texts(title, model, tokenizer, inputs, store)
         critical = find_critical_tokens(tokenizer).mask(model.config.vocab_size)
-        forced = teacher_forced(model, make_target_batches(tokenizer, samples, inputs, self.options), critical)
+        forced = score_teacher_forced(model, make_target_batches(tokenizer, samples, inputs, self.options), critical)
         facts: SystemFacts = {
             "path": str(name),
             "parameters": count_parameters(model),
@@ -259,11 +238,7 @@ class ModelRunner:
                 model,
                 tokenizer,
                 [inputs[index] for index in todo],
-                max_output_len=self.options.max_output_len,
-                batch_size=self.options.batch_size,
-                num_beams=self.options.num_beams,
-                num_return_sequences=self.options.num_return_sequences,
-                decoding=self.options.decoding,
+                self.options,
                 on_batch=keep,
             )
         store.close()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from data.batches.collate import Batch, Collator
+from data.batches.collate import IGNORED, Batch, Collator
 from data.dataset import AssertionDataset
 from data.distillation.file import read_header
 from data.distillation.signal import TopKSignal
@@ -18,9 +18,9 @@ from evaluation.request import EvaluationRequest
 from evaluation.scores.significance import bootstrap_interval, cluster_sums, mean_statistic
 from evaluation.summary import Metrics
 from evaluation.tasks import Tasks, find_clusters
-from models.decoding.generate import IGNORED, top_choice
 from models.losses.divergences import divergence_rows
 from models.losses.teacher_rows import TeacherRows
+from models.seq2seq.teacher_forced import top_choice
 from utils.errors import UserError
 
 

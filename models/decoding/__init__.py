@@ -1,1 +1,1 @@
-"""From a model to text: beam search, and the constraints that keep it to Java."""
+"""From a model to text: greedy decoding and beam search, and the constraints on what they may write."""

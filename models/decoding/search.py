@@ -1,15 +1,15 @@
-"""Decoding of a batch without work for rows that have ended, nor copies of what beams share."""
+"""Decoding of a batch that spends nothing on finished rows and does not copy what beams share."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import LongTensor, Tensor
-from transformers import DynamicCache, EncoderDecoderCache, LogitsProcessorList
+from transformers import DynamicCache, EncoderDecoderCache, LogitsProcessorList, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-# Settings of a model's generation config that leave greedy decoding what it is.
+from models.decoding.constraints.names import NameConstraint
+
+# Settings of a model's generation config that do not change greedy decoding.
 HARMLESS = {
     "bos_token_id",
     "cache_implementation",
@@ -33,18 +33,19 @@ HARMLESS = {
     "length_penalty",
     "_from_model_config",
 }
-ROOM = 0.75  # rows are let go when at most this share still writes: each time costs a copy of the cache
+# Finished rows leave the batch once at most this share still writes, because each time costs a copy of the cache.
+ROOM = 0.75
 
 
 class SharedEncoding(EncoderDecoderCache):
-    """A new order among the beams of one input leaves what they attend to in the encoder as it is."""
+    """Keeps the encoder's part as it is when beams are reordered: all beams of one input share it."""
 
     def reorder_cache(self, beam_idx: LongTensor) -> None:
         self.self_attention_cache.reorder_cache(beam_idx)
 
 
 def decode(
-    model: Any,
+    model: PreTrainedModel,
     input_ids: Tensor,
     attention_mask: Tensor,
     *,
@@ -53,10 +54,13 @@ def decode(
     num_return_sequences: int,
     constraints: LogitsProcessorList | None = None,
 ) -> Tensor:
-    """[B * num_return_sequences, at most max_new_tokens + 1] int64, start token first, padded, as of ``generate``."""
+    """Write texts: [B * num_return_sequences, at most max_new_tokens + 1] int64, start token first, padded.
+
+    The same result as the model's own ``generate``, without sampling.
+    """
     if num_beams == 1 and not set(model.generation_config.to_diff_dict()) - HARMLESS:
         return greedy(model, input_ids, attention_mask, max_new_tokens, constraints or LogitsProcessorList())
-    return model.generate(
+    return model.generate(  # type: ignore[operator]  # the generation mixin adds it
         input_ids=input_ids,
         attention_mask=attention_mask,
         max_new_tokens=max_new_tokens,
@@ -70,13 +74,13 @@ def decode(
 
 @torch.inference_mode()
 def greedy(
-    model: Any,
+    model: PreTrainedModel,
     input_ids: Tensor,
     attention_mask: Tensor,
     max_new_tokens: int,
     constraints: LogitsProcessorList,
 ) -> Tensor:
-    """[B, steps + 1] int64: the likeliest token at each step. Rows that have ended leave the batch."""
+    """Write the most likely token at each step: [B, steps + 1] int64. Finished rows leave the batch."""
     settings, device = model.generation_config, input_ids.device
     ends = torch.tensor(settings.eos_token_id, device=device).reshape(-1)
     written = torch.full((len(input_ids), max_new_tokens + 1), settings.pad_token_id, device=device)
@@ -104,9 +108,9 @@ def greedy(
             rows, tokens, encoded, attention_mask = rows[kept], tokens[kept], encoded[kept], attention_mask[kept]
             cache.batch_select_indices(kept)
             for one in constraints:
-                if hasattr(one, "keep"):  # it knows its rows
+                if isinstance(one, NameConstraint):  # it knows its rows
                     one.keep(kept)
-    # The start token does not end a row, even where it is the end token too (BART).
+    # The start token does not end a row, even if it is the end token too (BART).
     ended = torch.isin(written, ends)
     ended[:, 0] = False
     after_end = ended.cumsum(1).roll(1, 1) > 0

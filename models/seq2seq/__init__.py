@@ -1,1 +1,1 @@
-"""Sequence-to-sequence models: loading, building, and the output head at the target positions."""
+"""Sequence-to-sequence models: loading, building, inputs, the output head, and scores on the reference."""

@@ -33,7 +33,7 @@ from data.dataset import AssertionDataset, Item
 from data.distillation.file import Header, publishing
 from data.rows.readers import parse_json_line
 from data.rows.tokenization import labels_hash, tokenizer_fingerprint
-from models.decoding.generate import generate_predictions
+from models.decoding.generate import GenerationOptions, generate_predictions
 from models.teacher.forward import TeacherPass, finite_sums, mean_logits, split_rows
 from utils.atomic_io import atomic_writer, write_json
 from utils.compress import try_pack
@@ -276,14 +276,12 @@ class DistillationWriter:
     def _predict(self, items: list[Item]) -> list[str]:
         if not items:
             return []
-        return generate_predictions(
-            self.model,
-            self.tokenizer,
-            [item.input_ids for item in items],
-            batch_size=self.settings.batch_size,
+        options = GenerationOptions(
             max_output_len=self.dataset.max_output_len,
+            batch_size=self.settings.batch_size,
             num_beams=self.settings.num_beams,
         )
+        return generate_predictions(self.model, self.tokenizer, [item.input_ids for item in items], options)
 
     def _check_rejected(self, note: Note, seen: int) -> None:
         bad = sum(note.rejected.values())

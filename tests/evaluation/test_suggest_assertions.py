@@ -320,7 +320,7 @@ def test_only_names_that_the_test_knows_are_suggested(project, model, monkeypatc
     asked = []
     monkeypatch.setattr(
         "models.decoding.generate.generate_candidates",
-        lambda *words, **named: asked.append(named["decoding"]) or [["assertTrue(cart.isEmpty());"]],
+        lambda *words: asked.append(words[3].decoding) or [["assertTrue(cart.isEmpty());"]],
     )
     main([str(model), f"{project / TESTS / 'CartOpenTest.java'}#testSum", "--no_execution"])
     assert asked == ["names"]

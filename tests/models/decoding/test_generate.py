@@ -1,17 +1,13 @@
-"""Text from a model, and teacher-forced scores, against one sample at a time."""
+"""Text from a model, against one sample at a time."""
 
 import numpy as np
 import pytest
-import torch
 
-from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
 from models.decoding.generate import (
+    GenerationOptions,
     generate_candidates,
     generate_predictions,
     latency_per_assertion,
-    pad_rows,
-    teacher_forced,
-    teacher_forced_signal,
 )
 from tests.helpers.random_models import model_without_ties
 
@@ -38,47 +34,33 @@ def rows():
     return [[*generator.integers(2, VOCAB, length).tolist(), 1] for length in (3, 9, 1, 30, 9, 14, 2)]
 
 
-def batches_of(rows, labels, size):
-    for start in range(0, len(rows), size):
-        ids = pad_rows(rows[start : start + size], 0)
-        yield {
-            "input_ids": ids,
-            "attention_mask": (ids != 0).long(),
-            "labels": pad_rows(labels[start : start + size], -100),
-            "row_ids": torch.arange(start, start + len(ids)),
-        }
-
-
-@pytest.fixture(scope="module")
-def labels(rows):
-    generator = np.random.default_rng(1)
-    return [[*generator.integers(2, VOCAB, length).tolist(), 1] for length in (4, 2, 7, 1, 3, 5, 9)]
-
-
 def test_a_row_gets_the_same_text_alone_and_in_a_batch(model, rows):
-    alone = [generate_predictions(model, NumberTokenizer(), [row], max_output_len=8)[0] for row in rows]
+    def written(rows, size):
+        return generate_predictions(
+            model, NumberTokenizer(), rows, GenerationOptions(max_output_len=8, batch_size=size)
+        )
+
+    alone = [written([row], 1)[0] for row in rows]
     assert len(set(alone)) > 3
     for size in (2, 7):
-        assert generate_predictions(model, NumberTokenizer(), rows, max_output_len=8, batch_size=size) == alone
+        assert written(rows, size) == alone
 
 
 def test_length_limit_and_no_rows(model, rows):
-    assert all(
-        len(text.split()) <= 3 for text in generate_predictions(model, NumberTokenizer(), rows, max_output_len=3)
-    )
-    assert generate_predictions(model, NumberTokenizer(), []) == []
+    options = GenerationOptions(max_output_len=3)
+    assert all(len(text.split()) <= 3 for text in generate_predictions(model, NumberTokenizer(), rows, options))
+    assert generate_predictions(model, NumberTokenizer(), [], options) == []
 
 
 def test_beams_are_distinct_and_best_first(model, rows):
     model.train()
-    candidates = generate_candidates(
-        model, NumberTokenizer(), rows, max_output_len=6, num_beams=4, num_return_sequences=3, batch_size=3
-    )
+    options = GenerationOptions(max_output_len=6, num_beams=4, num_return_sequences=3, batch_size=3)
+    candidates = generate_candidates(model, NumberTokenizer(), rows, options)
     assert model.training
     model.eval()
     assert [len(texts) for texts in candidates] == [3] * len(rows)
     assert all(len(set(texts)) == 3 for texts in candidates)
-    best = generate_predictions(model, NumberTokenizer(), rows, max_output_len=6, num_beams=4)
+    best = generate_predictions(model, NumberTokenizer(), rows, GenerationOptions(max_output_len=6, num_beams=4))
     assert best == [texts[0] for texts in candidates]
 
 
@@ -88,51 +70,13 @@ def test_on_batch_gets_the_texts_of_each_batch_with_their_places(model, rows):
         model,
         NumberTokenizer(),
         rows,
-        max_output_len=2,
-        batch_size=3,
+        GenerationOptions(max_output_len=2, batch_size=3),
         on_batch=lambda places, found: seen.update(zip(places, found, strict=True)),
     )
     assert [seen[index] for index in range(len(rows))] == texts
 
 
-@pytest.mark.parametrize("size", [1, 3, 7])
-def test_teacher_forced_agrees_with_one_sample_at_a_time(model, rows, labels, size):
-    critical = torch.zeros(VOCAB, dtype=torch.bool)
-    critical[2:12] = True
-    found = teacher_forced(model, batches_of(rows, labels, size), critical)
-    assert found.row_ids.tolist() == list(range(7))
-    for index, (row, wanted) in enumerate(zip(rows, labels, strict=True)):
-        with torch.no_grad():
-            output = model(input_ids=torch.tensor([row]), labels=torch.tensor([wanted]))
-        right = output.logits[0].argmax(-1).numpy() == np.array(wanted)
-        marked = np.array([2 <= token < 12 for token in wanted])
-        assert found.token_accuracy[index] == right.mean()
-        expected = right[marked].mean() if marked.any() else np.nan
-        np.testing.assert_equal(found.critical_token_accuracy[index], expected)
-        assert found.loss[index] == pytest.approx(output.loss.item(), rel=1e-5)
-    total = sum(loss * len(wanted) for loss, wanted in zip(found.loss, labels, strict=True))
-    assert found.mean_loss == pytest.approx(total / sum(map(len, labels)))
-
-
-def test_accuracy_from_a_stored_signal_is_that_of_the_model(model, rows, labels):
-    """In each encoding, what the teacher's file says is what its model would."""
-    expected = teacher_forced(model, batches_of(rows, labels, 3))
-    for encode in (
-        lambda logits: DenseSignal(logits),
-        lambda logits: HiddenSignal(logits, torch.eye(VOCAB)),
-        lambda logits: TopKSignal(*reversed(logits.topk(5)), torch.zeros(len(logits), 1), torch.ones(1), VOCAB),
-    ):
-        batches = list(batches_of(rows, labels, 3))
-        for batch in batches:
-            with torch.no_grad():
-                logits = model(**{k: batch[k] for k in ("input_ids", "attention_mask", "labels")}).logits
-            batch["teacher"] = encode(logits[batch["labels"] != -100])
-        found = teacher_forced_signal(batches)
-        assert found.token_accuracy.tolist() == expected.token_accuracy.tolist()
-        assert np.isnan(found.loss).all()
-
-
 def test_latency_is_measured_for_each_row(model, rows):
-    seconds = latency_per_assertion(model, NumberTokenizer(), rows[:3], max_output_len=4)
+    seconds = latency_per_assertion(model, NumberTokenizer(), rows[:3], GenerationOptions(max_output_len=4))
     assert len(seconds) == 3
     assert all(value > 0 for value in seconds)

@@ -1,4 +1,4 @@
-"""Decoding that leaves a loop: small models often repeat a token, or a few, until the text is cut off."""
+"""Decoding that ends loops: small models often repeat one or more tokens until the text is cut off."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from transformers import LogitsProcessor
 
 
 class NoLoops(LogitsProcessor):
-    """The token that would write the same block of tokens for the ``times``-th time in a row gets the score -inf.
+    """Gives the score -inf to a token that would complete the same block of tokens ``times`` times in a row.
 
-    ``longest``: tokens of the longest block that is looked for. Called with ids [n, written] and scores [n, V]. Of
-    28,704 mined assertions in the vocabulary of docs/results.md, 36 hold eight such repetitions: numbers such as
-    0x1111111111111111L.
+    ``longest``: the number of tokens of the longest block that it looks for. Called with ids [n, written] and scores
+    [n, V]. Of 28,704 mined assertions in the vocabulary of docs/results.md, 36 have eight such repetitions, in numbers
+    such as 0x1111111111111111L.
     """
 
     def __init__(self, times: int = 8, longest: int = 16) -> None:
@@ -21,7 +21,7 @@ class NoLoops(LogitsProcessor):
     def __call__(self, input_ids: LongTensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         allowed = scores
         for length in range(1, self.longest + 1):
-            whole = self.times * length - 1  # what stands there before the token in question
+            whole = self.times * length - 1  # tokens of the repetitions without the last token
             if input_ids.shape[1] < whole:
                 break
             before = input_ids[:, -whole:]

@@ -1,4 +1,5 @@
-"""Decoding that uses the names of its input: a variable that neither the test nor the method names does not compile."""
+"""Decoding that uses the names of its input: a variable that appears neither in the test nor in the method does not
+compile."""
 
 from __future__ import annotations
 
@@ -6,17 +7,16 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import LongTensor, Tensor
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from data.java.frameworks import ROOT_NAMES
-from models.decoding.token_texts import token_texts
+from models.decoding.constraints.token_texts import token_texts
 
 NAME = re.compile(r"[A-Za-z_$][\w$]*")
-# Keywords; what every object has; what is usually imported statically beside assertions.
+# Keywords, the methods of every object, and what tests usually import statically besides assertions.
 ALWAYS = ROOT_NAMES | set(
     NAME.findall("""
         true false null new this super int long short byte char boolean float double void instanceof final try catch
@@ -30,9 +30,13 @@ ALWAYS = ROOT_NAMES | set(
 
 @dataclass(frozen=True)
 class Place:
-    """Where a text stands: the literal that it is inside of, and whether it is escaped there; the name that is being
-    written, None for one that is not asked about (of a class, after a dot, a number), "" outside of names; and whether
-    a name that begins now is not asked about, since it follows a dot or two colons."""
+    """Where a text stops.
+
+    quote: the quote of the literal that is open, "" outside of literals; escaped: whether a backslash came last in it;
+    name: the name being written, "" outside of names, None for a name that is not checked (a class, a member after a
+    dot, a number); member: whether a name that begins now follows a dot or two colons, so that it is not checked;
+    colon: whether the last character is a colon.
+    """
 
     quote: str = ""
     escaped: bool = False
@@ -41,7 +45,7 @@ class Place:
     colon: bool = False
 
     def after(self, text: str) -> tuple[Place, list[str]]:
-        """The place after more text, and the names that ended on the way."""
+        """The place after more text, and the names that ended in it."""
         quote, escaped, name, member, colon = self.quote, self.escaped, self.name, self.member, self.colon
         ended: list[str] = []
         for char in text:
@@ -54,7 +58,7 @@ class Place:
                     quote = ""
             elif char.isalnum() or char in "_$":
                 if name == "":
-                    name = char if _is_asked(char) and not member else None
+                    name = char if _is_checked(char) and not member else None
                     member = False
                 elif name is not None:
                     name += char
@@ -70,36 +74,37 @@ class Place:
         return Place(quote, escaped, name, member, colon), ended
 
 
-def _is_asked(name: str) -> bool:
+def _is_checked(name: str) -> bool:
+    """Whether a name must come from the input: it is neither a class nor a number."""
     return not (name[0].isupper() or name[0].isdigit())
 
 
 class NameVocabulary:
-    """A tokenizer's tokens by the part of a name that they begin with, and what names they hold beside it."""
+    """A tokenizer's tokens by the part of a name that they begin with, and the other names in them."""
 
-    def __init__(self, tokenizer: Any, vocab_size: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
         self.texts = token_texts(tokenizer, vocab_size)
-        # By head, tokens that are nothing else, and tokens that go on with what is no part of a name.
+        # By the part of a name at their start: tokens that are nothing else, and tokens that end the name.
         self.alone: dict[str, list[int]] = defaultdict(list)
         self.ending: dict[str, list[int]] = defaultdict(list)
-        self.further: list[tuple[int, list[str], str]] = []  # token, names that end in it, name that it breaks off in
+        self.further: list[tuple[int, list[str], str]] = []  # token, names that end in it, unfinished name
         for index, text in enumerate(self.texts):
             head = re.match(r"[\w$]*", text).group()  # type: ignore[union-attr]
             (self.ending if len(head) < len(text) or not text else self.alone)[head].append(index)
             place, ended = Place().after(text[len(head) :])
             if ended or place.name:
                 self.further.append((index, ended, place.name or ""))
-        # Begin with a class, a number, or no name at all.
+        # Tokens that begin with a class, a number, or no name at all.
         heads = [*self.alone.items(), *self.ending.items()]
-        self.not_asked = [token for head, tokens in heads if not head or not _is_asked(head) for token in tokens]
+        self.not_checked = [token for head, tokens in heads if not head or not _is_checked(head) for token in tokens]
 
 
 class NameConstraint(LogitsProcessor):
-    """A name that begins with a small letter and follows no dot has to be one of the input's, a keyword, an assertion
-    or what is usually imported: other tokens get the score -inf.
+    """Gives the score -inf to tokens that would write an unknown name.
 
-    For one batch: ``inputs`` [B], the texts; each is written on in ``beams`` rows, one after the other. Called with ids
-    [B * beams, written], start token first, and scores [B * beams, V].
+    A name that begins with a small letter and does not follow a dot must come from the input, or be a keyword, an
+    assertion or a usual static import. One object serves one batch of texts ``inputs`` [B], each continued in ``beams``
+    adjacent rows. Called with ids [B * beams, written], start token first, and scores [B * beams, V].
     """
 
     def __init__(self, vocabulary: NameVocabulary, inputs: Sequence[str], beams: int) -> None:
@@ -113,7 +118,7 @@ class NameConstraint(LogitsProcessor):
         self._places: dict[tuple[int, ...], Place] = {(): Place()}
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only."""
+        """Continue with these rows only."""
         self.rows = [self.rows[row] for row in rows.tolist()]
 
     def _place(self, ids: tuple[int, ...]) -> Place:
@@ -122,19 +127,19 @@ class NameConstraint(LogitsProcessor):
         return self._places[ids]
 
     def _tokens_of_others(self, index: int) -> list[int]:
-        """Those that hold a name that is not the input's, after what they begin with."""
+        """The tokens with a name, after their start, that input ``index`` does not have."""
         names, begun = set(self._names[index]), self._begun[index]
         return [
             token for token, ended, last in self.vocabulary.further if not names.issuperset(ended) or last not in begun
         ]
 
     def _rule(self, index: int, prefix: str | None) -> Tensor:
-        """[V] bool: what cannot follow the beginning of a name; of one that is not asked about where that is None."""
+        """[V] bool: the tokens that must not follow the beginning of a name (None: a name that is not checked)."""
         if (index, prefix) not in self._forbidden:
             vocabulary = self.vocabulary
             forbidden = torch.full((len(vocabulary.texts),), prefix is not None)
             if prefix is not None:
-                allowed = [] if prefix else list(vocabulary.not_asked)
+                allowed = [] if prefix else list(vocabulary.not_checked)
                 for rest in (name[len(prefix) :] for name in self._names[index] if name.startswith(prefix)):
                     allowed += [token for end in range(len(rest) + 1) for token in vocabulary.alone.get(rest[:end], ())]
                     allowed += vocabulary.ending.get(rest, ())
@@ -149,7 +154,7 @@ class NameConstraint(LogitsProcessor):
         for index, ids in zip(self.rows, input_ids.tolist(), strict=True):
             place = self._place(tuple(ids[1:]))
             name = None if place.member else place.name
-            # A name that is not the input's began inside of a token, after the end of a literal.
+            # A name that the input lacks can begin inside of a token, after the end of a literal: let it be.
             rule = anything if place.quote or (name and name not in self._begun[index]) else self._rule(index, name)
             forbidden.append(anything if rule.all() else rule)
         return scores.masked_fill(torch.stack(forbidden).to(scores.device), -torch.inf)

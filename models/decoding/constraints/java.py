@@ -1,19 +1,20 @@
-"""Decoding that keeps to Java's brackets, literals and numbers of arguments: what cannot become an assertion that
-compiles any more is never written."""
+"""Decoding that follows Java's rules for brackets, literals and numbers of arguments.
+
+The model never writes a token after which the text can no longer become an assertion that compiles.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import LongTensor, Tensor
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from data.java.frameworks import ARITY, WITH_DELTA
-from models.decoding.token_texts import token_texts
+from models.decoding.constraints.token_texts import token_texts
 
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
 CHECKED = ("assertTrue", "assertFalse", "assertNull", "assertNotNull", "assertSame", "assertNotSame", "assertThrows")
@@ -27,7 +28,7 @@ QUOTES = "\"'"
 ESCAPES = frozenset("btnfrsu01234567\"'\\")
 CHARACTER = re.compile(r"[^\\'\n]|\\[btnfrs\"'\\]|\\[0-7]{1,3}|\\u+[0-9a-fA-F]{4}")
 CHARACTER_BEGUN = re.compile(r"|\\|\\u+[0-9a-fA-F]{0,3}")
-# Texts of other characters are never refused, outside of literals of one character and after a backslash.
+# Outside of character literals, and unless a backslash comes before, a text without these characters is never refused.
 SIGNIFICANT = frozenset("()[]{}\"'\\\n;,")
 CLOSING = frozenset(")]};")
 MAX_RULES = 2048
@@ -35,8 +36,12 @@ MAX_RULES = 2048
 
 @dataclass(frozen=True)
 class Open:
-    """An open bracket: its closer; how many arguments it has to get, that being written included, and how many more it
-    may get, where it is that of an assertion; and whether it holds the elements of an array."""
+    """An open bracket.
+
+    closer: the character that closes it. For the bracket of an assertion, owed: how many arguments it still needs,
+    including the current one; left: how many more it may have (None: any number). array: whether it holds the elements
+    of an array.
+    """
 
     closer: str
     owed: int = 0
@@ -44,12 +49,13 @@ class Open:
     array: bool = False
 
     def after_comma(self) -> Open | None:
+        """The bracket after a comma; None if another argument is too many."""
         if self.left == 0:
             return None
         return replace(self, owed=max(0, self.owed - 1), left=None if self.left is None else self.left - 1)
 
     def closes_after(self, last: str) -> bool:
-        """Whether it can be closed after this character: its last argument is whole, and it has all that it needs."""
+        """Whether it may close after the character ``last``: its last argument is complete and none is missing."""
         if self.closer == "}":
             return True
         return self.owed < 2 and last not in (",", ".") and not (self.owed and last == "(")
@@ -60,9 +66,12 @@ BLOCK, ELEMENTS = Open("}"), Open("}", array=True)
 
 @dataclass(frozen=True)
 class State:
-    """Where a text stands: its open brackets, innermost last; the literal that it is inside of, and what of one of a
-    single character is written; the last character outside of literals that is no blank ("a" for all of names, "0" of
-    numbers), and the name that it ends."""
+    """Where a text stops.
+
+    open: its open brackets, innermost last; quote: the quote of the literal that is open, "" outside of literals;
+    escaped: whether a backslash came last; character: what is written of a character literal; last: the last character
+    outside of literals that is not blank ("a" for any in a name, "0" for any in a number); word: the name it ends.
+    """
 
     open: tuple[Open, ...] = ()
     quote: str = ""
@@ -73,12 +82,15 @@ class State:
 
     @property
     def complete(self) -> bool:
+        """Whether no bracket and no literal is open."""
         return not (self.open or self.quote)
 
     @property
     def ending(self) -> str:
-        """The shortest text that ends the statement, or the block after its last statement; where an argument is owed,
-        what leads to it; "" where nothing does."""
+        """The shortest text that ends the statement, or the block after its last statement.
+
+        If an argument is still missing, the text that leads up to it; "" if there is no such text.
+        """
         text, last, inner = "", self.last, list(self.open)
         if self.quote:
             if self.quote == "'" and not CHARACTER.fullmatch(self.character):
@@ -97,8 +109,11 @@ class State:
         return text + ";"
 
     def after(self, text: str) -> State | None:
-        """The state after more text; None where a bracket does not fit, a literal is none of Java's, or a statement
-        ends inside of round or square brackets (so the head of a classic for loop is no Java here)."""
+        """The state after more text; None if the text cannot be Java.
+
+        That is: a bracket does not match, a literal is not valid, or a statement ends inside of round or square
+        brackets (which also refuses the head of a classic for loop).
+        """
         brackets, quote, escaped, character = [*self.open], self.quote, self.escaped, self.character
         last, word = self.last, self.word
         for char in text:
@@ -150,8 +165,8 @@ class State:
 
 @dataclass(frozen=True)
 class Rule:
-    """What holds after a state: ids that may not follow, those of them that mean to end, and the one that begins the
-    right ending (-1: none)."""
+    """What holds after a state: the ids that must not follow, those among them with which the model tries to end, and
+    the id that begins the right ending (-1: none)."""
 
     forbidden: Tensor
     ending: Tensor
@@ -159,14 +174,14 @@ class Rule:
 
 
 class JavaConstraint(LogitsProcessor):
-    """Tokens that would leave Java, or end a text inside of a bracket or literal, get the score -inf.
+    """Gives the score -inf to tokens that would break Java's rules, or end a text inside of a bracket or literal.
 
-    Where such a token only closes, or ends the text, the model means to end and has miscounted: its score goes to the
-    token that begins the right ending. Comments are not known: what stands in one counts. Called with ids [n, written],
-    start token first, and scores [n, V], logits or log-probabilities.
+    If such a token only closes brackets or ends the text, the model wants to end and has miscounted: its score goes to
+    the token that begins the right ending. Comments are read as code. Called with ids [n, written], start token first,
+    and scores [n, V], logits or log-probabilities.
     """
 
-    def __init__(self, tokenizer: Any, vocab_size: int, end_ids: tuple[int, ...]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, end_ids: tuple[int, ...]) -> None:
         self.texts = token_texts(tokenizer, vocab_size)
         self.end_ids = end_ids
         self._significant = [index for index, text in enumerate(self.texts) if not SIGNIFICANT.isdisjoint(text)]
@@ -179,7 +194,7 @@ class JavaConstraint(LogitsProcessor):
             return State()
         if ids not in self._states:
             before = self._state(ids[:-1])
-            self._states[ids] = before.after(self.texts[ids[-1]]) or before  # an ended beam's padding says nothing
+            self._states[ids] = before.after(self.texts[ids[-1]]) or before  # the padding of a finished beam
         return self._states[ids]
 
     def _only_closes(self, index: int, state: State) -> bool:
@@ -192,7 +207,7 @@ class JavaConstraint(LogitsProcessor):
         if state not in self._rules:
             if len(self._rules) == MAX_RULES:
                 self._rules.clear()
-            # Within a literal of one character, and after a backslash, every token counts.
+            # In a character literal, and after a backslash, any token can be wrong.
             looked_at = range(len(self.texts)) if state.quote == "'" or state.escaped else self._significant
             forbidden = [i for i in looked_at if i not in self.end_ids and state.after(self.texts[i]) is None]
             meant = [index for index in forbidden if self._only_closes(index, state)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, T5Config, T5ForConditionalGeneration
 
-from models.decoding.repetition import NoLoops
+from models.decoding.constraints.loops import NoLoops
 from models.decoding.search import decode
 
 

@@ -1,13 +1,18 @@
-"""What each token of a vocabulary writes after others."""
+"""The text that each token of a vocabulary adds to a text."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
-def token_texts(tokenizer: Any, vocab_size: int) -> list[str]:
-    """[V] texts, "" for special tokens. Some tokenizers drop the blank that a token brings where it is the first, so
-    each is decoded after another one."""
+def token_texts(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[str]:
+    """The texts [V] of all tokens, "" for special tokens.
+
+    Some tokenizers drop the leading blank of the first token, so each token is decoded after another one.
+    """
 
     def decoded(rows: list[list[int]]) -> list[str]:
         return tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from models.decoding.generate import generate_candidates, pad_rows
-from models.decoding.name_constraint import ALWAYS, NameConstraint, NameVocabulary, Place
+from models.decoding.constraints.names import ALWAYS, NameConstraint, NameVocabulary, Place
+from models.decoding.constraints.token_texts import token_texts
+from models.decoding.generate import GenerationOptions, generate_candidates, pad_rows
 from models.decoding.search import decode
-from models.decoding.token_texts import token_texts
 from tests.helpers.pieces import Pieces
 from tests.helpers.random_models import model_without_ties
 
@@ -113,10 +113,12 @@ def test_each_row_keeps_its_own_names_when_others_leave_the_batch(models, tokeni
     keep = NameConstraint.keep
     monkeypatch.setattr(NameConstraint, "keep", lambda self, rows: let_go.append(rows) or keep(self, rows))
     rows = [tokenizer(INPUT)["input_ids"][start:end] for start, end in ((0, 3), (0, 12), (10, 30), (25, 60))]
-    options = {"max_output_len": 16, "num_beams": beams, "num_return_sequences": beams, "decoding": "names"}
+    options = GenerationOptions(
+        max_output_len=16, batch_size=4, num_beams=beams, num_return_sequences=beams, decoding="names"
+    )
     for model in models:
-        alone = [generate_candidates(model, tokenizer, [row], **options)[0] for row in rows]
-        assert generate_candidates(model, tokenizer, rows, batch_size=4, **options) == alone
+        alone = [generate_candidates(model, tokenizer, [row], options)[0] for row in rows]
+        assert generate_candidates(model, tokenizer, rows, options) == alone
     assert bool(let_go) == (beams == 1)  # with beams the library keeps all rows
 
 

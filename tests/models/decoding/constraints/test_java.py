@@ -5,8 +5,8 @@ import torch
 from transformers import LogitsProcessorList
 
 from data.java.statements import is_valid_java
-from models.decoding.generate import generate_candidates, pad_rows
-from models.decoding.java_constraint import JavaConstraint, State
+from models.decoding.constraints.java import JavaConstraint, State
+from models.decoding.generate import GenerationOptions, generate_candidates, pad_rows
 from models.decoding.search import decode
 from tests.helpers.pieces import Pieces
 from tests.helpers.random_models import model_without_ties
@@ -202,9 +202,9 @@ def test_a_random_model_ends_no_text_inside_of_a_bracket(model, tokenizer, beams
 @pytest.mark.parametrize("beams", [1, 4])
 def test_a_row_gets_the_same_texts_alone_and_in_a_batch(model, tokenizer, beams):
     rows = [tokenizer(text)["input_ids"][:length] for text in JAVA for length in (3, 9, 14)]
-    options = {"max_output_len": 16, "num_beams": beams, "num_return_sequences": beams}
-    alone = [generate_candidates(model, tokenizer, [row], **options)[0] for row in rows]
-    assert generate_candidates(model, tokenizer, rows, batch_size=5, **options) == alone
+    options = GenerationOptions(max_output_len=16, batch_size=5, num_beams=beams, num_return_sequences=beams)
+    alone = [generate_candidates(model, tokenizer, [row], options)[0] for row in rows]
+    assert generate_candidates(model, tokenizer, rows, options) == alone
 
 
 def test_beams_that_parse_come_first(model, tokenizer, monkeypatch):
@@ -214,5 +214,7 @@ def test_beams_that_parse_come_first(model, tokenizer, monkeypatch):
     )
     monkeypatch.setattr("models.decoding.generate.decode", lambda *_, **__: ids)
     options = {"num_beams": 4, "num_return_sequences": 3}
-    assert generate_candidates(model, tokenizer, [[3], [4]], **options) == [["f();", "g();", "a(;"]] * 2
-    assert generate_candidates(model, tokenizer, [[3]], decoding="free", **options) == [texts[:3]]
+    best = ["f();", "g();", "a(;"]
+    assert generate_candidates(model, tokenizer, [[3], [4]], GenerationOptions(**options)) == [best] * 2
+    free = GenerationOptions(decoding="free", **options)
+    assert generate_candidates(model, tokenizer, [[3]], free) == [texts[:3]]

@@ -1,0 +1,1 @@
+"""What a decoder must not write: broken Java, names that the input does not have, endless loops."""

@@ -1,0 +1,41 @@
+"""The constraints of each kind of decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+
+from models.decoding.constraints.java import JavaConstraint
+from models.decoding.constraints.loops import NoLoops
+from models.decoding.constraints.names import NameConstraint, NameVocabulary
+
+# free: no constraint. java: brackets, literals and the number of an assertion's arguments follow Java's rules, and
+# loops end. names: java, and variables must come from the input.
+Decoding = Literal["free", "java", "names"]
+
+# Their tables depend on the vocabulary alone and are costly: build them once, for one text or thousands.
+java_constraint_of = lru_cache(maxsize=4)(JavaConstraint)
+name_vocabulary_of = lru_cache(maxsize=4)(NameVocabulary)
+
+
+def build_constraints(
+    decoding: Decoding,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Sequence[int]],
+    num_beams: int,
+) -> LogitsProcessorList:
+    """Build the constraints for one batch: the input ids of its ``rows``, each continued in ``num_beams`` beams."""
+    constraints = LogitsProcessorList()
+    if decoding == "free":
+        return constraints
+    assert model.generation_config is not None
+    vocab_size, ends = model.config.vocab_size, model.generation_config.eos_token_id
+    if decoding == "names":
+        texts = tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=True)
+        constraints.append(NameConstraint(name_vocabulary_of(tokenizer, vocab_size), texts, num_beams))
+    end_ids = (ends,) if isinstance(ends, int) else tuple(ends)
+    return LogitsProcessorList([*constraints, java_constraint_of(tokenizer, vocab_size, end_ids), NoLoops()])
