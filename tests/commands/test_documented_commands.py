@@ -29,6 +29,12 @@ from tests.helpers.commands import ROOT, student_words
 from tests.helpers.java_project import junit_jars, need_jdk
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "slurm_scripts" / "README.md"]
+
+
+def page_name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
 FIRST_WORDS = ("python", "make", "sbatch", "torchrun", "accelerate", "tensorboard", "pip", "bash", "scripts/", "srun")
 
 # Why a command is checked, and not run. Its flags and files are looked at where there is something to look at.
@@ -469,11 +475,11 @@ def test_command(place: Path, command: Command, tmp_path: Path) -> None:
     execute(place, command, tmp_path / "output")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_commands_stand_in_blocks_marked_bash(page: Path) -> None:
     for number, text in blocks(page, ""):
         for line in text.splitlines():
-            assert not line.startswith(FIRST_WORDS), f"{page.name}:{number}: mark the block with {line!r} as bash"
+            assert not line.startswith(FIRST_WORDS), f"{page_name(page)}:{number}: mark the block with {line!r} as bash"
 
 
 def test_a_command_that_nothing_knows_fails(place: Path, tmp_path: Path) -> None:
@@ -487,7 +493,7 @@ def test_a_command_that_nothing_knows_fails(place: Path, tmp_path: Path) -> None
             execute(place, Command("here", text), tmp_path)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_python_blocks_run(place: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     for _, text in blocks(page, "python"):
@@ -496,10 +502,10 @@ def test_python_blocks_run(place: Path, page: Path, monkeypatch: pytest.MonkeyPa
         exec(text, {})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+        assert target.startswith("http") or (page.parent / target).exists(), f"{page_name(page)}: {target}"
 
 
 @cache
@@ -524,7 +530,7 @@ def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:
             assert len(words) < 8 or words in all_sources(), f"{message!r}: nothing says {words!r}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_flag_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     sources = all_sources() + "\n".join(p.read_text() for p in (ROOT / "benchmarks").glob("*.py"))
