@@ -437,7 +437,7 @@ def test_minhash_collides_as_often_as_the_documents_are_alike() -> None:
     memory = NearDuplicates()
     common = [f"t{i}" for i in range(400)]
     left, right = shingles(common), shingles(common[:300] + [f"u{i}" for i in range(100)])
-    rate = float(np.mean(memory.signature(left) == memory._signature(right)))
+    rate = float(np.mean(memory.signature(left) == memory.signature(right)))
     assert rate == pytest.approx(jaccard(left, right), abs=4 * np.sqrt(0.25 / 128))
 
 
