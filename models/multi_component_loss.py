@@ -139,6 +139,8 @@ class MultiComponentLoss:
         Logits [1, N, V] belong to the N target positions alone. Raises ValueError if the logits have neither shape.
         """
         labels: Tensor = batch["labels"]
+        if not temperature > 0:
+            raise UserError(f"--temperature {temperature:g}: must be above 0")
         num_samples, length = labels.shape
         teacher = batch.get("teacher")
         whole = logits.shape[:2] == labels.shape

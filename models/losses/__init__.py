@@ -1,1 +1,1 @@
-"""What the loss functions are made of: divergences, one pass over the vocabulary, error spans, token weights."""
+"""Building blocks of the loss functions: divergences, one pass over the vocabulary, error spans, critical tokens."""

@@ -1,4 +1,4 @@
-"""Which tokens of a prediction keep it from parsing as Java: the error spans of the syntax tree, on tokens."""
+"""Find the tokens that keep a prediction from parsing as Java: the error spans of its syntax tree, mapped to tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TAIL = "\n}}"
 
 
 def _faults(node: Node) -> Iterator[tuple[int, int]]:
-    """Byte spans of what the grammar, or the language beyond it, does not allow; a missing token has length 0."""
+    """Byte spans of what Java's grammar, or its rules beyond the grammar, forbid; a missing token has length 0."""
     if node.is_error or node.is_missing:
         yield node.start_byte, node.end_byte
         return
@@ -29,10 +29,10 @@ def _faults(node: Node) -> Iterator[tuple[int, int]]:
 
 
 def error_spans(text: str) -> list[tuple[int, int]]:
-    """Byte spans [start, end) in ``text`` at which it fails to be Java statements; empty if it is valid.
+    """Byte spans [start, end) of ``text`` that keep it from being Java statements; empty if it is valid.
 
-    A span of length 0 is a place where something is missing. A text that is wrong as a whole (empty, or leaving the
-    method it stands in) is one span.
+    A span of length 0 marks a place where something is missing. A text that is wrong as a whole (empty, or one that
+    closes the method around it) is one span.
     """
     if is_valid_java(text):
         return []
@@ -48,7 +48,7 @@ def error_spans(text: str) -> list[tuple[int, int]]:
 
 
 class SpanFinder:
-    """Finds the greedy tokens to be made less likely."""
+    """Finds the greedy tokens that the loss should make less likely."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
@@ -58,33 +58,33 @@ class SpanFinder:
         return self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _tokens(self, ids: Sequence[int]) -> list[int]:
-        """Positions in ``ids`` (one prediction, its end token included) that are at fault."""
+        """The positions at fault in ``ids``, one prediction with its end token."""
         length = next((place for place, token in enumerate(ids) if token in self._end), len(ids))
         text = self._texts([list(ids[:length])])[0]
         spans = error_spans(text)
         if not spans:
             return []
         prefixes = self._texts([list(ids[:stop]) for stop in range(1, length + 1)])
-        # A prefix that ends within a character shows a replacement character, which may be longer than its bytes.
+        # A prefix that ends within a character shows a replacement character, which can be longer than the bytes.
         ends = [len(prefix.rstrip("\ufffd").encode("utf-8", "replace")) for prefix in prefixes]
-        last = min(length, len(ids) - 1)  # the end token, or the last one where the prediction has no end
+        last = min(length, len(ids) - 1)  # the end token, or the last token if there is none
         found: set[int] = set()
         for start, stop in spans:
             first = bisect_right(ends, start)
             beyond = first
             while beyond < length and (ends[beyond - 1] if beyond else 0) < stop:
                 beyond += 1
-            # Where something is missing, the token that stands in its place; at the very end, the end token.
+            # If something is missing, the token in its place is at fault; at the very end, the end token.
             found.update(range(first, beyond) if beyond > first else [min(first, last)])
         return sorted(found)
 
     def flag(
         self, greedy: Sequence[int], labels: Sequence[int], sample_index: Sequence[int], num_samples: int
     ) -> tuple[list[int], list[float]]:
-        """Flat positions at fault and their weights, which add up to 1 in each sample that has any.
+        """Return the flat positions at fault and their weights, which add up to 1 in each sample that has any.
 
-        greedy, labels, sample_index: the N target positions of a batch, sample by sample. A token that is the gold one
-        is never at fault: what breaks the text is then another wrong token outside the error span.
+        greedy, labels, sample_index: the N target positions of a batch, sample by sample. A token that equals its label
+        is never at fault: if all tokens of the error spans do, the sample's other wrong tokens are.
         """
         positions: list[list[int]] = [[] for _ in range(num_samples)]
         for place, sample in enumerate(sample_index):

@@ -1,7 +1,7 @@
 """Divergences between teacher P and student Q from their logits, with the gradient in closed form.
 
-Rows are distributions over symbols: the whole vocabulary, or the k stored tokens and one bucket for the rest. All in
-log-space: logits may be -inf, probabilities may underflow, and nothing is clamped that has mass.
+Rows are distributions over symbols: the whole vocabulary, or the k stored tokens and one bucket for the rest. All
+arithmetic is in log-space: logits may be -inf, probabilities may underflow, and nothing that has mass is clamped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# 0 * -inf is NaN where an impossible symbol must add nothing; any finite number in its place adds 0 exactly.
+# An impossible symbol must add 0, but 0 * -inf is NaN. With any finite number instead of -inf it adds exactly 0.
 _FINITE = -1e30
 
 
@@ -26,7 +26,7 @@ def _kl(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
 def _jsd(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     log_p, log_q = log_p.clamp_(min=_FINITE), log_q.clamp_(min=_FINITE)
     p, q = log_p.exp(), log_q.exp()
-    # log M; the smallest normal number stands in for the empty sum of two impossible symbols.
+    # log M. Where both probabilities are 0, the smallest normal number avoids log 0.
     log_m = (p + q).add_(torch.finfo(p.dtype).tiny).log_().sub_(math.log(2.0))
     from_q = log_q.sub_(log_m).mul_(q)
     from_p = log_p.sub_(log_m).mul_(p)
@@ -39,17 +39,17 @@ DIVERGENCES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {"kl
 
 
 def divergence_rows(kind: str, student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """``T^2 D(softmax(teacher / T), softmax(student / T))`` of each row and its gradient on the student's logits.
+    """Compute ``T^2 D(softmax(teacher / T), softmax(student / T))`` of each row, and its gradient on the student.
 
     student, teacher [N, S] logits of one float type -> value [N], gradient [N, S]. ``kind`` is ``kl``,
-    KL(teacher || student), or ``jsd``, half of KL(P || M) + KL(Q || M) with M = (P + Q) / 2. T^2 keeps the gradient's
-    size about the same at every temperature (Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network,
-    2015).
+    KL(teacher || student), or ``jsd``, half of KL(P || M) + KL(Q || M) with M = (P + Q) / 2. The factor T^2 keeps the
+    size of the gradient about the same at every temperature (Hinton, Vinyals, Dean, Distilling the Knowledge in a
+    Neural Network, 2015).
     """
     log_p = torch.log_softmax(teacher / temperature, dim=-1)
     log_q = torch.log_softmax(student / temperature, dim=-1)
     value, gradient = DIVERGENCES[kind](log_p, log_q)
-    # dz / dlogit = 1 / T takes one power of T^2 away.
+    # The derivative of logit / T, 1 / T, cancels one power of T^2.
     return value.mul_(temperature**2), gradient.mul_(temperature)
 
 
@@ -68,5 +68,5 @@ class _SymbolDivergence(torch.autograd.Function):
 
 
 def symbol_divergence(kind: str, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """``divergence_rows`` as a differentiable function of ``student`` (for few symbols; the teacher is constant)."""
+    """``divergence_rows`` as a differentiable function of ``student``, for few symbols; the teacher is a constant."""
     return _SymbolDivergence.apply(kind, student, teacher, temperature)

@@ -1,9 +1,9 @@
-"""The one place where a loss touches [positions, vocabulary]: row chunks that stay in the cache, one gradient buffer.
+"""The one place where a loss touches [positions, vocabulary], in chunks of rows that fit the cache.
 
-The losses need few numbers of each row of logits: some logits, a logsumexp or two, a divergence from a dense teacher,
-the soft token's embedding. ``vocabulary_pass`` gives them as small tensors, on which the losses are plain autograd, and
-turns the gradients on these small tensors into the gradient on the logits, recomputing the exponentials instead of
-storing them (chunking after Liger Kernel, Hsu et al. 2024).
+The losses need only a few numbers from each row of logits: some logits, one or two logsumexps, a divergence from a
+dense teacher, the embedding of the soft token. ``vocabulary_pass`` returns them as small tensors, on which the losses
+are plain autograd. Its backward pass turns the gradients on these small tensors into the gradient on the logits: it
+computes the exponentials again instead of storing them (chunking as in Liger Kernel, Hsu et al. 2024).
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import Tensor
 
 from models.losses.divergences import divergence_rows
 
-# Elements of a work buffer: in the cache of a CPU; on other devices few launches count more.
+# Elements of a work buffer. On a CPU it should fit the cache; on other devices fewer launches matter more.
 CPU_CHUNK = 1 << 19
-# A product with a matrix that does not fit the cache wants more rows at a time.
+# A product with a matrix that does not fit the cache is more efficient with more rows at a time.
 CPU_PRODUCT_CHUNK = 1 << 21
 DEVICE_CHUNK = 1 << 25
 
 
 @dataclass(frozen=True)
 class PassRequest:
-    """What to compute of each row.
+    """What to compute for each row.
 
-    rows [N] row numbers of ``logits`` (None: all); gather_ids [N, K] tokens whose logits are wanted;
-    temperatures: of the logsumexps; excluded_ids [N, k] distinct tokens that these leave out (None: none);
-    divergences: kinds (``divergences.py``) against ``teacher(start, stop)`` [rows, V], asked for in rising order, at
-    ``divergence_temperature``; soft_tokens [V, d] and soft_temperature tau: ``softmax(row / tau) @ soft_tokens``.
+    rows [N]: row numbers of ``logits`` (None: all). gather_ids [N, K]: the tokens whose logits to return. temperatures:
+    those of the logsumexps; excluded_ids [N, k]: distinct tokens that the logsumexps leave out (None: none).
+    divergences: kinds (``divergences.py``) against ``teacher(start, stop)`` [rows, V], asked for in ascending order, at
+    ``divergence_temperature``. soft_tokens [V, d], soft_temperature tau: for ``softmax(row / tau) @ soft_tokens``.
     """
 
     gather_ids: Tensor
@@ -46,7 +46,7 @@ class PassRequest:
 
 
 class PassResult(NamedTuple):
-    """gathered [N, K]; log_sum [N, temperatures] of the tokens not excluded; divergences [N, kinds]; soft [N, d]."""
+    """gathered [N, K]; log_sum [N, temperatures], without the excluded tokens; divergences [N, kinds]; soft [N, d]."""
 
     gathered: Tensor
     log_sum: Tensor
@@ -55,7 +55,7 @@ class PassResult(NamedTuple):
 
 
 def compute_dtype(logits: Tensor) -> torch.dtype:
-    """float64 stays, everything else is computed in float32."""
+    """The type to compute in: float64 for float64 logits, else float32."""
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
@@ -73,13 +73,13 @@ def _chunk(logits: Tensor, rows: Tensor | None, start: int, stop: int, dtype: to
 
 
 def _room_for_gradients(logits: Tensor, request: PassRequest) -> list[Tensor]:
-    # float16 has no room for the tail of a gradient that is not scaled yet.
+    # The small values of a gradient that is not scaled yet would underflow in float16.
     dtype = torch.bfloat16 if logits.dtype == torch.float16 else logits.dtype
     return [logits.new_empty((len(request.gather_ids), logits.shape[1]), dtype=dtype) for _ in request.divergences]
 
 
 def _divergences(source: Tensor, request: PassRequest, start: int, stop: int, kept: list[Tensor]) -> Tensor:
-    """[rows, kinds] of one chunk; their gradients go to ``kept``, where there is one."""
+    """The divergences [rows, kinds] of one chunk; their gradients go into ``kept``, unless it is empty."""
     assert request.teacher is not None
     teacher = request.teacher(start, stop).to(source.dtype)
     values = []
@@ -91,7 +91,7 @@ def _divergences(source: Tensor, request: PassRequest, start: int, stop: int, ke
     return torch.stack(values, dim=1)
 
 
-def _kept_again(logits: Tensor, request: PassRequest) -> list[Tensor]:
+def _recompute_kept(logits: Tensor, request: PassRequest) -> list[Tensor]:
     kept, step = _room_for_gradients(logits, request), _rows_per_chunk(logits, request)
     for start in range(0, len(request.gather_ids), step):
         stop = min(start + step, len(request.gather_ids))
@@ -131,7 +131,7 @@ class _VocabularyPass(torch.autograd.Function):
             if excluded is not None:
                 part.scatter_(1, excluded[start:stop], -torch.inf)
             peak = part.amax(1, keepdim=True)
-            # A row with nothing left has -inf for a peak, and -inf - -inf is NaN.
+            # The peak of a row with everything excluded is -inf, and -inf - -inf would be NaN.
             peak.masked_fill_(peak == -torch.inf, 0.0)
             part.sub_(peak)
             for index, temperature in enumerate(request.temperatures):
@@ -153,15 +153,15 @@ class _VocabularyPass(torch.autograd.Function):
         count, vocab = request.gather_ids.shape[0], logits.shape[1]
         kept: list[Tensor] = []
         if grad_divergences is not None:
-            # The first backward pass turns what forward kept into the result; another one makes it anew.
+            # The first backward pass overwrites what forward kept; a second one has to compute it again.
             kept, ctx.kept = ctx.kept, None
-            kept = _kept_again(logits, request) if kept is None else kept
+            kept = _recompute_kept(logits, request) if kept is None else kept
         if request.rows is not None:
             gradient = torch.zeros_like(logits)
         else:
             gradient = kept[0] if kept and kept[0].dtype == logits.dtype else torch.empty_like(logits)
         in_place = request.rows is None and logits.dtype == dtype
-        # Where everything was excluded the log-sum is -inf, and exp(x - inf) = 0 is the share of each token.
+        # If everything was excluded, the log-sum is -inf; with +inf each token's share is exp(x - inf) = 0.
         log_sum = log_sum.masked_fill(log_sum == -torch.inf, torch.inf)
         step = _rows_per_chunk(logits, request)
         scratch = logits.new_empty((min(step, count), vocab), dtype=dtype)
@@ -207,5 +207,5 @@ class _VocabularyPass(torch.autograd.Function):
 
 
 def vocabulary_pass(logits: Tensor, request: PassRequest) -> PassResult:
-    """See ``PassRequest`` and ``PassResult``. logits [M, V]; results are float32, or float64 for float64 logits."""
+    """Compute a ``PassResult`` from logits [M, V], in float32 (float64 for float64 logits); differentiable."""
     return PassResult(*_VocabularyPass.apply(logits, request))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -198,7 +198,7 @@ def fit_bridge(
     return Bridge(tokens.cpu(), fidelity, initial, done)
 
 
-def _cache_file(encoder: Encoder, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], key: Sequence[Any]) -> Path:
+def _cache_file(encoder: Encoder, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], key: Sequence[int]) -> Path:
     digest = hashlib.sha256(repr((VERSION, tokenizer_fingerprint(tokenizer), encoder.fingerprint, *key)).encode())
     for text in texts:
         digest.update(text.encode() + b"\0")

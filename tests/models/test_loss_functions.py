@@ -401,7 +401,7 @@ def test_minimising_it_alone_improves_what_it_is_named_after(name):
 def test_teacher_of_another_shape_is_refused():
     labels = torch.tensor([[1, 2, -100]])
     logits = torch.randn(1, 3, 9)
-    with pytest.raises(UserError, match="share one vocabulary"):
+    with pytest.raises(UserError, match="have the same vocabulary"):
         component("kl", batch_of(labels, DenseSignal(torch.randn(2, 8))), 2.0)(logits)
     with pytest.raises(UserError, match="3 target positions, the labels 2"):
         component("kl", batch_of(labels, DenseSignal(torch.randn(3, 9))), 2.0)(logits)
