@@ -128,7 +128,7 @@ def test_a_longer_training_has_its_own_table(grid):
     assert page.count("of the teacher's code_quality_score") == 2  # both have all rows that there are
 
 
-def test_students_are_judged_on_rows_that_chose_nothing(grid, raw_data, tmp_path):
+def test_students_are_judged_on_rows_that_did_not_choose_the_model(grid, raw_data, tmp_path):
     path, work = grid
     settings = GRID | {
         "student": GRID["student"] | {"no_final_evaluation": True},
@@ -234,7 +234,7 @@ def test_a_task_that_one_side_lacks_is_left_out_on_both():
 
 
 @pytest.mark.parametrize("of_seeds", [0.0, 0.02, 0.1])
-def test_what_chance_explains_is_seldom_a_difference(of_seeds):
+def test_equal_students_are_seldom_called_different(of_seeds):
     """Six contenders that are the same in truth, three seeds each: the share of false alarms of a pair is that of p."""
     generator = np.random.default_rng(0)
     clusters = [str(number // 4) for number in range(100)]
@@ -252,7 +252,7 @@ def test_what_chance_explains_is_seldom_a_difference(of_seeds):
     assert compare(runs["a"], runs["b"], "f1", clusters, pool_seed_spread(runs, "f1")).p_value < 0.05
 
 
-def test_only_what_chance_does_not_explain_gets_a_star():
+def test_only_differences_beyond_chance_get_a_star():
     generator = np.random.default_rng(2)
     levels = {"gold only": 0.5, "better": 0.7, "equal": 0.5}
     runs = {name: [run(seed, *generator.normal(at, 0.1, 100)) for seed in (1, 2, 3)] for name, at in levels.items()}
@@ -263,7 +263,7 @@ def test_only_what_chance_does_not_explain_gets_a_star():
     assert starred == ["better"]
 
 
-def test_the_winner_of_many_equals_is_not_ahead():
+def test_the_best_of_many_equal_students_is_not_called_ahead():
     generator = np.random.default_rng(1)
     clusters = [str(number) for number in range(100)]
     baselines = {"clusters": clusters, "retrieval": {"per_task": {"f1": [0.5] * 100}}}
@@ -280,7 +280,7 @@ def test_the_winner_of_many_equals_is_not_ahead():
     assert ahead <= 3
 
 
-def test_statements_are_masked_beside_a_method_that_they_call(tmp_path):
+def test_pretraining_masks_statements_next_to_a_method_that_they_call(tmp_path):
     files = {"src/test/java/shop/StackTest.java": test_class("void helper() { push(new int[] { 1, 2, 3 }); }")}
     for name in ("kept", "held"):
         write_project(tmp_path / "all" / name, files)
@@ -301,7 +301,7 @@ def test_statements_are_masked_beside_a_method_that_they_call(tmp_path):
     assert "nope: no such project" in error and len(error.strip().splitlines()) == 1
 
 
-def test_what_is_to_be_pretrained_is_trained_first(grid, raw_data, tmp_path):
+def test_pretraining_runs_before_the_students_that_need_it(grid, raw_data, tmp_path):
     path, work = grid
     shutil.rmtree(work / "teacher")
     shared = {"max_train_samples": 16, "max_val_samples": 4, "epochs": 1, "batch_size": 8, "val_data_path": raw_data[1]}
@@ -334,7 +334,7 @@ def test_what_is_to_be_pretrained_is_trained_first(grid, raw_data, tmp_path):
         ([], "--work"),
     ],
 )
-def test_what_cannot_be_run_is_said_in_a_line(grid, words, said):
+def test_a_grid_that_cannot_run_is_refused_in_one_line(grid, words, said):
     path, work = grid
     words = [*words, "--work", work] if words and words[0] != "--report" else words
     error = ablation(path, *words, check=False)
@@ -367,7 +367,7 @@ def test_what_cannot_be_run_is_said_in_a_line(grid, words, said):
         ),
     ],
 )
-def test_a_grid_that_cannot_be_meant_is_refused_in_a_line(grid, changed, said):
+def test_a_grid_that_makes_no_sense_is_refused_in_one_line(grid, changed, said):
     path, work = grid
     path.write_text(json.dumps(GRID | changed))
     error = ablation(path, "--work", work, "--list", check=False)
@@ -478,7 +478,7 @@ def test_what_running_showed_is_counted_and_read(grid):
         (True, True, None, "passes"),
     ],
 )
-def test_how_far_a_prediction_came(compiled, passed, nontrivial, said):
+def test_the_last_gate_that_a_prediction_passed_is_counted(compiled, passed, nontrivial, said):
     assert name_outcome({"compiled": compiled, "passed": passed, "nontrivial": nontrivial}) == said
 
 
@@ -495,7 +495,7 @@ def test_the_share_of_the_teacher_has_an_interval():
     assert share_of_teacher([run(1, *theirs)], run(0, *np.zeros(40)), "f1", clusters) is None
 
 
-def test_clusters_of_unlike_size_tell_less():
+def test_effective_clusters_are_fewer_where_sizes_differ():
     assert count_effective_clusters(list("aabbcc")) == pytest.approx(3)
     assert count_effective_clusters(list("aaaabc")) == pytest.approx(2)
 

@@ -373,7 +373,7 @@ def test_errors_name_the_disk(capsys: pytest.CaptureFixture, tmp_path: Path) -> 
         assert capsys.readouterr().err == told + "\n"
 
 
-def test_a_few_bad_rows_of_few_are_too_many(tmp_path: Path) -> None:
+def test_bad_rows_above_the_allowed_share_end_the_run(tmp_path: Path) -> None:
     (tmp_path / "rejected.jsonl").write_text('{"file": "data.jsonl", "row": {"file": 1}}}\n{"file": 3}\n[1]\n')
     rejected = RejectedRows(tmp_path / "rejected.jsonl", Path("data.jsonl"), 40, 0.1)
     rejected.add([(row, "not valid JSON") for row in range(4)], 10)

@@ -272,7 +272,7 @@ def test_texts_are_embedded_once_and_flipped_order_is_the_same_text():
     assert Counter(encoder.calls[0]) == Counter(["f(x)\ng(y)", "f(x)"])
 
 
-def test_processes_change_nothing():
+def test_worker_processes_do_not_change_the_scores():
     predictions, references = random_texts(30, 11), [(text,) for text in random_texts(30, 12)]
     alone = evaluate_predictions(predictions, references)
     shared = evaluate_predictions(predictions, references, workers=2)
@@ -310,7 +310,7 @@ def test_interval_covers_the_mean_about_95_times_in_100():
     assert 180 <= covered <= 199
 
 
-def test_none_of_n_is_not_never():
+def test_the_interval_of_0_of_n_reaches_above_0_and_of_n_of_n_below_1():
     """Wilson's interval where every task agrees: 0 of 20 is 0 to 0.161, 20 of 20 is 0.839 to 1."""
     for prediction, value, low, high in (("g(y);", 0, 0, 0.1611), ("f(x);", 1, 0.8389, 1)):
         metric = evaluate_predictions([prediction] * 20, [("f(x);",)] * 20).summarise()["exact_match"]

@@ -107,12 +107,12 @@ def at_once(names) -> Tensor:
 @pytest.mark.parametrize(
     ("names", "size", "padding"), [*(((name,), 4, 100) for name in COMPONENTS), (tuple(COMPONENTS), 8, 0)]
 )
-def test_micro_batches_and_padding_change_nothing(names, size, padding):
+def test_micro_batches_and_padding_do_not_change_the_gradient(names, size, padding):
     assert_same(step_gradient(names, size, padding), at_once(names))
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_a_component_of_tokens_weighs_by_length_one_of_sequences_each_alike(name):
+def test_token_losses_weigh_samples_by_length_and_sequence_losses_weigh_them_equally(name):
     def value(rows: slice) -> tuple[float, float]:
         batch, logits = part(rows, 0)
         count = Denominators(float((batch["labels"] != -100).sum()), float(len(batch["labels"])))
@@ -152,7 +152,7 @@ def _rank(rank: int, names, file: str) -> None:
     dist.destroy_process_group()
 
 
-def test_two_ranks_change_nothing(tmp_path):
+def test_two_ranks_give_the_gradient_of_one(tmp_path):
     names = tuple(COMPONENTS)
     file = str(tmp_path / "rendezvous")
     torch.multiprocessing.start_processes(_rank, args=(names, file), nprocs=2, start_method="fork")

@@ -124,7 +124,7 @@ def test_old_file_to_dense_and_topk(made: dict) -> None:
     assert missing.returncode == 2 and "--tokenizer" in missing.stderr
 
 
-def test_what_cannot_be_expressed_is_refused_and_nothing_is_written(made: dict) -> None:
+def test_a_conversion_to_what_the_file_does_not_hold_is_refused(made: dict) -> None:
     topk, target = made["folder"] / "k5.jsonl", made["folder"] / "no.jsonl"
     convert(made["hidden"], topk, "--encoding", "topk", "--topk", 5)
     for words in (("dense",), ("hidden",), ("topk", "--topk", 6)):

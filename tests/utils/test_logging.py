@@ -176,7 +176,7 @@ def test_killed_and_resumed_files_equal_those_of_an_uninterrupted_run(tmp_path):
     assert [event.step for event in events] == list(range(5, 204, 5))
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_its_files_anew(tmp_path):
+def test_a_run_killed_before_its_first_checkpoint_starts_its_files_again(tmp_path):
     logger = quiet(tmp_path)
     logger.step({"step": 1, "loss_total": 1.0})
     logger.sample_predictions(1, [{"id": 0, "reference": "x", "prediction": "y"}])

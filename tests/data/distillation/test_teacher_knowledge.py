@@ -183,7 +183,7 @@ def test_topk_of_fewer_possible_tokens_than_k(logits: np.ndarray) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", ["topk", "hidden", "dense 4", "dense 8", "dense 16", "dense 32"])
-def test_what_is_no_distribution_is_not_written(logits: np.ndarray, kind: str, value: float) -> None:
+def test_logits_that_are_no_distribution_are_not_written(logits: np.ndarray, kind: str, value: float) -> None:
     """NaN, +inf, or a position where no token can be: ``try_pack`` names it, the writer counts it."""
     logits[1, :: 1 if value == -np.inf else 500] = value
     name, _, bits = kind.partition(" ")
@@ -249,7 +249,7 @@ def reframed(raw: bytes, claims: int) -> str:
         (1, 16, 16384, 30000, 0),
     ],
 )
-def test_what_asks_for_gigabytes_is_refused_before_room_is_made(kind, bits, positions, width, claims) -> None:
+def test_payloads_that_declare_gigabytes_are_refused_before_allocation(kind, bits, positions, width, claims) -> None:
     head = struct.pack("<4sBBIIII", b"TLG1", kind, bits, positions, width, 32100, 12)
     text = reframed(head + b"\0" * 1000, claims) if claims else base64.b64encode(lz4.frame.compress(head)).decode()
     tracemalloc.start()
@@ -261,7 +261,7 @@ def test_what_asks_for_gigabytes_is_refused_before_room_is_made(kind, bits, posi
         tracemalloc.stop()
 
 
-def test_a_frame_of_zeros_is_not_blown_up(logits: np.ndarray) -> None:
+def test_a_frame_is_decompressed_only_as_far_as_its_shape_needs(logits: np.ndarray) -> None:
     """64 MB of zeros behind a valid head shrink to 250 kB: only what the shape needs is decompressed."""
     raw = lz4.frame.decompress(base64.b64decode(pack(topk_rows(logits, 8))))
     text = base64.b64encode(lz4.frame.compress(raw + bytes(64 << 20), store_size=False)).decode()
@@ -448,7 +448,7 @@ def test_no_disk_left_while_writing(writer, tmp_path: Path, encoding: str) -> No
     assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] == "." or "new" in path.name) == []
 
 
-def test_no_disk_left_for_what_lies_beside_the_file(writer, tmp_path: Path) -> None:
+def test_no_disk_left_for_the_shared_tensors(writer, tmp_path: Path) -> None:
     small = {"encoding": "hidden", "bits": 8}
     writer(tmp_path / "whole.jsonl", **small).run()
     head = shared_path(tmp_path / "whole.jsonl").stat().st_size

@@ -108,7 +108,7 @@ def test_atlas_comes_split(tmp_path: Path) -> None:
         ({"testMethods.txt": "a\nb\n", "assertLines.txt": "a\n"}, "2 lines in testMethods.txt, 1 assertions"),
     ],
 )
-def test_atlas_files_that_do_not_fit(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_atlas_files_that_do_not_match_are_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):

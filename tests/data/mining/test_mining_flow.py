@@ -302,7 +302,7 @@ def test_names_and_annotations_do_not_tell_tests_apart() -> None:
     assert duplicate_key("@Test") == ()
 
 
-def test_what_is_akin_to_a_held_out_project_is_left_out(tmp_path: Path) -> None:
+def test_tests_similar_to_those_of_a_held_out_project_are_left_out(tmp_path: Path) -> None:
     body = " ".join(f"count += {i} * count;" for i in range(9))
     main = f"package shop;\npublic class Tally {{ int count; public int total() {{ {body} return count; }} }}\n"
     for name, lines in (

@@ -206,7 +206,7 @@ def test_an_expression_that_is_nested_too_deeply_costs_its_test_alone(tmp_path: 
     assert result.left_out["test"] == {"expression nested too deeply": 1}
 
 
-def test_a_test_annotation_of_nobody_knows_what(tmp_path: Path) -> None:
+def test_an_unknown_test_annotation_is_no_junit_test(tmp_path: Path) -> None:
     text = test_class(f"@Test public void t() {{ {ONE} }}", imports="import my.own.Test;")
     result = mine(tmp_path, {TEST_FILE: text})
     assert result.left_out["test"] == {"@Test of an unknown framework": 1}
@@ -413,7 +413,7 @@ def test_a_test_annotation_in_a_comment_makes_no_test_code(tmp_path: Path) -> No
     assert focal(mine(tmp_path, files)) == ["shop.Doc.pages"]
 
 
-def test_of_two_classes_of_one_name_the_nearer_one(tmp_path: Path) -> None:
+def test_the_nearer_of_two_classes_of_one_name_is_the_focal_class(tmp_path: Path) -> None:
     copy = "package shop;\npublic class Stack { public int pop() { return 42; } }\n"
     files = {
         f"android/{TEST_FILE}": test_class("@Test public void t() { assertEquals(1, new Stack().pop()); }"),
@@ -427,7 +427,7 @@ def test_of_two_classes_of_one_name_the_nearer_one(tmp_path: Path) -> None:
 # -- bytes that are not what they should be --------------------------------------------------
 
 
-def test_spans_are_right_beside_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+def test_spans_are_right_next_to_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     text = test_class(f"/* \u00e9 */ @Test public void t() {{ {ONE} }}").encode("latin-1")
     (row,) = rows_of(mine(tmp_path, {TEST_FILE: text}))
     start, end = row["source"]["assertion_span"]

@@ -66,7 +66,7 @@ def test_cost_by_hand(runs):
     assert hot.minutes_per_point("code_quality_score") == pytest.approx(6 / 90)
 
 
-def test_telling_apart():
+def test_runs_are_told_apart_by_their_intervals():
     assert told_apart(Score(0.9, 0.87, 0.93, 1), Score(0.6, 0.35, 0.85, 3))
     assert not told_apart(Score(0.9, 0.87, 0.93, 1), Score(0.85, 0.8, 0.88, 3))
     assert not told_apart(Score(0.9, None, None, 1), Score(0.1, None, None, 1))
@@ -130,7 +130,7 @@ def test_scores_that_were_not_computed_stay_open(tmp_path):
     assert next(row for row in csv_rows(found) if row["runs"] == "a")["code_quality_score"] is None
 
 
-def test_what_is_no_run_is_passed_over_and_said(tmp_path, runs):
+def test_folders_without_a_run_are_skipped_and_named(tmp_path, runs):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes.txt").write_text("x")
     found = compare([*runs, tmp_path / "notes", tmp_path / "notes.txt"])

@@ -215,7 +215,7 @@ def test_a_report_that_fails_does_not_fail_the_run(tmp_path):
     assert len(told) == 1 and "metrics_summary_final.json" in told[0]
 
 
-def test_script_makes_the_report_anew_and_refuses_what_is_no_run(tmp_path):
+def test_script_makes_the_report_again_and_refuses_a_folder_without_a_run(tmp_path):
     write_run(tmp_path / "run", steps=30)
     (tmp_path / "empty").mkdir()
     script = [sys.executable, str(ROOT / "scripts" / "make_run_report.py")]
@@ -286,7 +286,7 @@ def test_the_metric_of_early_stopping_is_the_one_judged():
         ([0.3, 0.5, 0.4], "Unclear: the Code Quality Score went from 0.3000 to 0.4000 over 3 evaluations"),
     ],
 )
-def test_what_few_validations_allow_to_say(values, words):
+def test_the_verdict_on_few_validations_is_cautious(values, words):
     assert outlook(series(values)).advice.startswith(words)
 
 
@@ -371,7 +371,7 @@ def test_number_and_time_formats():
     ]
 
 
-def test_what_is_missing_from_a_run_is_left_out_of_its_report(tmp_path):
+def test_the_report_leaves_out_files_that_a_run_lacks(tmp_path):
     folder = write_run(tmp_path / "run")
     lines = [line.split(",") for line in (folder / "step_metrics.csv").read_text().splitlines()]
     gone = {lines[0].index(name) for name in ("grad_norm_total", "grad_norm_focal")}

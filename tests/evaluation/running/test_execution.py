@@ -267,7 +267,7 @@ def test_every_run_of_a_test_finds_the_folder_as_it_was(executor, project):
         assert (outcome.status, outcome.nontrivial) == ("passed", False) and outcome.mutants_tried > 0
 
 
-def test_a_scratch_folder_that_was_removed_is_made_anew(executor, project):
+def test_a_removed_scratch_folder_is_made_again(executor, project):
     """By hand: inside of the JVM it cannot be removed where it is a mount of its own."""
     shutil.rmtree(executor._all[0].folder)
     executor._all[0].restore()

@@ -302,7 +302,7 @@ def test_classes_are_made_once_and_again_after_a_change(tmp_path, monkeypatch):
 
 
 @pytest.mark.jdk
-def test_what_a_build_left_is_taken_unless_it_is_older_than_the_sources(tmp_path, monkeypatch):
+def test_compiled_classes_are_used_unless_they_are_older_than_the_sources(tmp_path, monkeypatch):
     need_jdk()
     monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
     root = write_project(tmp_path / "project")

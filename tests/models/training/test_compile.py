@@ -71,7 +71,7 @@ def test_compiled_training_is_the_same_and_compiles_each_bucket_once(tmp_path, m
     assert compiled == pytest.approx(plain, rel=1e-4)
 
 
-def test_buckets_pad_and_change_nothing_else():
+def test_buckets_only_add_padding():
     batch = Batches().ready[2] | {"references": ["a", "b"]}
     padded = pad_to_buckets(batch, 0)
     assert padded["input_ids"].shape == padded["attention_mask"].shape == (2, 128)

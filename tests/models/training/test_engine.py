@@ -127,12 +127,12 @@ def test_fp16_lets_a_window_without_rows_pass(tmp_path):
         (("--validation_metric", "exact_match"), "exact_match"),
     ],
 )
-def test_what_chooses_the_best_model_can_be_computed(tmp_path, flags, chosen):
+def test_the_default_metric_for_the_best_model_can_be_computed(tmp_path, flags, chosen):
     assert engine_of(tmp_path, *flags).metric_name() == chosen
 
 
 @pytest.mark.parametrize("flags", [(), ("--use_enhanced_metrics", "--embedding_model", "none")])
-def test_a_score_that_cannot_be_computed_is_no_choice(flags):
+def test_a_validation_metric_that_cannot_be_computed_is_refused(flags):
     with pytest.raises(UserError, match="--validation_metric code_quality_score needs"):
         config_of("--validation_metric", "code_quality_score", *flags)
 
@@ -164,7 +164,7 @@ def test_a_signal_during_the_last_checkpoint_is_heeded(tmp_path, monkeypatch):
     assert engine.run() == REQUEUE_EXIT_CODE and engine.progress.finished
 
 
-def test_what_comes_after_the_checkpoint_that_a_run_goes_on_from_is_dropped(tmp_path):
+def test_checkpoints_after_the_one_that_is_resumed_are_dropped(tmp_path):
     for step in (6, 12, 18):
         (tmp_path / f"checkpoint-{step:07d}").mkdir()
     assert drop_later(tmp_path / "checkpoint-0000018") == []
@@ -182,7 +182,7 @@ def test_a_run_goes_on_in_its_own_folder(tmp_path):
         folder(["--output_dir", str(tmp_path / "other")])
 
 
-def test_overwriting_a_run_leaves_what_is_not_its_own(tmp_path):
+def test_overwriting_a_run_keeps_files_of_others(tmp_path):
     for name in (".git", "src", "final_model", "checkpoint-0000003", ".checkpoint-0000002.77.tmp"):
         (tmp_path / name).mkdir()
     for name in (".env", "notes.txt", "step_metrics.csv", ".progress", ".distillation_data_training.jsonl.part0"):

@@ -57,7 +57,7 @@ def test_java_is_followed_to_its_end_and_completed_from_anywhere(text):
         "f('\n",
     ],
 )
-def test_what_can_no_more_become_java_is_seen(text):
+def test_text_that_cannot_become_java_any_more_is_rejected(text):
     assert not is_valid_java(text) and State().after(text) is None
 
 
@@ -89,7 +89,7 @@ def test_an_assertion_gets_the_arguments_that_it_needs(text, kept):
     assert (State().after(text) is not None) == kept
 
 
-def test_what_would_end_too_early_goes_on_with_another_argument():
+def test_an_end_before_the_last_needed_argument_becomes_a_comma():
     pieces = Pieces("assertEquals(", "x", ",", ");", ".", " ,")
     found = scored(pieces, ["assertEquals(", "x"], **{");": 2.0, "end": 1.0})
     assert found[");"] == found["end"] == -torch.inf
@@ -99,13 +99,13 @@ def test_what_would_end_too_early_goes_on_with_another_argument():
     assert {name for name, value in found.items() if value == -torch.inf} == {");", "end", ",", " ,"}
 
 
-def test_a_character_is_one():
+def test_a_character_literal_holds_one_character():
     for text in ("'a'", "'\\n'", "'\\u00e4'", "'\\''", "'\\7'"):
         assert State().after(text) == State(last="'"), text
     assert State().after("'ab") is None and State().after("'\\q") is None and State().after("'\\u0g") is None
 
 
-def test_a_bracket_inside_of_a_literal_is_none():
+def test_brackets_inside_a_literal_do_not_count():
     states = [State().after(text) for text in ('a(")', "a('\\'", "a('\\''", "a(')'")]
     assert [state.quote for state in states] == ['"', "'", "", ""] and all(len(state.open) == 1 for state in states)
     assert State().after('"\\').escaped and not State().after('"\\\\').escaped
@@ -120,7 +120,7 @@ def scored(pieces, written, **scores):
     return dict(zip(names, constraint(ids, given)[0].tolist(), strict=True))
 
 
-def test_only_what_may_follow_is_left():
+def test_tokens_that_cannot_follow_get_no_score():
     pieces = Pieces("f(", ")", ");", "));", '"', "]", "x", ";")
     found = scored(pieces, ["f(", "x"])
     assert {name for name, value in found.items() if value == -torch.inf} == {"end", "));", "]", ";"}
@@ -141,13 +141,13 @@ def test_quotes_that_would_open_a_literal_do_not_mean_to_end():
     assert found['"");'] == -torch.inf and found["));"] == pytest.approx(float(torch.logsumexp(torch.zeros(2), 0)))
 
 
-def test_inside_of_a_block_the_statement_is_ended_first():
+def test_inside_a_block_the_statement_ends_before_the_block():
     pieces = Pieces("f(", "() -> {", ")", ");", "});", "));", "x")
     assert scored(pieces, ["f(", "() -> {", "f(", "x"], **{"));": 2.0})[");"] > 2.0
     assert scored(pieces, ["f(", "() -> {", "f(", "x", ");"], **{"));": 2.0})["});"] > 2.0
 
 
-def test_an_ending_that_is_miscounted_becomes_the_right_one():
+def test_a_miscounted_ending_becomes_the_right_one():
     pieces = Pieces("f(", ")", ");", "));", '"', '");', "x", ")")
     scores = torch.tensor([2.0, 1.0, 0.0, 0.0])  # of "));", the end, '");' and ");": all mean to end
     named = dict(zip(("));", "end", '");', ");"), scores.tolist(), strict=True))
@@ -161,7 +161,7 @@ def test_an_ending_that_is_miscounted_becomes_the_right_one():
     )
 
 
-def test_where_nothing_begins_the_ending_the_rest_is_as_it_was():
+def test_without_a_token_for_the_ending_the_other_scores_are_unchanged():
     found = scored(Pieces("f(", "));", "x"), ["f(", "x"], **{"));": 3.0, "x": 1.0})
     assert found["));"] == found["end"] == -torch.inf and found["x"] == 1.0
 
@@ -181,7 +181,7 @@ def model(tokenizer):
 
 
 @pytest.mark.parametrize("beams", [1, 4])
-def test_a_random_model_ends_no_text_inside_of_a_bracket(model, tokenizer, beams):
+def test_a_random_model_ends_no_text_inside_a_bracket(model, tokenizer, beams):
     rows = [tokenizer(text)["input_ids"][:length] for text in JAVA for length in range(2, 14)]
     inputs = pad_rows(rows, 0)
     ends = (tokenizer.eos_token_id,)

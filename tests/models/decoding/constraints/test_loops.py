@@ -29,14 +29,14 @@ def test_only_what_completes_a_loop_is_forbidden():
     assert 50 < seen < 250
 
 
-def test_rows_do_not_touch_each_other():
+def test_a_loop_in_one_row_does_not_change_another_row():
     ids, scores = torch.tensor([[1, 2, 2, 2], [1, 2, 2, 3]]), torch.zeros(2, 4)
     assert (NoLoops(4)(ids, scores) == -torch.inf).tolist() == [[False, False, True, False], [False] * 4]
     assert not scores.any()
 
 
 @pytest.mark.parametrize("beams", [1, 4])
-def test_a_model_in_a_loop_is_led_out_of_it(beams):
+def test_a_model_that_loops_is_stopped_from_looping(beams):
     config = T5Config(vocab_size=12, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0)
     torch.manual_seed(3)
     model = T5ForConditionalGeneration(config).eval()

@@ -58,7 +58,7 @@ def test_only_names_of_the_input_are_written():
     assert "x" in allowed(pieces, "Foo")
 
 
-def test_a_name_that_cannot_be_mended_is_let_be():
+def test_after_an_unknown_name_inside_a_token_anything_may_follow():
     pieces = Pieces('"', '",y', "x")
     assert allowed(pieces, '"', '",y') == {"start", "end", '"', '",y', "x"}
 
@@ -122,7 +122,7 @@ def test_each_row_keeps_its_own_names_when_others_leave_the_batch(models, tokeni
     assert bool(let_go) == (beams == 1)  # with beams the library keeps all rows
 
 
-def test_a_blank_that_a_token_brings_is_seen():
+def test_token_texts_keep_a_leading_blank():
     pytest.importorskip("tokenizers")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
