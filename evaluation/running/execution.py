@@ -14,11 +14,10 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from evaluation.running.java_service import Classes, JavaService, Jdk, TestRun, 
 from evaluation.running.mutation import make_mutants
 from evaluation.running.splice import (
     Spliced,
+    Task,
     as_utf8,
     find_missing_imports,
     find_span_problem,
@@ -44,7 +44,6 @@ MIN_MUTANT_SECONDS = 1.0
 MUTANT_SLOWNESS = 10
 MAX_COPIED_BYTES = 64 << 20
 
-Task = Mapping[str, Any]  # the ``source`` object of a mined row (docs/data.md)
 Progress = Callable[[], object]
 # Test file, test class and test name: what a control belongs to.
 TestKey = tuple[str, str, str]

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tree_sitter import Node
 
@@ -18,7 +17,7 @@ from data.mining.focal import FocalFinder
 from data.mining.projects import Method, Project, index_file, package_of
 from data.rows.readers import PLACEHOLDER
 from evaluation.running.class_path import find_files
-from evaluation.running.splice import as_utf8
+from evaluation.running.splice import Task, as_utf8
 from utils.errors import UserError
 
 BUILD_FILES = ("pom.xml", "build.gradle", "build.gradle.kts", "build.xml")
@@ -42,7 +41,7 @@ class OpenTest:
     masked: str
     focal: str
     focal_name: str
-    source: dict[str, Any]
+    source: Task
 
 
 def find_project(file: Path) -> Path:

@@ -14,6 +14,7 @@ from data.java.assertions import find_root_call, looks_like_helper
 from data.java.frameworks import FRAMEWORKS, ROOT_NAMES
 from data.java.syntax import parse, text_of, walk
 
+Task = Mapping[str, Any]  # the ``source`` object of a mined row (docs/data.md)
 CALL = re.compile(r"(?:\b(Assert|Assertions)\s*\.\s*|(?<![\w.]))(assert\w+|fail)\s*\(")
 IMPORT = re.compile(rb"^[ \t]*(?:import|package)\b[^;]*;", re.MULTILINE)
 HARMLESS = (b"try { ", b" } catch (Throwable ignored$) { }")
@@ -111,7 +112,7 @@ def _find_assertions(source: bytes, test_span: tuple[int, int]) -> Iterator[Node
             yield node
 
 
-def find_span_problem(source: bytes, task: Mapping[str, Any]) -> str:
+def find_span_problem(source: bytes, task: Task) -> str:
     """Why the bytes that a task would replace are not the assertion that was mined; empty if they are.
 
     An empty span is a place that lacks an assertion.
