@@ -225,6 +225,11 @@ class SemanticConfig:
         needs="contrastive",
     )
     contrastive_temperature: float = arg(0.1, "InfoNCE temperature", above=0.0, high=10.0, needs="contrastive")
+    contrastive_batch_negatives: bool = arg(
+        True,
+        "take negatives from the micro-batch too; off: from the queue alone, however a batch is cut",
+        needs="contrastive",
+    )
     contrastive_queue_size: int = arg(
         256, "past references kept as negatives; 0: the batch alone", low=0, needs="contrastive"
     )

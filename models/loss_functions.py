@@ -32,18 +32,13 @@ EncoderComponent = Literal["semantic", "contrastive"]
 
 @dataclass(frozen=True)
 class LossSettings:
-    """The sections of the configuration that the loss reads.
-
-    With ``contrastive_batch_negatives`` off, the contrastive loss takes its negatives from the queue alone, so that its
-    value does not depend on the size of a micro-batch.
-    """
+    """The sections of the configuration that the loss reads."""
 
     loss: LossConfig = field(default_factory=LossConfig)
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     token_weighting: TokenWeightingConfig = field(default_factory=TokenWeightingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    contrastive_batch_negatives: bool = True
 
 
 @dataclass(frozen=True)
@@ -362,7 +357,7 @@ def contrastive(inputs: LossInputs) -> Tensor:
     gold = encoder.embed_texts(inputs.references).to(dtype)
     texts: list[str] = []
     others: list[Tensor] = []
-    if inputs.settings.contrastive_batch_negatives:
+    if inputs.settings.semantic.contrastive_batch_negatives:
         texts += inputs.references
         others.append(gold)
     if queue is not None and len(queue):

@@ -16,8 +16,6 @@ SECTIONS = {"loss": LossConfig, "semantic": SemanticConfig, "distillation": Dist
 def fixed_loss(
     weights: Mapping[str, float],
     resources: LossResources | None = None,
-    *,
-    contrastive_batch_negatives: bool = True,
     **flags: Any,
 ) -> MultiComponentLoss:
     """The components of ``weights``; ``flags`` as on the command line."""
@@ -28,6 +26,4 @@ def fixed_loss(
         name: kind(**{flag: value for flag, value in flags.items() if flag in known[name]})
         for name, kind in SECTIONS.items()
     }
-    return MultiComponentLoss(
-        LossSettings(**sections, contrastive_batch_negatives=contrastive_batch_negatives), resources
-    )
+    return MultiComponentLoss(LossSettings(**sections), resources)

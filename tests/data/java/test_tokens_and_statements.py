@@ -1,5 +1,6 @@
 """Java tokens, statements and validity."""
 
+import javalang
 import pytest
 
 from data.java.normal_form import name_assertion, normalise, split_assertions
@@ -162,3 +163,33 @@ def test_java_statements(text):
 )
 def test_no_java_statements(text):
     assert not is_valid_java(text)
+
+
+def parses_with_javalang(text: str) -> bool:
+    try:
+        javalang.parse.parse(f"class A {{ void m() {{ {text} }} }}")
+    except (javalang.parser.JavaSyntaxError, javalang.tokenizer.LexerError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "assertEquals(1, box.size());",
+        "assertThat(names).containsExactly(\"a\", 'b', 1.5f);",
+        "assertThrows(IllegalStateException.class, () -> { box.close(); box.open(); });",
+        "assertArrayEquals(new int[] {1, 2}, Arrays.copyOf(values, 2));",
+        "Assert.assertTrue(a ? b : !c && (d | e) >= 0x1F);",
+        "assertEquals(List.<String>of(), x.<A, B>map(Foo::bar));",
+        "assertEquals(1, );",
+        "assertEquals(1 2);",
+        "assertTrue(a &&);",
+        "assertTrue((a);",
+        'assertEquals("open, x);',
+        "assertTrue(a));",
+        "new int[;",
+    ],
+)
+def test_validity_agrees_with_javalang(text):
+    assert is_valid_java(text) == parses_with_javalang(text)
