@@ -144,7 +144,8 @@ def warn_of_teacher_data(
 
 def choose_alpha(config: StudentConfig) -> AlphaController | None:
     """Alpha, where the loss function has one."""
-    from config.schedules import MULTI_COMPONENT, AlphaController
+    from config.defaults import MULTI_COMPONENT
+    from config.schedules import AlphaController
 
     if config.loss.loss_function == MULTI_COMPONENT:
         return None
@@ -198,7 +199,7 @@ def describe_distillation(
     config: StudentConfig, tokenizer: PreTrainedTokenizerBase, loss: MultiComponentLoss, train_set: AssertionDataset
 ) -> RunFacts:
     """For the first screen: the teacher, both ends of the schedules, and how many critical tokens are known."""
-    from config.schedules import MULTI_COMPONENT
+    from config.defaults import MULTI_COMPONENT
     from models.losses.critical_tokens import find_critical_tokens
     from models.multi_component_loss import LossProgress
 

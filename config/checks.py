@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import Field
 
-from config import schedules
 from config.defaults import (
     LOSS_COMPONENTS,
+    MULTI_COMPONENT,
     Flag,
     LossConfig,
     RunConfig,
@@ -18,6 +18,7 @@ from config.defaults import (
     Value,
     parameters,
 )
+from config.schedules import component_names
 from utils.arguments import nearest
 from utils.errors import UserError
 
@@ -99,7 +100,7 @@ def _check_loss(loss: LossConfig) -> None:
         raise UserError(f"--loss_components {' '.join(components)}: a component is named twice")
     if loss.loss_weights is None:
         return
-    if loss.loss_function != schedules.MULTI_COMPONENT:
+    if loss.loss_function != MULTI_COMPONENT:
         raise UserError(f"--loss_weights belongs to --loss_function multi_component, not {loss.loss_function}")
     if len(loss.loss_weights) != len(components):
         raise UserError(
@@ -190,8 +191,8 @@ def _idle_in_distillation(config: TeacherConfig) -> Iterator[Idle]:
 def _idle_in_loss(config: StudentConfig) -> Iterator[Idle]:
     loss = config.loss
     mode = loss.loss_function
-    components = schedules.MODE_COMPONENTS.get(mode) or loss.loss_components
-    yield from _idle_in_multi_component(loss) if mode == schedules.MULTI_COMPONENT else _idle_in_mode(config)
+    components = component_names(loss)
+    yield from _idle_in_multi_component(loss) if mode == MULTI_COMPONENT else _idle_in_mode(config)
     for name in ("focal", "semantic", "contrastive", "pans"):
         if name not in components:
             yield name, f"{name} is not among the components"
@@ -219,7 +220,7 @@ def _idle_in_multi_component(loss: LossConfig) -> Iterator[Idle]:
 
 def _idle_in_mode(config: StudentConfig) -> Iterator[Idle]:
     mode = config.loss.loss_function
-    components = schedules.MODE_COMPONENTS[mode]
+    components = component_names(config.loss)
     yield "loss_components", f"the mode {mode} consists of {', '.join(components)}"
     for name in ("pans", "ast"):
         if name not in components:

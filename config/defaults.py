@@ -20,7 +20,13 @@ WEIGHT_SCHEDULING = {
 TRIDENT_WEIGHT_SCHEDULING = {"focal": (0.3, 0.3), "jsd": (0.7, 0.35), "semantic": (0.0, 0.35)}
 
 LOSS_COMPONENTS = ("ce", "focal", "kl", "jsd", "semantic", "contrastive", "pans", "ast")
-LOSS_FUNCTIONS = ("traditional", "enhanced", "ast_enhanced", "multi_component")
+# Loss functions that fix their components and have an alpha; multi_component takes --loss_components.
+MODE_COMPONENTS = {
+    "traditional": ("ce", "kl"),
+    "enhanced": ("ce", "kl", "pans"),
+    "ast_enhanced": ("ce", "kl", "pans", "ast"),
+}
+MULTI_COMPONENT = "multi_component"
 
 
 Value: TypeAlias = "bool | int | float | str | list[str] | list[float] | None"
@@ -190,7 +196,9 @@ class DistillationConfig:
 class LossConfig:
     """Which loss components, with which weights."""
 
-    loss_function: str = arg("multi_component", "how the components are combined", choices=LOSS_FUNCTIONS)
+    loss_function: str = arg(
+        MULTI_COMPONENT, "how the components are combined", choices=(*MODE_COMPONENTS, MULTI_COMPONENT)
+    )
     loss_components: list[str] = arg(
         ("focal", "jsd", "semantic"), f"components of multi_component, any of: {', '.join(LOSS_COMPONENTS)}"
     )

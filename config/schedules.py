@@ -1,7 +1,7 @@
 """How loss weights, temperature, alpha and learning rate change. ``progress`` is the share of optimiser steps done.
 
 Everything except ``AlphaController`` is a pure function of the progress, so a resumed run needs no state for it. The
-command line has checked all values (config/command_line.py).
+command line has checked all values (config/checks.py).
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypedDict
 
-from config.defaults import TRIDENT_WEIGHT_SCHEDULING, WEIGHT_SCHEDULING, DistillationConfig, LossConfig
+from config.defaults import (
+    MODE_COMPONENTS,
+    TRIDENT_WEIGHT_SCHEDULING,
+    WEIGHT_SCHEDULING,
+    DistillationConfig,
+    LossConfig,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MODE_COMPONENTS = {
-    "traditional": ("ce", "kl"),
-    "enhanced": ("ce", "kl", "pans"),
-    "ast_enhanced": ("ce", "kl", "pans", "ast"),
-}
-MULTI_COMPONENT = "multi_component"
 # No component is in both tables.
 SCHEDULED_WEIGHTS = {**WEIGHT_SCHEDULING, **TRIDENT_WEIGHT_SCHEDULING}
 

@@ -7,17 +7,40 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from config.schedules import AlphaState
 from utils.atomic_io import atomic_directory, fsync_directory
 from utils.errors import UserError
 
 NAME = re.compile(r"checkpoint-(\d+)")
+BEST_STEP = "best_step.json"
+StateDict = dict[str, Any]  # what a ``state_dict`` method gives
+
+
+class RunState(TypedDict):
+    """state.json: where the run stands, and what it was started with."""
+
+    progress: StateDict  # the fields of models.training.engine.Progress
+    alpha: AlphaState | None
+    logger: StateDict
+    processes: int
+    steps_per_epoch: list[int]
+    config: StateDict
+    interval: tuple[list[float], int]  # see StepLog.state
+
+
+class Tensors(TypedDict):
+    """training_state.pt: all that holds tensors, but for the weights."""
+
+    optimizer: StateDict
+    scaler: StateDict | None  # of --fp16
+    loss: list[StateDict]  # one a process
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -30,15 +53,14 @@ def save_checkpoint(
     run: Path,
     step: int,
     model: PreTrainedModel,
-    tokenizer: Any,
-    tensors: dict[str, Any],
-    state: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    tensors: Tensors,
+    state: RunState,
     limit: int,
 ) -> Path:
     """Write ``checkpoint-<step>`` and drop the oldest beyond ``limit``.
 
-    model, tokenizer: a Hugging Face folder with safetensors; tensors: what torch.load(weights_only=True) can read;
-    state: JSON.
+    The folder is a Hugging Face model folder as well: safetensors and tokenizer.
     """
     path = run / f"checkpoint-{step:07d}"
     with atomic_directory(path) as folder:
@@ -50,19 +72,16 @@ def save_checkpoint(
     return path
 
 
-BEST_STEP = "best_step.json"
-
-
-def save_best(run: Path, model: PreTrainedModel, tokenizer: Any, step: int) -> None:
-    """Write ``best_model``, with the step that it is of."""
+def save_best(run: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, step: int) -> None:
+    """Write ``best_model``, and from which step it comes."""
     with atomic_directory(run / "best_model") as folder:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
         (folder / BEST_STEP).write_text(json.dumps(step), encoding="utf-8")
 
 
-def best_step(run: Path) -> int | None:
-    """The step that ``best_model`` is of; None where there is none, or none of a run."""
+def read_best_step(run: Path) -> int | None:
+    """The step that ``best_model`` comes from; None where there is no such folder, or no run wrote it."""
     try:
         return json.loads((run / "best_model" / BEST_STEP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -80,14 +99,14 @@ def drop(folders: list[Path]) -> None:
 
 
 def drop_later(path: Path) -> list[str]:
-    """Delete the checkpoints after ``path``, from which the run goes on another way; their names."""
+    """Delete the checkpoints after ``path``, since the run now continues from there; returns their names."""
     found = checkpoints(path.parent)
     later = found[found.index(path) + 1 :] if path in found else []
     drop(later)
     return [old.name for old in later]
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> RunState:
     """The checkpoint's JSON. Raises UserError where it is missing or damaged."""
     try:
         return json.loads((path / "state.json").read_text(encoding="utf-8"))
@@ -100,7 +119,7 @@ def _unusable(path: Path, error: Exception) -> UserError:
     return UserError(f"--resume {path}: not a usable checkpoint ({reason}); name an earlier one")
 
 
-def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_checkpoint(path: Path, model: nn.Module) -> tuple[Tensors, RunState]:
     """Put the weights into ``model``; return the tensors and the state. Raises UserError where something is missing."""
     try:
         weights = load_file(path / "model.safetensors")
@@ -115,7 +134,7 @@ def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Any], dict[
     except RuntimeError:  # shapes that do not fit
         same = False
     if not same:
-        raise UserError(f"--resume {path}: its weights are of another model than the flags and the data give now")
+        raise UserError(f"--resume {path}: its weights belong to another model than flags and data give now")
     return tensors, state
 
 
@@ -131,5 +150,5 @@ def find_resume(resume: str | None, run: Path) -> Path | None:
         return path
     found = checkpoints(path)
     if not found:
-        raise UserError(f"--resume {resume}: no checkpoint there; --resume auto starts anew where there is none")
+        raise UserError(f"--resume {resume}: no checkpoint there; --resume auto starts a new run where there is none")
     return found[-1]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from accelerate.utils import gather_object
@@ -22,7 +22,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from config.schedules import AlphaController
 from models.multi_component_loss import MultiComponentLoss
 from models.training import sharding
-from models.training.checkpoint import best_step, load_checkpoint, save_best, save_checkpoint
+from models.training.checkpoint import (
+    RunState,
+    StateDict,
+    Tensors,
+    load_checkpoint,
+    read_best_step,
+    save_best,
+    save_checkpoint,
+)
 from models.training.plan import Plan, no_softening
 from models.training.run import Run
 from models.training.step import StepResult, TrainingStep
@@ -67,7 +75,7 @@ class Progress:
     epoch_finite_steps: int = 0
 
     @classmethod
-    def of_checkpoint(cls, stored: dict[str, Any]) -> Progress:
+    def of_checkpoint(cls, stored: StateDict) -> Progress:
         """The progress that a checkpoint holds; older ones have a field that nothing ever used."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in known})
@@ -94,7 +102,7 @@ class TrainingEngine:
         self.progress, self.signal = Progress(), StopSignal()
         config, accelerator, optim = run.config, run.accelerator, run.config.optimization
         self.fsdp = config.hardware.fsdp
-        # What is judged and saved: the model itself, or with --fsdp a whole copy beside the shares.
+        # What is judged and saved: the model itself, or with --fsdp a whole copy next to the shares.
         self.bare_model = copy.deepcopy(model) if self.fsdp else model
         if self.fsdp:
             sharding.shard(model, accelerator.device, accelerator.num_processes)
@@ -347,16 +355,16 @@ class TrainingEngine:
         model, optimizer, failed = self.whole_model(), self._optimizer_state(), False
         if self.accelerator.is_main_process:
             alpha, scaler = self.plan.alpha, self.accelerator.scaler
-            state = {
+            state: RunState = {
                 "progress": asdict(self.progress),
                 "alpha": alpha.state_dict() if alpha else None,
                 "logger": self.logger.state_dict(),
                 "processes": self.accelerator.num_processes,
                 "steps_per_epoch": self.plan.steps_per_epoch,
                 "config": self.config.flat(),
-                "interval": list(self.log.state()),
+                "interval": self.log.state(),
             }
-            tensors = {
+            tensors: Tensors = {
                 "optimizer": optimizer,
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "loss": loss_states,
@@ -372,7 +380,7 @@ class TrainingEngine:
         self._saved_at = time.monotonic()
         return not self._any(failed)[0]
 
-    def _optimizer_state(self) -> dict[str, Any]:
+    def _optimizer_state(self) -> StateDict:
         if self.fsdp:
             return sharding.optimizer_state(self.model, self.optimizer.optimizer)
         return self.optimizer.state_dict()
@@ -397,7 +405,7 @@ class TrainingEngine:
         self.progress = progress = Progress.of_checkpoint(state["progress"])
         # --max_steps may be another now.
         progress.finished = progress.stopped_early or progress.step >= self.plan.last_step
-        if progress.best_value is not None and best_step(self.folder) != progress.best_step:
+        if progress.best_value is not None and read_best_step(self.folder) != progress.best_step:
             self.logger.warning(
                 f"best_model is no longer that of step {progress.best_step}; the best of what follows counts"
             )

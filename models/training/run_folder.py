@@ -9,9 +9,9 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from config.defaults import RunConfig, flags_with
+from models.training.checkpoint import RunState
 from utils.atomic_io import recover, write_json
 from utils.errors import UserError
 from utils.folder_lock import FolderLock
@@ -51,12 +51,14 @@ def refuse_another_run(folder: Path, config: RunConfig) -> None:
 
 
 def prepare_folder(folder: Path, config: RunConfig) -> FolderLock:
-    """Create the folder and lock it; with ``--overwrite`` remove what a run wrote into it before, unless this one reads
-    of it."""
+    """Create the folder and lock it; with ``--overwrite`` remove what an earlier run wrote into it.
+
+    Raises UserError where the folder cannot be written, or where this run reads what would be removed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(folder)
-        refuse_another_run(folder, config)  # one may have begun and ended while this one waited
+        refuse_another_run(folder, config)  # another run may have used it while this one waited for the lock
         if config.output.overwrite:
             recover(folder)
             of_a_run = [path for path in folder.iterdir() if path.name.startswith(OF_A_RUN) or path.name in RUN_FILES]
@@ -99,7 +101,7 @@ RUN_FILES = {
 }
 
 
-def _git_state() -> dict[str, Any]:
+def _git_state() -> dict[str, str | bool | None]:
     root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:
@@ -137,8 +139,8 @@ def write_run_config(folder: Path, config: RunConfig, script: str) -> None:
     )
 
 
-def check_same_run(stored: dict[str, Any], config: RunConfig, processes: int) -> list[str]:
-    """Refuse to continue a run under parameters that would make it another one; tell which others are new."""
+def check_same_run(stored: RunState, config: RunConfig, processes: int) -> list[str]:
+    """Refuse to continue a run with parameters that would make it another run; returns a note for each other change."""
     now = config.flat()
     changed = {name: old for name, old in stored["config"].items() if name in now and now[name] != old}
     once = flags_with("once")
