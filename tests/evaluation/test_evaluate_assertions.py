@@ -215,13 +215,17 @@ def test_all_metrics_of_a_model(judged):
 
 
 def test_a_model_agrees_with_its_own_stored_logits(judged):
-    """Teacher and student are one model: token accuracy, first choices and distributions are the same."""
+    """Teacher and student are one model: token accuracy, first choices and distributions are the same.
+
+    The file keeps 16 bits of a number. Which of two nearly equal tokens is then first depends on the weights, and they
+    on the processor that trained them: at most one first choice in fifty may differ.
+    """
     summary = summary_of(judged)
     for name in ("token_accuracy", "critical_token_accuracy"):
-        assert summary["teacher"][name]["value"] == pytest.approx(summary["student"][name]["value"])
+        assert summary["teacher"][name]["value"] == pytest.approx(summary["student"][name]["value"], abs=0.02)
         assert summary["teacher"][name]["n"] == summary["student"][name]["n"] > 0
     logits = summary["comparison"]["teacher_logits"]
-    assert logits["top1_agreement"]["value"] == pytest.approx(1.0)
+    assert logits["top1_agreement"]["value"] >= 0.98
     assert 0 <= logits["kl_t1"]["value"] < 0.05
     assert 0 <= logits["kl_t4"]["value"] < 0.05
 
