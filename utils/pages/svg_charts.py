@@ -67,7 +67,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [float(f"{i * step:.12g}") for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _tick_labels(values: Sequence[float]) -> list[str]:
+def tick_labels(values: Sequence[float]) -> list[str]:
     """The shortest labels that tell the ticks apart."""
     labels: list[str] = []
     for digits in range(1, 13):
@@ -116,14 +116,14 @@ class _Axes:
         else:
             rows = ticks(self.y0, self.y1)
         parts = []
-        for value, label in zip(rows, _tick_labels(rows), strict=True):
+        for value, label in zip(rows, tick_labels(rows), strict=True):
             at = self.y(value)
             parts.append(
                 f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
                 f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>'
             )
         columns = ticks(self.x0, self.x1, 5)
-        for value, label in zip(columns, _tick_labels(columns), strict=True):
+        for value, label in zip(columns, tick_labels(columns), strict=True):
             parts.append(
                 f'<text x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{label}</text>'
             )

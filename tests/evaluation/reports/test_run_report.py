@@ -19,7 +19,7 @@ from evaluation.reports.run_report import report_page, try_write_report, write_r
 from tests.helpers.synthetic_run import BALANCED, write_run
 from utils.errors import UserError
 from utils.pages.html_page import format_number, format_seconds, page, paragraph, table
-from utils.pages.svg_charts import Series, _tick_labels, bar_chart, downsample, line_chart, ticks
+from utils.pages.svg_charts import Series, bar_chart, downsample, line_chart, tick_labels, ticks
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -327,7 +327,7 @@ def test_ticks_are_round(low, high, expected):
 @pytest.mark.parametrize(("low", "high"), [(0, 2e-4), (0, 2e-5), (0, 2e6), (0.93, 0.93001), (1e-14, 5e-14), (0, 9e4)])
 def test_tick_labels_say_what_the_ticks_are(low, high):
     values = ticks(low, high)
-    labels = _tick_labels(values)
+    labels = tick_labels(values)
     assert len(values) > 3
     assert [float(label.replace("k", "e3")) for label in labels] == pytest.approx(values, rel=1e-9, abs=0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -10,6 +12,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from config.command_line import parse_config
 from config.defaults import StudentConfig
+from models.loss_functions import COMPONENTS
 from models.training.checkpoint import checkpoints, drop_later, load_checkpoint
 from models.training.engine import TrainingEngine
 from models.training.run import Run
@@ -82,16 +85,22 @@ def steps(engine: TrainingEngine, epochs: int) -> None:
             engine.train_step(window)
 
 
+def change_cross_entropy(monkeypatch, change) -> None:
+    """Let ``change`` have the value of the component ce."""
+    plain = COMPONENTS["ce"]
+    monkeypatch.setitem(COMPONENTS, "ce", replace(plain, function=lambda inputs: change(plain.function(inputs))))
+
+
 def test_fp16_goes_on_after_a_loss_that_is_not_finite(tmp_path, monkeypatch):
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     engine = engine_of(tmp_path, scaler=scaler)
-    calls, plain = [], engine.loss._mean
+    calls = []
 
-    def once(*given):
+    def spoil_the_third(value):
         calls.append(1)
-        return plain(*given) * (torch.nan if len(calls) == 3 else 1.0)
+        return value * (torch.nan if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr(engine.loss, "_mean", once)
+    change_cross_entropy(monkeypatch, spoil_the_third)
     before = [p.clone() for p in engine.bare_model.parameters()]
     steps(engine, 2)
     assert engine.progress.step == 8 and engine.progress.nonfinite_total == 1
@@ -103,8 +112,7 @@ def test_fp16_goes_on_after_a_loss_that_is_not_finite(tmp_path, monkeypatch):
 
 def test_fp16_gradients_that_stay_non_finite_end_the_run(tmp_path, monkeypatch):
     engine = engine_of(tmp_path, scaler=torch.amp.GradScaler("cpu", init_scale=64.0))
-    plain = engine.loss._mean
-    monkeypatch.setattr(engine.loss, "_mean", lambda *given: Spoiled.apply(plain(*given)))
+    change_cross_entropy(monkeypatch, Spoiled.apply)
     with pytest.raises(UserError, match="5 steps in a row"):
         steps(engine, 15)
     assert engine.progress.step < 15  # 7 that lower the scale to below 1, then 5 that count
