@@ -207,5 +207,5 @@ def test_weights_of_another_shape_are_refused_in_a_line(tmp_path):
     torch.save({}, folder / "training_state.pt")
     (folder / "state.json").write_text("{}")
     for model in (torch.nn.Linear(2, 4, bias=False), engine.bare_model):
-        with pytest.raises(UserError, match="weights are of another model"):
+        with pytest.raises(UserError, match="weights belong to another model"):
             load_checkpoint(folder, model)
