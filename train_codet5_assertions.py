@@ -194,7 +194,9 @@ def distil(
             run.logger.info(f"{signal.received}: stopped while writing {output}; continue with --resume auto")
             return REQUEUE_EXIT_CODE
         if accelerator.is_main_process:
-            rows, size, rejected = counts["rows"], counts["bytes"], counts["rejected"]
+            rows = counts["rows"]
+            size = counts["bytes"]
+            rejected = counts["rejected"]
             run.logger.info(f"{output}: {rows} rows, {size:,} bytes, rejected {rejected}")
     return 0
 

@@ -117,7 +117,9 @@ class AlphaController:
                 self._previous
             ):
                 self.converged = True
-            self._previous, self._sum, self._count = mean, 0.0, 0
+            self._previous = mean
+            self._sum = 0.0
+            self._count = 0
         return self.converged
 
     def value(self, progress: float) -> float:
@@ -139,4 +141,6 @@ class AlphaController:
     def load_state_dict(self, state: AlphaState) -> None:
         """Restore what ``state_dict`` returned."""
         self.converged = state["converged"]
-        self._sum, self._count, self._previous = state["sum"], state["count"], state["previous"]
+        self._sum = state["sum"]
+        self._count = state["count"]
+        self._previous = state["previous"]

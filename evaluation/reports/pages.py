@@ -107,7 +107,9 @@ def _choose_headline(summary: Summary) -> str:
 
 def state_verdicts(summary: Summary) -> Iterator[tuple[str, str]]:
     """(kind, sentence): what the numbers say, and what they cannot say. Kinds as in ``html_page.callout``."""
-    systems, main, headline = list_systems(summary), choose_main_system(summary), _choose_headline(summary)
+    systems = list_systems(summary)
+    main = choose_main_system(summary)
+    headline = _choose_headline(summary)
     if main not in systems:
         yield "bad", "Nothing could be judged."
         return
@@ -440,7 +442,9 @@ def _make_task_browser(rows: Sequence[Json], main: str) -> str:
 
 def make_html_report(summary: Summary, rows: Sequence[Json]) -> str:
     """The text of report.html, a single self-contained file."""
-    systems, main, run = list_systems(summary), choose_main_system(summary), summary["run"]
+    systems = list_systems(summary)
+    main = choose_main_system(summary)
+    run = summary["run"]
     whole = run.get("tasks_in_file", run["tasks"])
     facts = [("tasks", format_number(run["tasks"]) + (f" of {format_number(whole)}" if whole > run["tasks"] else ""))]
     for metric in (

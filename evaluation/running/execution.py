@@ -380,7 +380,9 @@ class ProjectExecutor:
 
         First the other assertions of the test are made harmless, or they would fail before this one is reached.
         """
-        file, spliced, classes = compiled.file, compiled.spliced, compiled.classes
+        file = compiled.file
+        spliced = compiled.spliced
+        classes = compiled.classes
         if file.test_span is not None:
             source, span = silence_other_assertions(file.source, file.span, file.test_span)
             alone = splice(source, span, compiled.statement, compiled.imports)

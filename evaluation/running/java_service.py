@@ -174,7 +174,10 @@ class JavaService:
         memory_mb: int = 512,
         jvm_args: Sequence[str] = (),
     ) -> None:
-        self.jdk, self.folders, self.jars, self.work = jdk, folders, jars, work
+        self.jdk = jdk
+        self.folders = folders
+        self.jars = jars
+        self.work = work
         self.release = str(release or "").encode()
         self.memory_mb, self.jvm_args = memory_mb, tuple(jvm_args)
         self.starts = 0

@@ -88,7 +88,9 @@ def silence_other_assertions(
     An assertion becomes ``try { assertion } catch (Throwable ignored) { }``: its calls are still made, but it cannot
     fail, so a failure comes from the one at ``span``.
     """
-    pieces, last, shift = [], 0, 0
+    pieces = []
+    last = 0
+    shift = 0
     for node in _find_assertions(source, test_span):
         start, end = node.start_byte, node.end_byte
         if end > span[0] and start < span[1]:

@@ -45,7 +45,9 @@ def edit_distance(a: Tokens, b: Tokens) -> int:
     for index, token in enumerate(a):
         places[token] = places.get(token, 0) | 1 << index
     last, mask = 1 << len(a) - 1, (1 << len(a)) - 1
-    rises, falls, distance = mask, 0, len(a)
+    rises = mask
+    falls = 0
+    distance = len(a)
     for token in b:
         equal = places.get(token, 0)
         vertical = equal | falls

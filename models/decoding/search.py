@@ -105,7 +105,10 @@ def greedy(
             break
         if left <= ROOM * len(rows):
             kept = going.nonzero()[:, 0]
-            rows, tokens, encoded, attention_mask = rows[kept], tokens[kept], encoded[kept], attention_mask[kept]
+            rows = rows[kept]
+            tokens = tokens[kept]
+            encoded = encoded[kept]
+            attention_mask = attention_mask[kept]
             cache.batch_select_indices(kept)
             for one in constraints:
                 if isinstance(one, NameConstraint):  # it knows its rows

@@ -14,7 +14,9 @@ from config.critical_tokens import CRITICAL_TOKENS
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WHOLE, LEADING_SPACE, FIRST_PIECE = "whole", "leading space", "first sub-token"
+WHOLE = "whole"
+LEADING_SPACE = "leading space"
+FIRST_PIECE = "first sub-token"
 # A first piece of one letter would match half of all words.
 SHORTEST_PIECE = 2
 

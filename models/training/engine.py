@@ -96,11 +96,18 @@ class TrainingEngine:
         alpha: AlphaController | None = None,
     ) -> None:
         """temperature: share of the steps done -> T; alpha: None where the loss has none."""
-        self.config, self.accelerator, self.folder, self.logger = run.config, run.accelerator, run.folder, run.logger
-        self.tokenizer, self.loss, self.data = tokenizer, loss, data
+        self.config = run.config
+        self.accelerator = run.accelerator
+        self.folder = run.folder
+        self.logger = run.logger
+        self.tokenizer = tokenizer
+        self.loss = loss
+        self.data = data
         self.validate: Validation | None = None
         self.progress, self.signal = Progress(), StopSignal()
-        config, accelerator, optim = run.config, run.accelerator, run.config.optimization
+        config = run.config
+        accelerator = run.accelerator
+        optim = run.config.optimization
         self.fsdp = config.hardware.fsdp
         # What is judged and saved: the model itself, or with --fsdp a whole copy next to the shares.
         self.bare_model = copy.deepcopy(model) if self.fsdp else model
@@ -274,7 +281,9 @@ class TrainingEngine:
     # -- now and then -------------------------------------------------------------------------------------------------
 
     def _maybe_validate(self) -> None:
-        settings, progress, plan = self.config.validation, self.progress, self.plan
+        settings = self.config.validation
+        progress = self.progress
+        plan = self.plan
         ended = progress.window == 0
         due = ended and settings.validation_frequency and progress.epoch % settings.validation_frequency == 0
         due = due or (settings.eval_steps and progress.step % settings.eval_steps == 0)
@@ -306,7 +315,9 @@ class TrainingEngine:
         best = progress.best_value
         if best is None or sign * (value - best) > settings.early_stopping_min_delta:
             if self._save_best():
-                progress.best_value, progress.best_step, progress.bad_validations = value, progress.step, 0
+                progress.best_value = value
+                progress.best_step = progress.step
+                progress.bad_validations = 0
         else:
             progress.bad_validations += 1
             if settings.early_stopping_patience and progress.bad_validations >= settings.early_stopping_patience:
@@ -352,7 +363,9 @@ class TrainingEngine:
     def save(self) -> bool:
         """Write a checkpoint and say whether that went well; all processes call it."""
         loss_states = gather_object([self.loss.state_dict()])
-        model, optimizer, failed = self.whole_model(), self._optimizer_state(), False
+        model = self.whole_model()
+        optimizer = self._optimizer_state()
+        failed = False
         if self.accelerator.is_main_process:
             alpha, scaler = self.plan.alpha, self.accelerator.scaler
             state: RunState = {

@@ -27,7 +27,9 @@ class Plan:
         temperature: Callable[[float], float],
         alpha: AlphaController | None,
     ) -> None:
-        self.steps_per_epoch, self.temperature, self.alpha = list(steps_per_epoch), temperature, alpha
+        self.steps_per_epoch = list(steps_per_epoch)
+        self.temperature = temperature
+        self.alpha = alpha
         self.total_steps = sum(steps_per_epoch)
         # The schedules span all epochs, even where --max_steps ends the run earlier.
         self.last_step = min(self.total_steps, settings.max_steps or self.total_steps)

@@ -63,8 +63,12 @@ class TrainingStep:
         loss: MultiComponentLoss,
     ) -> None:
         """model: prepared for the processes; bare_model: the same without any wrapper."""
-        self.config, self.accelerator, self.loss = config, accelerator, loss
-        self.model, self.bare_model, self.optimizer = model, bare_model, optimizer
+        self.config = config
+        self.accelerator = accelerator
+        self.loss = loss
+        self.model = model
+        self.bare_model = bare_model
+        self.optimizer = optimizer
         hardware = config.hardware
         self.forward = self._compiled() if hardware.compile else model
         # A compiled model wants shapes that do not change; --fsdp has its own copy of the head.

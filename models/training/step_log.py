@@ -19,7 +19,9 @@ class StepLog:
     """
 
     def __init__(self, logger: DistillationLogger, plan: Plan, every: int) -> None:
-        self.logger, self.plan, self.every = logger, plan, every
+        self.logger = logger
+        self.plan = plan
+        self.every = every
         self._losses: list[float] = []
         self._samples = 0
         self._started = time.monotonic()
@@ -90,4 +92,6 @@ class StepLog:
         }
         for group, values in groups.items():
             self.logger.scalars(group, values, step)
-        self._losses, self._samples, self._started = [], 0, time.monotonic()
+        self._losses = []
+        self._samples = 0
+        self._started = time.monotonic()

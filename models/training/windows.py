@@ -31,7 +31,10 @@ class Windows:
     """Groups the batches of this process into optimiser steps of ``accumulation`` micro-batches, fewer at the end."""
 
     def __init__(self, data: TrainingData, accumulation: int, rank: int, world: int) -> None:
-        self.data, self.accumulation, self.rank, self.world = data, accumulation, rank, world
+        self.data = data
+        self.accumulation = accumulation
+        self.rank = rank
+        self.world = world
         self._spare: Batch | None = None
 
     def steps(self, epoch: int) -> int:

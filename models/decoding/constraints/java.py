@@ -91,7 +91,9 @@ class State:
 
         If an argument is still missing, the text that leads up to it; "" if there is no such text.
         """
-        text, last, inner = "", self.last, list(self.open)
+        text = ""
+        last = self.last
+        inner = list(self.open)
         if self.quote:
             if self.quote == "'" and not CHARACTER.fullmatch(self.character):
                 return ""
@@ -114,12 +116,17 @@ class State:
         That is: a bracket does not match, a literal is not valid, or a statement ends inside of round or square
         brackets (which also refuses the head of a classic for loop).
         """
-        brackets, quote, escaped, character = [*self.open], self.quote, self.escaped, self.character
+        brackets = [*self.open]
+        quote = self.quote
+        escaped = self.escaped
+        character = self.character
         last, word = self.last, self.word
         for char in text:
             if quote == "'":
                 if char == quote and CHARACTER.fullmatch(character):
-                    quote, character, last = "", "", char
+                    quote = ""
+                    character = ""
+                    last = char
                 elif CHARACTER.fullmatch(character + char) or CHARACTER_BEGUN.fullmatch(character + char):
                     character += char
                 else:

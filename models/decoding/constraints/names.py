@@ -46,7 +46,11 @@ class Place:
 
     def after(self, text: str) -> tuple[Place, list[str]]:
         """The place after more text, and the names that ended in it."""
-        quote, escaped, name, member, colon = self.quote, self.escaped, self.name, self.member, self.colon
+        quote = self.quote
+        escaped = self.escaped
+        name = self.name
+        member = self.member
+        colon = self.colon
         ended: list[str] = []
         for char in text:
             if quote:
