@@ -88,7 +88,7 @@ def load_student(config: StudentConfig, train: Path) -> tuple[PreTrainedTokenize
     if not is_scratch(settings.model_name):
         model = load_model(settings.model_name, dropout_rate=settings.dropout_rate, attention=settings.attention)
         if cut.student_encoder_layers or cut.student_decoder_layers:
-            model = copy_layers(model, cut.student_encoder_layers, cut.student_decoder_layers)
+            model = copy_layers(model, cut.student_encoder_layers, cut.student_decoder_layers, settings.attention)
         return load_tokenizer(settings.tokenizer_name or settings.model_name), model
     if cut.student_encoder_layers or cut.student_decoder_layers:
         raise UserError(f"--model_name {settings.model_name}: has no trained layers to copy; name a trained model")

@@ -214,8 +214,8 @@ def build_scratch(
         eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
+        attn_implementation=attention,
     )
-    config._attn_implementation = attention
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return T5ForConditionalGeneration(config)
@@ -228,7 +228,9 @@ def space_evenly(kept: int, total: int) -> list[int]:
     return [round(i * (total - 1) / (kept - 1)) for i in range(kept)]
 
 
-def copy_layers(model: PreTrainedModel, encoder_layers: int | None, decoder_layers: int | None) -> PreTrainedModel:
+def copy_layers(
+    model: PreTrainedModel, encoder_layers: int | None, decoder_layers: int | None, attention: str = "sdpa"
+) -> PreTrainedModel:
     """A smaller T5 of evenly spaced layers of ``model``; ``config.layer_mapping`` keeps which layers these are.
 
     Source of the scheme: Shleifer and Rush, Pre-trained Summarization Distillation, 2020 (shrink and fine-tune).
@@ -244,8 +246,7 @@ def copy_layers(model: PreTrainedModel, encoder_layers: int | None, decoder_laye
             raise UserError(f"--student_{part}_layers {kept}: the model has {totals[part]} {part} layers")
         mapping[part] = space_evenly(kept, totals[part])
     values = config.to_dict() | {"num_layers": len(mapping["encoder"]), "num_decoder_layers": len(mapping["decoder"])}
-    small_config = type(config).from_dict(values)
-    small_config._attn_implementation = config._attn_implementation
+    small_config = type(config).from_dict(values, attn_implementation=attention)
     small_config.layer_mapping = mapping
     small = type(model)(small_config)
     number = {part: {old: new for new, old in enumerate(kept)} for part, kept in mapping.items()}

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 def shard(model: PreTrainedModel, device: torch.device, processes: int) -> PreTrainedModel:
     """Spread ``model``, in place, over all processes: each block for itself, the rest (embeddings, head) together."""
     mesh = init_device_mesh(device.type, (processes,))
-    blocks = set(model._no_split_modules or ())
+    blocks = set(model._no_split_modules or ())  # transformers has no public name for it
     for module in list(model.modules()):
         if type(module).__name__ in blocks:
             fully_shard(module, mesh=mesh)
