@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.ablation_report import EXECUTED
 from benchmarks.measuring import options, parse, report
-from benchmarks.workload import sample_rows, texts_of, tokenizer_of
+from benchmarks.workload import build_tokenizer, list_texts, mine_sample
 from utils.errors import UserError, run_main
 
 SCORES = ("code_quality_score", "exact_match", "f1", "ast_validity")
@@ -72,8 +72,8 @@ def toy_model(folder: Path) -> str:
     from data.rows.readers import parse_json_line
     from models.seq2seq.loading import build_scratch, save_model
 
-    rows = map(parse_json_line, sample_rows().read_bytes().splitlines())
-    tokenizer = tokenizer_of(texts_of(rows), "toy")
+    rows = map(parse_json_line, mine_sample().read_bytes().splitlines())
+    tokenizer = build_tokenizer(list_texts(rows), "toy")
     save_model(build_scratch("tiny", tokenizer, dropout_rate=0.0, attention="sdpa", seed=0), tokenizer, folder)
     return str(folder)
 
@@ -103,7 +103,7 @@ def main() -> int:
             for beams in args.beams:
                 for decoding in args.decodings:
                     folder = Path(scratch) / f"{name}-{beams}-{decoding}"
-                    found = judged(args.data or sample_rows(), model, beams, decoding, args.limit, project, folder)
+                    found = judged(args.data or mine_sample(), model, beams, decoding, args.limit, project, folder)
                     score = found["code_quality_score"]
                     scores = [found[metric]["value"] for metric in metrics]
                     lines.append([name, beams, decoding, *scores, score["low"], score["high"]])

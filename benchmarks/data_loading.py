@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.measuring import options, parse, report, spread
-from benchmarks.workload import VOCABULARY, mined_rows, texts_of, tokenizer_of, write_distillation_file
+from benchmarks.workload import VOCABULARY, build_tokenizer, list_texts, read_mined_rows, write_distillation_file
 from utils.errors import run_main
 
 TOKENS, BATCH = 32, 32
@@ -38,14 +38,14 @@ def rows_of_32_tokens(data: Path | None, tokenizer: Any, count: int) -> list[dic
     from data.rows.tokenization import encode_target
 
     rows = []
-    for row in mined_rows(data, count):
+    for row in read_mined_rows(data, count):
         target = " ".join(["\n".join(row["assertions"]), *["assertTrue(done);"] * TOKENS])
         assert len(encode_target(tokenizer, target, TOKENS)) == TOKENS
         rows.append(row | {"assertions": [target]})
     return rows
 
 
-def samples_a_second(dataset: Any, given: bool, repeats: int, profile: bool = False) -> list[float]:
+def count_samples_a_second(dataset: Any, given: bool, repeats: int, profile: bool = False) -> list[float]:
     """Of this process's CPU time, for each pass over the file; ``given``: without the tokeniser."""
     import data.dataset as module
     from data.batches.collate import Collator
@@ -182,7 +182,7 @@ def main() -> int:
 
     torch.set_num_threads(1)
     name = args.data.stem if args.data else "sample"
-    tokenizer = tokenizer_of(texts_of(mined_rows(args.data, 6000)), name, VOCABULARY)
+    tokenizer = build_tokenizer(list_texts(read_mined_rows(args.data, 6000)), name, VOCABULARY)
     tables: dict[str, tuple] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -202,7 +202,7 @@ def main() -> int:
         }
         if args.part != "memory":
             rates = {
-                title: samples_a_second(dataset, given, args.repeats, args.profile and given)
+                title: count_samples_a_second(dataset, given, args.repeats, args.profile and given)
                 for title, given in (("decode + collate, tokenised input given", True), ("tokeniser included", False))
             }
             rows = [[title, *(spread(rate)[key] for key in ("median", "low", "high"))] for title, rate in rates.items()]

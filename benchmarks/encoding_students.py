@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.measuring import options, parse, report
-from benchmarks.workload import KEPT, mined_rows
+from benchmarks.workload import KEPT, read_mined_rows
 from utils.atomic_io import write_json
 from utils.errors import UserError, run_main
 
@@ -97,7 +97,7 @@ def teacher_data(run: Runner, place: Path, args: Any) -> Path:
     files = {"training": args.rows, "validation": args.val_rows}
     raw = {part: place / f"raw_{part}.jsonl" for part in files}
     if not raw["validation"].is_file():
-        rows = mined_rows(args.data, sum(files.values()))
+        rows = read_mined_rows(args.data, sum(files.values()))
         # Other test classes than those of the training rows, so that no sibling test gives the answer away.
         classes = [(row.get("source") or {}).get("test_class", "") for row in rows]
         held = set(sorted(set(classes))[:: max(2, round(sum(files.values()) / files["validation"]))])

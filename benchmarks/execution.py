@@ -17,14 +17,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.atomic_io import write_json
 from utils.errors import UserError, run_main
 
+if TYPE_CHECKING:
+    from evaluation.running.execution import Outcome
+
 ROOT = Path(__file__).resolve().parents[1]
+Json = dict[str, Any]
 SAMPLE_CLASSES = 50
 DEBIAN_JUNIT = (
     "junit4",
@@ -39,7 +43,7 @@ DEBIAN_JUNIT = (
 )
 
 
-def mine(project: Path) -> list[dict[str, Any]]:
+def mine(project: Path) -> list[Json]:
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch, "raw.jsonl")
         command = [sys.executable, str(ROOT / "scripts" / "mine_assertions.py")]
@@ -74,11 +78,45 @@ def main() -> int:
         return measure(args)
 
 
-def measure(args: argparse.Namespace) -> int:
+def time_system(name: str, judge: Callable[..., list[Outcome]], tasks: list[Json], human: list[str]) -> Json:
+    """Judge all tasks with one system's assertions: rates, and what that took."""
     from tqdm import tqdm
 
+    from evaluation.running.execution import summarise
+
+    load, start = os.getloadavg()[0], time.monotonic()
+    with tqdm(total=len(tasks), desc=name, unit="task", disable=None) as bar:
+        outcomes = judge(lambda: bar.update())
+    seconds = time.monotonic() - start
+    summary = summarise(outcomes)
+    shown = ", ".join(
+        f"{rate} {summary[rate]['value']:.3f}" for rate in ("compile_rate", "pass_rate", "nontrivial_rate")
+    )
+    print(f"{name}: {shown}; {summary['control_stable']} of {summary['tasks']} tasks stable, {seconds:.0f} s")
+    result = {
+        **summary,
+        "seconds": round(seconds, 1),
+        "seconds_for_500": round(seconds / len(tasks) * 500, 1),
+        "runs_of_tests": sum(1 + outcome.mutants_tried for outcome in outcomes if outcome.passed),
+        "load_average_at_start": round(load, 1),
+    }
+    if name == "human":
+        result["human_not_passed"] = [
+            {
+                "test": f"{task['test_class']}.{task['test_name']}",
+                "assertion": text,
+                "status": one.status,
+                "reason": one.reason,
+            }
+            for task, text, one in zip(tasks, human, outcomes, strict=True)
+            if one.passed is False
+        ]
+    return result
+
+
+def measure(args: argparse.Namespace) -> int:
     from evaluation.execution_settings import ExecutionSettings
-    from evaluation.running.execution import Outcome, ProjectExecutor, summarise
+    from evaluation.running.execution import ProjectExecutor
 
     rows = mine(args.project)
     mined = len(rows)
@@ -97,7 +135,7 @@ def measure(args: argparse.Namespace) -> int:
     start = time.monotonic()
     settings = ExecutionSettings(workers=args.workers, timeout_s=args.timeout, jdk_home=args.jdk_home)
     with ProjectExecutor(args.project, args.class_path, settings) as executor:
-        result: dict[str, Any] = {
+        result: Json = {
             "project": args.project.resolve().name,
             "jars": [path.name for path in executor.class_path.jars],
             "jdk": executor.jdk.version,
@@ -108,37 +146,7 @@ def measure(args: argparse.Namespace) -> int:
             "systems": {},
         }
         for name, judge in systems.items():
-            load = os.getloadavg()[0]
-            start = time.monotonic()
-            with tqdm(total=len(tasks), desc=name, unit="task", disable=None) as bar:
-                outcomes = judge(lambda: bar.update())
-            seconds = time.monotonic() - start
-            summary = summarise(outcomes)
-            not_passed = [
-                {
-                    "test": f"{task['test_class']}.{task['test_name']}",
-                    "assertion": text,
-                    "status": o.status,
-                    "reason": o.reason,
-                }
-                for task, text, o in zip(tasks, human, outcomes, strict=True)
-                if name == "human" and o.passed is False
-            ]
-            result["systems"][name] = {
-                **summary,
-                "seconds": round(seconds, 1),
-                "seconds_for_500": round(seconds / len(tasks) * 500, 1),
-                "runs_of_tests": sum(1 + outcome.mutants_tried for outcome in outcomes if outcome.passed),
-                "load_average_at_start": round(load, 1),
-                **({"human_not_passed": not_passed} if name == "human" else {}),
-            }
-            print(
-                f"{name}: "
-                + ", ".join(
-                    f"{rate} {summary[rate]['value']:.3f}" for rate in ("compile_rate", "pass_rate", "nontrivial_rate")
-                )
-                + f"; {summary['control_stable']} of {summary['tasks']} tasks stable, {seconds:.0f} s"
-            )
+            result["systems"][name] = time_system(name, judge, tasks, human)
     write_json(args.output, result)
     return 0
 

@@ -11,13 +11,14 @@ of both ways are compared: batching must not change them.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import in_turns, options, parse, ratio, report, spread
-from benchmarks.workload import mined_rows, texts_of, tokenizer_of
+from benchmarks.workload import Workload, prepare_workload
 from utils.errors import run_main
 
 
@@ -37,6 +38,50 @@ def end_at(model, steps) -> None:
     model.forward = bounded
 
 
+def build_ways(model, tokenizer, sources: list[list[int]], batch_size: int) -> dict[str, Callable]:
+    """The ways to time: one by one and batched, greedy and with beams; and the encoder alone."""
+    import torch
+
+    from models.decoding.generate import GenerationOptions, generate_predictions, length_sorted, pad_rows
+
+    def generate_one_by_one(beams: int) -> list[str]:
+        options = GenerationOptions(batch_size=1, num_beams=beams)
+        return [generate_predictions(model, tokenizer, [source], options)[0] for source in sources]
+
+    def generate_batched(beams: int) -> list[str]:
+        options = GenerationOptions(batch_size=batch_size, num_beams=beams)
+        return generate_predictions(model, tokenizer, sources, options)
+
+    @torch.inference_mode()
+    def encode() -> None:
+        for indices in length_sorted([len(source) for source in sources], batch_size):
+            ids = pad_rows([sources[index] for index in indices], tokenizer.pad_token_id)
+            model.get_encoder()(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long())
+
+    return {
+        "encoder alone, batched": encode,
+        "one by one, greedy": lambda: generate_one_by_one(1),
+        "batched, greedy": lambda: generate_batched(1),
+        "one by one, 4 beams": lambda: generate_one_by_one(4),
+        "batched, 4 beams": lambda: generate_batched(4),
+    }
+
+
+def choose_rows(workload: Workload, count: int) -> tuple[list[list[int]], list[int]]:
+    """Token ids of inputs, no two of the same length (which is how ``end_at`` knows a row), and lengths of targets."""
+    from data.rows.readers import parse_sample
+    from data.rows.tokenization import encode_source, encode_target
+
+    tokenizer = workload.tokenizer
+    by_length = {
+        len(source := encode_source(tokenizer, sample.test, sample.focal, 512)): (source, sample)
+        for sample in map(parse_sample, workload.rows)
+    }
+    step = max(1, len(by_length) // count)
+    chosen = [by_length[length] for length in sorted(by_length)][::step][:count]
+    return [source for source, _ in chosen], [len(encode_target(tokenizer, s.target, 128)) for _, s in chosen]
+
+
 def main() -> int:
     parser = options(__doc__, repeats=5)
     parser.add_argument("--data", type=Path)
@@ -46,75 +91,33 @@ def main() -> int:
     args = parse(parser)
     if args.toy:
         args.rows, args.model = 4, "scratch:tiny"
-
-    import numpy as np
     import torch
 
-    from data.rows.readers import parse_sample
-    from data.rows.tokenization import encode_source, encode_target
-    from models.decoding.generate import GenerationOptions, generate_predictions, length_sorted, pad_rows
-    from models.seq2seq.loading import build_scratch, scratch_size
-
-    size = scratch_size(args.model)
-    rows = mined_rows(args.data, 200 if args.toy else 6000)
-    vocabulary = 2048 if size != "base" else 32_100
-    tokenizer = tokenizer_of(texts_of(rows), args.data.stem if args.data else "sample", vocabulary)
-    # No two of the same input length, which is how a row is known while it is decoded.
-    of_length = {
-        len(source := encode_source(tokenizer, sample.test, sample.focal, 512)): (source, sample)
-        for sample in map(parse_sample, rows)
-    }
-    step = max(1, len(of_length) // args.rows)
-    chosen = [of_length[length] for length in sorted(of_length)][::step][: args.rows]
-    sources = [source for source, _ in chosen]
-    lengths = [len(encode_target(tokenizer, sample.target, 128)) for _, sample in chosen]
-    model = build_scratch(size, tokenizer, dropout_rate=0.0, attention="sdpa", seed=0).eval()
+    workload = prepare_workload(args)
+    sources, lengths = choose_rows(workload, args.rows)
+    model = workload.build_model().eval()
     steps = torch.zeros(513, dtype=torch.int64)
     steps[[len(source) for source in sources]] = torch.tensor(lengths)
     end_at(model, steps)
-
-    def one_by_one(beams: int) -> list[str]:
-        options = GenerationOptions(batch_size=1, num_beams=beams)
-        return [generate_predictions(model, tokenizer, [source], options)[0] for source in sources]
-
-    def batched(beams: int) -> list[str]:
-        options = GenerationOptions(batch_size=args.batch_size, num_beams=beams)
-        return generate_predictions(model, tokenizer, sources, options)
-
-    @torch.inference_mode()
-    def encoder() -> None:
-        for indices in length_sorted([len(source) for source in sources], args.batch_size):
-            ids = pad_rows([sources[index] for index in indices], tokenizer.pad_token_id)
-            model.get_encoder()(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long())
-
-    cases = {
-        "encoder alone, batched": encoder,
-        "one by one, greedy": lambda: one_by_one(1),
-        "batched, greedy": lambda: batched(1),
-        "one by one, 4 beams": lambda: one_by_one(4),
-        "batched, 4 beams": lambda: batched(4),
-    }
-    equal = float(np.mean([a == b for a, b in zip(one_by_one(1), batched(1), strict=True)]))
-    times = in_turns(cases, args.repeats, warmup=0, budget=args.budget, clock=args.clock)
-    lines = [
-        [
-            case,
-            spread(times[case])["median"],
-            len(sources) / spread(times[case])["median"],
-            ratio(times, "one by one" + (", greedy" if case.startswith("encoder") else case[case.index(",") :]), case),
-        ]
-        for case in cases
-    ]
+    ways = build_ways(model, workload.tokenizer, sources, args.batch_size)
+    pairs = list(zip(ways["one by one, greedy"](), ways["batched, greedy"](), strict=True))
+    times = in_turns(ways, args.repeats, warmup=0, budget=args.budget, clock=args.clock)
+    lines = []
+    for way, values in times.items():
+        base = "one by one" + (", greedy" if way.startswith("encoder") else way[way.index(",") :])
+        median = spread(values)["median"]
+        lines.append([way, median, len(sources) / median, ratio(times, base, way)])
     settings = {
-        "data": args.data.name if args.data else "sample corpus",
+        "data": workload.data,
         "rows": len(sources),
         "model": args.model,
         "batch_size": args.batch_size,
-        "source_tokens": round(float(np.mean([len(s) for s in sources])), 1),
-        "target_tokens": round(float(np.mean(lengths)), 1),
+        "source_tokens": round(sum(map(len, sources)) / len(sources), 1),
+        "target_tokens": round(sum(lengths) / len(lengths), 1),
+        "turns": len(next(iter(times.values()))),
     }
     tables = {"generation": (["way", "seconds", "tasks/s", "x one by one"], lines)}
-    settings["turns"] = len(next(iter(times.values())))
+    equal = sum(one == other for one, other in pairs) / len(pairs)
     return report("generation", args, settings, tables, share_of_equal_texts=equal)
 
 

@@ -13,20 +13,23 @@ one's distance from fp32's. A profile of bf16 names the costliest kernels; loadi
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.measuring import options, parse, report, spread
-from benchmarks.training_step import ReadyMade, engine_of
-from benchmarks.workload import synthetic_rows, texts_of, tokenizer_of, write_distillation_file
+from benchmarks.training_step import ReadyMade, build_engine
+from benchmarks.workload import build_tokenizer, list_texts, make_rows, write_distillation_file
 from utils.errors import UserError, run_main
 
 # d_model, d_ff, heads, d_kv, layers each side, vocabulary, loss components
@@ -42,6 +45,17 @@ CASES = {
     "bf16": ("bf16", True, False),
     "bf16, compiled": ("bf16", True, True),
 }
+COLUMNS = [
+    "shape",
+    "case",
+    "samples/s",
+    "x fp32",
+    "utilisation",
+    "peak MB",
+    "syncs a step",
+    "loss - fp32's",
+    "first 3 steps, s",
+]
 # Dense peaks of tensor cores in Tflop/s (vendor's data sheets): half precision, TF32, FP32.
 PEAKS = {
     "H200": (989, 495, 67),
@@ -54,9 +68,9 @@ PEAKS = {
 }
 
 
-def matrix_flops(model, batch: int, source: int, target: int, positions: int) -> float:
+def count_matrix_flops(model, size: Size) -> float:
     """Forward and backward of the products with weights and of attention, for one step."""
-    config = model.config
+    config, batch, source, target = model.config, size.batch_size, size.source, size.target
     width, inner = config.d_model, config.num_heads * config.d_kv
     attention, feed = 4 * width * inner, 2 * width * config.d_ff
     encoder = config.num_layers * (batch * source * (attention + feed) + batch * 2 * source**2 * inner)
@@ -64,10 +78,10 @@ def matrix_flops(model, batch: int, source: int, target: int, positions: int) ->
         batch * target * 2 * width * inner + batch * source * 2 * width * inner + batch * 2 * source * target * inner
     )
     decoder = config.num_decoder_layers * (batch * target * (attention + feed) + batch * 2 * target**2 * inner + cross)
-    return 2.0 * 3.0 * (encoder + decoder + positions * width * config.vocab_size)
+    return 2.0 * 3.0 * (encoder + decoder + batch * target * width * config.vocab_size)
 
 
-def made_up_batch(batch: int, source: int, target: int, vocabulary: int, seed: int) -> dict:
+def make_batch(size: Size, vocabulary: int, seed: int) -> dict:
     """Static lengths, every position a target."""
     import torch
 
@@ -75,6 +89,7 @@ def made_up_batch(batch: int, source: int, target: int, vocabulary: int, seed: i
     from models.teacher.forward import encode_topk
     from utils.compress import TAIL_GRID
 
+    batch, source, target = size.batch_size, size.source, size.target
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, vocabulary, (batch, target), generator=generator)
     ids, values, mass = encode_topk(torch.randn(batch * target, vocabulary, generator=generator) * 3, 64)
@@ -91,18 +106,22 @@ def made_up_batch(batch: int, source: int, target: int, vocabulary: int, seed: i
     return made
 
 
-def run_case(shape: str, case: str, batch: int, source: int, target: int, steps: int, profile: bool) -> dict:
-    """Train on made-up batches in this process; see the module."""
+@dataclass(frozen=True)
+class Size:
+    """Of the made-up batches: rows, tokens on each side; and how many steps are timed."""
+
+    batch_size: int
+    source: int
+    target: int
+    steps: int
+
+
+def build_model(shape: str):
+    """A T5 of one of SHAPES with random weights."""
     import torch
-    from accelerate import Accelerator
     from transformers import T5Config, T5ForConditionalGeneration
 
-    d_model, d_ff, heads, d_kv, layers, vocabulary, components = SHAPES[shape]
-    precision, tf32, compiled = CASES[case]
-    cuda = torch.cuda.is_available()
-    if not cuda:
-        precision = "no"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    d_model, d_ff, heads, d_kv, layers, vocabulary, _ = SHAPES[shape]
     torch.manual_seed(0)
     config = T5Config(
         vocab_size=vocabulary,
@@ -118,100 +137,124 @@ def run_case(shape: str, case: str, batch: int, source: int, target: int, steps:
         tie_word_embeddings=True,
     )
     config._attn_implementation = "sdpa"
+    return T5ForConditionalGeneration(config)
+
+
+def wait_for_gpu() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def count_syncs(step: Callable[[int], None]) -> int:
+    """How often one step makes the CPU wait for the GPU; the peak of memory counts from here."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0
+    torch.cuda.reset_peak_memory_stats()
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        step(0)
+    torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in seen)
+
+
+def time_steps(step: Callable[[int], None], steps: int) -> list[float]:
+    times = []
+    for number in range(steps):
+        wait_for_gpu()
+        started = time.perf_counter()
+        step(number)
+        wait_for_gpu()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def profile_step(step: Callable[[int], None]) -> list[list]:
+    """The twelve costliest operations of a step: name, calls, milliseconds, share."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    kinds += [torch.profiler.ProfilerActivity.CUDA] if cuda else []
+    with torch.profiler.profile(activities=kinds) as traced:
+        step(0)
+        wait_for_gpu()
+    key = "self_device_time_total" if cuda else "self_cpu_time_total"
+    events = sorted(traced.key_averages(), key=lambda event: -getattr(event, key))
+    total = sum(getattr(event, key) for event in events) or 1
+    return [
+        [event.key[:60], event.count, getattr(event, key) / 1e3, getattr(event, key) / total] for event in events[:12]
+    ]
+
+
+def run_case(shape: str, case: str, size: Size) -> dict:
+    """Train on made-up batches in this process; see the module."""
+    import torch
+    from accelerate import Accelerator
+
+    precision, tf32, compiled = CASES[case]
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        precision = "no"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    model = build_model(shape)
     accelerator = Accelerator(cpu=not cuda, mixed_precision=precision)
-    model = T5ForConditionalGeneration(config).to(accelerator.device)
-    flags = {"compile": "True"} if compiled else {}
-    batches = [made_up_batch(batch, source, target, vocabulary, seed) for seed in range(2)]
+    model = model.to(accelerator.device)
+    flags = {"grad_norm_steps": 0, "logging_steps": 1000, "batch_size": size.batch_size}
+    flags |= {"compile": "True"} if compiled else {}
+    batches = [make_batch(size, model.config.vocab_size, seed) for seed in range(2)]
     with tempfile.TemporaryDirectory() as name:
-        engine = engine_of(
-            model,
-            None,
-            components,
-            ReadyMade(batches),
-            Path(name),
-            batch,
-            len(batches),
-            accelerator=accelerator,
-            grad_norm_steps=0,
-            logging_steps=1000,
-            **flags,
-        )
+        data = ReadyMade(batches)
+        engine = build_engine(model, None, SHAPES[shape][-1], data, Path(name), accelerator, **flags)
 
         def step(number: int) -> None:
             engine.progress.window = engine.progress.epoch = 0
             engine.train_step([(batches[number % len(batches)], True)])
 
-        def wait() -> None:
-            if cuda:
-                torch.cuda.synchronize()
-
         started = time.perf_counter()
         for number in range(3):
             step(number)
-        wait()
+        wait_for_gpu()
         warm_up = time.perf_counter() - started
-        syncs = 0
-        if cuda:
-            torch.cuda.reset_peak_memory_stats()
-            torch.cuda.set_sync_debug_mode("warn")
-            with warnings.catch_warnings(record=True) as seen:
-                warnings.simplefilter("always")
-                step(0)
-            syncs = sum("synchroniz" in str(warning.message) for warning in seen)
-            torch.cuda.set_sync_debug_mode("default")
-        times = []
-        for number in range(steps):
-            wait()
-            started = time.perf_counter()
-            step(number)
-            wait()
-            times.append(time.perf_counter() - started)
-        top = []
-        if profile:
-            kinds = [torch.profiler.ProfilerActivity.CPU]
-            kinds += [torch.profiler.ProfilerActivity.CUDA] if cuda else []
-            with torch.profiler.profile(activities=kinds) as traced:
-                step(0)
-                wait()
-            key = "self_device_time_total" if cuda else "self_cpu_time_total"
-            events = sorted(traced.key_averages(), key=lambda event: -getattr(event, key))
-            total = sum(getattr(event, key) for event in events) or 1
-            top = [
-                [event.key[:60], event.count, getattr(event, key) / 1e3, getattr(event, key) / total]
-                for event in events[:12]
-            ]
+        syncs = count_syncs(step)
+        times = time_steps(step, size.steps)
+        profile = profile_step(step) if case == "bf16" else []
         engine.logger.close()
         lines = (Path(name) / "step_metrics.csv").read_text().splitlines()
         loss = float(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["loss_total"])
     return {
-        "samples_per_second": batch / spread(times)["median"],
+        "samples_per_second": size.batch_size / spread(times)["median"],
         "step_seconds": spread(times)["median"],
         "first_steps_seconds": warm_up,
-        "gflop": matrix_flops(model, batch, source, target, batch * target) / 1e9,
+        "gflop": count_matrix_flops(model, size) / 1e9,
         "peak_mb": torch.cuda.max_memory_allocated() / 2**20 if cuda else 0.0,
         "syncs": syncs,
         "loss": loss,
         "precision": precision,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "profile": top,
+        "profile": profile,
     }
 
 
-def loading(rows: int, batch: int) -> list[list]:
+def time_loading(rows: int, batch: int) -> list[list]:
     """Batches from disk with no worker and with four: samples a second."""
-    from benchmarks.workload import student_config
+    from benchmarks.workload import parse_student_config
     from data.batches.loader import JsonlTrainingData
     from data.dataset import AssertionDataset
     from data.rows.rejected import RejectedRows
 
-    tokens = tokenizer_of(texts_of(synthetic_rows(300)), "synthetic", 2048)
+    tokens = build_tokenizer(list_texts(make_rows(300)), "synthetic", 2048)
     found = []
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "data.jsonl"
-        write_distillation_file(path, synthetic_rows(rows), tokens, 2048)
+        write_distillation_file(path, make_rows(rows), tokens, 2048)
         dataset = AssertionDataset(path, tokens, vocab_size=2048)
         for workers in (0, 4):
-            config = student_config(batch_size=batch, num_workers=workers, output_dir=name)
+            config = parse_student_config(batch_size=batch, num_workers=workers, output_dir=name)
             data = JsonlTrainingData(dataset, config, RejectedRows(Path(name) / "r", path, len(dataset), 0.1))
             batches = data.batches(0, 0)
             next(batches)
@@ -222,7 +265,7 @@ def loading(rows: int, batch: int) -> list[list]:
     return [[workers, rate, rate / found[0][1]] for workers, rate in found]
 
 
-def peak_of(name: str | None, case: str) -> float | None:
+def find_peak(name: str | None, case: str) -> float | None:
     """The GPU's dense peak in Tflop/s for the case's precision; None for an unknown GPU."""
     for key, (half, tf32, single) in PEAKS.items():
         if name and key in name:
@@ -230,7 +273,45 @@ def peak_of(name: str | None, case: str) -> float | None:
     return None
 
 
-def main() -> int:
+def run_apart(shape: str, case: str, size: Size) -> dict:
+    """A case in a process of its own: its result, or the last line of its error."""
+    command = [sys.executable, __file__, "--case", shape, case]
+    command += [word for name, value in vars(size).items() for word in (f"--{name}", str(value))]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT ")), None)
+    if line is None:
+        return {"error": done.stderr.strip().splitlines()[-1:]}
+    return json.loads(line.removeprefix("RESULT "))
+
+
+def tabulate(results: dict[tuple[str, str], dict], find: Callable[[str], float | None]) -> dict[str, tuple]:
+    """A line for each shape and case, and the profiles. ``find``: the GPU's peak in Tflop/s for a case."""
+    lines, profiles = [], {}
+    for (shape, case), result in results.items():
+        if "error" in result:
+            lines.append([shape, case, *[None] * 7])
+            continue
+        base = next(one for (other, _), one in results.items() if other == shape and "error" not in one)
+        peak = find(case)
+        lines.append(
+            [
+                shape,
+                case,
+                result["samples_per_second"],
+                result["samples_per_second"] / base["samples_per_second"],
+                result["gflop"] / 1e3 / result["step_seconds"] / peak if peak else None,
+                result["peak_mb"],
+                result["syncs"],
+                abs(result["loss"] - base["loss"]),
+                result["first_steps_seconds"],
+            ]
+        )
+        if result["profile"]:
+            profiles[f"profile, {shape}, {case}"] = (["operation", "calls", "ms", "share"], result["profile"])
+    return {"training step": (COLUMNS, lines), **profiles}
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = options(__doc__, repeats=20)
     parser.add_argument(
         "--shapes", nargs="+", choices=[s for s in SHAPES if s != "toy"], default=["student", "teacher"]
@@ -243,71 +324,36 @@ def main() -> int:
     parser.add_argument("--peak_tflops", type=float, help="half-precision peak of a GPU that the script does not know")
     parser.add_argument("--case", nargs=2, metavar=("SHAPE", "CASE"), help="(internal) one case in this process")
     args = parse(parser)
-    import torch
-
     if args.toy:
         args.shapes, args.batch_size, args.source, args.target, args.steps, args.rows = ["toy"], 2, 16, 8, 2, 16
+    return args
+
+
+def main() -> int:
+    args = parse_arguments()
+    import torch
+
+    size = Size(args.batch_size, args.source, args.target, args.steps)
     if args.case:
-        shape, case = args.case
-        result = run_case(shape, case, args.batch_size, args.source, args.target, args.steps, case == "bf16")
-        print("RESULT " + json.dumps(result))
+        print("RESULT " + json.dumps(run_case(*args.case, size)))
         return 0
     if not args.toy and not torch.cuda.is_available():
         raise UserError("gpu_step.py: no CUDA device here; run it on a GPU machine, or --toy to try it on the CPU")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    numbers = ("batch_size", "source", "target", "steps")
-    lines, profiles, stored = [], {}, {}
-    for shape in args.shapes:
-        base = None
-        for case in CASES if not args.toy else ("fp32", "bf16"):
-            if args.toy:  # in this process, which has imported everything
-                result = run_case(shape, case, args.batch_size, args.source, args.target, args.steps, case == "bf16")
-            else:
-                command = [sys.executable, __file__, "--case", shape, case]
-                command += [word for name in numbers for word in (f"--{name}", str(getattr(args, name)))]
-                done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-                line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT ")), None)
-                if line is None:
-                    lines.append([shape, case, *[None] * 7])
-                    stored[f"{shape}, {case}"] = {"error": done.stderr.strip().splitlines()[-1:]}
-                    continue
-                result = json.loads(line.removeprefix("RESULT "))
-            peak = args.peak_tflops if args.peak_tflops and case not in ("fp32", "tf32") else peak_of(gpu, case)
-            utilisation = result["gflop"] / 1e3 / result["step_seconds"] / peak if peak else None
-            base = base or result
-            lines.append(
-                [
-                    shape,
-                    case,
-                    result["samples_per_second"],
-                    result["samples_per_second"] / base["samples_per_second"],
-                    utilisation,
-                    result["peak_mb"],
-                    result["syncs"],
-                    abs(result["loss"] - base["loss"]),
-                    result["first_steps_seconds"],
-                ]
-            )
-            if result["profile"]:
-                profiles[f"profile, {shape}, {case}"] = (["operation", "calls", "ms", "share"], result["profile"])
-            stored[f"{shape}, {case}"] = {key: value for key, value in result.items() if key != "profile"}
-    columns = [
-        "shape",
-        "case",
-        "samples/s",
-        "x fp32",
-        "utilisation",
-        "peak MB",
-        "syncs a step",
-        "loss - fp32's",
-        "first 3 steps, s",
-    ]
-    tables = {
-        "training step": (columns, lines),
-        **profiles,
-        "loading": (["workers", "samples/s", "x none"], loading(args.rows, args.batch_size)),
+    # A toy case runs in this process, which has imported everything.
+    run, cases = (run_case, ("fp32", "bf16")) if args.toy else (run_apart, tuple(CASES))
+    results = {(shape, case): run(shape, case, size) for shape in args.shapes for case in cases}
+
+    def find(case: str) -> float | None:
+        return args.peak_tflops if args.peak_tflops and case not in ("fp32", "tf32") else find_peak(gpu, case)
+
+    loading = (["workers", "samples/s", "x none"], time_loading(args.rows, args.batch_size))
+    tables = {**tabulate(results, find), "loading": loading}
+    stored = {
+        f"{shape}, {case}": {key: value for key, value in result.items() if key != "profile"}
+        for (shape, case), result in results.items()
     }
-    settings = {name: getattr(args, name) for name in numbers} | {"on": gpu or "CPU (a trial: no GPU figures)"}
+    settings = vars(size) | {"on": gpu or "CPU (a trial: no GPU figures)"}
     return report("gpu_step", args, settings, tables, cases=stored)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import ROOT, options, parse, report
-from benchmarks.workload import VOCABULARY, mined_rows, texts_of, tokenizer_of, write_distillation_file
+from benchmarks.workload import VOCABULARY, build_tokenizer, list_texts, read_mined_rows, write_distillation_file
 from utils.errors import UserError, run_main
 
 COMMON = [
@@ -101,8 +101,8 @@ def main() -> int:
     parser = options(__doc__, 1)
     parser.add_argument("--data", type=Path, help="mined rows (default: the sample corpus, whose inputs are short)")
     args = parse(parser)
-    rows = mined_rows(args.data, 8000)
-    tokenizer = tokenizer_of(texts_of(rows), args.data.stem if args.data else "sample")
+    rows = read_mined_rows(args.data, 8000)
+    tokenizer = build_tokenizer(list_texts(rows), args.data.stem if args.data else "sample")
     rows = sorted(rows, key=lambda row: -len(row["test_method_masked"] + row["focal_method"]))[:600]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -32,11 +32,24 @@ ORDER = (True, False, False, True)
 Block = tuple[bool, float, float]  # logging on or off, wall and CPU seconds
 
 
-def train(folder: Path, steps: int) -> list[Block]:
-    """Train for ``steps`` optimiser steps; the time of each block of them."""
+def make_batches() -> list[dict[str, Any]]:
     import torch
+
+    torch.manual_seed(0)
+    ids = torch.randint(2, 2048, (64, 4, 48))
+    return [{"input_ids": one, "attention_mask": torch.ones_like(one), "labels": one[:, :16]} for one in ids]
+
+
+def build_model():
     from transformers import T5Config, T5ForConditionalGeneration
 
+    shape = T5Config(vocab_size=2048, d_model=96, d_kv=24, d_ff=256, num_layers=2, num_heads=4)
+    shape.decoder_start_token_id = 0
+    return T5ForConditionalGeneration(shape)
+
+
+def train(folder: Path, steps: int) -> list[Block]:
+    """Train for ``steps`` optimiser steps; the time of each block of them."""
     from config.command_line import parse_config
     from config.defaults import LossConfig, StudentConfig
     from models.loss_functions import LossSettings
@@ -49,11 +62,7 @@ def train(folder: Path, steps: int) -> list[Block]:
     flags = ["--device", "cpu", "--epochs", "1", "--save_steps", "0", "--gradient_accumulation_steps", "1"]
     config = parse_config(StudentConfig, argv=flags)
     accelerator, _ = build_accelerator("cpu", fp16=False, bf16=False)
-    shape = T5Config(vocab_size=2048, d_model=96, d_kv=24, d_ff=256, num_layers=2, num_heads=4)
-    shape.decoder_start_token_id = 0
-    torch.manual_seed(0)
-    ids = torch.randint(2, 2048, (64, 4, 48))
-    batches = [{"input_ids": one, "attention_mask": torch.ones_like(one), "labels": one[:, :16]} for one in ids]
+    batches = make_batches()
     loggers = {
         on: DistillationLogger(folder / str(on), tensorboard=on, console=on, main_process=on) for on in (True, False)
     }
@@ -88,8 +97,8 @@ def train(folder: Path, steps: int) -> list[Block]:
             return {}
 
     loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=["ce", "focal"], loss_weights=[0.5, 0.5])))
-    model = T5ForConditionalGeneration(shape)
-    engine = TrainingEngine(Run(config, folder, accelerator, switched), model, None, loss, Data())  # type: ignore[arg-type]
+    run = Run(config, folder, accelerator, switched)  # type: ignore[arg-type]
+    engine = TrainingEngine(run, build_model(), None, loss, Data())  # type: ignore[arg-type]
     engine.save = lambda: True  # type: ignore[method-assign]
     with contextlib.redirect_stdout(io.StringIO()):
         engine.run()

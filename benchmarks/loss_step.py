@@ -13,6 +13,7 @@ call, over the bytes of the logits; the gradient itself is the first 1.0.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -39,6 +40,100 @@ def naive_focal_jsd(logits, labels, teacher):
     return 0.3 * focal + 0.7 * TEMPERATURE**2 * 0.5 * (kl_p + kl_q).mean()
 
 
+class Inputs:
+    """Logits of a student at n positions, and all that the losses compare them with."""
+
+    def __init__(self, positions: int, vocabulary: int) -> None:
+        import torch
+
+        from config.defaults import SemanticConfig
+        from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
+        from models.teacher.forward import encode_topk
+        from models.text_encoder.bridge import SoftTextEncoder
+        from models.text_encoder.encoders import EmbeddingCache, resolve_encoder
+        from utils.compress import TAIL_GRID
+
+        torch.manual_seed(0)
+        n, v = positions, vocabulary
+        self.length = min(SEQUENCE, n)
+        self.batch = n // self.length
+        self.logits = (torch.randn(self.batch, self.length, v) * 3).requires_grad_()
+        self.flat = self.logits.detach().view(-1, v).requires_grad_()
+        self.labels = torch.randint(3, v, (self.batch, self.length))
+        head, hidden = torch.randn(v, HIDDEN) * 3 / HIDDEN**0.5, torch.randn(n, HIDDEN)
+        self.rows = hidden @ head.T
+        ids, values, mass = encode_topk(self.rows, 64)
+        grid = torch.tensor(TAIL_GRID, dtype=torch.float32)
+        self.topk = TopKSignal(ids, values, mass, grid, v, self.rows.mean(0))
+        self.dense, self.hidden = DenseSignal(self.rows), HiddenSignal(hidden, head)
+        self.multiply_head = lambda: hidden @ head.T
+        encoder = resolve_encoder("embedded:minilm")
+        tokens = torch.randn(v, encoder.word_embeddings.shape[1]) * 0.05
+        self.semantic = SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder, SemanticConfig()), 1.0)
+
+    def build_case(self, names: list[str], teacher, tail: str = "bucket") -> Callable[[], None]:
+        """Forward and backward of the product's loss."""
+        from config.defaults import DistillationConfig, LossConfig
+        from models.loss_functions import LossResources, LossSettings
+        from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
+
+        loss = MultiComponentLoss(
+            LossSettings(
+                LossConfig(loss_components=names, loss_weights=[0.5] * len(names)),
+                distillation=DistillationConfig(topk_tail=tail),
+            ),
+            LossResources(semantic=self.semantic),
+        )
+        references = [f"assertEquals({i}, list.size());" for i in range(self.batch)]
+        data = {"labels": self.labels, "teacher": teacher, "references": references}
+        progress = LossProgress(temperature=TEMPERATURE)
+        ones = Denominators(float(self.labels.numel()), float(self.batch))
+
+        def run() -> None:
+            self.logits.grad = None
+            loss(self.logits, data, progress, ones).total.backward()
+
+        return run
+
+    def build_plain_case(self, function: Callable) -> Callable[[], None]:
+        def run() -> None:
+            self.flat.grad = None
+            function().backward()
+
+        return run
+
+
+def build_cases(made: Inputs) -> dict[str, Callable]:
+    import torch.nn.functional as F
+
+    target = made.labels.view(-1)
+    pair, trident = ["focal", "jsd"], ["focal", "jsd", "semantic"]
+    return {
+        "cross_entropy": made.build_plain_case(lambda: F.cross_entropy(made.flat, target)),
+        "focal": made.build_case(["focal"], None),
+        "focal+jsd topk": made.build_case(pair, made.topk),
+        "focal+jsd topk, shaped tail": made.build_case(pair, made.topk, "shaped"),
+        "focal+jsd dense rows": made.build_case(pair, made.dense),
+        "focal+jsd hidden": made.build_case(pair, made.hidden),
+        "head product of hidden": made.multiply_head,
+        "trident topk": made.build_case(trident, made.topk),
+        "semantic alone": made.build_case(["semantic"], None),
+        "naive focal+jsd dense rows": made.build_plain_case(lambda: naive_focal_jsd(made.flat, target, made.rows)),
+    }
+
+
+def tabulate(times: dict[str, list[float]], extra: dict[str, float | None], size: int) -> tuple[list[str], list[list]]:
+    """``extra``: peak bytes of each case; ``size``: bytes of the logits."""
+    hidden_only = [a - b for a, b in zip(times["focal+jsd hidden"], times["head product of hidden"], strict=True)]
+    both = times | {"focal+jsd hidden less its head product": hidden_only}
+    rows = []
+    for name, values in both.items():
+        peak = extra.get(name)
+        memory = None if peak is None else peak / size
+        rows.append([name, 1e3 * spread(values)["median"], ratio(both, name, "cross_entropy"), memory])
+    return ["forward + backward", "ms", "x cross_entropy", "peak extra / logits"], rows
+
+
 def main() -> int:
     parser = options(__doc__, repeats=9)
     parser.add_argument("--positions", type=int, default=512)
@@ -46,112 +141,26 @@ def main() -> int:
     args = parse(parser)
     if args.toy:
         args.positions, args.vocabulary = 64, 500
-
-    import torch
-    import torch.nn.functional as F
-
-    from config.defaults import DistillationConfig, LossConfig, SemanticConfig
-    from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
-    from models.loss_functions import LossResources, LossSettings
-    from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-    from models.teacher.forward import encode_topk
-    from models.text_encoder.bridge import SoftTextEncoder
-    from models.text_encoder.encoders import EmbeddingCache, resolve_encoder
-    from utils.compress import TAIL_GRID
-
-    torch.manual_seed(0)
-    n, v = args.positions, args.vocabulary
-    length = min(SEQUENCE, n)
-    batch = n // length
-    logits = (torch.randn(batch, length, v) * 3).requires_grad_()
-    flat = logits.detach().view(-1, v).requires_grad_()
-    labels = torch.randint(3, v, (batch, length))
-    head, hidden = torch.randn(v, HIDDEN) * 3 / HIDDEN**0.5, torch.randn(n, HIDDEN)
-    dense = hidden @ head.T
-    ids, values, mass = encode_topk(dense, 64)
-    topk = TopKSignal(ids, values, mass, torch.tensor(TAIL_GRID, dtype=torch.float32), v, dense.mean(0))
-    encoder = resolve_encoder("embedded:minilm")
-    tokens = torch.randn(v, encoder.word_embeddings.shape[1]) * 0.05
-    semantic = SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder, SemanticConfig()), 1.0)
-    references = [f"assertEquals({i}, list.size());" for i in range(batch)]
-    progress, ones = LossProgress(temperature=TEMPERATURE), Denominators(float(n), float(batch))
-
-    def ours(names, teacher, tail="bucket"):
-        loss = MultiComponentLoss(
-            LossSettings(
-                LossConfig(loss_components=names, loss_weights=[0.5] * len(names)),
-                distillation=DistillationConfig(topk_tail=tail),
-            ),
-            LossResources(semantic=semantic),
-        )
-        data = {"labels": labels, "teacher": teacher, "references": references}
-
-        def run():
-            logits.grad = None
-            loss(logits, data, progress, ones).total.backward()
-
-        return run
-
-    def plain(function):
-        def run():
-            flat.grad = None
-            function().backward()
-
-        return run
-
-    target = labels.view(-1)
-    pair, trident = ["focal", "jsd"], ["focal", "jsd", "semantic"]
-    cases = {
-        "cross_entropy": plain(lambda: F.cross_entropy(flat, target)),
-        "focal": ours(["focal"], None),
-        "focal+jsd topk": ours(pair, topk),
-        "focal+jsd topk, shaped tail": ours(pair, topk, "shaped"),
-        "focal+jsd dense rows": ours(pair, DenseSignal(dense)),
-        "focal+jsd hidden": ours(pair, HiddenSignal(hidden, head)),
-        "head product of hidden": lambda: hidden @ head.T,
-        "trident topk": ours(trident, topk),
-        "semantic alone": ours(["semantic"], None),
-        "naive focal+jsd dense rows": plain(lambda: naive_focal_jsd(flat, target, dense)),
-    }
+    made = Inputs(args.positions, args.vocabulary)
+    cases = build_cases(made)
     times = in_turns(cases, args.repeats, warmup=2, budget=args.budget, clock=args.clock)
     extra = {}
     for name, case in cases.items():
-        logits.grad = flat.grad = None
+        made.logits.grad = made.flat.grad = None
         extra[name] = peak_extra_bytes(case)
-    size = logits.numel() * logits.element_size()
-    rows = [
-        [
-            name,
-            1e3 * spread(times[name])["median"],
-            ratio(times, name, "cross_entropy"),
-            None if extra[name] is None else extra[name] / size,
-        ]
-        for name in cases
-    ]
-    hidden_only = [a - b for a, b in zip(times["focal+jsd hidden"], times["head product of hidden"], strict=True)]
-    both = times | {"hidden without product": hidden_only}
-    rows.append(
-        [
-            "focal+jsd hidden less its head product",
-            1e3 * spread(hidden_only)["median"],
-            ratio(both, "hidden without product", "cross_entropy"),
-            None,
-        ]
-    )
-    columns = ["forward + backward", "ms", "x cross_entropy", "peak extra / logits"]
     settings = {
-        "logits": [n, v],
+        "logits": [args.positions, args.vocabulary],
         "temperature": TEMPERATURE,
         "topk": 64,
         "hidden_width": HIDDEN,
-        "batch": [batch, length],
+        "batch": [made.batch, made.length],
+        "turns": len(next(iter(times.values()))),
     }
-    settings["turns"] = len(next(iter(times.values())))
     return report(
         "loss_step",
         args,
         settings,
-        {"losses": (columns, rows)},
+        {"losses": tabulate(times, extra, made.logits.numel() * made.logits.element_size())},
         seconds={name: spread(values) for name, values in times.items()},
     )
 

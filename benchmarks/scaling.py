@@ -25,15 +25,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.measuring import options, parse, report, spread
-from benchmarks.training_step import ReadyMade, engine_of, epoch_of
-from benchmarks.workload import synthetic_rows, texts_of, tokenizer_of, write_distillation_file
+from benchmarks.training_step import ReadyMade, build_engine, run_epoch
+from benchmarks.workload import build_tokenizer, list_texts, make_rows, write_distillation_file
 from utils.errors import run_main
 
 READ = 512
 
 
 def tokenizer():
-    return tokenizer_of(texts_of(synthetic_rows(300)), "synthetic", 2048)
+    return build_tokenizer(list_texts(make_rows(300)), "synthetic", 2048)
 
 
 def measure_size(path: Path) -> dict[str, float]:
@@ -99,7 +99,7 @@ def train(steps: int, model_name: str, accumulated: int) -> dict[str, float]:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "data.jsonl"
-        write_distillation_file(path, synthetic_rows(32), tokens, 2048)
+        write_distillation_file(path, make_rows(32), tokens, 2048)
         dataset = AssertionDataset(path, tokens, vocab_size=2048)
         collate = Collator(tokens.pad_token_id, dataset.shared)
         batches = [collate([dataset[4 * i + j] for j in range(4)]) for i in range(4)]
@@ -109,22 +109,21 @@ def train(steps: int, model_name: str, accumulated: int) -> dict[str, float]:
                 return world * len(self.ready)
 
         model = build_scratch(scratch_size(model_name), tokens, dropout_rate=0.1, attention="sdpa", seed=0)
-        engine = engine_of(
+        engine = build_engine(
             model,
             tokens,
             ["focal", "jsd"],
             Shared(batches),
             Path(name),
-            4,
-            4,
+            batch_size=4,
             grad_norm_steps=0,
             gradient_accumulation_steps=accumulated,
         )
-        epoch_of(engine)
+        run_epoch(engine)
         times = []
         for _ in range(max(1, steps // len(batches))):
             started = time.perf_counter()
-            epoch_of(engine)
+            run_epoch(engine)
             times.append((time.perf_counter() - started) / len(batches))
         if world > 1:
             torch.distributed.destroy_process_group()
@@ -156,7 +155,7 @@ def size_tables(args) -> dict[str, tuple]:
         for size in args.sizes:
             path = Path(name) / f"{size}.jsonl"
             with open(path, "w", encoding="utf-8") as handle:
-                handle.writelines(json.dumps(row) + "\n" for row in synthetic_rows(size))
+                handle.writelines(json.dumps(row) + "\n" for row in make_rows(size))
             sizes += [measure_size(path)] if args.toy else answers(child("--measure_size", str(path)))
             path.unlink()
     columns = list(sizes[0])

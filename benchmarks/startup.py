@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import ROOT, in_turns, options, parse, report, seconds, spread
-from benchmarks.workload import mined_rows, synthetic_rows, texts_of, tokenizer_of, write_distillation_file
+from benchmarks.workload import build_tokenizer, list_texts, make_rows, read_mined_rows, write_distillation_file
 from utils.errors import UserError, run_main
 
 MAIN = str(ROOT / "knowledge_distillation.py")
@@ -84,8 +84,8 @@ def main() -> int:
     args = parse(parser)
     if args.toy:
         args.rows, args.repeats = 50, 1
-    rows = mined_rows(args.data, args.rows) if args.data else list(synthetic_rows(args.rows))
-    tokenizer = tokenizer_of(texts_of(rows[:5000]), args.data.stem if args.data else "synthetic", 2048)
+    rows = read_mined_rows(args.data, args.rows) if args.data else list(make_rows(args.rows))
+    tokenizer = build_tokenizer(list_texts(rows[:5000]), args.data.stem if args.data else "synthetic", 2048)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         place = folder / "tokenizer"

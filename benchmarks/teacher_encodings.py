@@ -19,14 +19,21 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.measuring import options, parse, report
-from benchmarks.workload import VOCABULARY, mined_rows, texts_of, tokenizer_of
+from benchmarks.workload import VOCABULARY, build_tokenizer, list_texts, read_mined_rows
 from utils.errors import run_main
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from data.batches.collate import Collator
+    from data.dataset import Item
 
 POSITIONS = 24  # tokens of a row
 LARGE = 1024  # d_model of codet5p-770m
@@ -40,23 +47,9 @@ CASES: list[tuple[str, str, int, int, str]] = [
 ]
 
 
-def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int, tokens: int) -> tuple:
-    """A T5 of V = 32,100 trained on all but some test classes.
-
-    Returns its logits [N, V] and hidden states [N, d] at targets of those classes, hidden states [M, d] at targets of
-    training rows, its head [V, d], and facts.
-    """
-    import numpy as np
-    import torch
+def build_model(tokenizer: PreTrainedTokenizerBase):
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from data.batches.collate import Collator
-    from data.dataset import Item
-    from data.rows.readers import parse_sample
-    from data.rows.tokenization import encode_source, encode_target
-    from models.teacher.forward import TeacherPass
-
-    torch.manual_seed(0)
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=256,
@@ -69,17 +62,14 @@ def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    model = T5ForConditionalGeneration(config)
-    samples = [parse_sample(row) for row in rows]
-    items = [
-        Item(n, encode_source(tokenizer, s.test, s.focal, 128), encode_target(tokenizer, s.target, 48), s, None)
-        for n, s in enumerate(samples)
-    ]
-    classes = [sample.source.get("test_class", str(n)) for n, sample in enumerate(samples)]
-    held = set(sorted(set(classes))[::10])
-    held_out = [item for item, name in zip(items, classes, strict=True) if name in held]
-    items = [item for item, name in zip(items, classes, strict=True) if name not in held]
-    collator = Collator(tokenizer.pad_token_id)
+    return T5ForConditionalGeneration(config)
+
+
+def fit(model, items: list[Item], collator: Collator, steps: int, batch_size: int) -> float:
+    """Train on random batches. Returns the mean loss of the last 25 steps."""
+    import numpy as np
+    import torch
+
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     random, losses, started = np.random.default_rng(0), [], time.perf_counter()
@@ -96,6 +86,40 @@ def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int,
             print(
                 f"step {step + 1}: loss {np.mean(losses[-25:]):.3f}, {time.perf_counter() - started:.0f} s", flush=True
             )
+    return float(np.mean(losses[-25:]))
+
+
+def train_teacher(
+    rows: list[dict], tokenizer: PreTrainedTokenizerBase, steps: int, batch_size: int, tokens: int
+) -> tuple:
+    """A T5 of V = 32,100 trained on all but some test classes.
+
+    Returns its logits [N, V] and hidden states [N, d] at targets of those classes, hidden states [M, d] at targets of
+    training rows, its head [V, d], and facts.
+    """
+    import numpy as np
+    import torch
+
+    from data.batches.collate import Collator
+    from data.dataset import Item
+    from data.rows.readers import parse_sample
+    from data.rows.tokenization import encode_source, encode_target
+    from models.teacher.forward import TeacherPass
+
+    torch.manual_seed(0)
+    model = build_model(tokenizer)
+    samples = [parse_sample(row) for row in rows]
+    items = [
+        Item(n, encode_source(tokenizer, s.test, s.focal, 128), encode_target(tokenizer, s.target, 48), s, None)
+        for n, s in enumerate(samples)
+    ]
+    classes = [sample.source.get("test_class", str(n)) for n, sample in enumerate(samples)]
+    held = set(sorted(set(classes))[::10])
+    held_out = [item for item, name in zip(items, classes, strict=True) if name in held]
+    items = [item for item, name in zip(items, classes, strict=True) if name not in held]
+    collator = Collator(tokenizer.pad_token_id)
+    started = time.perf_counter()
+    last_loss = fit(model, items, collator, steps, batch_size)
     teacher = TeacherPass(model)
 
     def look(items: list, count: int) -> list:
@@ -114,7 +138,7 @@ def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int,
         "training_rows": len(items),
         "steps": steps,
         "batch_size": batch_size,
-        "last_loss": float(np.mean(losses[-25:])),
+        "last_loss": last_loss,
         "held_out_tokens": len(exact),
         "held_out_top1_accuracy": float((exact.argmax(1) == labels).float().mean()),
         "teacher_seconds": time.perf_counter() - started,
@@ -122,7 +146,7 @@ def train_teacher(rows: list[dict], tokenizer: Any, steps: int, batch_size: int,
     return exact, hidden, seen, teacher.head.weight.detach().float(), facts
 
 
-def lower_rank(hidden: Any, seen: Any, head: Any, rank: int) -> tuple[Any, Any]:
+def reduce_rank(hidden: Tensor, seen: Tensor, head: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """States [N, rank + 1] and a head [V, rank + 1] to fit: the main directions of ``seen``, and their mean."""
     import torch
 
@@ -134,7 +158,7 @@ def lower_rank(hidden: Any, seen: Any, head: Any, rank: int) -> tuple[Any, Any]:
     return torch.cat([states, constant], 1), torch.cat([head @ directions.T, (head @ mean / size).unsqueeze(1)], 1)
 
 
-def measure(exact: Any, hidden: Any, seen: Any, head: Any) -> list[dict[str, Any]]:
+def measure(exact: Tensor, hidden: Tensor, seen: Tensor, head: Tensor) -> list[dict[str, Any]]:
     """One result a case: bytes a token, and the fidelity at each temperature."""
 
     from data.distillation.file import build_signal
@@ -148,7 +172,7 @@ def measure(exact: Any, hidden: Any, seen: Any, head: Any) -> list[dict[str, Any
     students = (mean + 0.5 * (exact - mean)).split(POSITIONS)
     results = []
     for name, encoding, size, bits, tail in CASES:
-        states, own_head = lower_rank(hidden, seen, head, size) if encoding == "hidden" and size else (hidden, head)
+        states, own_head = reduce_rank(hidden, seen, head, size) if encoding == "hidden" and size else (hidden, head)
         shared = {"mean_logits": mean - mean.max(), "head": own_head.half().float()}
         if encoding == "published":
             texts = [json.dumps(compress_logits(part.numpy(), bits)) for part in parts]
@@ -169,7 +193,7 @@ def measure(exact: Any, hidden: Any, seen: Any, head: Any) -> list[dict[str, Any
     return results
 
 
-def bytes_of_a_large_teacher() -> list[list[Any]]:
+def measure_large_teacher() -> list[list[Any]]:
     """Bytes a token of hidden states 1024 wide; random ones, which nothing can shrink."""
     import numpy as np
 
@@ -194,9 +218,9 @@ def main() -> int:
 
     from models.teacher.fidelity import TEMPERATURES
 
-    rows = mined_rows(args.data, args.rows)
+    rows = read_mined_rows(args.data, args.rows)
     name = args.data.stem if args.data else "sample"
-    tokenizer = tokenizer_of(texts_of(mined_rows(args.data, 6000)), name, VOCABULARY)
+    tokenizer = build_tokenizer(list_texts(read_mined_rows(args.data, 6000)), name, VOCABULARY)
     exact, hidden, seen, head, facts = train_teacher(rows, tokenizer, args.steps, args.batch_size, args.tokens)
     results = measure(exact, hidden, seen, head)
     top = exact.topk(64, 1).indices
@@ -224,7 +248,7 @@ def main() -> int:
         ),
         "gradient of kl": gradient("kl"),
         "gradient of jsd": gradient("jsd"),
-        f"bytes of hidden states {LARGE} wide": (["encoding", "bytes/token"], bytes_of_a_large_teacher()),
+        f"bytes of hidden states {LARGE} wide": (["encoding", "bytes/token"], measure_large_teacher()),
         "mass outside the 64 most probable tokens": (["temperature", "mass"], outside),
     }
     return report("teacher_encodings", args, settings, tables)

@@ -17,20 +17,32 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import in_turns, options, parse, ratio, report, spread
-from benchmarks.workload import mined_rows, student_config, texts_of, tokenizer_of, write_distillation_file
+from benchmarks.workload import (
+    Workload,
+    describe_lengths,
+    parse_student_config,
+    prepare_workload,
+    write_distillation_file,
+)
 from utils.errors import run_main
 
+if TYPE_CHECKING:
+    from data.dataset import AssertionDataset
+
 TEMPERATURE = 4.0
+PAIR, TRIDENT = ["focal", "jsd"], ["focal", "jsd", "semantic"]
+GROUPED = "ours: focal + jsd, grouped"
 
 
 class ReadyMade:
-    """Training data that is there already."""
+    """Training data of ready-made batches."""
 
     def __init__(self, batches: list) -> None:
         self.ready = batches
@@ -45,7 +57,7 @@ class ReadyMade:
         return {}
 
 
-def semantic_resource(vocabulary: int):
+def build_semantic(vocabulary: int):
     """MiniLM behind a bridge of random rows: its cost does not depend on how well it was fitted."""
     import torch
 
@@ -58,19 +70,8 @@ def semantic_resource(vocabulary: int):
     return SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder, SemanticConfig()), 1.0)
 
 
-def engine_of(
-    model,
-    tokenizer,
-    components: list[str],
-    data,
-    folder: Path,
-    batch_size: int,
-    steps: int,
-    *,
-    accelerator=None,
-    **flags,
-):
-    """The product's engine with all its logs, on a model of its own."""
+def build_engine(model, tokenizer, components: list[str], data, folder: Path, accelerator=None, **flags):
+    """The product's engine with all its logs, on a model of its own. ``flags``: further ones of a student."""
     from accelerate import Accelerator
 
     from config.defaults import LossConfig
@@ -80,22 +81,22 @@ def engine_of(
     from models.training.run import Run
     from utils.logging_utils import DistillationLogger
 
-    flags = {"gradient_accumulation_steps": 1} | flags
-    config = student_config(output_dir=folder, batch_size=batch_size, epochs=1000, num_workers=0, **flags)
-    semantic = semantic_resource(len(tokenizer)) if "semantic" in components else None
+    flags = {"gradient_accumulation_steps": 1, "epochs": 1000, "num_workers": 0} | flags
+    config = parse_student_config(output_dir=folder, **flags)
+    semantic = build_semantic(len(tokenizer)) if "semantic" in components else None
     loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=components)), LossResources(semantic=semantic))
     logger = DistillationLogger(folder, tensorboard=True, console=False)
     run = Run(config, folder, accelerator or Accelerator(cpu=True), logger)
     return TrainingEngine(run, model, tokenizer, loss, data)
 
 
-def epoch_of(engine) -> None:
+def run_epoch(engine) -> None:
     """All steps of one epoch."""
     for window in engine.epoch():
         engine.train_step(window)
 
 
-def floor_of(model, batches: list, own_loss: bool):
+def build_floor(model, batches: list, own_loss: bool):
     """Bare steps; without ``own_loss`` backward starts from a ready-made gradient on the logits."""
     import torch
 
@@ -120,10 +121,45 @@ def floor_of(model, batches: list, own_loss: bool):
     return run
 
 
-def trainer_of(model, tokenizer, items: list, batch_size: int, folder: Path, policy: str):
+def collate_dense(features: list[dict], pad: int, vocabulary: int, longest: bool) -> dict[str, Any]:
+    """A batch with dense teacher logits, padded to its longest row, or with ``longest`` to 512 and 128 tokens."""
+    import torch
+
+    source = 512 if longest else max(len(f["input_ids"]) for f in features)
+    target = 128 if longest else max(len(f["labels"]) for f in features)
+    out = {
+        "input_ids": torch.full((len(features), source), pad),
+        "attention_mask": torch.zeros(len(features), source, dtype=torch.long),
+        "labels": torch.full((len(features), target), -100),
+        "teacher_logits": torch.zeros(len(features), target, vocabulary),
+    }
+    for i, f in enumerate(features):
+        out["input_ids"][i, : len(f["input_ids"])] = torch.tensor(f["input_ids"])
+        out["attention_mask"][i, : len(f["input_ids"])] = 1
+        out["labels"][i, : len(f["labels"])] = torch.tensor(f["labels"])
+        out["teacher_logits"][i, : len(f["labels"])] = f["teacher_logits"]
+    return out
+
+
+def compute_kd_loss(model, inputs):
+    """Half cross-entropy, half T^2 KL to the dense teacher, and the model's outputs."""
+    import torch.nn.functional as F
+
+    teacher = inputs.pop("teacher_logits")
+    outputs = model(**inputs)
+    mask = inputs["labels"] != -100
+    divergence = F.kl_div(
+        F.log_softmax(outputs.logits / TEMPERATURE, dim=-1),
+        F.softmax(teacher / TEMPERATURE, dim=-1),
+        reduction="none",
+    ).sum(-1)
+    kd = (divergence * mask).sum() / mask.sum() * TEMPERATURE**2
+    return 0.5 * outputs.loss + 0.5 * kd, outputs
+
+
+def build_trainer(model, tokenizer, items: list, batch_size: int, folder: Path, policy: str):
     """A run of transformers.Seq2SeqTrainer over the items; policy: longest, grouped or max_length."""
     import torch
-    import torch.nn.functional as F
     from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
     vocabulary, pad = model.config.vocab_size, tokenizer.pad_token_id
@@ -140,34 +176,11 @@ def trainer_of(model, tokenizer, items: list, batch_size: int, folder: Path, pol
     ]
 
     def collate(features: list[dict]) -> dict[str, Any]:
-        longest = policy == "max_length"
-        source = 512 if longest else max(len(f["input_ids"]) for f in features)
-        target = 128 if longest else max(len(f["labels"]) for f in features)
-        out = {
-            "input_ids": torch.full((len(features), source), pad),
-            "attention_mask": torch.zeros(len(features), source, dtype=torch.long),
-            "labels": torch.full((len(features), target), -100),
-            "teacher_logits": torch.zeros(len(features), target, vocabulary),
-        }
-        for i, f in enumerate(features):
-            out["input_ids"][i, : len(f["input_ids"])] = torch.tensor(f["input_ids"])
-            out["attention_mask"][i, : len(f["input_ids"])] = 1
-            out["labels"][i, : len(f["labels"])] = torch.tensor(f["labels"])
-            out["teacher_logits"][i, : len(f["labels"])] = f["teacher_logits"]
-        return out
+        return collate_dense(features, pad, vocabulary, longest=policy == "max_length")
 
     class DistillationTrainer(Seq2SeqTrainer):
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            teacher = inputs.pop("teacher_logits")
-            outputs = model(**inputs)
-            mask = inputs["labels"] != -100
-            divergence = F.kl_div(
-                F.log_softmax(outputs.logits / TEMPERATURE, dim=-1),
-                F.softmax(teacher / TEMPERATURE, dim=-1),
-                reduction="none",
-            ).sum(-1)
-            kd = (divergence * mask).sum() / mask.sum() * TEMPERATURE**2
-            loss = 0.5 * outputs.loss + 0.5 * kd
+            loss, outputs = compute_kd_loss(model, inputs)
             return (loss, outputs) if return_outputs else loss
 
     grouped = {"train_sampling_strategy": "group_by_length"} if policy == "grouped" else {}
@@ -188,14 +201,10 @@ def trainer_of(model, tokenizer, items: list, batch_size: int, folder: Path, pol
         **grouped,
     )
     trainer = DistillationTrainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
-
-    def run() -> None:
-        trainer.train()
-
-    return run
+    return lambda: trainer.train()
 
 
-def profile_table(cases: dict[str, Callable[[], None]], steps: int, shown: int = 12) -> tuple[list[str], list[list]]:
+def profile_steps(cases: dict[str, Callable[[], None]], steps: int, shown: int = 12) -> tuple[list[str], list[list]]:
     """Milliseconds a step by operator (self time), the largest first; what no operator accounts for stands last."""
     import time
 
@@ -217,6 +226,105 @@ def profile_table(cases: dict[str, Callable[[], None]], steps: int, shown: int =
     return ["ms a step", *cases], rows
 
 
+@dataclass(frozen=True)
+class Material:
+    """What all cases train on: the same rows, as a file, as items and as batches."""
+
+    workload: Workload
+    batch_size: int
+    path: Path
+    dataset: AssertionDataset
+    items: list
+    batches: list
+
+    def build_model(self):
+        return self.workload.build_model(dropout_rate=0.1)
+
+
+def prepare_material(args, folder: Path) -> Material:
+    import numpy as np
+
+    from data.batches.collate import Collator
+    from data.batches.sampling import micro_batches
+    from data.dataset import AssertionDataset
+
+    workload = prepare_workload(args)
+    # Evenly over the lengths, so that few rows stand for all.
+    by_length = sorted(workload.rows, key=lambda row: len(row["test_method_masked"]) + len(row["focal_method"]))
+    chosen = [by_length[int((i + 0.5) * len(by_length) / args.rows)] for i in range(args.rows)]
+    path = folder / "data.jsonl"
+    write_distillation_file(path, chosen, workload.tokenizer, workload.vocabulary)
+    dataset = AssertionDataset(path, workload.tokenizer, vocab_size=workload.vocabulary)
+    items = [dataset[i] for i in range(len(dataset))]
+    collator = Collator(workload.tokenizer.pad_token_id, dataset.shared)
+    lengths = dataset.byte_lengths()
+    plan = micro_batches(np.arange(len(items)), lengths, args.batch_size, seed=42, epoch=0, window=64)
+    batches = [collator([items[i] for i in numbers]) for numbers in plan]
+    return Material(workload, args.batch_size, path, dataset, items, batches)
+
+
+def build_step_cases(made: Material, folder: Path) -> dict[str, Callable[[], None]]:
+    """Whole epochs on ready-made batches."""
+    cases = {
+        "floor: bare model": build_floor(made.build_model(), made.batches, True),
+        "floor without any loss": build_floor(made.build_model(), made.batches, False),
+    }
+    everywhere = "focal + jsd, head at padding too"
+    for title, components in (("focal + jsd", PAIR), (everywhere, PAIR), ("Trident", TRIDENT)):
+        data = ReadyMade(made.batches)
+        place, tokenizer = folder / title, made.workload.tokenizer
+        engine = build_engine(made.build_model(), tokenizer, components, data, place, batch_size=made.batch_size)
+        if title == everywhere:
+            engine.target_head = None
+        cases[title] = lambda engine=engine: run_epoch(engine)
+    return cases
+
+
+def build_trainer_cases(made: Material, folder: Path) -> dict[str, Callable[[], None]]:
+    """Whole epochs from disk, and those of Seq2SeqTrainer."""
+    from data.batches.loader import JsonlTrainingData
+    from data.rows.rejected import RejectedRows
+
+    tokenizer = made.workload.tokenizer
+    cases = {"floor: bare model, grouped batches ready": build_floor(made.build_model(), made.batches, True)}
+    for title, components, group in (
+        (GROUPED, PAIR, "True"),
+        ("ours: focal + jsd, not grouped", PAIR, "False"),
+        ("ours: Trident, grouped", TRIDENT, "True"),
+    ):
+        place = folder / title.replace(" ", "_")
+        place.mkdir()
+        config = parse_student_config(
+            batch_size=made.batch_size, num_workers=0, length_grouping=group, output_dir=place
+        )
+        rejected = RejectedRows(place / "r", made.path, len(made.dataset), 0.1)
+        data = JsonlTrainingData(made.dataset, config, rejected)
+        engine = build_engine(made.build_model(), tokenizer, components, data, place, batch_size=made.batch_size)
+        cases[title] = lambda engine=engine: run_epoch(engine)
+    for policy in ("longest", "grouped", "max_length"):
+        cases[f"Seq2SeqTrainer, {policy}"] = build_trainer(
+            made.build_model(), tokenizer, made.items, made.batch_size, folder / policy, policy
+        )
+    return cases
+
+
+def tabulate_steps(times: dict[str, list[float]], made: Material) -> tuple[list[str], list[list]]:
+    medians = {case: spread(values)["median"] for case, values in times.items()}
+    rows = [
+        [case, median / len(made.batches), len(made.items) / median, ratio(times, case, "floor: bare model")]
+        for case, median in medians.items()
+    ]
+    return ["case", "seconds a step", "samples/s", "x floor"], rows
+
+
+def tabulate_trainers(times: dict[str, list[float]], made: Material) -> tuple[list[str], list[list]]:
+    rows = [
+        [case, len(made.items) / spread(values)["median"], ratio(times, case, GROUPED)]
+        for case, values in times.items()
+    ]
+    return ["case", "samples/s", "focal + jsd, grouped, is x times as fast"], rows
+
+
 def main() -> int:
     parser = options(__doc__, repeats=3)
     parser.add_argument("--data", type=Path)
@@ -230,110 +338,37 @@ def main() -> int:
 
     import logging
 
-    import numpy as np
     import transformers
 
-    from data.batches.collate import Collator
-    from data.batches.loader import JsonlTrainingData
-    from data.batches.sampling import micro_batches
-    from data.dataset import AssertionDataset
-    from data.rows.rejected import RejectedRows
-    from models.seq2seq.loading import build_scratch, count_parameters, scratch_size
+    from models.seq2seq.loading import count_parameters
 
     transformers.logging.set_verbosity_error()
     logging.disable(logging.WARNING)
-    size = scratch_size(args.model)
-    rows = mined_rows(args.data, 200 if args.toy else 6000)
-    vocabulary = 2048 if size != "base" else 32_100
-    tokenizer = tokenizer_of(texts_of(rows), args.data.stem if args.data else "sample", vocabulary)
-    # Evenly over the lengths, so that few rows stand for all.
-    by_length = sorted(rows, key=lambda row: len(row["test_method_masked"]) + len(row["focal_method"]))
-    chosen = [by_length[int((i + 0.5) * len(rows) / args.rows)] for i in range(args.rows)]
-
-    def model():
-        return build_scratch(size, tokenizer, dropout_rate=0.1, attention="sdpa", seed=0)
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = folder / "data.jsonl"
-        write_distillation_file(path, chosen, tokenizer, vocabulary)
-        dataset = AssertionDataset(path, tokenizer, vocab_size=vocabulary)
-        items = [dataset[i] for i in range(len(dataset))]
-        collator = Collator(tokenizer.pad_token_id, dataset.shared)
-        lengths = dataset.byte_lengths()
-        plan = micro_batches(np.arange(len(items)), lengths, args.batch_size, seed=42, epoch=0, window=64)
-        batches = [collator([items[i] for i in numbers]) for numbers in plan]
-        sources, targets = [len(item.input_ids) for item in items], [len(item.labels) for item in items]
-        settings = {
-            "data": args.data.name if args.data else "sample corpus",
-            "rows": len(items),
-            "batch_size": args.batch_size,
-            "model": args.model,
-            "parameters": count_parameters(model()),
-            "vocabulary": vocabulary,
-            "source_tokens": round(float(np.mean(sources)), 1),
-            "target_tokens": round(float(np.mean(targets)), 1),
-        }
+        made = prepare_material(args, folder)
         tables, stored = {}, {}
         times: dict[str, list[float]] = {}
-        if args.part != "trainer":
-            cases = {
-                "floor: bare model": floor_of(model(), batches, True),
-                "floor without any loss": floor_of(model(), batches, False),
-            }
-            pair, trident = ["focal", "jsd"], ["focal", "jsd", "semantic"]
-            everywhere = "focal + jsd, head at padding too"
-            for title, components in (("focal + jsd", pair), (everywhere, pair), ("Trident", trident)):
-                engine = engine_of(
-                    model(), tokenizer, components, ReadyMade(batches), folder / title, args.batch_size, len(batches)
-                )
-                if title == everywhere:
-                    engine.target_head = None
-                cases[title] = lambda engine=engine: epoch_of(engine)
+        cases = (build_trainer_cases if args.part == "trainer" else build_step_cases)(made, folder)
         if args.part == "profile":
-            tables["operators by self time"] = profile_table(cases, len(batches))
-        elif args.part == "step":
-            times = in_turns(cases, args.repeats, budget=args.budget, clock=args.clock)
-            stored["step_seconds"] = {case: spread(values) for case, values in times.items()}
-            tables["training step on ready-made batches"] = (
-                ["case", "seconds a step", "samples/s", "x floor"],
-                [
-                    [
-                        case,
-                        spread(times[case])["median"] / len(batches),
-                        len(items) / spread(times[case])["median"],
-                        ratio(times, case, "floor: bare model"),
-                    ]
-                    for case in cases
-                ],
-            )
+            tables["operators by self time"] = profile_steps(cases, len(made.batches))
         else:
-            cases = {"floor: bare model, grouped batches ready": floor_of(model(), batches, True)}
-            for title, components, group in (
-                ("ours: focal + jsd, grouped", ["focal", "jsd"], "True"),
-                ("ours: focal + jsd, not grouped", ["focal", "jsd"], "False"),
-                ("ours: Trident, grouped", ["focal", "jsd", "semantic"], "True"),
-            ):
-                place = folder / title.replace(" ", "_")
-                place.mkdir()
-                config = student_config(
-                    batch_size=args.batch_size, num_workers=0, length_grouping=group, output_dir=place
-                )
-                data = JsonlTrainingData(dataset, config, RejectedRows(place / "r", path, len(dataset), 0.1))
-                engine = engine_of(model(), tokenizer, components, data, place, args.batch_size, 1)
-                cases[title] = lambda engine=engine: epoch_of(engine)
-            for policy in ("longest", "grouped", "max_length"):
-                cases[f"Seq2SeqTrainer, {policy}"] = trainer_of(
-                    model(), tokenizer, items, args.batch_size, folder / policy, policy
-                )
             times = in_turns(cases, args.repeats, budget=args.budget, clock=args.clock)
-            stored["trainer_seconds"] = {case: spread(values) for case, values in times.items()}
-            base = "ours: focal + jsd, grouped"
-            tables["samples a second from disk, against Seq2SeqTrainer"] = (
-                ["case", "samples/s", "focal + jsd, grouped, is x times as fast"],
-                [[case, len(items) / spread(times[case])["median"], ratio(times, case, base)] for case in cases],
-            )
-    settings["turns"] = len(next(iter(times.values()), [0]))
+            stored[f"{args.part}_seconds"] = {case: spread(values) for case, values in times.items()}
+        if args.part == "step":
+            tables["training step on ready-made batches"] = tabulate_steps(times, made)
+        elif args.part == "trainer":
+            tables["samples a second from disk, against Seq2SeqTrainer"] = tabulate_trainers(times, made)
+        settings = {
+            "data": made.workload.data,
+            "rows": len(made.items),
+            "batch_size": args.batch_size,
+            "model": args.model,
+            "parameters": count_parameters(made.build_model()),
+            "vocabulary": made.workload.vocabulary,
+            **describe_lengths((item.input_ids for item in made.items), (item.labels for item in made.items)),
+            "turns": len(next(iter(times.values()), [0])),
+        }
     name = "training_step" + ("" if args.part == "step" else f"_{args.part}")
     return report(name, args, settings, tables, **stored)
 

@@ -6,18 +6,23 @@ import json
 import random
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.measuring import ROOT
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 VOCABULARY = 32_100
 KEPT = ROOT / "build" / "benchmarks"
 
 
-def sample_rows() -> Path:
+def mine_sample() -> Path:
     """Raw rows of the sample corpus, through the real miner; made once."""
     raw = KEPT / "sample" / "raw.jsonl"
     if not raw.is_file():
@@ -31,14 +36,14 @@ def sample_rows() -> Path:
     return raw
 
 
-def mined_rows(data: Path | None, count: int) -> list[dict[str, Any]]:
+def read_mined_rows(data: Path | None, count: int) -> list[dict[str, Any]]:
     """``count`` usable raw rows, evenly from the file (None: the sample corpus)."""
     from data.rows.index import RowReader, open_index
     from data.rows.readers import RowError, parse_json_line, parse_sample
 
     if data is not None and not data.is_file():
         raise UserError(f"--data {data} does not exist; make one with scripts/mine_assertions.py")
-    index = open_index(data or sample_rows())
+    index = open_index(data or mine_sample())
     read, rows = RowReader(index), []
     for number in range(0, len(index), max(1, len(index) // count)):
         row = parse_json_line(read(number))
@@ -50,7 +55,7 @@ def mined_rows(data: Path | None, count: int) -> list[dict[str, Any]]:
     return rows[:count]
 
 
-def synthetic_rows(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+def make_rows(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
     """Raw rows of about a mined row's length, made up."""
     chance = random.Random(seed)
     for number in range(count):
@@ -62,7 +67,7 @@ def synthetic_rows(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
         }
 
 
-def tokenizer_of(texts: Iterable[str], name: str, vocabulary: int = VOCABULARY) -> Any:
+def build_tokenizer(texts: Iterable[str], name: str, vocabulary: int = VOCABULARY) -> PreTrainedTokenizerBase:
     """A byte-level BPE trained on the texts, filled up to ``vocabulary`` ids; kept under build/."""
     from models.seq2seq.loading import load_tokenizer, train_tokenizer
 
@@ -74,17 +79,52 @@ def tokenizer_of(texts: Iterable[str], name: str, vocabulary: int = VOCABULARY) 
     return load_tokenizer(str(folder))
 
 
-def texts_of(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+def list_texts(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         yield row["test_method_masked"]
         yield row["focal_method"]
         yield from row["assertions"]
 
 
+@dataclass(frozen=True)
+class Workload:
+    """Mined rows, and a tokenizer for a scratch model of ``size``."""
+
+    data: str
+    rows: list[dict[str, Any]]
+    size: str
+    vocabulary: int
+    tokenizer: PreTrainedTokenizerBase
+
+    def build_model(self, dropout_rate: float = 0.0) -> PreTrainedModel:
+        from models.seq2seq.loading import build_scratch
+
+        return build_scratch(self.size, self.tokenizer, dropout_rate=dropout_rate, attention="sdpa", seed=0)
+
+
+def prepare_workload(args: Namespace) -> Workload:
+    """As the options ``data``, ``model`` (scratch:SIZE) and ``toy`` ask."""
+    from models.seq2seq.loading import scratch_size
+
+    size = scratch_size(args.model)
+    rows = read_mined_rows(args.data, 200 if args.toy else 6000)
+    vocabulary = VOCABULARY if size == "base" else 2048
+    tokenizer = build_tokenizer(list_texts(rows), args.data.stem if args.data else "sample", vocabulary)
+    return Workload(args.data.name if args.data else "sample corpus", rows, size, vocabulary, tokenizer)
+
+
+def describe_lengths(sources: Iterable[Sequence[int]], targets: Iterable[Sequence[int]]) -> dict[str, float]:
+    """Mean numbers of tokens."""
+    import numpy as np
+
+    named = (("source_tokens", sources), ("target_tokens", targets))
+    return {name: round(float(np.mean([len(ids) for ids in rows])), 1) for name, rows in named}
+
+
 def write_distillation_file(
     path: Path,
     rows: Iterable[dict[str, Any]],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     vocabulary: int,
     *,
     k: int = 64,
@@ -131,7 +171,7 @@ def write_distillation_file(
             handle.write(json.dumps(row) + "\n")
 
 
-def student_config(**flags: Any) -> Any:
+def parse_student_config(**flags: Any) -> Any:
     """The student's configuration, from flags as on the command line."""
     from config.command_line import parse_config
     from config.defaults import StudentConfig
