@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How good the predictions of models are, by the number of beams, and what decoding keeps to.
+"""How good the predictions of models are, by the number of beams and by the constraint on decoding.
 
 python benchmarks/beam_quality.py --data mined/raw_validation.jsonl --models teacher=DIR student=DIR
     … --project mined/project --class_path junit4.jar:hamcrest.jar      # and by compiling and running them

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What writing distillation data costs beside the teacher's own forward pass; predictions apart.
+"""What writing distillation data costs in addition to the teacher's forward pass, and what its predictions cost.
 
     python benchmarks/data_generation.py [--data raw.jsonl] [--rows 32] [--model scratch:base]
 
-The teacher's own forward runs on the same batches and gives the logits of every position. The teacher-forced part is
-the writer's: forward, encoding, compression into rows. The smaller the teacher, the larger the share of the rest:
+The teacher's own forward pass computes the logits of every position of the same batches. The teacher-forced part is
+what the writer does: forward, encoding, compression into rows. A smaller teacher leaves a larger share to the rest:
 scratch:base has the shape of t5-small, a tenth of the default teacher's.
 """
 

@@ -8,7 +8,7 @@ makes the other encodings of the same teacher from them. Then the real script tr
 seed: same rows, same order, same steps. Judged on other rows, against the teacher's own model: cross-entropy of the
 reference, token accuracy, KL(teacher || student) and JSD at T = 1 and 4.
 
-All is kept below build/benchmarks, run by run: a second call goes on where the first ended, --minutes ends one early.
+Everything is kept in build/benchmarks: a second call continues where the first ended, and --minutes ends one early.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ MEASURES = ("cross_entropy", "token_accuracy", "kl_t1", "kl_t4", "jsd_t4")
 
 
 class OutOfTime(Exception):
-    """The time of this call is over; what is done is kept."""
+    """The minutes given are over; finished steps are kept."""
 
 
 class Runner:
@@ -282,7 +282,7 @@ def main() -> int:
     try:
         train_and_judge(Runner(args.minutes), place, args, results, lambda: write_json(state, results))
     except OutOfTime:
-        print(f"time is over; what is done is kept in {place}, call again to go on")
+        print(f"time is over; finished steps are kept in {place}, call again to continue")
     columns, rows = table_of(results, args.seeds)
     done = all(len(results["students"].get(name, {})) >= args.seeds for name in CASES)
     tables = {"students by the encoding of their teacher": (columns, rows)}

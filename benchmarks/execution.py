@@ -1,4 +1,4 @@
-"""Do people's own assertions pass the gates of execution on a real library, does rubbish fail them, what does it cost?
+"""Do human assertions pass when they are run on a real library, do broken ones fail, and what does it cost?
 
 Mines a project (without one: the sample project, with Debian's JUnit), then judges, in this order: the human
 assertion (its third run, after the two of the control), no assertion, ``assertTrue(true)``, and the human assertion

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""What a student of CodeT5+ 220M's shape needs in memory with the flags that are meant for laptops.
+"""What a student of CodeT5+ 220M's shape needs in memory with the flags for laptops.
 
     python benchmarks/laptop_memory.py [--data mined/raw.jsonl]
 
-The real script trains a model of that shape and vocabulary (random weights; memory does not see them) for two optimiser
+The real script trains a model of that shape and vocabulary (random weights) for two optimiser
 steps on the longest of the rows, on the CPU: after the first one the optimiser's state is there. Peak memory is that of
 the whole process, as the system counts it. Stores benchmarks/results/laptop_memory.json.
 """

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Rows to pre-train on, from main code: a method lacks one statement, another method of its file stands beside it.
+"""Rows to pre-train on, from main code: a method that lacks one statement, with another method of its file.
 
     python benchmarks/masked_statements.py --source DIR… --output rows.jsonl [--rows N] [--hold_out_projects NAME…]
 
 Span corruption (Raffel et al., 2020) in the shape of the task itself, so that train_codet5_assertions.py trains on the
 rows as they are: the statement takes the assertion's place, and a method that the statement calls (else the one before
-it in the file) that of the method under test. Test code is left out, and so are the projects held out.
+it in the file) takes that of the method under test. Test code and held-out projects are left out.
 """
 
 from __future__ import annotations

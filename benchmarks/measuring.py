@@ -1,4 +1,4 @@
-"""What the benchmarks share: cases timed in turns, peak memory, the machine's name, a table and a JSON file."""
+"""What the benchmarks share: timing in turns, peak memory, a description of the machine, tables and result files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
 def options(description: str | None, repeats: int) -> argparse.ArgumentParser:
     """A parser with the flags that every benchmark has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="a size of seconds, to see that it runs; stores nothing")
+    parser.add_argument(
+        "--toy", action="store_true", help="a tiny size, to see within seconds that it runs; stores nothing"
+    )
     parser.add_argument("--repeats", type=int, default=repeats, help="measured turns; medians are reported")
     parser.add_argument("--budget", type=float, default=240.0, help="seconds after which no further turn begins")
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="cpu: for a machine that is busy")
@@ -72,7 +74,7 @@ def _cpu_name() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, device and versions: what a figure depends on beside the code."""
+    """Processor, cores, memory, device and versions: what a number depends on besides the code."""
     import psutil
     import torch
 

@@ -3,9 +3,9 @@
 
     python benchmarks/scaling.py [--sizes 1000 10000 100000 1000000] [--steps 6] [--model scratch:base]
 
-Sizes: each in a process of its own, on made-up raw rows: building the index of offsets, opening it again, the plan of
+Sizes: each in its own process, on made-up raw rows: building the index of offsets, opening it again, the plan of
 an epoch's batches, drawing an epoch's sample, then reading, tokenising and collating 512 rows of a random order.
-Processes: training steps on one core alone, two trainings side by side that know nothing of each other (what the
+Processes: training steps on one core alone, two independent trainings at the same time (what the
 shared memory bus costs), and two processes of one training (DistributedDataParallel over gloo: what talking costs),
 with gradients summed at each micro-batch and, as by default, at every fourth.
 """

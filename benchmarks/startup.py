@@ -3,10 +3,10 @@
 
     python benchmarks/startup.py [--data raw.jsonl] [--rows 10000] [--repeats 5]
 
-Each turn starts new processes. The clock of a training run stops when step 1 stands in step_metrics.csv; then the run
-is told to stop. "new data" has no index of the file yet; Trident finds its vocabulary bridge in the cache, except in
-"bridge not fitted yet" (measured once). Imports alone are those of the training run without the run; before them,
-those of the libraries that nobody can do without.
+Each turn starts new processes. The clock of a training run stops when step_metrics.csv shows step 1; then the run
+is stopped. "new data" has no index of the file yet; Trident finds its vocabulary bridge in the cache, except in
+"bridge not fitted yet" (measured once). "Imports alone" are those of a training run, without the run, and those
+of the libraries that every run needs.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 
     python benchmarks/tables.py
 
-A table stands in docs/*.md between ``<!-- table: FILE | TITLE | COLUMN; COLUMN … -->`` and ``<!-- end of table -->``:
-FILE.json in benchmarks/results, a title of its tables, and the columns to show (default: all). Between
-``<!-- grid: GRID | ROWS | PASSES -->`` and the same end stand the main scores of a grid in benchmarks/ablations.
+A table in docs/*.md is what is between ``<!-- table: FILE | TITLE | COLUMN; COLUMN … -->`` and ``<!-- end of table
+-->``: FILE.json in benchmarks/results, a title of its tables, and the columns to show (default: all). Between
+``<!-- grid: GRID | ROWS | PASSES -->`` and the same end are the main scores of a grid in benchmarks/ablations.
 """
 
 from __future__ import annotations

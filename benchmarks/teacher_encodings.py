@@ -9,8 +9,8 @@ agreement, and cosine and norm ratio of the KL and JSD gradients on a student ha
 teacher, at T = 1, 1.5, 2, 4. The mean that shapes a top-k tail, and the directions of the hidden states of lower rank,
 come from training rows.
 
-"hidden, rank r" is no encoding of its own: the states in their r main directions, with a head to fit. Bytes a token
-of hidden states grow with the teacher's width; a second table gives them for codet5p-770m's 1024.
+"hidden, rank r" is not an encoding: it holds the states in their r main directions, and a head that fits them. Bytes
+a token of hidden states grow with the teacher's width; a second table gives them for codet5p-770m's 1024.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def reduce_rank(hidden: Tensor, seen: Tensor, head: Tensor, rank: int) -> tuple[
     mean = seen.mean(0)
     directions = torch.linalg.svd(seen - mean, full_matrices=False).Vh[:rank]
     states = (hidden - mean) @ directions.T
-    size = states.abs().amax(1).mean()  # of a kind with the others, so that 8 bits serve it as well
+    size = states.abs().amax(1).mean()  # of the size of the others, so that 8 bits suffice for it too
     constant = torch.full((len(hidden), 1), float(size))
     return torch.cat([states, constant], 1), torch.cat([head @ directions.T, (head @ mean / size).unsqueeze(1)], 1)
 

@@ -8,7 +8,7 @@ step (loss, gradient norms, clipping, AdamW, CSV and TensorBoard logs) on the sa
 before it (JSONL, tokeniser, stored top-64 logits). Trainer: transformers.Seq2SeqTrainer whose compute_loss adds
 T^2 KL on dense teacher logits to the model's cross-entropy; its samples are tokenised and its logits in memory (fp16)
 beforehand, which favours it. Every case sees the same rows, threads, dropout and number of workers (none).
-Profile: self time of torch's operators in one step; what they do not add up to is Python between them.
+Profile: self time of torch's operators in one step; the rest of the step is Python.
 Without --data: the sample corpus.
 """
 
@@ -205,7 +205,7 @@ def build_trainer(model, tokenizer, items: list, batch_size: int, folder: Path, 
 
 
 def profile_steps(cases: dict[str, Callable[[], None]], steps: int, shown: int = 12) -> tuple[list[str], list[list]]:
-    """Milliseconds a step by operator (self time), the largest first; what no operator accounts for stands last."""
+    """Milliseconds a step by operator (self time), the largest first; the whole step is last."""
     import time
 
     from torch.profiler import ProfilerActivity, profile

@@ -1,4 +1,4 @@
-"""What the benchmarks work on: mined rows, a tokenizer of the wanted size, distillation files with made-up logits."""
+"""What the benchmarks work on: mined rows, a tokenizer of a given size, and distillation files with made-up logits."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def write_distillation_file(
     k: int = 64,
     max_output_len: int = 128,
 ) -> None:
-    """Rows with the top-k logits of a teacher of chance: their size and cost are real, their values are not."""
+    """Rows with the top-k logits of a random teacher: their size and cost are real, their values are not."""
     import torch
     from safetensors.torch import save_file
 

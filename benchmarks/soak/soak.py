@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Every fault of tests/helpers/faults.py in its full count, and the table of docs/reliability.md.
+"""Cause every fault of tests/helpers/faults.py as often as planned, and write the table of docs/reliability.md.
 
-    python benchmarks/soak/soak.py                  # all; killed or stopped, it goes on where it was
-    python benchmarks/soak/soak.py --minutes 8      # a piece of it
-    python benchmarks/soak/soak.py --table          # only write the table from what was counted
+    python benchmarks/soak/soak.py                  # all; if it was killed or stopped, it continues
+    python benchmarks/soak/soak.py --minutes 8      # for eight minutes
+    python benchmarks/soak/soak.py --table          # only write the table from the stored counts
 
 The counts are kept in benchmarks/results/soak.json after each trial.
 """
@@ -40,7 +40,7 @@ def commit() -> str:
 
 
 def soak(only: list[str], minutes: float, folder: Path) -> int:
-    """Try what is still missing, the least tried first; how many faults lost something."""
+    """Run the missing trials, of the least tried fault first. Returns how many faults lost something."""
     from tests.helpers.faults import FAULTS, make_lab
 
     chosen = {name: fault for name, fault in FAULTS.items() if not only or any(word in name for word in only)}
