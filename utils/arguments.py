@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -72,29 +71,3 @@ class ArgumentParser(OneLineErrors):
         """``defaults``: show the default of each flag, and wrap the description."""
         formatter = argparse.ArgumentDefaultsHelpFormatter if defaults else argparse.RawDescriptionHelpFormatter
         super().__init__(description=description, formatter_class=formatter, allow_abbrev=False, **settings)
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """One spelling a flag, what kind of value it takes, its default: a hundred flags have to be read by somebody."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=38, width=min(120, shutil.get_terminal_size((120, 24)).columns))
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        spellings = [option for option in action.option_strings if "-" not in option[2:]]
-        if not spellings:
-            return super()._format_action_invocation(action)
-        value = self._format_args(action, self._get_default_metavar_for_optional(action)) if action.nargs != "?" else ""
-        return ", ".join(spellings) + (f" {value}" if value and action.nargs != 0 else "")
-
-    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        if action.dest.endswith(("_path", "_dir", "config", "resume")):
-            return "PATH"
-        return "N" if action.type is int else "X" if action.type is float else "TEXT"
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if isinstance(action, argparse._StoreFalseAction):
-            return f"switch --{action.dest} off"
-        if action.default is None:
-            return action.help  # which says what happens then
-        return super()._get_help_string(action)
