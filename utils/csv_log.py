@@ -1,4 +1,4 @@
-"""Append-only files of a run: cheap to write, cut back to a checkpoint on resume, unharmed by a full disk."""
+"""Files of a run that only grow: cheap to write, cut back to a checkpoint on resume, and safe on a full disk."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 FLUSH_SECONDS = 1.0
 PENDING_LIMIT = 8 * 2**20
 
+Cell = float | int | str | None  # in a row; a NumPy scalar or a tensor of one element is written as its number
+
 
 class AppendFile:
-    """A file that grows at its end. Writes are gathered and reach the system about once a second.
+    """A file that grows at its end. Writes are collected and handed to the system about once a second.
 
-    ``length`` is the number of bytes that the system has taken. When a write fails (disk full, permission lost), the
-    text is kept and tried again later, up to 8 MiB; ``warn`` is told once per failure, not once per write.
+    ``length`` is the number of bytes that the system has accepted. When a write fails (disk full, permission lost),
+    up to 8 MiB of text are kept and tried again later; ``warn`` is called once per failure, not once per write.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None], keep: bool = False) -> None:
-        """``keep``: what is in the file already stays; otherwise it is emptied at the first write."""
+        """``keep``: append to what the file already holds; otherwise the first write empties it."""
         self.path = path
         self.length = path.stat().st_size if keep and path.exists() else 0
         self._warn = warn
@@ -35,7 +36,7 @@ class AppendFile:
         self._lost = 0
 
     def truncate_to(self, length: int) -> None:
-        """Continue after the first ``length`` bytes of what is there."""
+        """Continue after the first ``length`` bytes of the file: at the next write the rest is cut off."""
         present = self.path.stat().st_size if self.path.exists() else 0
         if present < length:
             self._warn(f"{self.path} has {present} bytes, the checkpoint says {length}: some rows are missing")
@@ -43,7 +44,7 @@ class AppendFile:
         self.length = length
 
     def write(self, data: bytes, flush: bool = False) -> None:
-        """Append ``data``; ``flush`` hands it to the system at once."""
+        """Append ``data``; with ``flush`` hand it to the system at once."""
         if self._pending_bytes + len(data) > PENDING_LIMIT:
             self._lost += 1
         else:
@@ -53,12 +54,12 @@ class AppendFile:
             self.flush()
 
     def flush(self, sync: bool = False) -> None:
-        """Hand everything to the system; ``sync``: and to the disk. A failure is warned about, never raised."""
+        """Hand everything to the system, with ``sync`` also to the disk. A failure is warned about, never raised."""
         self._flushed_at = time.monotonic()
         try:
             if self._descriptor is None:
                 if not self._pending and not self.length:
-                    self.path.unlink(missing_ok=True)  # of an earlier run; this one has nothing to say
+                    self.path.unlink(missing_ok=True)  # it is of an earlier run, and this run has written nothing
                     return
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -81,7 +82,7 @@ class AppendFile:
 
     def _fail(self, error: OSError) -> None:
         if self._descriptor is not None:
-            with contextlib.suppress(OSError):  # no half line stays behind, whatever becomes of this process
+            with contextlib.suppress(OSError):  # leave no half line behind, even if this process is killed next
                 os.ftruncate(self._descriptor, self.length)
         if not self._failing:
             self._failing = True
@@ -89,6 +90,7 @@ class AppendFile:
             self._warn(f"cannot write {self.path} ({reason}): training goes on, the rows wait in memory")
 
     def close(self) -> None:
+        """Write everything to the disk and close the file; safe to call twice."""
         self.flush(sync=True)
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -96,7 +98,7 @@ class AppendFile:
 
 
 class CsvLog(AppendFile):
-    """A CSV file with a fixed list of columns: declared, else taken from the header on resume or from the first row."""
+    """A CSV file with fixed columns: on resume those of its header, else the declared ones or those of row 1."""
 
     def __init__(self, path: Path, warn: Callable[[str], None], columns: Sequence[str] = ()) -> None:
         super().__init__(path, warn)
@@ -114,14 +116,14 @@ class CsvLog(AppendFile):
             self._begun = True
 
     def declare(self, columns: Sequence[str]) -> None:
-        """Fix the columns, unless the file that is being continued has them already."""
+        """Set the columns; a file that is being continued keeps those of its header."""
         if not self._begun:
             self.columns = list(columns)
         elif list(columns) != self.columns:
             self._warn(f"{self.path.name} keeps the columns it has; this run has others")
 
-    def row(self, values: Mapping[str, Any]) -> None:
-        """Append one row; missing values and None stay empty, floats keep every digit (``repr``)."""
+    def row(self, values: Mapping[str, Cell]) -> None:
+        """Append one row. Missing values and None become empty cells; floats keep every digit (``repr``)."""
         if not self._begun:
             self.columns = self.columns or list(values)
             self._line(self.columns)
@@ -130,23 +132,23 @@ class CsvLog(AppendFile):
         if unknown:
             self._unknown |= unknown
             self._warn(f"{self.path.name} has no column {', '.join(sorted(unknown))}: not written")
-        self._line([_plain(values.get(column)) for column in self.columns])
+        self._line([_as_number(values.get(column)) for column in self.columns])
 
-    def _line(self, cells: Sequence[Any]) -> None:
+    def _line(self, cells: Sequence[Cell]) -> None:
         self._writer.writerow(cells)
         self.write(self._text.getvalue().encode())
         self._text.seek(0)
         self._text.truncate()
 
 
-def _plain(value: Any) -> Any:
-    """Python's own number for anything that is one (NumPy scalar, one-element tensor)."""
+def _as_number(value: Cell) -> Cell:
+    """Python's own number for a NumPy scalar or a tensor of one element, whose ``repr`` is not one."""
     if value is None or type(value) in (float, int, str):
         return value
     return value.item() if hasattr(value, "item") else value
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file as texts; a last line that a killed process left half written is not a row."""
+    """The rows of a CSV file as texts. A last line without its end, as a killed process leaves it, is not a row."""
     text = path.read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))

@@ -1,4 +1,4 @@
-"""What a run leaves behind while it runs: CSV files, the log, TensorBoard, sample predictions, a bar or plain lines."""
+"""What a run records and shows: CSV files, the log, TensorBoard, sample predictions, and its progress."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, TextIO, TypedDict
 
-from utils.csv_log import AppendFile, CsvLog, read_csv
+from utils.atomic_io import write_json
+from utils.csv_log import AppendFile, Cell, CsvLog, read_csv
 from utils.metrics import TRAINING_METRICS
 from utils.pages.html_page import format_seconds
 from utils.tensorboard_log import TensorBoardLog
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 STEP_FILE = "step_metrics.csv"
 TRAINING_FILE = "training_metrics.csv"
 SAMPLES_FILE = "sample_predictions.jsonl"
 LOG_FILE = "distillation_log.txt"
 
-ESTIMATE_AFTER = 5  # steps after the first, which is slower than the rest
+ESTIMATE_AFTER = 5  # steps after the first one, which is slower
 
 TRAINING_COLUMNS = (
     "kind",
@@ -64,22 +68,41 @@ def step_columns(components: Iterable[str]) -> list[str]:
 
 
 def components_of(columns: Iterable[str]) -> list[str]:
-    """The loss components that a list of columns of step_metrics.csv is about."""
+    """The loss components for which step_metrics.csv has columns."""
     return [column.removesuffix("_loss_raw") for column in columns if column.endswith("_loss_raw")]
 
 
 def estimate(seconds_per_step: float, steps_left: int, memory_mb: float | None = None) -> str:
-    """The line that follows after a few steps: time left and memory in use."""
+    """The line that is printed after the first few steps: time left and memory in use."""
     text = f"{format_seconds(seconds_per_step)} a step: about {format_seconds(seconds_per_step * steps_left)} to go"
     return text + (f", {memory_mb / 1024:.1f} GiB in use" if memory_mb else "")
 
 
-class DistillationLogger:
-    """Everything that a run says and records, in ``output_dir``; only the main process writes.
+class LoggerState(TypedDict, total=False):
+    """What a checkpoint keeps of a logger; empty in all processes but the main one."""
 
-    Nothing here raises into training: a full disk, a lost permission or a failing TensorBoard is warned about once.
-    Without ``load_state_dict`` the CSV and JSONL files start anew at their first row; with it they continue exactly
-    behind the rows that the checkpoint knows. distillation_log.txt is never cut: it tells of every attempt.
+    lengths: dict[str, int]  # bytes of each file
+    tensorboard_step: int  # the last one that was written
+
+
+class SamplePrediction(TypedDict, total=False):
+    """A row of sample_predictions.jsonl: what the model wrote for one sample, whose ``id`` stays the same."""
+
+    step: int  # of the validation; ``DistillationLogger.sample_predictions`` adds it
+    id: int
+    reference: str
+    prediction: str
+    teacher_prediction: str | None
+    exact_match: bool
+
+
+class DistillationLogger:
+    """Everything that a run prints and records, in ``output_dir``; only the main process writes.
+
+    Nothing here raises an error into training: a full disk, a lost permission or a failing TensorBoard causes one
+    warning. The first row of a run empties the CSV and JSONL files, unless ``load_state_dict`` was called: then they
+    continue exactly after the rows that the checkpoint knows. distillation_log.txt is never cut, so it holds every
+    attempt.
     """
 
     def __init__(
@@ -91,13 +114,13 @@ class DistillationLogger:
         main_process: bool = True,
         files: bool = True,
     ) -> None:
-        """``files=False``: say everything, write nothing (a dry run)."""
+        """``files=False``: print everything, write nothing (a dry run)."""
         self.folder = Path(output_dir)
         self._main = main_process and files
         self._console = console and main_process
-        self._bar: Any = None
+        self._bar: tqdm | None = None
         self._total = 0
-        self._last_step: dict[str, Any] = {}
+        self._last_step: dict[str, float | None] = {}
         self._progress_from = (0, 0.0)
         self._first_times: list[float] = []
         self._use_tensorboard = tensorboard and self._main
@@ -111,14 +134,14 @@ class DistillationLogger:
     # ---------------------------------------------------------------------------------------------------------- text
 
     def info(self, text: str) -> None:
-        """Say ``text`` on standard output and in the log."""
+        """Write ``text`` to standard output and to the log."""
         self._say("INFO", text, sys.stdout)
 
     def warning(self, text: str) -> None:
-        """Say ``text`` on standard error and in the log."""
+        """Write ``text`` to standard error and to the log."""
         self._say("WARNING", text, sys.stderr)
 
-    def _say(self, level: str, text: str, stream: Any) -> None:
+    def _say(self, level: str, text: str, stream: TextIO) -> None:
         if self._main:
             start = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {level} "
             self._log.write("".join(f"{start}{line}\n" for line in text.split("\n")).encode(), flush=True)
@@ -129,20 +152,20 @@ class DistillationLogger:
         if self._console:
             self._print(f"warning: {text}", sys.stderr)
 
-    def _print(self, text: str, stream: Any) -> None:
+    def _print(self, text: str, stream: TextIO) -> None:
         try:
             if self._bar is not None:
                 self._bar.clear()
             print(text, file=stream, flush=True)
             if self._bar is not None:
                 self._bar.refresh()
-        except (OSError, ValueError):  # the reader went away or the stream is closed: the log file has the text
+        except (OSError, ValueError):  # its reader has gone, or the stream is closed; the log file has the text
             self._console = False
 
     # ------------------------------------------------------------------------------------------------------ progress
 
     def start_progress(self, total: int, initial: int = 0, description: str = "train") -> None:
-        """Show the way to ``total`` optimiser steps: a bar where standard error is a terminal, else plain lines."""
+        """Show the progress towards ``total`` optimiser steps: a bar where standard error is a terminal, else lines."""
         self.end_progress()
         self._total = total
         self._progress_from = (initial, time.monotonic())
@@ -153,31 +176,31 @@ class DistillationLogger:
             self._bar = tqdm(total=total, initial=initial, desc=description, unit="step", dynamic_ncols=True)
 
     def end_progress(self) -> None:
-        """Take the bar away."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def _interval(self, row: Mapping[str, Any]) -> None:
-        """One logging interval: component losses on the bar, or one line of key=value."""
-        components = {name: self._last_step.get(f"{name}_loss_raw") for name in components_of(self._last_step)}
+    def _show_interval(self, row: Mapping[str, Cell]) -> None:
+        """Show a logging interval: the losses on the bar, or one line of key=value."""
+        numbers = {name: value for name, value in row.items() if value is not None and not isinstance(value, str)}
         shown = {
-            "loss": row.get("train_loss"),
-            **components,
-            "lr": row.get("learning_rate"),
-            "samples_per_second": row.get("samples_per_second"),
+            "loss": numbers.get("train_loss"),
+            **{name: self._last_step.get(f"{name}_loss_raw") for name in components_of(self._last_step)},
+            "lr": numbers.get("learning_rate"),
+            "samples_per_second": numbers.get("samples_per_second"),
         }
         texts = {key: f"{value:.4g}" for key, value in shown.items() if value is not None}
         if self._bar is not None:
             self._bar.set_postfix(texts, refresh=False)
-        step = row.get("step", 0)
+        step = numbers.get("step", 0)
         first, since = self._progress_from
         if self._total and step > first:
-            texts["eta"] = format_seconds((time.monotonic() - since) / (step - first) * (self._total - step))
-            texts["eta"] = texts["eta"].replace(" ", "")
-        epoch = row.get("epoch")
+            eta = format_seconds((time.monotonic() - since) / (step - first) * (self._total - step))
+            texts["eta"] = eta.replace(" ", "")
         line = f"step={step}" + (f"/{self._total}" if self._total else "")
-        line += (f" epoch={epoch:.4g}" if epoch is not None else "") + "".join(f" {k}={v}" for k, v in texts.items())
+        line += f" epoch={numbers['epoch']:.4g}" if "epoch" in numbers else ""
+        line += "".join(f" {key}={text}" for key, text in texts.items())
         self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} INFO {line}\n".encode(), flush=True)
         if self._console and self._bar is None:
             self._print(line, sys.stdout)
@@ -185,58 +208,55 @@ class DistillationLogger:
     # ------------------------------------------------------------------------------------------------------- numbers
 
     def declare_step_columns(self, columns: Sequence[str]) -> None:
-        """Fix the columns of step_metrics.csv (see ``step_columns``); without it the first row's keys are taken."""
+        """Set the columns of step_metrics.csv (see ``step_columns``); by default they are the keys of the first row."""
         self._steps.declare(columns)
 
-    def step(self, row: Mapping[str, Any]) -> None:
-        """One optimiser step: a row of step_metrics.csv."""
+    def step(self, row: Mapping[str, float | None]) -> None:
+        """Record one optimiser step: a row of step_metrics.csv."""
         if not self._main:
             return
         self._steps.row(row)
         self._last_step = dict(row)
+        step = row.get("step") or 0
         if self._bar is not None:
-            self._bar.update(row.get("step", self._bar.n + 1) - self._bar.n)
+            self._bar.update(step - self._bar.n)
         if self._total and len(self._first_times) <= ESTIMATE_AFTER:
             self._first_times.append(time.monotonic())
             if len(self._first_times) > ESTIMATE_AFTER:
-                # From step to step, not inside them: the wait for data counts too.
+                # Measured from step to step, so that the wait for data counts too.
                 seconds = median(after - before for before, after in pairwise(self._first_times))
-                self.info(estimate(seconds, self._total - row.get("step", 0), row.get("memory_mb")))
+                self.info(estimate(seconds, self._total - int(step), row.get("memory_mb")))
 
-    def training(self, row: Mapping[str, Any]) -> None:
-        """A row of training_metrics.csv, of ``kind`` "step" (a logging interval), "epoch" or "validation"."""
+    def training(self, row: Mapping[str, Cell]) -> None:
+        """Record a row of training_metrics.csv, of ``kind`` "step" (a logging interval), "epoch" or "validation"."""
         if not self._main:
             return
         self._training.row(row)
         self._steps.flush()
         self._training.flush()
         if row.get("kind") == "step":
-            self._interval(row)
+            self._show_interval(row)
 
     def scalars(self, group: str, values: Mapping[str, float | None], step: int) -> None:
-        """TensorBoard scalars ``group/name``; ``group`` is one of tensorboard_log.GROUPS.
+        """Write the TensorBoard scalars ``group/name``; ``group`` is one of tensorboard_log.GROUPS.
 
-        Meant for logging intervals: TensorBoard's writer takes about 0.1 ms for a group, too much for every step.
+        Call it once per logging interval: a group takes about 0.1 ms to write, too long for every step.
         """
         if self._use_tensorboard:
-            self._board().scalars(group, values, step)
+            self._open_board().scalars(group, values, step)
 
     def text(self, tag: str, text: str, step: int) -> None:
-        """A Markdown text for TensorBoard."""
+        """Write a Markdown text for TensorBoard."""
         if self._use_tensorboard:
-            self._board().text(tag, text, step)
+            self._open_board().text(tag, text, step)
 
-    def _board(self) -> TensorBoardLog:
+    def _open_board(self) -> TensorBoardLog:
         if self._tensorboard is None:
             self._tensorboard = TensorBoardLog(self.folder / "tensorboard", self.warning, self._purge_step)
         return self._tensorboard
 
-    def sample_predictions(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Predictions for the same few samples at each validation.
-
-        Each row: "id", "reference", "prediction", optionally "teacher_prediction" and "exact_match". Goes to
-        sample_predictions.jsonl and, as text, to TensorBoard.
-        """
+    def sample_predictions(self, step: int, rows: Iterable[SamplePrediction]) -> None:
+        """Write the predictions of a validation to sample_predictions.jsonl and, as a text, to TensorBoard."""
         if not self._main:
             return
         rows = list(rows)
@@ -256,8 +276,8 @@ class DistillationLogger:
     def _files(self) -> dict[str, AppendFile]:
         return {STEP_FILE: self._steps, TRAINING_FILE: self._training, SAMPLES_FILE: self._samples}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where each file stands, once everything so far is safely on disk. Goes into the checkpoint."""
+    def state_dict(self) -> LoggerState:
+        """Write everything so far to the disk; return how long each file is then, for the checkpoint."""
         if not self._main:
             return {}
         for file in self._files().values():
@@ -267,25 +287,22 @@ class DistillationLogger:
         last = self._tensorboard.last_step if self._tensorboard else self._purge_step - 1
         return {"lengths": {name: file.length for name, file in self._files().items()}, "tensorboard_step": last}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Cut the files back to the checkpoint, so that the steps that are done again appear once."""
+    def load_state_dict(self, state: LoggerState) -> None:
+        """Cut the files back to the checkpoint, so that steps that are repeated after it appear once."""
         if not self._main or not state:
             return
         for name, file in self._files().items():
             file.truncate_to(state["lengths"][name])
         self._purge_step = state["tensorboard_step"] + 1
 
-    def export_json(self, path: str | Path | None = None) -> None:
-        """Both CSV files as one JSON document: {"step_metrics": [row, ...], "training_metrics": [row, ...]}."""
+    def export_json(self) -> None:
+        """Write metrics.json (see ``export_json``) into the folder; a failure is warned about."""
         if not self._main:
             return
         for file in self._files().values():
             file.flush()
-        from utils.atomic_io import write_json
-
         try:
-            tables = {name.removesuffix(".csv"): _typed(self.folder / name) for name in (STEP_FILE, TRAINING_FILE)}
-            write_json(path or self.folder / "metrics.json", tables)
+            export_json(self.folder)
         except OSError as error:
             self.warning(f"metrics.json was not written ({error.strerror or error})")
 
@@ -300,22 +317,28 @@ class DistillationLogger:
             self._tensorboard.close()
 
 
-def _typed(path: Path) -> list[dict[str, Any]]:
-    """Rows with numbers as numbers; an empty cell or a number that JSON cannot hold (nan, inf) is None."""
+def export_json(folder: str | Path) -> None:
+    """Write both CSV files of a run folder into its metrics.json.
 
-    def typed(text: str) -> Any:
-        if text == "":
-            return None
-        try:
-            return int(text)
-        except ValueError:
-            pass
-        try:
-            number = float(text)
-        except ValueError:
-            return text
-        return number if math.isfinite(number) else None
+    It holds {"step_metrics": [row, ...], "training_metrics": [row, ...]}, with null for an empty cell and for a number
+    that JSON cannot hold (nan, inf).
+    """
+    paths = [Path(folder) / name for name in (STEP_FILE, TRAINING_FILE)]
+    tables = {path.stem: read_csv(path) if path.exists() else [] for path in paths}
+    typed = {
+        name: [{column: _parse_cell(text) for column, text in row.items()} for row in rows]
+        for name, rows in tables.items()
+    }
+    write_json(Path(folder) / "metrics.json", typed)
 
-    if not path.exists():
-        return []
-    return [{key: typed(value) for key, value in row.items()} for row in read_csv(path)]
+
+def _parse_cell(text: str) -> Cell:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return text or None
+    return number if math.isfinite(number) else None

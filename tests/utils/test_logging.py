@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from utils.logging_utils import (
     TRAINING_FILE,
     DistillationLogger,
     components_of,
+    export_json,
     step_columns,
 )
 from utils.tensorboard_log import GROUPS
@@ -259,6 +261,14 @@ def test_tensorboard_on_a_full_disk_is_one_warning(tmp_path, capsys):
     assert told.count("TensorBoard is off") == 1 and "Traceback" not in told
 
 
+def test_tensorboard_leaves_the_process_as_it_is(tmp_path):
+    hook, threads = threading.excepthook, threading.active_count()
+    logger = quiet(tmp_path, tensorboard=True)
+    logger.scalars("Loss", {"total": 1.0}, 1)
+    assert threading.excepthook is hook and threading.active_count() == threads
+    logger.close()
+
+
 def test_a_file_in_the_way_does_not_stop_training(tmp_path, capsys):
     (tmp_path / "run").write_text("not a folder")
     logger = quiet(tmp_path / "run", console=True, tensorboard=True)
@@ -273,11 +283,14 @@ def test_a_file_in_the_way_does_not_stop_training(tmp_path, capsys):
     assert told.count("step_metrics.csv (") == 1 and told.count("TensorBoard is off") == 1
 
 
-def test_tensorboard_failing_later_is_told_once(tmp_path, capsys):
+def test_tensorboard_failing_later_is_told_once(tmp_path, capsys, monkeypatch):
     logger = quiet(tmp_path, console=True, tensorboard=True)
     logger.scalars("Loss", {"total": 1.0}, 1)
-    writer = logger._board()._writer
-    writer.add_event = lambda event: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+
+    def fail(records, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", fail)
     for step in range(5):
         logger.scalars("Loss", {"total": 1.0}, step)
         logger.text("Validation/x", "text", step)
@@ -406,8 +419,8 @@ def test_json_export_has_numbers_and_no_nan(tmp_path):
     logger = quiet(tmp_path)
     logger.step({"step": 1, "loss_total": math.inf, "alpha": None, "temperature": 4.0})
     logger.training({"kind": "epoch", "epoch": 1, "step": 1, "train_loss": 0.25})
-    logger.export_json()
     logger.close()
+    export_json(tmp_path)
     exported = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert exported["step_metrics"] == [{"step": 1, "loss_total": None, "alpha": None, "temperature": 4.0}]
     assert exported["training_metrics"][0]["kind"] == "epoch"
