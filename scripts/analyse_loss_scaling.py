@@ -4,14 +4,16 @@
     python scripts/analyse_loss_scaling.py --training_dir results/run/
     python scripts/analyse_loss_scaling.py --log_file results/run/training_metrics.csv
 
-Writes loss_scaling.json and loss_scaling.png beside the run, and prints a table.
+Prints a table, and writes loss_scaling.json and loss_scaling.png into the folder of the run.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -19,8 +21,12 @@ from utils.arguments import ArgumentParser
 from utils.atomic_io import write_json
 from utils.errors import UserError, run_main
 
+if TYPE_CHECKING:
+    from evaluation.reports.loss_scaling import LossScaling
+    from evaluation.reports.run_data import Columns
 
-def arguments() -> argparse.Namespace:
+
+def parse_arguments() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--training_dir", type=Path, help="folder of a run")
@@ -31,7 +37,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    args = arguments()
+    args = parse_arguments()
 
     from evaluation.reports.loss_scaling import analyse
     from evaluation.reports.run_data import read_columns, read_json
@@ -39,7 +45,7 @@ def main() -> int:
 
     file = args.log_file or args.training_dir / STEP_FILE
     if not file.is_file():
-        raise UserError(f"{file} does not exist; give the folder of a run that was trained with this program")
+        raise UserError(f"{file} does not exist; name the folder of a run that this program trained")
     steps = read_columns(file)
     if not components_of(steps) and file.name != STEP_FILE and file.with_name(STEP_FILE).is_file():
         file = file.with_name(STEP_FILE)
@@ -50,17 +56,17 @@ def main() -> int:
     config = read_json(file.with_name("run_config.json")).get("config", {})
     scaling = analyse(steps, config.get("semantic_loss_scale"))
 
-    print(table(scaling))
+    print(format_table(scaling))
     folder = args.output_dir or file.parent
-    write_json(folder / "loss_scaling.json", {"source": str(file), **scaling.as_dict()})
+    write_json(folder / "loss_scaling.json", {"source": str(file), **asdict(scaling)})
     if not args.no_plot:
-        plot(scaling, steps, folder / "loss_scaling.png")
+        draw_shares(scaling, steps, folder / "loss_scaling.png")
     print(f"written: {folder / 'loss_scaling.json'}" + ("" if args.no_plot else f", {folder / 'loss_scaling.png'}"))
     return 0
 
 
-def table(scaling) -> str:
-    """The result as aligned text."""
+def format_table(scaling: LossScaling) -> str:
+    """The result as a table in plain text, with the advice that follows from it."""
     lines = [
         f"share of the {scaling.basis} per component, {len(scaling.steps)} measurements "
         f"from step {scaling.steps[0]} to {scaling.steps[-1]}",
@@ -75,7 +81,7 @@ def table(scaling) -> str:
     weights = {name: one.balanced_weight for name, one in scaling.components.items() if one.balanced_weight}
     if len(weights) > 1:
         lines.append(
-            f"these would pull equally hard with: --loss_components {' '.join(weights)} "
+            f"they would all pull equally hard with: --loss_components {' '.join(weights)} "
             f"--loss_weights {' '.join(f'{weight:.3g}' for weight in weights.values())}"
         )
     if scaling.balanced_semantic_loss_scale is not None:
@@ -86,13 +92,13 @@ def table(scaling) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in scaling.notes)])
 
 
-def plot(scaling, steps, path: Path) -> None:
-    """Shares over time, and the gradient norm of each component."""
+def draw_shares(scaling: LossScaling, steps: Columns, path: Path) -> None:
+    """Draw the shares over time, and the gradient norm of each component."""
     import numpy as np
 
-    from utils.pages.plots import figure, save
+    from utils.pages.plots import create_figure, save_figure
 
-    drawing, axes = figure(2, 1, width=8)
+    drawing, axes = create_figure(2, 1, width=8)
     axes[0, 0].stackplot(scaling.steps, list(scaling.shares.values()), labels=list(scaling.shares), alpha=0.85)
     axes[0, 0].set(title=f"share of the {scaling.basis}", ylim=(0, 1), xlabel="step")
     axes[0, 0].margins(x=0)
@@ -107,7 +113,7 @@ def plot(scaling, steps, path: Path) -> None:
     axes[1, 0].set(title=title, xlabel="step")
     if axes[1, 0].lines and any(len(line.get_xdata()) for line in axes[1, 0].lines):
         axes[1, 0].set_yscale("log")
-    save(drawing, path)
+    save_figure(drawing, path)
 
 
 if __name__ == "__main__":

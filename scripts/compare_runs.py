@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare runs: scores with intervals over seeds, time, size, cost per point, and what differs in their configuration.
+"""Compare runs: scores with intervals over seeds, time, size, cost per point, and differences in configuration.
 
     python scripts/compare_runs.py results/*
 
@@ -23,21 +23,23 @@ def main() -> int:
     parser = ArgumentParser(__doc__)
     parser.add_argument("run", nargs="+", type=Path, help="folder of a run")
     parser.add_argument("--metric", help="rank by this metric (default: code_quality_score where it was computed)")
-    parser.add_argument("--output_dir", type=Path, default=Path("results/comparison"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path("results/comparison"), help="folder to write to (default: %(default)s)"
+    )
     args = parser.parse_args()
 
-    from evaluation.reports.comparison import METRICS, compare, csv_rows, draw, markdown
+    from evaluation.reports.comparison import METRICS, build_csv_rows, compare, draw, render_markdown
     from utils.atomic_io import atomic_writer
 
     if args.metric and args.metric not in METRICS:
         raise UserError(f"--metric {args.metric} is not one of {', '.join(METRICS)}")
     comparison = compare(args.run, args.metric)
-    text = markdown(comparison)
+    text = render_markdown(comparison)
     print(text)
     with atomic_writer(args.output_dir / "comparison.md") as handle:
         handle.write(text)
     with atomic_writer(args.output_dir / "comparison.csv") as handle:
-        rows = csv_rows(comparison)
+        rows = build_csv_rows(comparison)
         writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

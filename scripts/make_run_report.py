@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make run_report.html and training_curves.png of a run anew, from its CSV files; also while it is still running.
+"""Write run_report.html and training_curves.png of a run from its CSV files, also while it is still running.
 
 python scripts/make_run_report.py results/run [results/other_run ...]
 """

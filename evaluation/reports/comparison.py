@@ -1,4 +1,4 @@
-"""Several runs side by side: seeds of one configuration gathered, what differs marked, scores with their cost."""
+"""Compares runs: groups those of one configuration by seed, names what differs, and sets scores against cost."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from config.defaults import flags_with
-from evaluation.reports.run_data import RunData, load_run
+from evaluation.reports.run_data import Json, RunData, load_run
 from utils.errors import UserError
 from utils.pages.html_page import format_number, format_seconds
 
-# Parameters that name the run or change its speed and bookkeeping, not what is learned.
+# Parameters that name the run or change its speed and its files, but not what it learns.
 NOT_COMPARED = flags_with("once") | flags_with("compared", False)
 METRICS = (
     "code_quality_score",
@@ -36,15 +35,15 @@ CONFIDENCE = 0.95
 
 @dataclass
 class Score:
-    """A mean over seeds with its 95 % interval: of t over the seeds, but no narrower than that over the evaluated
-    samples, which is all there is for one seed."""
+    """A mean over seeds with its 95 % interval: the t-interval over the seeds, but no narrower than the mean interval
+    over the evaluated samples, which alone is there for a single seed."""
 
     value: float
     low: float | None
     high: float | None
     seeds: int
 
-    def text(self) -> str:
+    def as_text(self) -> str:
         shown = f"{self.value:.3f}"
         return shown if self.low is None or self.high is None else f"{shown} ({self.low:.3f} to {self.high:.3f})"
 
@@ -54,7 +53,7 @@ class Group:
     """The runs of one configuration; they differ in their seeds."""
 
     runs: list[RunData]
-    settings: dict[str, Any]
+    settings: Json
     label: str = ""
     scores: dict[str, Score] = field(default_factory=dict)
     seconds: float | None = None
@@ -69,7 +68,7 @@ class Group:
 
 @dataclass
 class Comparison:
-    """Groups, best first; ``metric`` is the one they are ranked by; ``differing``: parameters that are not equal."""
+    """Groups, ranked by ``metric``, the best first; ``differing`` lists the parameters that are not equal."""
 
     groups: list[Group]
     metric: str
@@ -78,8 +77,8 @@ class Comparison:
     notes: list[str]
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and 95 % t-interval of independent values; no interval for a single one."""
+def average_with_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean and 95 % t-interval of independent values; a single value has no interval."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, None, None
@@ -90,85 +89,83 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float |
 
 
 def compare(folders: Iterable[str | Path], metric: str | None = None) -> Comparison:
-    """Read the run folders and compare them. What is no run is passed over with a note; UserError where none is one."""
+    """Read the run folders and compare them. Other paths are skipped with a note; with no run left: UserError."""
     runs, notes = [], []
     for folder in folders:
         try:
             runs.append(load_run(folder))
         except UserError as error:
-            notes.append(f"passed over: {error}")
+            notes.append(f"skipped: {error}")
     if not runs:
-        raise UserError("none of these is the folder of a run; give folders such as results/run_name")
+        raise UserError("none of these is the folder of a run; name folders such as results/run_name")
     groups: dict[str, Group] = {}
     for run in runs:
         settings = {name: value for name, value in run.config.items() if name not in NOT_COMPARED}
-        # A run without a configuration cannot be known to equal any other.
+        # Nobody knows whether a run without a configuration equals another one.
         key = json.dumps(settings, sort_keys=True) if settings else run.name
         group = groups.setdefault(key, Group([], settings))
-        twin = next((one for one in group.runs if _seed(one) == _seed(run)), None)
+        twin = next((one for one in group.runs if _identify_seed(one) == _identify_seed(run)), None)
         if twin is None:
             group.runs.append(run)
             continue
-        kept, other = (run, twin) if _how_far(run) > _how_far(twin) else (twin, run)
+        kept, other = (run, twin) if _measure_progress(run) > _measure_progress(twin) else (twin, run)
         group.runs[group.runs.index(twin)] = kept
         notes.append(f"{other.name} has the configuration and the seed of {kept.name}: it is not counted again")
     found = list(groups.values())
     names = sorted({name for group in found for name in group.settings})
-    # A parameter that one of two scripts does not have is no difference between their runs.
+    # A parameter that only one of the two scripts has is no difference between their runs.
     differing = [
         name
         for name in names
         if len({json.dumps(group.settings[name]) for group in found if name in group.settings}) > 1
     ]
-    known = [name for name in METRICS if any(_value(run, name) is not None for run in runs)]
+    known = [name for name in METRICS if any(_read_score(run, name) is not None for run in runs)]
     metric = metric or next(iter(known), METRICS[0])
     for group in found:
         _measure(group, [*known, metric])
         kin = [one for one in found if one.runs[0].role == group.runs[0].role]
         named = [name for name in differing if len({json.dumps(one.settings.get(name)) for one in kin}) > 1]
-        group.label = _label(group, named)
-    for label in {group.label for group in found}:  # two groups may differ only in what a label cannot say
+        group.label = _name_group(group, named)
+    for label in {group.label for group in found}:  # two groups may differ only in a part that their labels omit
         same = [group for group in found if group.label == label]
         if len(same) > 1:
             for group in same:
                 group.label = f"{label} [{group.runs[0].name}]"
-    notes += _version_notes(runs)
+    notes += _note_versions(runs)
     notes += [f"{run.name} has no final evaluation" for run in runs if "student" not in run.systems()]
     found.sort(key=lambda g: -g.scores[metric].value if metric in g.scores else math.inf)
     return Comparison(found, metric, known, differing, notes)
 
 
-def _seed(run: RunData) -> Any:
+def _identify_seed(run: RunData) -> tuple[int | None, int | None, str | None]:
     return run.config.get("seed"), run.config.get("sampling_seed"), None if run.config else run.name
 
 
-def _how_far(run: RunData) -> tuple[int, int]:
-    """Final scores and optimiser steps: of two runs that are the same the one that came further counts."""
-    return sum(_value(run, name) is not None for name in METRICS), len(run.steps.get("step", ()))
+def _measure_progress(run: RunData) -> tuple[int, int]:
+    """Number of final scores and of optimiser steps: of two equal runs the one that came further counts."""
+    return sum(_read_score(run, name) is not None for name in METRICS), len(run.steps.get("step", ()))
 
 
-def _value(run: RunData, metric: str) -> float | None:
+def _read_score(run: RunData, metric: str) -> float | None:
     return (run.summary.get("student", {}).get(metric) or {}).get("value")
 
 
-def _no_narrower(
-    value: float, low: float | None, high: float | None, own_low: float, own_high: float
-) -> tuple[float, float]:
-    """An interval over seeds that holds the mean one over samples: two seeds that agree by chance prove nothing."""
+def _widen(value: float, low: float | None, high: float | None, own_low: float, own_high: float) -> tuple[float, float]:
+    """Widen the interval over seeds to hold the one over samples: two seeds that agree by chance prove nothing."""
     below, above = max(0.0, value - own_low), max(0.0, own_high - value)
     return min(value - below, math.inf if low is None else low), max(value + above, -math.inf if high is None else high)
 
 
 def _measure(group: Group, metrics: list[str]) -> None:
     for name in metrics:
-        scored = [run for run in group.runs if _value(run, name) is not None]
+        scored = [run for run in group.runs if _read_score(run, name) is not None]
         if not scored:
             continue
         values = [run.summary["student"][name]["value"] for run in scored]
-        value, low, high = mean_interval(values)
+        value, low, high = average_with_interval(values)
         ends = [[run.summary["student"][name].get(end) for run in scored] for end in ("low", "high")]
         if not any(end is None for those in ends for end in those):
-            low, high = _no_narrower(value, low, high, *(float(np.mean(those)) for those in ends))
+            low, high = _widen(value, low, high, *(float(np.mean(those)) for those in ends))
         if 0 <= min(values) <= max(values) <= 1 and low is not None and high is not None:
             low, high = max(0.0, low), min(1.0, high)
         group.scores[name] = Score(value, low, high, len(values))
@@ -194,21 +191,21 @@ def count_parameters(file: Path) -> int:
         return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
 
 
-def _label(group: Group, differing: list[str]) -> str:
-    # Only the end of a long path tells files apart.
+def _name_group(group: Group, differing: list[str]) -> str:
+    # Of a path only the last two parts, which tell files apart.
     parts = [
-        f"{name}={'/'.join(_text(group.settings[name]).split('/')[-2:])}"
+        f"{name}={'/'.join(_as_text(group.settings[name]).split('/')[-2:])}"
         for name in differing
         if name in group.settings
     ]
     return ", ".join(parts) or group.runs[0].name
 
 
-def _text(value: Any) -> str:
+def _as_text(value: object) -> str:
     return "+".join(map(str, value)) if isinstance(value, list) else "–" if value is None else str(value)
 
 
-def _version_notes(runs: list[RunData]) -> list[str]:
+def _note_versions(runs: list[RunData]) -> list[str]:
     notes = []
     for what, values in (
         ("code", {run.name: str((run.run.get("git") or {}).get("commit"))[:10] for run in runs}),
@@ -219,13 +216,13 @@ def _version_notes(runs: list[RunData]) -> list[str]:
     return notes
 
 
-def told_apart(best: Score, other: Score) -> bool:
-    """Whether the intervals of two scores do not overlap: a cautious test, which may miss a real difference."""
+def is_clearly_better(best: Score, other: Score) -> bool:
+    """Whether the interval of ``other`` lies below that of ``best``: a cautious test, which may miss a difference."""
     return None not in (best.low, other.high) and other.high < best.low  # type: ignore[operator]
 
 
-def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The table as headers and texts."""
+def tabulate(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The headers of the table and its rows, as texts."""
     metric = comparison.metric
     headers = [
         "configuration",
@@ -249,7 +246,7 @@ def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
             verdict = f"{score.value - best.value:+.3f}, no interval"
         else:
             verdict = f"{score.value - best.value:+.3f}, " + (
-                "clearly worse" if told_apart(best, score) else "intervals overlap"
+                "clearly worse" if is_clearly_better(best, score) else "intervals overlap"
             )
         size = f"{group.parameters / 1e6:.1f} M, {group.megabytes:.0f} MB" if group.parameters else "–"
         steps = [int(run.steps["step"][-1]) for run in group.runs if len(run.steps.get("step", []))]
@@ -259,7 +256,7 @@ def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
                 str(len(group.runs))
                 if score is None or score.seeds == len(group.runs)
                 else f"{score.seeds} of {len(group.runs)}",
-                *(group.scores[name].text() if name in group.scores else "–" for name in comparison.metrics),
+                *(group.scores[name].as_text() if name in group.scores else "–" for name in comparison.metrics),
                 format_number(round(float(np.mean(steps)))) if steps else "–",
                 format_seconds(group.seconds) if group.seconds else "–",
                 size,
@@ -270,7 +267,7 @@ def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return headers, rows
 
 
-def markdown(comparison: Comparison) -> str:
+def render_markdown(comparison: Comparison) -> str:
     """The comparison as Markdown: scores, then what differs, then notes."""
 
     def table(headers: list[str], rows: list[list[str]]) -> str:
@@ -279,10 +276,10 @@ def markdown(comparison: Comparison) -> str:
 
     several = any(len(group.runs) > 1 for group in comparison.groups)
     kind = "over seeds, no narrower than over the evaluated samples" if several else "over the evaluated samples"
-    text = f"# Comparison of runs\n\n{table(*table_rows(comparison))}\nIn brackets: 95 % intervals, {kind}.\n"
+    text = f"# Comparison of runs\n\n{table(*tabulate(comparison))}\nIn brackets: 95 % intervals, {kind}.\n"
     if comparison.differing:
         rows = [
-            [f"`{name}`", *(_text(group.settings.get(name)) for group in comparison.groups)]
+            [f"`{name}`", *(_as_text(group.settings.get(name)) for group in comparison.groups)]
             for name in comparison.differing
         ]
         heads = [
@@ -294,11 +291,11 @@ def markdown(comparison: Comparison) -> str:
     return text
 
 
-def csv_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def build_csv_rows(comparison: Comparison) -> list[dict[str, str | float | None]]:
     """One row per configuration, numbers as numbers."""
     rows = []
     for group in comparison.groups:
-        row: dict[str, Any] = {
+        row: dict[str, str | float | None] = {
             "configuration": group.label,
             "runs": " ".join(run.name for run in group.runs),
             "seeds": len(group.runs),
@@ -316,18 +313,18 @@ def csv_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "megabytes": group.megabytes,
             "minutes_per_point": group.minutes_per_point(comparison.metric),
         }
-        row |= {name: _text(group.settings.get(name)) for name in comparison.differing}
+        row |= {name: _as_text(group.settings.get(name)) for name in comparison.differing}
         rows.append(row)
     return rows
 
 
 def draw(comparison: Comparison, path: Path) -> None:
-    """Scores with intervals and single seeds; score against training time; the validation curves."""
-    from evaluation.reports.outlook import chosen_metric
-    from utils.pages.plots import COLOURS, figure, save
+    """Draw scores with intervals and single seeds, scores against training time, and the validation curves."""
+    from evaluation.reports.outlook import choose_metric
+    from utils.pages.plots import COLOURS, create_figure, save_figure
 
     shown = comparison.groups[:12]
-    drawing, axes = figure(1, 3, width=5.2, height=max(3.4, 0.5 * len(shown) + 1.2))
+    drawing, axes = create_figure(1, 3, width=5.2, height=max(3.4, 0.5 * len(shown) + 1.2))
     scores, cost, curves = axes[0]
     labels = []
     validated = []
@@ -339,13 +336,13 @@ def draw(comparison: Comparison, path: Path) -> None:
             low, high = (score.low, score.high) if score.low is not None else (score.value, score.value)
             error = [[max(0.0, score.value - low)], [max(0.0, (high or score.value) - score.value)]]
             scores.errorbar(score.value, index, xerr=error, fmt="o", color=colour, capsize=4)
-            singles = [value for run in group.runs if (value := _value(run, comparison.metric)) is not None]
+            singles = [value for run in group.runs if (value := _read_score(run, comparison.metric)) is not None]
             scores.plot(singles, [index + 0.2] * len(singles), "|", color=colour, markersize=8)
             if group.seconds:
                 cost.errorbar(group.seconds / 60, score.value, yerr=error, fmt="o", color=colour, capsize=4)
         for run in group.runs:
             rows = run.rows("validation")
-            if name := chosen_metric(rows, run.config.get("validation_metric", "auto")):
+            if name := choose_metric(rows, run.config.get("validation_metric", "auto")):
                 validated.append(name)
                 known = np.isfinite(rows[name])
                 curves.plot(rows["step"][known], rows[name][known], color=colour, linewidth=1)
@@ -354,4 +351,4 @@ def draw(comparison: Comparison, path: Path) -> None:
     cost.set(xlabel="training time, minutes × processes", ylabel=name, title="score and cost")
     cost.set_xlim(0, 1.05 * cost.get_xlim()[1])
     curves.set(xlabel="step", title=", ".join(sorted(set(validated))).replace("_", " ") or "no validations")
-    save(drawing, path)
+    save_figure(drawing, path)

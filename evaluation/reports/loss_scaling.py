@@ -1,25 +1,28 @@
-"""Which loss component moves the student: shares of the gradient over time, and what would balance them.
+"""Which loss component moves the student: shares of the gradient over time, and weights that would balance them.
 
-A component pulls with the norm of its gradient on the logits times its weight (and its normaliser, where there is one);
-its share is its pull over the sum of all pulls. Norms add up to more than the norm of the sum where components pull in
-different directions, so a share says how hard a component pulls, not how far the student went its way.
+The pull of a component is the norm of its gradient on the logits times its weight (and its normaliser, where there is
+one); its share is its pull over the sum of all pulls. Components that pull in different directions partly cancel, so a
+share says how hard a component pulls, not how far it moved the student.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from utils.errors import UserError
 from utils.logging_utils import components_of
 
-LOW_SHARE = 0.05  # below it a component hardly steers
-HIGH_SHARE = 0.75  # above it a component steers alone
-GROWTH = 10.0  # of the raw gradient, from the first to the last third; and past all components at first: exploding
-DECAY = 1e-3  # of the same: vanishing, whatever the others do
-FEW_BROKEN = 0.05  # share of values that are not finite up to which the rest speaks for the run
+LOW_SHARE = 0.05  # a component with a smaller share has hardly any influence
+HIGH_SHARE = 0.75  # a component with a larger share decides alone
+GROWTH = 10.0  # of the raw gradient from the first to the last third; more than this may be an explosion
+DECAY = 1e-3  # of the same; less than this is vanishing
+FEW_BROKEN = 0.05  # up to this share of values that are not finite, the others are judged
+NO_GRADIENTS = (
+    "no gradient norms per component were recorded (see --grad_norm_steps): shares of the weighted loss are shown "
+    "instead; they say what the loss consists of, not what moves the student"
+)
 FEWEST = 6  # measurements below which no verdict is given
 
 
@@ -54,89 +57,123 @@ class LossScaling:
     balanced_semantic_loss_scale: float | None = None
     notes: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     def driver(self) -> tuple[str, float]:
         """The component with the largest mean share, and that share."""
         return max(((name, one.share_mean) for name, one in self.components.items()), key=lambda pair: pair[1])
 
 
+@dataclass
+class _Pull:
+    """One component over the measurements (arrays of one length): what it pulled with, and its share of all pulls."""
+
+    raw: np.ndarray  # its raw loss in every step, measured or not
+    gradients: np.ndarray
+    weights: np.ndarray
+    pulls: np.ndarray
+    shares: np.ndarray = field(init=False)
+
+
+@dataclass
+class _Thirds:
+    """The first and the last third of the measurements, and what holds for all components in them."""
+
+    first: slice
+    last: slice
+    first_total: float  # median pull of all components together in the first third
+    leader: str  # the component with the largest share of the last third
+    leader_share: float
+    count: int  # of components
+
+
 def analyse(steps: dict[str, np.ndarray], semantic_loss_scale: float | None = None) -> LossScaling:
     """Analyse the columns of step_metrics.csv.
 
-    ``semantic_loss_scale`` is the run's β, needed to name a better one. Raise UserError where no component is recorded.
+    ``semantic_loss_scale`` is the run's β, needed to suggest a better one. Raises UserError where no component is
+    recorded.
     """
+    basis, measured, components = _measure(steps)
+    at = steps["step"][measured]
+    total = np.sum([one.pulls for one in components.values()], axis=0)
+    for one in components.values():
+        one.shares = np.divide(one.pulls, total, out=np.zeros_like(one.pulls), where=total > 0)
+
+    third = max(1, len(at) // 3)
+    first, last = slice(0, third), slice(len(at) - third, len(at))
+    last_shares = {name: float(np.mean(one.shares[last])) for name, one in components.items()}
+    leader = max(last_shares, key=lambda name: last_shares[name])
+    thirds = _Thirds(first, last, _middle(total[first]), leader, last_shares[leader], len(components))
+    mean_pull = float(np.mean([_middle(one.pulls[last]) for one in components.values()]))
+    result = LossScaling(
+        basis,
+        [int(step) for step in at],
+        {name: one.shares.tolist() for name, one in components.items()},
+        {name: _scale(name, one, thirds, mean_pull) for name, one in components.items()},
+        notes=[NO_GRADIENTS] if basis != "gradient" else [],
+    )
+    for name, one in components.items():
+        if broken := int(np.sum(~np.isfinite(one.raw))):
+            result.notes.append(f"{name}: not finite in {broken} of {len(one.raw)} steps; such a step is left out")
+    _balance_semantic(result, semantic_loss_scale)
+    return result
+
+
+def _measure(steps: dict[str, np.ndarray]) -> tuple[str, np.ndarray, dict[str, _Pull]]:
+    """The basis, the steps that were measured as a mask, and the components there."""
     names = components_of(steps)
     if not names:
         raise UserError("no loss component in this file: it has no column <component>_loss_raw")
     missing = np.full(len(steps["step"]), np.nan)
-    basis, notes = "gradient", []
+    basis = "gradient"
     gradients = {name: steps.get(f"grad_norm_{name}", missing) for name in names}
     measured = np.any([~np.isnan(values) for values in gradients.values()], axis=0)
     if not measured.any():
         basis = "weighted loss"
-        notes.append(
-            "no gradient norms per component were recorded (see --grad_norm_steps): shares of the weighted "
-            "loss are shown instead; they say what the loss consists of, not what moves the student"
-        )
         gradients = {name: np.abs(steps[f"{name}_loss_raw"]) for name in names}
         measured = np.any([~np.isnan(values) for values in gradients.values()], axis=0)
         if not measured.any():
             raise UserError("the columns of the loss components are empty")
-    factors = {name: _factor(steps, name, missing)[measured] for name in names}
-    weights = {name: steps.get(f"{name}_weight", missing)[measured] for name in names}
-    gradients = {name: values[measured] for name, values in gradients.items()}
-    at = steps["step"][measured]
-    pulls = {name: np.nan_to_num(values * factors[name], nan=0.0, posinf=0.0) for name, values in gradients.items()}
-    total = np.sum(list(pulls.values()), axis=0)
-    shares = {
-        name: np.divide(values, total, out=np.zeros_like(values), where=total > 0) for name, values in pulls.items()
-    }
-
-    third = max(1, len(at) // 3)
-    first, last = slice(0, third), slice(len(at) - third, len(at))
-    leader = max(names, key=lambda name: float(np.mean(shares[name][last])))
-    mean_pull = float(np.mean([_middle(values[last]) for values in pulls.values()]))
     components = {}
     for name in names:
-        raw = steps[f"{name}_loss_raw"]
-        if broken := int(np.sum(~np.isfinite(raw))):
-            notes.append(f"{name}: not finite in {broken} of {len(raw)} steps; such a step is left out")
-        pull, weight = _middle(pulls[name][last]), _middle(weights[name][last])
-        rises = pull > _middle(total[first])
-        verdict, reason = _verdict(name, leader, raw, gradients[name], weights[name], shares, first, last, rises)
-        components[name] = ComponentScaling(
-            verdict,
-            reason,
-            float(np.mean(shares[name][first])),
-            float(np.mean(shares[name][last])),
-            float(np.mean(shares[name])),
-            _middle(gradients[name][first]),
-            _middle(gradients[name][last]),
-            pull,
-            weight,
-            weight * mean_pull / pull if pull > 0 and weight > 0 else None,
-        )
-    result = LossScaling(
-        basis,
-        [int(step) for step in at],
-        {name: values.tolist() for name, values in shares.items()},
-        components,
-        notes=notes,
+        norms = gradients[name][measured]
+        pulls = np.nan_to_num(norms * _factor(steps, name, missing)[measured], nan=0.0, posinf=0.0)
+        weights = steps.get(f"{name}_weight", missing)[measured]
+        components[name] = _Pull(steps[f"{name}_loss_raw"], norms, weights, pulls)
+    return basis, measured, components
+
+
+def _scale(name: str, one: _Pull, thirds: _Thirds, mean_pull: float) -> ComponentScaling:
+    """Sum up one component; ``mean_pull`` is the mean over all of the median pull in the last third."""
+    first, last = thirds.first, thirds.last
+    pull, weight = _middle(one.pulls[last]), _middle(one.weights[last])
+    verdict, reason = _judge(name, one, thirds)
+    return ComponentScaling(
+        verdict,
+        reason,
+        float(np.mean(one.shares[first])),
+        float(np.mean(one.shares[last])),
+        float(np.mean(one.shares)),
+        _middle(one.gradients[first]),
+        _middle(one.gradients[last]),
+        pull,
+        weight,
+        weight * mean_pull / pull if pull > 0 and weight > 0 else None,
     )
-    semantic = components.get("semantic")
-    if semantic is not None and len(names) > 1 and semantic.pull_last > 0:
-        others = np.mean([one.pull_last for name, one in components.items() if name != "semantic"])
-        if semantic_loss_scale is None:
-            notes.append(
-                "the semantic scale β of this run is not known (no run_config.json beside it): a balancing "
-                f"scale is {others / semantic.pull_last:.3g} times the present one"
-            )
-        else:
-            result.semantic_loss_scale = semantic_loss_scale
-            result.balanced_semantic_loss_scale = float(semantic_loss_scale * others / semantic.pull_last)
-    return result
+
+
+def _balance_semantic(result: LossScaling, semantic_loss_scale: float | None) -> None:
+    """Add the semantic scale β at which semantic would pull as hard as the others do on average."""
+    semantic = result.components.get("semantic")
+    if semantic is None or len(result.components) == 1 or semantic.pull_last <= 0:
+        return
+    others = np.mean([one.pull_last for name, one in result.components.items() if name != "semantic"])
+    if semantic_loss_scale is None:
+        result.notes.append(
+            "the semantic scale β of this run is not known (its folder has no run_config.json): a balancing scale is "
+            f"{others / semantic.pull_last:.3g} times the present one"
+        )
+    else:
+        result.semantic_loss_scale = semantic_loss_scale
+        result.balanced_semantic_loss_scale = float(semantic_loss_scale * others / semantic.pull_last)
 
 
 def _factor(steps: dict[str, np.ndarray], name: str, missing: np.ndarray) -> np.ndarray:
@@ -152,20 +189,11 @@ def _middle(values: np.ndarray) -> float:
     return float(np.median(finite) or np.mean(finite)) if len(finite) else 0.0
 
 
-def _verdict(
-    name: str,
-    leader: str,
-    raw: np.ndarray,
-    gradients: np.ndarray,
-    weights: np.ndarray,
-    shares: dict[str, np.ndarray],
-    first: slice,
-    last: slice,
-    rises: bool,
-) -> tuple[str, str]:
-    """``rises``: it now pulls harder than all components together did at first (one that began near 0 may grow)."""
-    count, broken, not_finite = len(shares), int(np.sum(~np.isfinite(raw))), int(np.sum(~np.isfinite(gradients)))
-    # At the end even one counts: a run that does not recover stops there.
+def _judge(name: str, one: _Pull, thirds: _Thirds) -> tuple[str, str]:
+    """The verdict on a component, and the reason."""
+    raw, gradients, weights, first, last = one.raw, one.gradients, one.weights, thirds.first, thirds.last
+    broken, not_finite = int(np.sum(~np.isfinite(raw))), int(np.sum(~np.isfinite(gradients)))
+    # In the last step one such value is enough: a run that does not recover stops there.
     if not np.isfinite(raw[-1]) or broken > FEW_BROKEN * len(raw) or not_finite > FEW_BROKEN * len(gradients):
         return "exploding", f"not finite: its value in {broken} steps, its gradient in {not_finite} measurements"
     if len(gradients) < FEWEST:
@@ -177,17 +205,18 @@ def _verdict(
         return "scheduled out", "its weight is 0 in the last third"
     before, after = _middle(gradients[first]), _middle(gradients[last])
     change = after / before if before else None
-    share_first, share = float(np.mean(shares[name][first])), float(np.mean(shares[name][last]))
-    if change is not None and change > GROWTH and rises:
+    share_first, share = float(np.mean(one.shares[first])), float(np.mean(one.shares[last]))
+    # A component that began near 0 may grow; it explodes where it pulls harder than all together did at first.
+    if change is not None and change > GROWTH and _middle(one.pulls[last]) > thirds.first_total:
         return "exploding", f"its gradient grew {change:.3g} times from the first to the last third"
     if change is not None and change < DECAY:
         return "vanishing", f"its gradient fell to {change:.1g} of what it was"
-    if count > 1 and share < LOW_SHARE:
+    if thirds.count > 1 and share < LOW_SHARE:
         if weight_last < weight_first / 3:
             return "scheduled out", f"its weight went from {weight_first:.3g} to {weight_last:.3g}"
         if share_first >= LOW_SHARE and share < share_first / 3:
             return "vanishing", f"its share fell from {share_first:.0%} to {share:.1%}"
-        return "dominated", f"it has {share:.1%} of the pull, {leader} has {np.mean(shares[leader][last]):.0%}"
-    if count > 1 and share > HIGH_SHARE:
+        return "dominated", f"it has {share:.1%} of the pull, {thirds.leader} has {thirds.leader_share:.0%}"
+    if thirds.count > 1 and share > HIGH_SHARE:
         return "dominant", f"it has {share:.0%} of the pull"
     return "active", f"it has {share:.0%} of the pull"

@@ -1,4 +1,4 @@
-"""The files of one run, read back: CSV columns as arrays, configuration, evaluation, sample predictions."""
+"""Reads the files of a run back: CSV columns as arrays, configuration, evaluation, sample predictions."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import numpy as np
 
 from utils.csv_log import read_csv
 from utils.errors import UserError
-from utils.logging_utils import SAMPLES_FILE, STEP_FILE, TRAINING_FILE, components_of
+from utils.logging_utils import SAMPLES_FILE, STEP_FILE, TRAINING_FILE, SamplePrediction, components_of
 
 Columns = dict[str, np.ndarray]
+Json = dict[str, Any]  # a JSON object whose values may be anything, in old runs too
 
 
 @dataclass
 class RunData:
-    """One run folder. Columns are float arrays with NaN for empty cells (``kind`` is text); a missing file is empty."""
+    """A run folder. Columns are float arrays with NaN for empty cells (``kind`` is text); a missing file gives none."""
 
     folder: Path
     steps: Columns = field(default_factory=dict)
     training: Columns = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)  # the whole run_config.json
-    summary: dict[str, Any] = field(default_factory=dict)
-    samples: list[dict[str, Any]] = field(default_factory=list)
+    config: Json = field(default_factory=dict)
+    run: Json = field(default_factory=dict)  # the whole run_config.json
+    summary: Json = field(default_factory=dict)
+    samples: list[SamplePrediction] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -34,15 +35,15 @@ class RunData:
 
     @property
     def role(self) -> str:
-        """Whom the run trained: "teacher" or "student"."""
+        """What the run trained: "teacher" or "student"."""
         return "teacher" if self.run.get("script") == "train_codet5_assertions.py" else "student"
 
     @property
     def components(self) -> list[str]:
         return components_of(self.steps)
 
-    def systems(self) -> dict[str, dict[str, Any]]:
-        """Title -> metrics of every system that was judged: teacher, student, baselines."""
+    def systems(self) -> dict[str, Json]:
+        """The metrics of every system that was judged (teacher, student, baselines), by title."""
         facts = self.summary.get("run", {}).get("systems", {})
         named = {who: self.summary.get(who) for who in ("teacher", "student")} | (self.summary.get("baselines") or {})
         return {
@@ -60,8 +61,7 @@ class RunData:
 
 
 def read_columns(path: Path) -> Columns:
-    """A CSV file of a run as columns; UserError where the column step is missing, or a cell that is to be a number
-    is none."""
+    """A CSV file of a run as columns. Raises UserError where a column is missing or a cell is not a number."""
     try:
         rows = read_csv(path)
     except UnicodeDecodeError:
@@ -69,7 +69,7 @@ def read_columns(path: Path) -> Columns:
     columns: Columns = {}
     needed = {"step", "kind"} if path.name == TRAINING_FILE else {"step"}
     if rows and (missing := sorted(needed - rows[0].keys())):
-        raise UserError(f"{path} has no column {missing[0]}: it is not the file that a run writes")
+        raise UserError(f"{path} has no column {missing[0]}: no run wrote this file")
     for name in rows[0] if rows else ():
         cells = [row[name] for row in rows]
         if name == "kind":
@@ -83,16 +83,18 @@ def read_columns(path: Path) -> Columns:
     return columns
 
 
-def _is_number(cell: Any) -> bool:
+def _is_number(cell: object) -> bool:
+    if not isinstance(cell, str):
+        return False
     try:
         float(cell or 0)
-    except (ValueError, TypeError):
+    except ValueError:
         return False
-    return isinstance(cell, str)
+    return True
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, without what is null in it; {} where there is no file."""
+def read_json(path: Path) -> Json:
+    """A JSON object without the members that are null; {} where there is no file."""
     if not path.exists():
         return {}
     try:
@@ -104,8 +106,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return {name: part for name, part in value.items() if part is not None}
 
 
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; a last line that a killed process left half written is not a row."""
+def _read_jsonl(path: Path) -> list[SamplePrediction]:
+    """The rows of a JSONL file; a last line without its end, as a killed process leaves it, is not a row."""
     text = path.read_text(encoding="utf-8")
     rows = []
     for number, line in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], 1):
@@ -119,7 +121,7 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def load_run(folder: str | Path) -> RunData:
-    """Read a run folder; raise UserError where it holds nothing that a run writes."""
+    """Read a run folder. Raises UserError where it holds none of the files of a run."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of a run, such as results/run_name")
@@ -127,9 +129,10 @@ def load_run(folder: str | Path) -> RunData:
     data = RunData(
         folder, run=run, config=run.get("config", {}), summary=read_json(folder / "metrics_summary_final.json")
     )
-    for name in (STEP_FILE, TRAINING_FILE):
-        if (folder / name).exists():
-            setattr(data, name.removesuffix("_metrics.csv").replace("step", "steps"), read_columns(folder / name))
+    if (folder / STEP_FILE).exists():
+        data.steps = read_columns(folder / STEP_FILE)
+    if (folder / TRAINING_FILE).exists():
+        data.training = read_columns(folder / TRAINING_FILE)
     if (folder / SAMPLES_FILE).exists():
         data.samples = _read_jsonl(folder / SAMPLES_FILE)
     if not (data.steps or data.training or run or data.summary):

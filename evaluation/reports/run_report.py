@@ -1,20 +1,20 @@
-"""run_report.html and training_curves.png: what happened in a run, what to believe and what to do next."""
+"""run_report.html and training_curves.png: what happened in a run, what follows from it and what to do next."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evaluation.reports.loss_scaling import LossScaling, analyse
-from evaluation.reports.outlook import LABELS, Outlook, outlook
-from evaluation.reports.run_data import Columns, RunData, load_run
+from evaluation.reports.outlook import LABELS, Outlook, judge_outlook
+from evaluation.reports.run_data import Columns, Json, RunData, load_run
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
-from utils.logging_utils import LOG_FILE
+from utils.logging_utils import LOG_FILE, SamplePrediction
 from utils.metrics import EXECUTION_METRICS, TRAINING_METRICS
 from utils.pages.html_page import (
     callout,
@@ -33,15 +33,18 @@ from utils.pages.html_page import (
 )
 from utils.pages.svg_charts import Series, bar_chart, line_chart, stacked_bars
 
-MOMENTS = 6  # validations shown of each sample prediction
-TOGETHER = 0.05  # mean shares closer than this: neither component drove alone
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOMENTS = 6  # predictions shown of each sample
+TOGETHER = 0.05  # two components whose mean shares differ by less than this are both named as drivers
 FAULTS = ("exploding", "vanishing", "silent", "dominant", "dominated")
 MEANING = {
     "exploding": "its gradient grows without bound: lower its weight, the learning rate, or --max_grad_norm",
-    "vanishing": "it has stopped steering: raise its weight, or drop it and save its time",
-    "silent": "it has no gradient at all: it only costs time",
-    "dominated": "it hardly steers: raise its weight (or its scale), or drop it",
-    "dominant": "it steers alone: the other components hardly count",
+    "vanishing": "it no longer has any influence: raise its weight, or drop it and save its time",
+    "silent": "it has no gradient at all and only costs time",
+    "dominated": "it has hardly any influence: raise its weight (or its scale), or drop it",
+    "dominant": "it decides alone: the other components hardly count",
 }
 
 
@@ -50,7 +53,7 @@ def write_report(folder: str | Path) -> list[Path]:
     data = load_run(folder)
     html, curves = data.folder / "run_report.html", data.folder / "training_curves.png"
     with atomic_writer(html) as handle:
-        handle.write(report_page(data))
+        handle.write(render_report(data))
     if not data.steps:
         return [html]
     draw_curves(data, curves)
@@ -58,32 +61,32 @@ def write_report(folder: str | Path) -> list[Path]:
 
 
 def try_write_report(folder: str | Path, warn: Callable[[str], None]) -> None:
-    """``write_report`` at the end of a run: a report that cannot be made must not fail a run that succeeded."""
+    """``write_report`` at the end of a run: where it fails, warn, since the run itself succeeded."""
     try:
         write_report(folder)
     except Exception as error:
         warn(
-            f"run_report.html could not be written ({type(error).__name__}: {error}); the run itself is complete, "
-            f"make the report later with: python scripts/make_run_report.py {folder}"
+            f"run_report.html could not be written ({type(error).__name__}: {error}); the run itself is complete; "
+            f"write the report later with: python scripts/make_run_report.py {folder}"
         )
 
 
-def report_page(data: RunData) -> str:
-    """The whole document."""
-    scaling, problem = _scaling(data)
-    view = outlook(data.rows("validation"), data.config.get("validation_metric", "auto"))
+def render_report(data: RunData) -> str:
+    """The whole HTML document."""
+    scaling, problem = _analyse(data)
+    view = judge_outlook(data.rows("validation"), data.config.get("validation_metric", "auto"))
     parts = [
-        ("glance", "At a glance", _glance(data, scaling, problem, view)),
-        ("drove", f"What drove the {data.role}", _drove(data, scaling, problem)),
-        ("longer", "Is it worth training longer?", _longer(data, view)),
-        ("scores", "Final scores", _scores(data)),
-        ("curves", "Curves", _curves(data)),
-        ("validation", "Validation metrics", _validation(data)),
-        ("samples", "Sample predictions over time", _samples(data)),
-        ("configuration", "Configuration", _configuration(data)),
+        ("glance", "At a glance", _render_glance(data, scaling, problem, view)),
+        ("drove", f"What drove the {data.role}", _render_drivers(data, scaling, problem)),
+        ("longer", "Is it worth training longer?", _render_outlook(data, view)),
+        ("scores", "Final scores", _render_scores(data)),
+        ("curves", "Curves", _render_curves(data)),
+        ("validation", "Validation metrics", _render_validation(data)),
+        ("samples", "Sample predictions over time", _render_samples(data)),
+        ("configuration", "Configuration", _render_configuration(data)),
     ]
     kept = [(anchor, title, body) for anchor, title, body in parts if body]
-    subtitle = ", ".join(filter(None, [str(data.config.get("model_name", "")), _when(data)]))
+    subtitle = ", ".join(filter(None, [str(data.config.get("model_name", "")), _name_code(data)]))
     return page(
         f"Run {data.name}",
         "".join(section(title, body, anchor) for anchor, title, body in kept),
@@ -92,7 +95,7 @@ def report_page(data: RunData) -> str:
     )
 
 
-def _scaling(data: RunData) -> tuple[LossScaling | None, str]:
+def _analyse(data: RunData) -> tuple[LossScaling | None, str]:
     if not data.steps:
         return None, "No step was recorded."
     try:
@@ -101,13 +104,13 @@ def _scaling(data: RunData) -> tuple[LossScaling | None, str]:
         return None, str(error)
 
 
-def _when(data: RunData) -> str:
+def _name_code(data: RunData) -> str:
     git = data.run.get("git") or {}
     commit = str(git.get("commit") or "")[:10]
     return f"code {commit}{' with uncommitted changes' if git.get('modified') else ''}" if commit else ""
 
 
-def _last(columns: Columns, name: str) -> float | None:
+def _find_last(columns: Columns, name: str) -> float | None:
     values = columns.get(name, np.array([]))
     values = values[np.isfinite(values)]
     return float(values[-1]) if len(values) else None
@@ -116,16 +119,16 @@ def _last(columns: Columns, name: str) -> float | None:
 # ---------------------------------------------------------------------------------------------------------- at a glance
 
 
-def _glance(data: RunData, scaling: LossScaling | None, problem: str, view: Outlook) -> str:
+def _render_glance(data: RunData, scaling: LossScaling | None, problem: str, view: Outlook) -> str:
     facts = []
     if data.steps:
         seconds = float(np.nansum(data.steps["seconds"])) if "seconds" in data.steps else 0.0
         facts += [
             ("optimiser steps", format_number(int(data.steps["step"][-1]))),
-            ("epochs", format_number(round(_last(data.steps, "epoch") or 0.0, 2))),
+            ("epochs", format_number(round(_find_last(data.steps, "epoch") or 0.0, 2))),
         ]
         facts += [("time in steps", format_seconds(seconds))] if seconds else []
-        if (memory := _peak(data.steps, "memory_mb")) is not None:
+        if (memory := _find_peak(data.steps, "memory_mb")) is not None:
             facts.append(("peak memory", f"{memory / 1024:.2f} GiB"))
     for who in ("student", "teacher"):
         metric = data.summary.get(who, {}).get("code_quality_score")
@@ -133,7 +136,7 @@ def _glance(data: RunData, scaling: LossScaling | None, problem: str, view: Outl
             facts.append((f"{who}'s Code Quality Score", interval(metric)))
     if view.best_step is not None and view.metric:
         facts.append((f"best {LABELS[view.metric]}", f"{view.best_value:.4f} at step {view.best_step:,}"))
-    body = callout(_driver(data, scaling, problem), lead=f"What drove the {data.role}?")
+    body = callout(_name_driver(data, scaling, problem), lead=f"What drove the {data.role}?")
     kinds = {"worth it": "good", "getting worse": "bad", "undecided": "warn"}
     body += callout(view.advice, kinds.get(view.verdict, ""), lead="Worth training longer?")
     body += chips(facts)
@@ -141,16 +144,16 @@ def _glance(data: RunData, scaling: LossScaling | None, problem: str, view: Outl
         if one.verdict in FAULTS:
             kind = "bad" if one.verdict in ("exploding", "silent") else "warn"
             body += callout(f"{component} is {one.verdict}: {one.reason}. That means {MEANING[one.verdict]}.", kind)
-    if gap := _overfitting(data):
+    if gap := _warn_of_overfitting(data):
         body += callout(gap, "warn")
-    warnings = _warnings(data.folder / LOG_FILE)
+    warnings = _read_warnings(data.folder / LOG_FILE)
     if warnings:
         items = "".join(f"<li>{escape(text)}</li>" for text in warnings[:20])
         body += details(f"Warnings in the log: {len(warnings)}", f"<ul>{items}</ul>", opened=len(warnings) <= 3)
     return body
 
 
-def _driver(data: RunData, scaling: LossScaling | None, problem: str) -> str:
+def _name_driver(data: RunData, scaling: LossScaling | None, problem: str) -> str:
     """One sentence: which component held which share, on average and at the end."""
     if scaling is None:
         return f"Unknown: {problem}"
@@ -169,12 +172,12 @@ def _driver(data: RunData, scaling: LossScaling | None, problem: str) -> str:
     return f"{text} of the {what} ({rest}); in the last third {latest} led with {last[latest]:.0%}."
 
 
-def _peak(columns: Columns, name: str) -> float | None:
+def _find_peak(columns: Columns, name: str) -> float | None:
     values = columns.get(name, np.array([]))
     return float(np.nanmax(values)) if np.isfinite(values).any() else None
 
 
-def _overfitting(data: RunData) -> str:
+def _warn_of_overfitting(data: RunData) -> str:
     """A sentence where the validation loss rises clearly from its lowest value while the training loss still falls."""
     losses, training = data.rows("validation").get("val_loss", np.array([])), data.rows("step").get("train_loss")
     losses = losses[np.isfinite(losses)]
@@ -185,12 +188,12 @@ def _overfitting(data: RunData) -> str:
     if lowest < len(losses) - 2 and losses[-1] > 1.05 * losses[lowest] and half[-1] < half[0]:
         return (
             f"The validation loss has risen by {losses[-1] / losses[lowest] - 1:.0%} since its lowest value while "
-            f"the training loss went on falling: the {data.role} is learning the training data by heart."
+            f"the training loss went on falling: the {data.role} is overfitting (learning the training data by heart)."
         )
     return ""
 
 
-def _warnings(log: Path) -> list[str]:
+def _read_warnings(log: Path) -> list[str]:
     if not log.exists():
         return []
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -200,81 +203,85 @@ def _warnings(log: Path) -> list[str]:
 # ------------------------------------------------------------------------------------------------ what drove the model
 
 
-def _drove(data: RunData, scaling: LossScaling | None, problem: str) -> str:
+def _render_drivers(data: RunData, scaling: LossScaling | None, problem: str) -> str:
     if scaling is None:
         return paragraph(problem)
-    names = list(scaling.components)
-    leader_first, leader_last = (
-        max(names, key=lambda n: getattr(scaling.components[n], f"share_{when}")) for when in ("first", "last")
-    )
-    first, last = scaling.components[leader_first].share_first, scaling.components[leader_last].share_last
-    what = "pull (weight × gradient norm on the logits)" if scaling.basis == "gradient" else "weighted loss"
-    if len(names) == 1:
-        body = paragraph(f"{names[0]} is the only component.")
-    elif leader_first == leader_last:
-        body = paragraph(
-            f"{leader_first} led from start to end: {first:.0%} of the {what} in the first third of the "
-            f"run, {last:.0%} in the last."
-        )
-    else:
-        body = paragraph(
-            f"{leader_first} led at first with {first:.0%} of the {what}; in the last third "
-            f"{leader_last} led with {last:.0%}."
-        )
+    body = paragraph(_name_leaders(scaling))
     norms = data.steps.get("grad_norm_total", np.array([]))
     if (limit := data.config.get("max_grad_norm")) and np.isfinite(norms).any():
         clipped = float(np.mean(norms[np.isfinite(norms)] > limit))
         body += paragraph(f"The gradient was clipped to {limit:g} in {clipped:.0%} of the steps.")
-    shares = {name: np.array(values) for name, values in scaling.shares.items()}
-    windows = np.array_split(np.arange(len(scaling.steps)), min(6, len(scaling.steps)))
-    rows = [
-        (f"steps {scaling.steps[w[0]]:,} to {scaling.steps[w[-1]]:,}", [float(shares[n][w].mean()) for n in names])
-        for w in windows
-    ]
-    figures = [stacked_bars(f"Share of the {scaling.basis}", rows, names)]
+    figures = [_draw_shares(scaling)]
     if scaling.basis == "gradient":
-        columns = {n: f"grad_norm_{n}" for n in names}
-        figures.append(_chart("Gradient norm per component, unweighted", data.steps, columns))
-    body += grid(*figures)
-    headers = ["component", "first third", "last third", "weight", "balancing weight", "verdict"]
-    body += table(
-        headers,
-        [
-            [
-                name,
-                f"{one.share_first:.0%}",
-                f"{one.share_last:.0%}",
-                format_number(one.weight_last, 3),
-                format_number(one.balanced_weight, 3),
-                f"{one.verdict}: {one.reason}",
-            ]
-            for name, one in scaling.components.items()
-        ],
-        numeric=range(1, 5),
-    )
+        columns = {name: f"grad_norm_{name}" for name in scaling.components}
+        figures.append(_draw_chart("Gradient norm per component, unweighted", data.steps, columns))
+    body += grid(*figures) + _tabulate_components(scaling)
     if scaling.balanced_semantic_loss_scale is not None:
         body += paragraph(
             f"For semantic to pull as hard as the others: --semantic_loss_scale "
             f"{scaling.balanced_semantic_loss_scale:.3g} (now {scaling.semantic_loss_scale:g})."
         )
-    return (
-        body
-        + "".join(paragraph(note, soft=True) for note in scaling.notes)
-        + paragraph(
-            "A share says how hard a component pulled, not whether it pulled in the right direction: compare runs with "
-            "and without it (scripts/compare_runs.py) before you keep or drop it.",
-            soft=True,
-        )
+    caution = (
+        "A share says how hard a component pulled, not whether it pulled in the right direction: compare runs with and "
+        "without it (scripts/compare_runs.py) before you keep or drop it."
     )
+    return body + "".join(paragraph(note, soft=True) for note in (*scaling.notes, caution))
+
+
+def _name_leaders(scaling: LossScaling) -> str:
+    """A sentence: which component led in the first and in the last third of the run."""
+    parts = scaling.components
+    if len(parts) == 1:
+        return f"{next(iter(parts))} is the only component."
+    leader_first = max(parts, key=lambda name: parts[name].share_first)
+    leader_last = max(parts, key=lambda name: parts[name].share_last)
+    first, last = parts[leader_first].share_first, parts[leader_last].share_last
+    what = "pull (weight × gradient norm on the logits)" if scaling.basis == "gradient" else "weighted loss"
+    if leader_first == leader_last:
+        return (
+            f"{leader_first} led from start to end: {first:.0%} of the {what} in the first third of the run, "
+            f"{last:.0%} in the last."
+        )
+    return (
+        f"{leader_first} led at first with {first:.0%} of the {what}; in the last third {leader_last} led with "
+        f"{last:.0%}."
+    )
+
+
+def _draw_shares(scaling: LossScaling) -> str:
+    """The mean shares in up to six windows of the run."""
+    shares = [np.array(values) for values in scaling.shares.values()]
+    windows = np.array_split(np.arange(len(scaling.steps)), min(6, len(scaling.steps)))
+    rows = [
+        (f"steps {scaling.steps[w[0]]:,} to {scaling.steps[w[-1]]:,}", [float(share[w].mean()) for share in shares])
+        for w in windows
+    ]
+    return stacked_bars(f"Share of the {scaling.basis}", rows, list(scaling.shares))
+
+
+def _tabulate_components(scaling: LossScaling) -> str:
+    headers = ["component", "first third", "last third", "weight", "balancing weight", "verdict"]
+    rows = [
+        [
+            name,
+            f"{one.share_first:.0%}",
+            f"{one.share_last:.0%}",
+            format_number(one.weight_last, 3),
+            format_number(one.balanced_weight, 3),
+            f"{one.verdict}: {one.reason}",
+        ]
+        for name, one in scaling.components.items()
+    ]
+    return table(headers, rows, numeric=range(1, 5))
 
 
 # ------------------------------------------------------------------------------------------------------ longer, scores
 
 
-def _longer(data: RunData, view: Outlook) -> str:
+def _render_outlook(data: RunData, view: Outlook) -> str:
     body = paragraph(view.advice) + paragraph(view.evidence)
     if view.metric:
-        series = _series(data.rows("validation"), {"validation": view.metric}, marks=True)
+        series = _select_series(data.rows("validation"), {"validation": view.metric}, marks=True)
         note = ""
         if view.trend:
             steps, values, low, high = view.trend
@@ -282,19 +289,19 @@ def _longer(data: RunData, view: Outlook) -> str:
             note = "with its 90 % interval"
         body += grid(
             line_chart(LABELS[view.metric], series, note=note, log=False),
-            _chart("Learning rate", data.steps, {"learning rate": "learning_rate"}, log=False),
+            _draw_chart("Learning rate", data.steps, {"learning rate": "learning_rate"}, log=False),
         )
-    rate, peak = _last(data.steps, "learning_rate"), _peak(data.steps, "learning_rate")
+    rate, peak = _find_last(data.steps, "learning_rate"), _find_peak(data.steps, "learning_rate")
     if rate and peak and rate < 0.5 * peak and view.verdict in ("worth it", "undecided"):
         body += paragraph(
-            f"The learning rate had come down from {peak:.2g} to {rate:.2g}. To go on, start anew with "
-            "more --epochs, so that it falls later, rather than training on at the floor.",
+            f"The learning rate had come down from {peak:.2g} to {rate:.2g}. To train longer, start a new run "
+            "with more --epochs, so that it falls later, instead of continuing at the floor.",
             soft=True,
         )
     return body
 
 
-def _scores(data: RunData) -> str:
+def _render_scores(data: RunData) -> str:
     scored = data.systems()
     if not scored:
         return paragraph("This run has not been evaluated yet (evaluation/evaluate_assertions.py).")
@@ -305,13 +312,12 @@ def _scores(data: RunData) -> str:
         known = {who: values.get(name) or {} for who, values in scored.items()}
         metrics = {who: metric for who, metric in known.items() if metric.get("value") is not None}
         if metrics:
-            ends = [(one.get("low"), one.get("high")) for one in metrics.values()]
             figures.append(
                 bar_chart(
                     name.replace("_", " "),
                     [(who, one["value"]) for who, one in metrics.items()],
                     maximum=1.0,
-                    intervals=[None if None in end else end for end in ends],
+                    intervals=[_find_ends(metric) for metric in metrics.values()],
                     colours=[list(scored).index(who) for who in metrics],
                 )
             )
@@ -322,10 +328,15 @@ def _scores(data: RunData) -> str:
     )
 
 
+def _find_ends(metric: Json) -> tuple[float, float] | None:
+    low, high = metric.get("low"), metric.get("high")
+    return None if low is None or high is None else (low, high)
+
+
 # --------------------------------------------------------------------------------------------------------------- curves
 
 
-def _series(columns: Columns, names: dict[str, str], marks: bool = False) -> list[Series]:
+def _select_series(columns: Columns, names: dict[str, str], marks: bool = False) -> list[Series]:
     """Columns (label -> column) as curves, without those that hold no value."""
     series = []
     for index, (label, column) in enumerate(names.items()):
@@ -338,7 +349,7 @@ def _series(columns: Columns, names: dict[str, str], marks: bool = False) -> lis
     return series
 
 
-def _chart(
+def _draw_chart(
     caption: str,
     columns: Columns,
     names: dict[str, str],
@@ -349,11 +360,11 @@ def _chart(
     y_range: tuple[float, float] | None = None,
 ) -> str:
     """A line chart of columns (label -> column); an empty string where none of them holds a value."""
-    series = _series(columns, names, marks)
+    series = _select_series(columns, names, marks)
     return line_chart(caption, series, note=note, log=log, y_range=y_range) if series else ""
 
 
-def _curves(data: RunData) -> str:
+def _render_curves(data: RunData) -> str:
     names = data.components
     if not data.steps:
         return paragraph("No step was recorded.")
@@ -361,27 +372,27 @@ def _curves(data: RunData) -> str:
         *filter(
             None,
             [
-                _chart("Total loss", data.steps, {"loss": "loss_total"}),
-                _chart("Components, raw", data.steps, {n: f"{n}_loss_raw" for n in names}),
-                _chart("Components, weighted", data.steps, {n: f"{n}_loss_weighted" for n in names}),
-                _chart("Weights", data.steps, {n: f"{n}_weight" for n in names}, log=False),
-                _chart("Temperature", data.steps, {"temperature": "temperature"}, log=False),
-                _chart("Alpha", data.steps, {"alpha": "alpha"}, log=False, y_range=(0.0, 1.0)),
-                _chart("Learning rate", data.steps, {"learning rate": "learning_rate"}, log=False),
-                _chart(
+                _draw_chart("Total loss", data.steps, {"loss": "loss_total"}),
+                _draw_chart("Components, raw", data.steps, {n: f"{n}_loss_raw" for n in names}),
+                _draw_chart("Components, weighted", data.steps, {n: f"{n}_loss_weighted" for n in names}),
+                _draw_chart("Weights", data.steps, {n: f"{n}_weight" for n in names}, log=False),
+                _draw_chart("Temperature", data.steps, {"temperature": "temperature"}, log=False),
+                _draw_chart("Alpha", data.steps, {"alpha": "alpha"}, log=False, y_range=(0.0, 1.0)),
+                _draw_chart("Learning rate", data.steps, {"learning rate": "learning_rate"}, log=False),
+                _draw_chart(
                     "Gradient norm",
                     data.steps,
                     {"total": "grad_norm_total", "encoder": "grad_norm_encoder", "decoder": "grad_norm_decoder"},
                 ),
-                _chart("Memory", data.steps, {"MiB": "memory_mb"}, note="MiB", log=False),
-                _chart(
+                _draw_chart("Memory", data.steps, {"MiB": "memory_mb"}, note="MiB", log=False),
+                _draw_chart(
                     "Speed",
                     data.rows("step"),
                     {"samples per second": "samples_per_second"},
                     note="samples per second",
                     log=False,
                 ),
-                _chart(
+                _draw_chart(
                     "Coverage of the training file",
                     data.training,
                     {"coverage": "coverage"},
@@ -395,13 +406,12 @@ def _curves(data: RunData) -> str:
     )
 
 
-def _validation(data: RunData) -> str:
+def _render_validation(data: RunData) -> str:
     rows = data.rows("validation")
-    figures = [_chart("Loss on the validation data", rows, {"validation loss": "val_loss"}, marks=True)]
-    figures += [
-        _chart(name.replace("_", " "), rows, {name.replace("_", " "): name}, marks=True, log=False)
-        for name in TRAINING_METRICS
-    ]
+    figures = [_draw_chart("Loss on the validation data", rows, {"validation loss": "val_loss"}, marks=True)]
+    for name in TRAINING_METRICS:
+        title = name.replace("_", " ")
+        figures.append(_draw_chart(title, rows, {title: name}, marks=True, log=False))
     kept = [figure for figure in figures if figure]
     return grid(*kept) if kept else paragraph("There was no validation.")
 
@@ -409,8 +419,8 @@ def _validation(data: RunData) -> str:
 # -------------------------------------------------------------------------------------------- samples and configuration
 
 
-def _samples(data: RunData) -> str:
-    by_id: dict[Any, list[dict[str, Any]]] = {}
+def _render_samples(data: RunData) -> str:
+    by_id: dict[int | None, list[SamplePrediction]] = {}
     for row in data.samples:
         by_id.setdefault(row.get("id"), []).append(row)
     blocks = []
@@ -419,17 +429,20 @@ def _samples(data: RunData) -> str:
         body = "<h3>What a person wrote</h3>" + code(reference)
         if teacher := rows[-1].get("teacher_prediction"):
             body += "<h3>What the teacher writes</h3>" + code(str(teacher))
-        moments = _changes(rows)
+        moments = _select_changes(rows)
         body += f"<h3>What the {data.role} wrote</h3>" + table(
             ["from step", "prediction"],
-            [[f"{row['step']:,}", code(str(row.get("prediction", ""))) + _mark(row, reference)] for row in moments],
+            [
+                [f"{row['step']:,}", code(str(row.get("prediction", ""))) + _mark_match(row, reference)]
+                for row in moments
+            ],
             numeric=[0],
             html=True,
         )
         right = _is_right(rows[-1], reference)
         blocks.append(
             details(
-                f"Sample {number}: {'right at the end' if right else 'not (yet) the reference'}",
+                f"Sample {number}: {'right at the end' if right else 'not the reference (yet)'}",
                 body,
                 opened=number <= 2,
             )
@@ -437,7 +450,7 @@ def _samples(data: RunData) -> str:
     return "".join(blocks)
 
 
-def _changes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _select_changes(rows: list[SamplePrediction]) -> list[SamplePrediction]:
     """The rows where the prediction changed, thinned to MOMENTS; the first and the last are always there."""
     changed = [
         row
@@ -449,27 +462,27 @@ def _changes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [changed[round(i * (len(changed) - 1) / (MOMENTS - 1))] for i in range(MOMENTS)]
 
 
-def _is_right(row: dict[str, Any], reference: str) -> bool:
+def _is_right(row: SamplePrediction, reference: str) -> bool:
     match = row.get("exact_match")
     return bool(match) if match is not None else str(row.get("prediction", "")).split() == reference.split()
 
 
-def _mark(row: dict[str, Any], reference: str) -> str:
+def _mark_match(row: SamplePrediction, reference: str) -> str:
     return '<span class="good-text">✓ matches</span>' if _is_right(row, reference) else ""
 
 
-def _configuration(data: RunData) -> str:
+def _render_configuration(data: RunData) -> str:
     if not data.config:
         return ""
     known = [(name, value) for name, value in data.config.items() if value is not None]
-    body = table(["parameter", "value"], [[name, _text(value)] for name, value in known])
+    body = table(["parameter", "value"], [[name, _as_text(value)] for name, value in known])
     versions = data.run.get("versions") or {}
     if versions:
         body += table(["library", "version"], [[name, str(value)] for name, value in versions.items()])
     return details(f"{len(known)} parameters", body)
 
 
-def _text(value: Any) -> str:
+def _as_text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -478,12 +491,12 @@ def _text(value: Any) -> str:
 
 def draw_curves(data: RunData, path: Path) -> None:
     """training_curves.png: six panels, for a paper, a slide or a terminal without a browser."""
-    from utils.pages.plots import figure, save
+    from utils.pages.plots import create_figure, save_figure
 
     names, rows = data.components, data.rows("validation")
-    drawing, axes = figure(2, 3, width=4.6)
+    drawing, axes = create_figure(2, 3, width=4.6)
 
-    def panel(place: Any, title: str, columns: Columns, labels: dict[str, str], log: bool = False) -> None:
+    def panel(place: Axes, title: str, columns: Columns, labels: dict[str, str], log: bool = False) -> None:
         drawn = False
         for label, column in labels.items():
             values = columns.get(column, np.array([]))
@@ -523,4 +536,4 @@ def draw_curves(data: RunData, path: Path) -> None:
     )
     panel(axes[1, 2], "learning rate", data.steps, {"learning rate": "learning_rate"})
     drawing.suptitle(data.name)
-    save(drawing, path)
+    save_figure(drawing, path)

@@ -1,4 +1,4 @@
-// Shows the values under the pointer; without it the charts are complete, only still.
+// Shows the values under the pointer. Without JavaScript the charts are complete, but do not react.
 document.querySelectorAll('figure[data-chart]').forEach(function (figure) {
   var chart = JSON.parse(figure.dataset.chart), svg = figure.querySelector('svg');
   var tip = figure.appendChild(document.createElement('div')); tip.className = 'tip';

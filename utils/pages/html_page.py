@@ -31,12 +31,12 @@ def page(title: str, body: str, subtitle: str = "", navigation: Sequence[tuple[s
 
 
 def section(title: str, body: str, anchor: str) -> str:
-    """A heading with what stands under it; ``anchor`` is its id for links."""
+    """A heading and the text under it; ``anchor`` is the id that links name."""
     return f'<section id="{escape(anchor)}"><h2>{escape(title)}</h2>\n{body}</section>\n'
 
 
 def paragraph(text: str, soft: bool = False) -> str:
-    """One paragraph of plain text; flags (--name) in it are set as code, so that they do not break in two."""
+    """One paragraph of plain text; flags (--name) in it are set as code, which is not broken across lines."""
     marked = re.sub(r"(?<![\w-])(--[a-z_]+)", r"<code>\1</code>", escape(text))
     return f"<p{' class=soft' if soft else ''}>{marked}</p>\n"
 
@@ -58,7 +58,7 @@ def chips(facts: Iterable[tuple[str, str]]) -> str:
 
 
 def details(summary: str, body: str, opened: bool = False) -> str:
-    """A block that folds away."""
+    """A block that opens and closes at a click on ``summary``."""
     return f"<details{' open' if opened else ''}><summary>{escape(summary)}</summary>{body}</details>\n"
 
 
@@ -77,7 +77,7 @@ def table(
 ) -> str:
     """A table that scrolls sideways on a narrow screen.
 
-    Numbers are formatted and set right; ``numeric`` names the right-set columns where cells are ready-made texts.
+    Numbers are formatted and aligned right. ``numeric``: the columns to align right, where their cells are texts.
     ``html=True``: the cells of the body are HTML already.
     """
     rows = [list(row) for row in rows]
@@ -108,7 +108,7 @@ def table(
 
 
 def format_number(value: float | None, digits: int = 4) -> str:
-    """A number as a reader wants it: significant digits, no needless zeros, thousands separated; a dash for None."""
+    """A number with its significant digits, no trailing zeros and separated thousands; a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 1e15):
@@ -121,7 +121,7 @@ def format_number(value: float | None, digits: int = 4) -> str:
 
 
 def interval(metric: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """``{"value", "low", "high"}`` as "0.612 (0.580 to 0.641)"; its reason where there is no value."""
+    """``{"value", "low", "high"}`` as "0.612 (0.580 to 0.641)", or the reason why there is no value."""
     if not metric or metric.get("value") is None:
         return f"not computed: {metric['reason']}" if metric and metric.get("reason") else "–"
     text = f"{metric['value']:.{digits}f}"

@@ -1,15 +1,19 @@
-"""Figures as PNG: one style for every script that draws one."""
+"""Matplotlib figures, saved as PNG: one style for every script."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0067b1", "#c8500a", "#00805a", "#a6348c", "#8a6d00", "#5b4fc7", "#4d6b78", "#b3253c")
 
 
-def figure(rows: int, columns: int, width: float = 5.0, height: float = 3.2) -> tuple[Any, Any]:
-    """A Matplotlib figure with a grid of axes (always a 2-D array), drawn without a display."""
+def create_figure(rows: int, columns: int, width: float = 5.0, height: float = 3.2) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes as an array [rows, columns], each of ``width`` x ``height`` inches; needs no display."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -31,8 +35,8 @@ def figure(rows: int, columns: int, width: float = 5.0, height: float = 3.2) -> 
     return plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained")
 
 
-def save(drawing: Any, path: Path) -> None:
-    """Write the figure as PNG, whole or not at all, and free it."""
+def save_figure(drawing: Figure, path: Path) -> None:
+    """Write the figure as PNG, atomically, and free its memory."""
     import matplotlib.pyplot as plt
 
     from utils.atomic_io import atomic_writer

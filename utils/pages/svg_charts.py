@@ -1,4 +1,4 @@
-"""Charts as inline SVG for html_page.py: drawn in Python, coloured by the page's style, readable on a phone."""
+"""Charts as inline SVG for the pages of html_page.py, whose style gives the colours; readable on a phone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 14, 10, 38
 
 @dataclass
 class Series:
-    """One curve; ``low`` and ``high`` draw a band around it; ``colour`` (0 to 7) keeps a thing one colour on a page."""
+    """One curve; ``low`` and ``high`` draw a band around it; ``colour``: 0 to 7, by default its place."""
 
     name: str
     x: Sequence[float]
@@ -56,7 +56,7 @@ def downsample(series: Series, buckets: int = 160) -> Series:
     )
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
+def choose_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers that divide [low, high] into about ``count`` parts."""
     if high <= low:
         return [low]
@@ -67,11 +67,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [float(f"{i * step:.12g}") for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def tick_labels(values: Sequence[float]) -> list[str]:
-    """The shortest labels that tell the ticks apart."""
+def label_ticks(values: Sequence[float]) -> list[str]:
+    """The shortest labels that state the value of each tick."""
     labels: list[str] = []
     for digits in range(1, 13):
-        labels = [_tick_label(value, digits) for value in values]
+        labels = [_label_tick(value, digits) for value in values]
         if len(set(labels)) == len(labels) and all(
             math.isclose(float(label.replace("k", "e3")), value, rel_tol=1e-9, abs_tol=1e-300)
             for label, value in zip(labels, values, strict=True)
@@ -80,7 +80,7 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     return labels
 
 
-def _tick_label(value: float, digits: int) -> str:
+def _label_tick(value: float, digits: int) -> str:
     if value == 0:
         return "0"
     if abs(value) >= 1e6 or abs(value) < 1e-3:
@@ -112,18 +112,18 @@ class _Axes:
             every = max(1, math.ceil((last - first) / 6))
             rows = [10.0**e for e in range(first, last + 1, every) if self.y0 <= 10.0**e * 1.0001 <= self.y1 * 1.001]
             if len(rows) < 2:
-                rows = [t for t in ticks(self.y0, self.y1, 4) if t > 0]
+                rows = [t for t in choose_ticks(self.y0, self.y1, 4) if t > 0]
         else:
-            rows = ticks(self.y0, self.y1)
+            rows = choose_ticks(self.y0, self.y1)
         parts = []
-        for value, label in zip(rows, tick_labels(rows), strict=True):
+        for value, label in zip(rows, label_ticks(rows), strict=True):
             at = self.y(value)
             parts.append(
                 f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
                 f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>'
             )
-        columns = ticks(self.x0, self.x1, 5)
-        for value, label in zip(columns, tick_labels(columns), strict=True):
+        columns = choose_ticks(self.x0, self.x1, 5)
+        for value, label in zip(columns, label_ticks(columns), strict=True):
             parts.append(
                 f'<text x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{label}</text>'
             )
@@ -165,70 +165,82 @@ def line_chart(
     series = [downsample(s) for s in series]
     for index, one in enumerate(series):
         one.colour = index if one.colour is None else one.colour
-    ys = [v for s in series for v in (_finite(s.y) + _finite(s.low or []) + _finite(s.high or []))]
-    xs = [v for s in series for v in _finite(s.x)]
-    if not ys:
+    if not any(_finite(s.y) for s in series):
         return _figure(caption, note, "", paragraph("No values were recorded.", soft=True))
-    positive = min(ys) > 0
-    use_log = positive and (max(ys) / min(ys) > 100 if log is None else log)
+    axes = _fit_axes(series, log, y_range)
+    parts = [axes.frame(x_label), *(_draw_curve(one, axes) for one in series)]
+    notes = [note, "logarithmic scale" if axes.log else "", f"{lost} values not finite" if lost else ""]
+    key = legend([(s.name, s.colour or 0) for s in series]) if len(series) > 1 else ""
+    data = _encode_values(series, axes, x_label)
+    return _figure(caption, ", ".join(filter(None, notes)), key, _svg(caption, HEIGHT, parts), data)
+
+
+def _fit_axes(series: Sequence[Series], log: bool | None, y_range: tuple[float, float] | None) -> _Axes:
+    """Axes on which all values have room, with a margin above and below on a linear scale."""
+    xs = [v for s in series for v in _finite(s.x)]
+    ys = [v for s in series for v in (_finite(s.y) + _finite(s.low or []) + _finite(s.high or []))]
+    use_log = min(ys) > 0 and (max(ys) / min(ys) > 100 if log is None else log)
     low, high = y_range or (min(ys), max(ys))
     if y_range is None and not use_log:
         pad = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
         low, high = (0.0 if 0 <= low <= (high - low) else low - pad), high + pad
     elif use_log and low == high:
         low, high = low / 2, high * 2
-    axes = _Axes(min(xs), max(xs), low, high, use_log)
-    parts = [axes.frame(x_label)]
-    for one in series:
-        colour = f"var(--c{(one.colour or 0) % COLOURS})"
-        points = [(axes.x(x), axes.y(y)) for x, y in zip(one.x, one.y, strict=True) if _shown(x, y)]
-        bands = zip(one.x, one.low or (), one.high or (), strict=False)  # without a band, none
-        banded = [(axes.x(x), axes.y(lo), axes.y(hi)) for x, lo, hi in bands if _shown(x, lo, hi)]
-        if len(banded) > 1:
-            outline = [f"{x:.1f},{hi:.1f}" for x, _, hi in banded] + [f"{x:.1f},{lo:.1f}" for x, lo, _ in banded[::-1]]
-            parts.append(f'<polygon points="{" ".join(outline)}" fill="{colour}" opacity=".16"/>')
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        if one.marks or len(points) < 2:
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
-    data = json.dumps(
-        {
-            "width": WIDTH,
-            "left": LEFT,
-            "right": WIDTH - RIGHT,
-            "top": TOP,
-            "bottom": HEIGHT - BOTTOM,
-            "x0": axes.x0,
-            "x1": axes.x1,
-            "label": x_label,
-            "series": [
-                {
-                    "name": s.name,
-                    "c": (s.colour or 0) % COLOURS,
-                    "x": [round(float(x)) for x, y in zip(s.x, s.y, strict=True) if _shown(x, y)],
-                    "y": [format_number(float(y)) for y in _finite(s.y)],
-                }
-                for s in series
-            ],
-        },
-        separators=(",", ":"),
-    )
-    notes = [note, "logarithmic scale" if use_log else "", f"{lost} values not finite" if lost else ""]
-    key = legend([(s.name, s.colour or 0) for s in series]) if len(series) > 1 else ""
-    return _figure(caption, ", ".join(filter(None, notes)), key, _svg(caption, HEIGHT, parts), data)
+    return _Axes(min(xs), max(xs), low, high, use_log)
+
+
+def _draw_curve(one: Series, axes: _Axes) -> str:
+    """The band, the line and the marks of a series."""
+    colour = f"var(--c{(one.colour or 0) % COLOURS})"
+    parts = []
+    points = [(axes.x(x), axes.y(y)) for x, y in zip(one.x, one.y, strict=True) if _shown(x, y)]
+    bands = zip(one.x, one.low or (), one.high or (), strict=False)  # empty where the series has no band
+    banded = [(axes.x(x), axes.y(lo), axes.y(hi)) for x, lo, hi in bands if _shown(x, lo, hi)]
+    if len(banded) > 1:
+        outline = [f"{x:.1f},{hi:.1f}" for x, _, hi in banded] + [f"{x:.1f},{lo:.1f}" for x, lo, _ in banded[::-1]]
+        parts.append(f'<polygon points="{" ".join(outline)}" fill="{colour}" opacity=".16"/>')
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    if one.marks or len(points) < 2:
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
+    return "".join(parts)
+
+
+def _encode_values(series: Sequence[Series], axes: _Axes, x_label: str) -> str:
+    """What html_page.js needs to show the values under the pointer, as JSON."""
+    chart = {
+        "width": WIDTH,
+        "left": LEFT,
+        "right": WIDTH - RIGHT,
+        "top": TOP,
+        "bottom": HEIGHT - BOTTOM,
+        "x0": axes.x0,
+        "x1": axes.x1,
+        "label": x_label,
+        "series": [
+            {
+                "name": s.name,
+                "c": (s.colour or 0) % COLOURS,
+                "x": [round(float(x)) for x, y in zip(s.x, s.y, strict=True) if _shown(x, y)],
+                "y": [format_number(float(y)) for y in _finite(s.y)],
+            }
+            for s in series
+        ],
+    }
+    return json.dumps(chart, separators=(",", ":"))
 
 
 def bar_chart(
     caption: str,
     bars: Sequence[tuple[str, float | None]],
     *,
-    intervals: Sequence[tuple | None] = (),
+    intervals: Sequence[tuple[float, float] | None] = (),
     colours: Sequence[int] = (),
     note: str = "",
     maximum: float | None = None,
     digits: int = 3,
 ) -> str:
-    """Horizontal bars from zero, each with its value; ``intervals`` draws (low, high) whiskers. None: not computed."""
+    """Horizontal bars from zero with their values (None: not computed); ``intervals`` draws (low, high) whiskers."""
     whiskers = list(intervals) or [None] * len(bars)
     top = maximum or max([*_finite(value for _, value in bars), *(w[1] for w in whiskers if w), 1e-12])
     row, begin, end = 44, 0, WIDTH - 60
@@ -263,7 +275,7 @@ def stacked_bars(
     colours: Sequence[int] = (),
     note: str = "",
 ) -> str:
-    """Rows that each divide a whole (100 %) among ``names``: shares at several moments, below each other."""
+    """Bars of equal length, each divided among ``names``: the shares of a whole at several moments."""
     colours = list(colours) or list(range(len(names)))
     row, parts = 44, []
     for index, (label, values) in enumerate(rows):

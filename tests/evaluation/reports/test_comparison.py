@@ -12,13 +12,13 @@ import pytest
 
 from evaluation.reports.comparison import (
     Score,
+    average_with_interval,
+    build_csv_rows,
     compare,
     count_parameters,
-    csv_rows,
-    markdown,
-    mean_interval,
-    table_rows,
-    told_apart,
+    is_clearly_better,
+    render_markdown,
+    tabulate,
 )
 from tests.helpers.synthetic_run import default_summary, metric, write_run
 from utils.errors import UserError
@@ -40,8 +40,8 @@ def runs(tmp_path: Path) -> list[Path]:
 
 def test_mean_and_interval_by_hand():
     """Mean 0.6, standard deviation 0.1, t(0.975, 2) = 4.302653: margin 4.302653 x 0.1 / sqrt 3 = 0.248414."""
-    assert mean_interval([0.5, 0.6, 0.7]) == pytest.approx((0.6, 0.6 - 0.248414, 0.6 + 0.248414), abs=1e-6)
-    assert mean_interval([0.5]) == (0.5, None, None)
+    assert average_with_interval([0.5, 0.6, 0.7]) == pytest.approx((0.6, 0.6 - 0.248414, 0.6 + 0.248414), abs=1e-6)
+    assert average_with_interval([0.5]) == (0.5, None, None)
 
 
 def test_seeds_are_gathered_and_ranked(runs):
@@ -67,9 +67,9 @@ def test_cost_by_hand(runs):
 
 
 def test_runs_are_told_apart_by_their_intervals():
-    assert told_apart(Score(0.9, 0.87, 0.93, 1), Score(0.6, 0.35, 0.85, 3))
-    assert not told_apart(Score(0.9, 0.87, 0.93, 1), Score(0.85, 0.8, 0.88, 3))
-    assert not told_apart(Score(0.9, None, None, 1), Score(0.1, None, None, 1))
+    assert is_clearly_better(Score(0.9, 0.87, 0.93, 1), Score(0.6, 0.35, 0.85, 3))
+    assert not is_clearly_better(Score(0.9, 0.87, 0.93, 1), Score(0.85, 0.8, 0.88, 3))
+    assert not is_clearly_better(Score(0.9, None, None, 1), Score(0.1, None, None, 1))
 
 
 def test_the_same_seed_twice_counts_once(tmp_path):
@@ -91,7 +91,7 @@ def test_seeds_that_agree_by_chance_prove_nothing(tmp_path):
         for seed in (1, 2)
     ]
     best, other = (group.scores["code_quality_score"] for group in compare(runs).groups)
-    assert (best.low, best.high) == pytest.approx((0.47, 0.53)) and not told_apart(best, other)
+    assert (best.low, best.high) == pytest.approx((0.47, 0.53)) and not is_clearly_better(best, other)
 
 
 def test_an_interval_stays_within_the_range_of_the_score(tmp_path):
@@ -102,7 +102,7 @@ def test_an_interval_stays_within_the_range_of_the_score(tmp_path):
 
 def test_seeds_without_an_evaluation_are_not_counted_as_judged(tmp_path):
     comparison = compare([make(tmp_path / "a", 0.9, 1), make(tmp_path / "b", None, 2)])
-    headers, rows = table_rows(comparison)
+    headers, rows = tabulate(comparison)
     assert rows[0][headers.index("seeds")] == "1 of 2"
 
 
@@ -125,16 +125,16 @@ def test_a_teacher_among_students_leaves_their_labels_short(tmp_path, runs):
 
 def test_scores_that_were_not_computed_stay_open(tmp_path):
     found = compare([make(tmp_path / "a", None), make(tmp_path / "b", 0.4, lr=1e-4)])
-    text = markdown(found)
+    text = render_markdown(found)
     assert found.groups[-1].label == "lr=5e-05" and "not evaluated" in text
-    assert next(row for row in csv_rows(found) if row["runs"] == "a")["code_quality_score"] is None
+    assert next(row for row in build_csv_rows(found) if row["runs"] == "a")["code_quality_score"] is None
 
 
 def test_folders_without_a_run_are_skipped_and_named(tmp_path, runs):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes.txt").write_text("x")
     found = compare([*runs, tmp_path / "notes", tmp_path / "notes.txt"])
-    assert sum(note.startswith("passed over") for note in found.notes) == 2
+    assert sum(note.startswith("skipped") for note in found.notes) == 2
     with pytest.raises(UserError, match="none of these"):
         compare([tmp_path / "notes"])
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.reports.outlook import outlook
+from evaluation.reports.outlook import judge_outlook
 from evaluation.reports.run_data import load_run
-from evaluation.reports.run_report import report_page, try_write_report, write_report
+from evaluation.reports.run_report import render_report, try_write_report, write_report
 from tests.helpers.synthetic_run import BALANCED, write_run
 from utils.errors import UserError
 from utils.pages.html_page import format_number, format_seconds, page, paragraph, table
-from utils.pages.svg_charts import Series, bar_chart, downsample, line_chart, tick_labels, ticks
+from utils.pages.svg_charts import Series, bar_chart, choose_ticks, downsample, label_ticks, line_chart
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -58,7 +58,7 @@ class Checker(html.parser.HTMLParser):
 
 
 def report(folder: Path, **run) -> Checker:
-    return Checker(report_page(load_run(write_run(folder, **run))))
+    return Checker(render_report(load_run(write_run(folder, **run))))
 
 
 def test_report_is_complete_and_loads_nothing(tmp_path):
@@ -91,7 +91,7 @@ def test_report_is_complete_and_loads_nothing(tmp_path):
 
 
 def test_values_in_the_charts_are_those_of_the_run(tmp_path):
-    document = report_page(load_run(write_run(tmp_path, steps=60)))
+    document = render_report(load_run(write_run(tmp_path, steps=60)))
     found = [
         json.loads(data)
         for data in re.findall(r'data-chart="([^"]*)"', document.replace("&quot;", "\0"))
@@ -114,7 +114,7 @@ def test_a_teacher_is_called_so(tmp_path):
     write_run(tmp_path, gradients={"ce": lambda p: 1.0}, steps=40)
     record = json.loads((tmp_path / "run_config.json").read_text()) | {"script": "train_codet5_assertions.py"}
     (tmp_path / "run_config.json").write_text(json.dumps(record))
-    assert "What drove the teacher?ce alone" in Checker(report_page(load_run(tmp_path))).text
+    assert "What drove the teacher?ce alone" in Checker(render_report(load_run(tmp_path))).text
 
 
 def test_the_first_two_sentences_by_hand(tmp_path):
@@ -162,7 +162,7 @@ def test_log_warnings_are_shown_once(tmp_path):
     write_run(tmp_path)
     with open(tmp_path / "distillation_log.txt", "a") as log:
         log.write("2026-01-01 00:00:00 WARNING 31% of the inputs are cut\n" * 2)
-    shown = Checker(report_page(load_run(tmp_path)))
+    shown = Checker(render_report(load_run(tmp_path)))
     assert shown.text.count("31% of the inputs are cut") == 1 and "Warnings in the log: 1" in shown.text
 
 
@@ -196,7 +196,7 @@ def test_unusual_runs_get_a_report(tmp_path, run):
 def test_a_missing_file_leaves_a_gap_not_an_error(tmp_path, missing):
     write_run(tmp_path, steps=50)
     (tmp_path / missing).unlink()
-    Checker(report_page(load_run(tmp_path)))
+    Checker(render_report(load_run(tmp_path)))
 
 
 def test_a_running_run_with_half_a_last_line_gets_a_report(tmp_path):
@@ -204,7 +204,7 @@ def test_a_running_run_with_half_a_last_line_gets_a_report(tmp_path):
     for name in ("step_metrics.csv", "training_metrics.csv", "sample_predictions.jsonl"):
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[:-7])
-    assert "optimiser steps49" in Checker(report_page(load_run(tmp_path))).text
+    assert "optimiser steps49" in Checker(render_report(load_run(tmp_path))).text
 
 
 def test_a_report_that_fails_does_not_fail_the_run(tmp_path):
@@ -237,7 +237,7 @@ def series(values: list[float], metric: str = "code_quality_score") -> dict[str,
 
 def test_slope_by_hand():
     """Last 4 of 8 points on the line 0.5 + 0.01 per 100 steps: 200 steps more bring 0.02; no scatter, no interval."""
-    view = outlook(series([0.1, 0.2, 0.3, 0.4, 0.50, 0.51, 0.52, 0.53]))
+    view = judge_outlook(series([0.1, 0.2, 0.3, 0.4, 0.50, 0.51, 0.52, 0.53]))
     assert view.verdict == "worth it"
     assert (view.gain, view.low, view.high) == pytest.approx((0.02, 0.02, 0.02))
     assert view.best_step == 800 and view.best_value == 0.53
@@ -245,7 +245,7 @@ def test_slope_by_hand():
 
 def test_interval_by_hand():
     """Points 0, 1, 0, 1 (x 0.01) at x = 0..3: slope 0.2, residual variance 0.4, t(0.95, 2) = 2.920."""
-    view = outlook(series([0.01 * y for y in (0, 1, 0, 1)]))
+    view = judge_outlook(series([0.01 * y for y in (0, 1, 0, 1)]))
     slope, error = 0.2e-2, math.sqrt(0.8 / 2 / 5) * 1e-2
     assert (view.gain, view.low, view.high) == pytest.approx(
         (slope, slope - 2.91999 * error, slope + 2.91999 * error), rel=1e-4
@@ -264,18 +264,18 @@ def test_interval_by_hand():
     ],
 )
 def test_verdicts(values, verdict):
-    assert outlook(series(values)).verdict == verdict
+    assert judge_outlook(series(values)).verdict == verdict
 
 
 def test_a_falling_loss_is_an_improvement():
-    view = outlook(series([2.0, 1.8, 1.6, 1.4, 1.2], "val_loss"))
+    view = judge_outlook(series([2.0, 1.8, 1.6, 1.4, 1.2], "val_loss"))
     assert view.verdict == "worth it" and view.gain == pytest.approx(0.25) and view.best_step == 500
 
 
 def test_the_metric_of_early_stopping_is_the_one_judged():
     both = {**series([0.5, 0.4, 0.3, 0.2]), "val_loss": np.array([4.0, 3.0, 2.0, 1.0])}
-    assert outlook(both).verdict == "getting worse"
-    assert outlook(both, "loss").verdict == "worth it" and outlook(both, "loss").metric == "val_loss"
+    assert judge_outlook(both).verdict == "getting worse"
+    assert judge_outlook(both, "loss").verdict == "worth it" and judge_outlook(both, "loss").metric == "val_loss"
 
 
 @pytest.mark.parametrize(
@@ -287,11 +287,11 @@ def test_the_metric_of_early_stopping_is_the_one_judged():
     ],
 )
 def test_the_verdict_on_few_validations_is_cautious(values, words):
-    assert outlook(series(values)).advice.startswith(words)
+    assert judge_outlook(series(values)).advice.startswith(words)
 
 
 def test_no_validation_is_said():
-    assert "--validation_frequency" in outlook({}).advice
+    assert "--validation_frequency" in judge_outlook({}).advice
 
 
 # ------------------------------------------------------------------------------------------------------ page and charts
@@ -321,20 +321,20 @@ def test_texts_are_escaped():
     ],
 )
 def test_ticks_are_round(low, high, expected):
-    assert ticks(low, high) == pytest.approx(expected)
+    assert choose_ticks(low, high) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 2e-4), (0, 2e-5), (0, 2e6), (0.93, 0.93001), (1e-14, 5e-14), (0, 9e4)])
 def test_tick_labels_say_what_the_ticks_are(low, high):
-    values = ticks(low, high)
-    labels = tick_labels(values)
+    values = choose_ticks(low, high)
+    labels = label_ticks(values)
     assert len(values) > 3
     assert [float(label.replace("k", "e3")) for label in labels] == pytest.approx(values, rel=1e-9, abs=0)
 
 
 def test_validations_at_one_step_have_no_slope():
     rows = {"step": np.array([10.0, 20, 30, 40, 40, 40, 40]), "val_loss": np.array([1, 0.9, 0.8, 0.5, 0.6, 0.6, 0.7])}
-    view = outlook(rows, "loss")
+    view = judge_outlook(rows, "loss")
     assert "nan" not in view.advice + view.evidence and view.gain == pytest.approx(0.1)
 
 
@@ -380,7 +380,7 @@ def test_the_report_leaves_out_files_that_a_run_lacks(tmp_path):
     (folder / "metrics_summary_final.json").write_text('{"student": null, "run": null}')
     run = json.loads((folder / "run_config.json").read_text())
     (folder / "run_config.json").write_text(json.dumps(run | {"git": None}))
-    assert "<html" in report_page(load_run(folder))
+    assert "<html" in render_report(load_run(folder))
     (folder / "sample_predictions.jsonl").write_text("[1]\n")
     with pytest.raises(UserError, match="line 1 is not a JSON object"):
         load_run(folder)
