@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""Distillation data from one encoding to another that it can express, row by row, whole or not at all.
+"""Convert distillation data to another encoding, row by row; the new file appears only when it is complete.
 
     python scripts/convert_distillation_data.py IN.jsonl OUT.jsonl --encoding topk --topk 64
     python scripts/convert_distillation_data.py OLD.jsonl OUT.jsonl --encoding topk --tokenizer NAME_OR_FOLDER
 
-dense -> topk, dense; hidden -> hidden, topk, dense; topk -> topk with fewer entries (the dropped ones join the tail's
-mass exactly). Old files (no header) need --tokenizer, to hash their labels. Bad rows are left out and counted.
+Possible are dense -> topk, dense; hidden -> hidden, topk, dense; topk -> topk with fewer entries (the mass of those
+dropped is added to the tail, exactly). Old files (without a header) need --tokenizer, to hash their labels. Bad rows
+are omitted and counted.
 """
 
 from __future__ import annotations
@@ -16,18 +17,26 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.arguments import ArgumentParser
 from utils.errors import DISK_ERRORS, UserError, run_main
 
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from utils.compress import Rows, TopKRows
+
+Json = dict[str, Any]
+
 EXPRESSIBLE = {"dense": ("topk", "dense"), "hidden": ("hidden", "topk", "dense"), "topk": ("topk",)}
 
 
-def cut_topk(rows: Any, k: int) -> Any:
-    """Top-k rows with only the first k entries: the mass of the others joins the tail at each node of its grid."""
+def cut_topk(rows: TopKRows, k: int) -> TopKRows:
+    """Only the first k entries of top-k rows; the mass of the others is added to the tail at each node of its grid."""
     import numpy as np
 
     from utils.compress import TAIL_GRID, TopKRows
@@ -41,7 +50,7 @@ def cut_topk(rows: Any, k: int) -> Any:
 
 
 class Converter:
-    """Reads ``path`` row by row as raw row, labels hash and teacher rows; the header of the result follows from it."""
+    """Reads ``path`` row by row, and writes its rows in another encoding."""
 
     def __init__(self, path: Path, encoding: str, topk: int, bits: int, tokenizer: str | None, max_output_len: int):
         from data.distillation.file import Header, load_shared, read_header
@@ -53,7 +62,7 @@ class Converter:
         self.index = open_index(path)
         self.read = RowReader(self.index)
         self.shared = load_shared(path, header) if header else {}
-        self.tokenizer, self.old = None, header is None
+        self.tokenizer = None  # of an old file: hashes its labels
         if header is None:
             if tokenizer is None:
                 raise UserError(f"{path}: no header (an old file); name the teacher's tokenizer with --tokenizer")
@@ -79,8 +88,8 @@ class Converter:
         self.header = header
         self.rejected: Counter[str] = Counter()
 
-    def rows(self, count: bool = False) -> Iterator[tuple[dict[str, Any], Any]]:
-        """The usable rows with their teacher rows; ``count``: note the others by reason."""
+    def rows(self, count: bool = False) -> Iterator[tuple[Json, Rows]]:
+        """The usable rows with their decoded logits; ``count``: also count the others by reason."""
         from data.distillation.file import decode_teacher
         from data.rows.readers import RowError, is_header, parse_json_line, parse_sample
         from data.rows.tokenization import encode_target, labels_hash
@@ -92,10 +101,10 @@ class Converter:
                 if is_header(row):
                     continue
                 sample = parse_sample(row)
-                if self.old:
+                if self.tokenizer is not None:
                     labels = encode_target(self.tokenizer, sample.target, self.header.max_output_len)
                     row["labels_hash"] = labels_hash(labels)
-                    self._vocabulary_of(row)
+                    self._note_vocabulary(row)
                     teacher = decode_teacher(row, labels, self.header.vocab_size)
                     if teacher is None:
                         raise RowError("missing teacher logits")
@@ -106,24 +115,25 @@ class Converter:
                 continue
             yield row, teacher
 
-    def _vocabulary_of(self, row: dict[str, Any]) -> None:
-        """The first row of an old file says how large its vocabulary is; the others are held to it."""
+    def _note_vocabulary(self, row: Json) -> None:
+        """Take the vocabulary size of an old file from its first row; the other rows must have the same."""
         stored = row.get("compressed_logits")
         if self.header.vocab_size == 0 and isinstance(stored, dict) and isinstance(stored.get("shape"), list):
             self.header = replace(self.header, vocab_size=int(stored["shape"][-1]))
 
-    def logits(self, teacher: Any) -> Any:
+    def compute_logits(self, teacher: Rows) -> Tensor:
         """[T, V] float32 of dense or hidden rows."""
         import torch
 
-        from utils.compress import DenseRows
+        from utils.compress import DenseRows, HiddenRows
 
         if isinstance(teacher, DenseRows):
             return torch.from_numpy(teacher.logits.copy())
+        assert isinstance(teacher, HiddenRows)  # nothing dense can be made of top-k rows
         return torch.from_numpy(teacher.hidden) @ self.shared["head"].float().T
 
-    def encode(self, teacher: Any) -> Any:
-        """The teacher rows in the new encoding."""
+    def encode(self, teacher: Rows) -> Rows:
+        """The logits of a row in the new encoding."""
         from models.teacher.forward import encode_topk
         from utils.compress import DenseRows, HiddenRows, TopKRows
 
@@ -132,36 +142,38 @@ class Converter:
         if self.encoding == "hidden":
             assert isinstance(teacher, HiddenRows)
             return teacher
-        logits = self.logits(teacher)
+        logits = self.compute_logits(teacher)
         if self.encoding == "dense":
             return DenseRows(logits.numpy())
         ids, values, mass = (part.numpy() for part in encode_topk(logits, self.topk))
         return TopKRows(ids, values, mass, logits.shape[1])
 
-    def new_shared(self) -> dict[str, Any]:
-        """The tensors beside the new file. Mean logits of dense data take a first pass over it."""
+    def compute_shared(self) -> dict[str, Tensor]:
+        """The shared tensors of the new file; for their mean logits, dense and hidden data are read once more."""
         from models.teacher.forward import finite_sums, mean_logits
 
         if self.encoding == "dense":
             return {}
         if self.encoding == self.header.encoding:
             return self.shared
-        sums = sum(finite_sums(self.logits(teacher)).numpy() for _, teacher in self.rows())
-        if isinstance(sums, int):
+        sums: np.ndarray | float = 0.0
+        for _, teacher in self.rows():
+            sums = sums + finite_sums(self.compute_logits(teacher)).numpy()
+        if isinstance(sums, float):
             raise UserError(f"{self.path}: no row with readable teacher logits")
         return {"mean_logits": mean_logits(sums)}
 
     def write(self, output: Path, max_reject_rate: float) -> int:
-        """Write the new file and what belongs beside it; returns the number of rows."""
+        """Write the new file and its shared tensors; return the number of rows."""
         from data.distillation.file import publishing
         from utils.atomic_io import atomic_writer
         from utils.compress import try_pack
 
-        if self.old:
-            next(self.rows(), None)  # settles the vocabulary before the header is written
+        if self.tokenizer is not None:
+            next(self.rows(), None)  # finds the vocabulary size, which the header needs
         topk = min(self.topk, self.header.vocab_size) if self.encoding == "topk" else None
         written = 0
-        with publishing(self.new_shared(), output) as digest, atomic_writer(output, "wb") as target:
+        with publishing(self.compute_shared(), output) as digest, atomic_writer(output, "wb") as target:
             header = replace(self.header, encoding=self.encoding, topk=topk, bits=self.bits, shared_sha256=digest)
             target.write(header.line().encode())
             for row, teacher in self.rows(count=True):
@@ -182,15 +194,19 @@ class Converter:
 
 def main() -> int:
     parser = ArgumentParser(__doc__)
-    parser.add_argument("input", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--encoding", choices=("topk", "hidden", "dense"), required=True)
-    parser.add_argument("--topk", type=int, default=64)
-    parser.add_argument("--compression_bits", type=int, choices=(4, 8, 16, 32), default=16)
+    parser.add_argument("input", type=Path, help="distillation data, JSONL")
+    parser.add_argument("output", type=Path, help="file to write")
+    parser.add_argument("--encoding", choices=("topk", "hidden", "dense"), required=True, help="of the new file")
+    parser.add_argument("--topk", type=int, default=64, help="entries per token (default: %(default)s)")
+    parser.add_argument(
+        "--compression_bits", type=int, choices=(4, 8, 16, 32), default=16, help="of a value (default: %(default)s)"
+    )
     parser.add_argument("--tokenizer", help="name or folder of the teacher's tokenizer; for old files")
-    parser.add_argument("--max_output_len", type=int, default=128, help="for old files")
-    parser.add_argument("--max_reject_rate", type=float, default=0.1)
-    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--max_output_len", type=int, default=128, help="for old files (default: %(default)s)")
+    parser.add_argument(
+        "--max_reject_rate", type=float, default=0.1, help="fail above this share of bad rows (default: %(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     args = parser.parse_args()
     if not args.input.is_file():
         raise UserError(f"{args.input} does not exist")
@@ -214,7 +230,7 @@ def main() -> int:
     before, after = args.input.stat().st_size, args.output.stat().st_size
     print(f"{args.output}: {rows} rows, {after:,} bytes (was {before:,})")
     for reason, count in converter.rejected.most_common():
-        print(f"left out: {count} x {reason}")
+        print(f"omitted: {count} x {reason}")
     return 0
 
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""What a distillation file holds, and how close it is to dense logits of the same teacher.
+"""Show what a distillation file holds, and how close it is to exact logits of the same teacher.
 
     python scripts/inspect_distillation_data.py FILE [--reference DENSE_FILE] [--max_rows N] [--json]
 
-Prints header, rows, bad rows by reason, bytes a token and the mass outside the most probable tokens. With --reference
-(the same rows with dense or hidden logits): KL(reference || file), JSD, top-1 agreement, and cosine and norm ratio of
-the gradients on a student half-way between the mean and the teacher, at T = 1, 1.5, 2, 4.
+Prints the header, the number of rows, bad rows by reason, bytes per token and the probability outside the most likely
+tokens. With --reference (the same rows with dense or hidden logits) it also prints, at T = 1, 1.5, 2 and 4:
+KL(reference || file), JSD, top-1 agreement, and cosine and norm ratio of the gradients on a student half-way between
+the mean logits and the teacher's.
 """
 
 from __future__ import annotations
@@ -14,17 +15,36 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_main
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def stored_rows(path: Path) -> Iterator[tuple[dict[str, Any] | None, Any, int, str]]:
-    """(row, teacher rows, bytes of the logits, reason) of each line that is not a header, one at a time."""
+    from data.distillation.signal import TeacherSignal
+    from utils.compress import Rows
+
+Json = dict[str, Any]
+SAME_KEYS = ("test_method_masked", "test_method", "assertions")  # what a row and its reference have in common
+
+
+@dataclass
+class StoredRow:
+    """A usable row with its decoded logits, and the bytes that these take as JSON."""
+
+    row: Json
+    teacher: Rows
+    logit_bytes: int
+
+
+def read_rows(path: Path) -> Iterator[StoredRow | str]:
+    """Each line that is not a header, one at a time; a text says why a row cannot be used."""
     from data.rows.index import RowReader, open_index
     from data.rows.readers import RowError, is_header, parse_json_line, parse_sample
     from utils.compress import CompressionError, DenseRows, decompress_logits, unpack
@@ -39,28 +59,59 @@ def stored_rows(path: Path) -> Iterator[tuple[dict[str, Any] | None, Any, int, s
             parse_sample(row)
             text, old = row.get("teacher_logits_compressed"), row.get("compressed_logits")
             if text is not None:
-                yield row, unpack(text), len(json.dumps(text)), ""
+                yield StoredRow(row, unpack(text), len(json.dumps(text)))
             elif isinstance(old, dict):
-                logits = DenseRows(decompress_logits(old))
-                yield row, logits, len(json.dumps(old)), ""
+                yield StoredRow(row, DenseRows(decompress_logits(old)), len(json.dumps(old)))
             else:
                 raise RowError("missing teacher logits")
         except (RowError, CompressionError) as error:
-            yield None, None, 0, str(error)
+            yield str(error)
 
 
-def dense(signal: Any, path: Path) -> Any:
-    """[N, V] logits of an exact signal; top-k has none."""
-    from data.distillation.signal import TopKSignal
-    from models.losses.teacher_rows import TeacherRows
+class Reference:
+    """The same rows with exact logits: sums up how close a signal is to them, at each of TEMPERATURES."""
 
-    if isinstance(signal, TopKSignal):
-        raise UserError(f"--reference {path}: holds top-k logits, which are no reference; give dense or hidden ones")
-    return TeacherRows(signal, 1.0)(0, signal.num_positions).float()
+    def __init__(self, path: Path) -> None:
+        from data.distillation.file import load_shared, read_header
+        from models.teacher.fidelity import TEMPERATURES
+
+        header = read_header(path)
+        self.path = path
+        self.rows = read_rows(path)
+        self.shared = load_shared(path, header) if header else {}
+        self.sums: dict[float, Counter[str]] = {t: Counter() for t in TEMPERATURES}
+        self.tokens = 0
+
+    def compare(self, exact: Tensor, signal: TeacherSignal, mean: Tensor | None, tail: str) -> None:
+        """Add a row with the logits ``exact`` [N, V]; ``mean`` [V]: mean logits, by default those of the row."""
+        from models.teacher.fidelity import fidelity
+
+        mean = exact.mean(0) if mean is None else mean
+        for temperature, sums in self.sums.items():
+            sums.update(fidelity(exact, signal, mean + 0.5 * (exact - mean), temperature, tail))
+        self.tokens += signal.num_positions
+
+    def summarise(self, rows: int, tail: str) -> Json:
+        """The means per token; raises UserError where none of the ``rows`` rows could be compared."""
+        if not self.tokens:
+            raise UserError(f"--reference {self.path}: none of its first {rows} rows has readable teacher logits")
+        means = {f"T={t:g}": {key: value / self.tokens for key, value in sums.items()} for t, sums in self.sums.items()}
+        return {"reference": str(self.path), "tokens": self.tokens, "top_k_tail": tail, **means}
+
+    def compute_logits(self, twin: StoredRow) -> Tensor:
+        """[N, V] logits of dense or hidden rows; raises UserError for top-k rows."""
+        from data.distillation.file import build_signal
+        from data.distillation.signal import TopKSignal
+        from models.losses.teacher_rows import TeacherRows
+
+        signal = build_signal([twin.teacher], self.shared)
+        if isinstance(signal, TopKSignal):
+            raise UserError(f"--reference {self.path}: holds top-k logits; give dense or hidden ones, which are exact")
+        return TeacherRows(signal, 1.0)(0, signal.num_positions).float()
 
 
-def tail_mass(signal: Any, temperature: float, k: int) -> Any:
-    """[N] probability outside the k stored tokens (top-k), or outside the k most probable ones."""
+def sum_tail_mass(signal: TeacherSignal, temperature: float, k: int) -> float:
+    """Probability outside the stored tokens (top-k), or outside the k most probable ones, summed over the positions."""
     import torch
 
     from data.distillation.signal import TopKSignal
@@ -68,81 +119,73 @@ def tail_mass(signal: Any, temperature: float, k: int) -> Any:
 
     if isinstance(signal, TopKSignal):
         kept, tail = torch.logsumexp(signal.logits / temperature, 1), signal.tail_log_mass_at(temperature)
-        return torch.sigmoid(tail - kept)
+        return float(torch.sigmoid(tail - kept).sum())
     logits = TeacherRows(signal, temperature)(0, signal.num_positions).float() / temperature
-    return 1 - torch.softmax(logits, 1).topk(min(k, logits.shape[1]), 1).values.sum(1)
+    return float((1 - torch.softmax(logits, 1).topk(min(k, logits.shape[1]), 1).values.sum(1)).sum())
 
 
-def inspect(path: Path, reference: Path | None, max_rows: int | None) -> dict[str, Any]:
+def inspect(path: Path, reference_path: Path | None, max_rows: int | None) -> Json:
     """The report as plain values. Memory does not grow with the file."""
     from data.distillation.file import build_signal, load_shared, read_header
-    from models.teacher.fidelity import TEMPERATURES, fidelity
+    from models.teacher.fidelity import TEMPERATURES
 
     header = read_header(path)
     shared = load_shared(path, header) if header else {}
     tail = "shaped" if "mean_logits" in shared else "bucket"
-    other = stored_rows(reference) if reference else None
-    reference_header = read_header(reference) if reference else None
-    reference_shared = load_shared(reference, reference_header) if reference and reference_header else {}
-    counts: Counter[str] = Counter()
-    masses: Counter[float] = Counter()
-    sums: dict[float, Counter[str]] = {t: Counter() for t in TEMPERATURES}
-    rows = tokens = logit_bytes = judged = 0
+    reference = Reference(reference_path) if reference_path else None
+    bad: Counter[str] = Counter()
+    masses = dict.fromkeys(TEMPERATURES, 0.0)
+    rows = tokens = logit_bytes = 0
     vocabulary = header.vocab_size if header else 0
-    for row, stored, size, reason in stored_rows(path):
-        twin = next(other, None) if other is not None else None
+    for stored in read_rows(path):
+        twin = next(reference.rows, None) if reference else None
         if max_rows is not None and rows >= max_rows:
             break
-        if reason:
-            counts[reason] += 1
+        if isinstance(stored, str):
+            bad[stored] += 1
             continue
         rows += 1
-        signal = build_signal([stored], shared)
-        tokens, logit_bytes, vocabulary = tokens + signal.num_positions, logit_bytes + size, signal.vocab_size
+        signal = build_signal([stored.teacher], shared)
+        tokens += signal.num_positions
+        logit_bytes += stored.logit_bytes
+        vocabulary = signal.vocab_size
         for t in TEMPERATURES:
-            masses[t] += float(tail_mass(signal, t, 64).sum())
-        if other is None:
+            masses[t] += sum_tail_mass(signal, t, 64)
+        if reference is None:
             continue
-        if twin is None or twin[0] is None:
-            counts["no reference row"] += 1
+        if not isinstance(twin, StoredRow):
+            bad["no reference row"] += 1
             continue
-        assert reference is not None and row is not None
-        same = all(row.get(key) == twin[0].get(key) for key in ("test_method_masked", "test_method", "assertions"))
-        exact = dense(build_signal([twin[1]], reference_shared), reference)[: signal.num_positions]
+        exact = reference.compute_logits(twin)[: signal.num_positions]
+        same = all(twin.row.get(key) == stored.row.get(key) for key in SAME_KEYS)
         if not same or len(exact) != signal.num_positions or exact.shape[1] != signal.vocab_size:
-            raise UserError(f"--reference {reference}: row {rows} is not that of {path}; both need the same rows")
-        mean = shared.get("mean_logits", exact.mean(0))
-        for t in TEMPERATURES:
-            sums[t].update(fidelity(exact, signal, mean + 0.5 * (exact - mean), t, tail))
-        judged += signal.num_positions
+            raise UserError(f"--reference {reference.path}: row {rows} differs from that of {path}; give the same rows")
+        reference.compare(exact, signal, shared.get("mean_logits"), tail)
     if not rows:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in counts.most_common(3)) or "it holds none"
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in bad.most_common(3)) or "it holds none"
         raise UserError(f"{path}: no row with readable teacher logits ({reasons})")
-    if reference is not None and not judged:
-        raise UserError(f"--reference {reference}: none of its first {rows} rows has readable teacher logits")
-    report: dict[str, Any] = {
+    report: Json = {
         "file": str(path),
         "file_bytes": path.stat().st_size,
         "header": vars(header) if header else None,
         "rows": rows,
-        "bad_rows": dict(counts.most_common()),
+        "bad_rows": dict(bad.most_common()),
         "tokens": tokens,
         "vocab_size": vocabulary,
         "logit_bytes_per_token": logit_bytes / tokens,
         "mass_outside": {f"T={t:g}": masses[t] / tokens for t in TEMPERATURES},
     }
     if reference is not None:
-        values = {f"T={t:g}": {key: value / judged for key, value in sums[t].items()} for t in TEMPERATURES}
-        report["fidelity"] = {"reference": str(reference), "tokens": judged, "top_k_tail": tail, **values}
+        report["fidelity"] = reference.summarise(rows, tail)
     return report
 
 
-def as_text(report: dict[str, Any]) -> str:
+def format_report(report: Json) -> str:
     header = report["header"]
     lines = [f"{report['file']}: {report['rows']} rows, {report['tokens']} tokens, {report['file_bytes']:,} bytes"]
     lines.append("header: " + (", ".join(f"{k} {v}" for k, v in header.items()) if header else "none (old format)"))
     lines += [f"bad rows: {count} x {reason}" for reason, count in report["bad_rows"].items()]
-    lines.append(f"logits: {report['logit_bytes_per_token']:.0f} bytes a token of JSON, V = {report['vocab_size']}")
+    lines.append(f"logits: {report['logit_bytes_per_token']:.0f} bytes of JSON per token, V = {report['vocab_size']}")
     outside = ", ".join(f"{t}: {mass:.3f}" for t, mass in report["mass_outside"].items())
     lines.append(f"mass outside the {header['topk'] if header and header['topk'] else 64} most probable: {outside}")
     for t, f in report.get("fidelity", {}).items():
@@ -157,16 +200,16 @@ def as_text(report: dict[str, Any]) -> str:
 
 def main() -> int:
     parser = ArgumentParser(__doc__)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, help="distillation data, JSONL")
     parser.add_argument("--reference", type=Path, help="the same rows with dense or hidden logits")
-    parser.add_argument("--max_rows", type=int, help="look at the first N rows only")
+    parser.add_argument("--max_rows", type=int, help="read the first N rows only")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     args = parser.parse_args()
     for path in (args.file, args.reference):
         if path is not None and not path.is_file():
             raise UserError(f"{path} does not exist; make it with train_codet5_assertions.py")
     report = inspect(args.file, args.reference, args.max_rows)
-    print(json.dumps(report, indent=2) if args.json else as_text(report))
+    print(json.dumps(report, indent=2) if args.json else format_report(report))
     return 0
 
 

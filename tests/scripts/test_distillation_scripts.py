@@ -155,8 +155,8 @@ def test_bad_rows_are_left_out_and_counted(made: dict, tmp_path: Path, spoil, re
     done = convert(source, tmp_path / "out.jsonl", "--encoding", "topk", "--max_reject_rate", 0.2)
     kept = [json.loads(line)["assertions"] for line in (tmp_path / "out.jsonl").read_text().splitlines()[1:]]
     assert kept == [row["assertions"] for number, row in enumerate(rows) if number != 3]
-    assert "left out: 1 x not valid JSON" in done.stdout  # the last line, which its writer did not finish
-    assert len(re.findall("left out: 1 x", done.stdout)) == 2
+    assert "omitted: 1 x not valid JSON" in done.stdout  # the last line, which its writer did not finish
+    assert len(re.findall("omitted: 1 x", done.stdout)) == 2
     too_many = convert(source, tmp_path / "two.jsonl", "--encoding", "topk", "--max_reject_rate", 0.01, check=False)
     assert too_many.returncode == 2 and "rows are bad" in too_many.stderr
     assert not (tmp_path / "two.jsonl").exists()
