@@ -1,4 +1,4 @@
-"""Files and folders that exist whole or not at all, whatever kills the process."""
+"""Files and folders that are complete or do not exist, even when the process is killed while it writes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEFT_BEHIND = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>tmp|old)")
 
 
 def recover(folder: Path) -> None:
-    """Undo what a killed process left in ``folder``: put back what it had moved aside, remove what was half written.
+    """Clean up after a killed process in ``folder``: move back what it had set aside, remove what it had half written.
 
     Only for a folder that no other process writes to.
     """
@@ -43,7 +43,7 @@ def fsync_directory(path: Path) -> None:
 
 @contextmanager
 def atomic_writer(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary sibling of ``path``; fsync and rename it into place on success, remove it on failure."""
+    """Write ``path`` through a temporary file in its folder: on success fsync and rename it, on failure remove it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -59,7 +59,7 @@ def atomic_writer(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN is refused: the file must be valid JSON."""
+    """Write ``value`` as indented JSON, atomically. NaN raises ValueError, since JSON has none."""
     with atomic_writer(path) as handle:
         json.dump(value, handle, indent=2, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
@@ -77,7 +77,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                file.chmod(temporary.stat().st_mode & 0o666)  # safetensors would hide weights from one's group
+                file.chmod(temporary.stat().st_mode & 0o666)  # safetensors makes files that only their owner can read
                 with open(file, "rb") as handle:
                     os.fsync(handle.fileno())
         replaced = path.with_name(f".{path.name}.{os.getpid()}.old")

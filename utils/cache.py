@@ -1,4 +1,4 @@
-"""Where derived artefacts that can be made again (bridges, indices of read-only data) are kept."""
+"""Where files are kept that can be computed again: bridges, indices of read-only data, compiled helpers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where to compute and in which precision."""
+"""On which device to compute, and in which precision."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 
 from utils.errors import UserError
 
-# The others wait while the main process fits the bridge or evaluates the final model; NCCL's own limit is 10 minutes.
+# The other processes wait while the main one fits the bridge or evaluates the final model. NCCL's limit is 10 minutes.
 PATIENCE = timedelta(hours=6)
 
 
 def adopt_srun() -> None:
-    """Where plain ``srun --ntasks=N python script`` started this process, tell torch its rank, as torchrun would."""
+    """Set the environment variables of torchrun for a process that plain ``srun --ntasks=N python script`` started."""
     variables = os.environ
     processes = int(variables.get("SLURM_STEP_NUM_TASKS", 1))
     if processes == 1 or "RANK" in variables:
@@ -34,13 +34,13 @@ def adopt_srun() -> None:
         "LOCAL_RANK": variables["SLURM_LOCALID"],
         "LOCAL_WORLD_SIZE": tasks[0],
         "MASTER_ADDR": variables.get("MASTER_ADDR", "127.0.0.1" if alone else first[1] + (first[2] or "")),
-        # Another one for each step, so that one never meets what is left of another.
+        # Each job step has its own port, so that it never connects to the remains of another one.
         "MASTER_PORT": variables.get("MASTER_PORT", str(20000 + (7 * job + step) % 10000)),
     }
 
 
 def resolve_device(name: str) -> str:
-    """``auto`` becomes cuda or cpu; UserError where the wanted device is unknown or not there."""
+    """``auto`` becomes cuda or cpu. Raises UserError for a device that is unknown or not there."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if re.fullmatch(r"cpu:\d+", name):
@@ -61,7 +61,7 @@ def resolve_device(name: str) -> str:
 def build_accelerator(
     device: str, *, fp16: bool, bf16: bool, tf32: bool = True, cpu_threads: int | None = None
 ) -> tuple[Accelerator, list[str]]:
-    """The accelerator for this process, and what the user should know of choices that differ from the wish."""
+    """The accelerator for this process, and a note for each setting that differs from what was asked for."""
     notes = []
     device = resolve_device(device)
     wanted = "fp16" if fp16 else "bf16" if bf16 else "no"

@@ -13,11 +13,11 @@ PATH_ERRORS = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is one line: what is wrong, where, what to do."""
+    """Something the user can fix. The message is one line: what is wrong, where, and what to do."""
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Of this process or of the GPU; torch's own classes are told by name, since torch may not be there."""
+    """Of this process or of the GPU; torch's own class is recognised by name, since torch may not be installed."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -26,9 +26,9 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run an entry point; a UserError or a failing disk or path becomes one line and exit code 2, Ctrl-C exits 130."""
+    """Run an entry point and exit. A UserError or a failing disk or path: one line and code 2; Ctrl-C: code 130."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a stream in Latin-1 is no reason to stop
+        sys.stdout.reconfigure(errors="replace")  # print "?" instead of failing on a stream in Latin-1
     try:
         code = main()
     except UserError as error:
@@ -38,13 +38,13 @@ def run_main(main: Callable[[], int | None]) -> None:
         print("interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:
-        # The reader of our output (head, less) went away; nothing is left to say to it.
+        # The reader of our output (head, less) has gone: send the rest nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except OSError as error:
         if error.errno not in DISK_ERRORS | PATH_ERRORS:
             raise
-        print(f"error: {error.filename or 'a file'}: {error.strerror}; mend that, then continue", file=sys.stderr)
+        print(f"error: {error.filename or 'a file'}: {error.strerror}; fix this and run again", file=sys.stderr)
         code = 2
     except Exception as error:
         if not _out_of_memory(error):

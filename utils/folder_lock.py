@@ -11,18 +11,17 @@ from pathlib import Path
 from utils.errors import UserError
 
 LOCK = ".lock"
-NO_LOCKS = "its file system has no locks; see that no second process writes into it"
-# A run that was told to end still writes its checkpoint. A job that Slurm starts again waits for more: a file system of
-# the network lets go of what a dead node held after a minute or two.
+NO_LOCKS = "its file system has no locks; make sure that no second process writes into it"
+# A run that was told to stop still writes its checkpoint. A job that Slurm restarts waits longer: a network file system
+# releases the locks of a dead node only after a minute or two.
 PATIENCE_SECONDS = 180.0 if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else 20.0
 
 
 class FolderLock:
-    """Keeps other processes out of a folder until ``release``, or until this process has ended, however it ends. Its
-    children do not hold the folder for it.
+    """Keeps other processes out of a folder until ``release``, or until this process has ended in whatever way.
 
-    ``held`` is False where the file system has no locks. Raises UserError where another process holds the folder for
-    longer than ``PATIENCE_SECONDS``.
+    Child processes do not inherit the lock. ``held`` is False where the file system has no locks. Raises UserError
+    where another process holds the folder for longer than ``PATIENCE_SECONDS``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,8 +42,8 @@ class FolderLock:
                 if time.monotonic() > deadline:
                     self._file.close()
                     raise UserError(
-                        f"--output_dir {folder}: another process writes into it, or its node died a moment ago;"
-                        " wait for its end, or give another folder"
+                        f"--output_dir {folder}: another process writes into it, or its node has just died;"
+                        " wait for its end, or name another folder"
                     ) from None
                 time.sleep(0.1)
             except OSError:

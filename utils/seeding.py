@@ -1,4 +1,4 @@
-"""Seeds, set in time to matter. Only the standard library is imported before it is needed."""
+"""Seeds for every random generator, set in time to have an effect. torch and NumPy are imported only when needed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 
-def _seed_of(argv: list[str]) -> str:
-    """The seed that the command line (or its --config file, or the run that it resumes) will give; 42 without one."""
+def _find_seed(argv: list[str]) -> str:
+    """The seed on the command line, in its --config file or in the run that it resumes; else 42."""
     config: str | None = None
     for position, word in enumerate(argv):
         name, equals, value = word.partition("=")
@@ -28,13 +28,13 @@ def _seed_of(argv: list[str]) -> str:
             values = json.loads(Path(config).read_text(encoding="utf-8"))
             return str(values.get("config", values).get("seed", 42))
         except (OSError, ValueError, AttributeError):
-            return "42"  # the configuration's own reader will say what is wrong with the file
+            return "42"  # the configuration is read again later, and then reports what is wrong with the file
     return "42"
 
 
 def fix_hash_seed() -> None:
-    """Start the interpreter again with PYTHONHASHSEED and CUBLAS_WORKSPACE_CONFIG, which only count at its start."""
-    seed = _seed_of(sys.argv[1:])
+    """Restart the interpreter with PYTHONHASHSEED and CUBLAS_WORKSPACE_CONFIG set, which it only reads at its start."""
+    seed = _find_seed(sys.argv[1:])
     if os.environ.get("PYTHONHASHSEED") is None and seed.isdigit():
         os.environ["PYTHONHASHSEED"] = str(int(seed) % 2**32)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -42,7 +42,7 @@ def fix_hash_seed() -> None:
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
-    """Python, NumPy and torch (CPU and CUDA); deterministic kernels where they exist."""
+    """Seed Python, NumPy and torch (CPU and CUDA); ``deterministic``: use deterministic kernels where they exist."""
     import numpy as np
     import torch
 
@@ -56,10 +56,10 @@ def seed_everything(seed: int, deterministic: bool) -> None:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed torch for one optimiser step of one rank.
+    """Seed torch for one optimiser step of one process.
 
-    Dropout then depends on (seed, step, rank) alone: neither a validation in between nor an interruption moves it,
-    and a checkpoint needs no generator state.
+    Dropout then depends on (seed, step, rank) alone: a validation or an interruption does not change it, and a
+    checkpoint needs no generator state.
     """
     import numpy as np
     import torch

@@ -384,7 +384,8 @@ def _draw_charts(summary: Summary) -> str:
                     _title(metric),
                     [(TITLES[name], found["value"]) for name, found in known.items()],
                     intervals=[
-                        None if found["low"] is None else (found["low"], found["high"]) for found in known.values()
+                        None if found["low"] is None or found["high"] is None else (found["low"], found["high"])
+                        for found in known.values()
                     ],
                     colours=[ORDER.index(name) for name in known],
                     maximum=1.0,

@@ -365,7 +365,7 @@ def test_errors_name_the_disk(capsys: pytest.CaptureFixture, tmp_path: Path) -> 
         raise UserError("what, where, what to do")
 
     for main, told in (
-        (full, f"error: {tmp_path}: No space left on device; mend that, then continue"),
+        (full, f"error: {tmp_path}: No space left on device; fix this and run again"),
         (broken, "error: what, where, what to do"),
     ):
         with pytest.raises(SystemExit, match="2"):
