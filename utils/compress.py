@@ -1,7 +1,7 @@
-"""Teacher logits as bytes: the dense formats that people have, and the three encodings that are written.
+"""Teacher logits as bytes: the published dense formats, which are read, and the three encodings that are written.
 
-A payload is an LZ4 frame, base64 in the row: magic, kind, counts, then arrays (little-endian). Sizes that a frame or
-a header declares are checked before anything is allocated.
+A payload is an LZ4 frame, as base64 in its row: magic, kind, counts, then arrays (little-endian). The sizes that a
+frame or a header declares are checked before any memory is allocated.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import binascii
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import lz4.frame
 import numpy as np
@@ -22,8 +23,8 @@ MAX_BYTES = 1 << 31
 MAGIC = b"TLG1"
 _HEAD = struct.Struct("<4sBBIIII")  # magic, kind, bits, positions T, width (k, d or V), vocabulary V, grid G
 TOPK, HIDDEN, DENSE = 1, 2, 3
-# Inverse temperatures 1/T in (0, 2) at which the tail's mass is stored: Chebyshev nodes, between which the polynomial
-# through them is near-exact.
+# Inverse temperatures 1/T in (0, 2) at which the mass of the tail is stored. They are Chebyshev nodes, so that the
+# polynomial through them is almost exact in between.
 TAIL_NODES = 12
 TAIL_GRID = (1.0 - np.cos((2 * np.arange(TAIL_NODES) + 1) * np.pi / (2 * TAIL_NODES))).astype(np.float32)
 
@@ -34,7 +35,9 @@ class CompressionError(ValueError):
 
 @dataclass
 class TopKRows:
-    """ids [T, k], any integers; logits [T, k] float32, falling, relative to the row's maximum (the first is 0);
+    """The k most probable tokens of each of T positions, and the mass of all others (the tail).
+
+    ids [T, k]: any integers. logits [T, k] float32: in descending order, relative to the first, which is 0.
     tail_log_mass [T, G] float32: log of the sum over the tail of exp(b * logit) for each b of TAIL_GRID, -inf if empty.
     """
 
@@ -62,7 +65,7 @@ Rows = TopKRows | HiddenRows | DenseRows
 
 
 class _Frame:
-    """One LZ4 frame, taken in pieces of known size: never more is decompressed than was asked for."""
+    """One LZ4 frame, read in pieces of known size: it never decompresses more than was asked for."""
 
     def __init__(self, data: bytes) -> None:
         try:
@@ -75,7 +78,7 @@ class _Frame:
         self._waiting = data
 
     def take(self, size: int) -> bytes:
-        """The next ``size`` bytes, fewer where the frame ends before."""
+        """The next ``size`` bytes, or fewer where the frame ends earlier."""
         try:
             out = self._decompressor.decompress(self._waiting, max_length=size)
         except (RuntimeError, EOFError):
@@ -86,8 +89,8 @@ class _Frame:
         return out
 
     def rest(self, size: int, taken: int = 0) -> bytes:
-        """What is left, which must be ``size`` bytes, after ``taken`` were taken."""
-        # LZ4 shrinks nothing to less than 1/255, so a short frame cannot ask for much memory.
+        """The rest of the frame, of which ``taken`` bytes were read; it must be ``size`` bytes long."""
+        # LZ4 compresses by a factor of at most 255, so a short frame cannot ask for much memory.
         if self.declared > taken + size or size > 256 * self._compressed:
             raise CompressionError("LZ4 frame declares more bytes than its shape needs")
         out = self.take(size + 1)
@@ -121,7 +124,7 @@ def _unpack_nibbles(packed: np.ndarray, count: int) -> np.ndarray:
 
 
 def _float_bytes(values: np.ndarray, bits: int) -> bytes:
-    """16 bits: what lies below their range becomes -inf, which has the same probability of 0; above it is an error."""
+    """In 16 bits a value below their range becomes -inf, whose probability is 0 as well; one above raises an error."""
     if bits == 16 and values.max() > np.finfo(np.float16).max:
         raise CompressionError("logits are too large for 16 bits")
     with np.errstate(over="ignore"):
@@ -129,8 +132,8 @@ def _float_bytes(values: np.ndarray, bits: int) -> bytes:
     return stored.tobytes()
 
 
-def _quantise(logits: np.ndarray, bits: int, axis: int | None, lowest: Any = 0) -> tuple[np.ndarray, ...]:
-    """q, scale, zero_point with value = (q - zero_point) * scale over the finite range, q from ``lowest`` on."""
+def _quantise(logits: np.ndarray, bits: int, axis: int | None, lowest: int | np.ndarray = 0) -> tuple[np.ndarray, ...]:
+    """q, scale and zero_point with value = (q - zero_point) * scale over the finite range; q begins at ``lowest``."""
     finite = np.isfinite(logits)
     low = np.where(finite, logits, np.inf).min(axis=axis, keepdims=axis is not None)
     high = np.where(finite, logits, -np.inf).max(axis=axis, keepdims=axis is not None)
@@ -142,8 +145,8 @@ def _quantise(logits: np.ndarray, bits: int, axis: int | None, lowest: Any = 0) 
 
 
 def _refuse_nan(logits: np.ndarray) -> None:
-    """-inf is a token that cannot be; NaN, +inf and a position without any possible token are errors."""
-    top = logits.max(axis=-1)  # NaN if there is one
+    """Raise an error for NaN, +inf and a position without a finite logit. -inf is allowed: an impossible token."""
+    top = logits.max(axis=-1)  # NaN where a row holds one
     if np.isfinite(top).all():
         return
     if (np.isnan(top) | np.isposinf(top)).any():
@@ -151,16 +154,33 @@ def _refuse_nan(logits: np.ndarray) -> None:
     raise CompressionError("a position has no finite logit")
 
 
-def compress_logits(logits: np.ndarray, bits: int = 8, encoding: str = "lz4", packed: bool = True) -> dict[str, Any]:
-    """The published dense format: logits [T, V] or [1, T, V] as a JSON-ready dict with hex data.
+class EncodedData(TypedDict):
+    encoding: str  # "lz4" or "none"
+    data: str  # hexadecimal
 
-    bits 16 and 32: little-endian floats; 8 and 4: ``value = (q - zero_point) * scale`` with one scale a sample, 4-bit
-    values two a byte (low nibble first) when ``packed``. Raises CompressionError for NaN and +inf, and in 8 and 4 bits,
-    where this format has no place for it, for -inf; ValueError for other bits.
+
+class StoredLogits(TypedDict, total=False):
+    """The published dense format; ``scale``, ``zero_point`` and ``packed`` only with 4 and 8 bits."""
+
+    format: str
+    bits: int
+    shape: list[int]
+    scale: float
+    zero_point: float
+    packed: bool
+    data_encoded: EncodedData
+
+
+def compress_logits(logits: np.ndarray, bits: int = 8, encoding: str = "lz4", packed: bool = True) -> StoredLogits:
+    """The published dense format: logits [T, V] or [1, T, V] as a dict that is ready for JSON, with hex data.
+
+    bits 16 and 32: little-endian floats; 8 and 4: ``value = (q - zero_point) * scale`` with one scale per sample, 4-bit
+    values two in a byte (low nibble first) when ``packed``. Raises CompressionError for NaN and +inf, in 8 and 4 bits
+    also for -inf, which they cannot express; ValueError for other bits.
     """
     logits = np.asarray(logits, dtype=np.float32)
     _refuse_nan(logits)
-    result: dict[str, Any] = {"format": "lz4", "bits": bits, "shape": list(logits.shape)}
+    result: StoredLogits = {"format": "lz4", "bits": bits, "shape": list(logits.shape)}
     if bits in (16, 32):
         raw = _float_bytes(logits, bits)
     elif bits in (4, 8):
@@ -168,15 +188,17 @@ def compress_logits(logits: np.ndarray, bits: int = 8, encoding: str = "lz4", pa
             raise CompressionError("-inf logits need 16 or 32 bits in the published format")
         q, scale, zero_point = _quantise(logits, bits, None)
         raw = (_pack_nibbles(q) if bits == 4 and packed else q).tobytes()
-        result |= {"scale": float(scale), "zero_point": float(zero_point), "packed": bits == 4 and packed}
+        result["scale"], result["zero_point"] = float(scale), float(zero_point)
+        result["packed"] = bits == 4 and packed
     else:
         raise ValueError(f"bits {bits}: allowed are 4, 8, 16, 32")
     data = lz4.frame.compress(raw) if encoding == "lz4" else raw
-    return result | {"data_encoded": {"encoding": encoding, "data": data.hex()}}
+    result["data_encoded"] = {"encoding": encoding, "data": data.hex()}
+    return result
 
 
-def decompress_logits(stored: dict[str, Any]) -> np.ndarray:
-    """[T, V] float32 from the published dense format. Raises CompressionError with the reason."""
+def decompress_logits(stored: Mapping[str, Any]) -> np.ndarray:
+    """[T, V] float32 from the published dense format, as read from JSON. Raises CompressionError with the reason."""
     try:
         bits, shape, encoded = int(stored["bits"]), [int(n) for n in stored["shape"]], stored["data_encoded"]
         encoding, text = encoded["encoding"], encoded["data"]
@@ -217,7 +239,7 @@ def decompress_logits(stored: dict[str, Any]) -> np.ndarray:
 def _layout(
     kind: int, bits: int, positions: int, width: int, vocab_size: int, grid: int
 ) -> list[tuple[str, tuple[int, ...]]]:
-    """Type and shape of the arrays that follow the head, in their order."""
+    """Type and shape of the arrays that follow the head, in order."""
     rows, one = (positions, width), (positions, 1)
     if kind == TOPK and bits == 16:
         return [("<u2" if vocab_size <= 65536 else "<u4", rows), ("<f2", rows), ("<f4", (positions, grid))]
@@ -231,10 +253,10 @@ def _layout(
 
 
 def pack(rows: Rows, bits: int = 16) -> str:
-    """Base64 of an LZ4 frame. ``bits``: dense 4, 8, 16, 32 (one scale a token), hidden 8 or 16; top-k ignores it.
+    """Base64 of an LZ4 frame. ``bits``: 4, 8, 16 or 32 for dense rows, 8 or 16 for hidden ones, ignored for top-k.
 
-    A logit of -inf comes back as such from every encoding; NaN, +inf, a position without a finite logit and hidden
-    states that are not finite raise CompressionError.
+    Quantised values have one scale per token. Every encoding returns a logit of -inf unchanged. NaN, +inf, a position
+    without a finite logit and hidden states that are not finite raise CompressionError.
     """
     if isinstance(rows, TopKRows):
         _refuse_nan(rows.logits)
@@ -262,9 +284,9 @@ def pack(rows: Rows, bits: int = 16) -> str:
         if bits in (16, 32):
             body = [_float_bytes(rows.logits, bits)]
         else:
-            # Where a token has -inf, code 0 stands for it, and the sign of the scale says so.
+            # Where a token has logits of -inf, code 0 stands for them, and a negative scale marks it.
             masked = np.isneginf(rows.logits)
-            some = masked.any(axis=1, keepdims=True)
+            some = np.any(masked, axis=1, keepdims=True)
             q, scale, zero_point = _quantise(rows.logits, bits, 1, some.astype(np.uint8))
             q[masked] = 0
             body = [np.where(some, -scale, scale).astype("<f4").tobytes(), zero_point.astype("<f4").tobytes()]
@@ -274,7 +296,7 @@ def pack(rows: Rows, bits: int = 16) -> str:
 
 
 def try_pack(rows: Rows, bits: int) -> tuple[str, str]:
-    """``pack``'s text and an empty string, or an empty string and why the rows cannot be stored; for workers."""
+    """``pack`` for worker processes: its text and "", or "" and the reason why the rows cannot be stored."""
     try:
         return pack(rows, bits), ""
     except CompressionError as error:
@@ -282,10 +304,10 @@ def try_pack(rows: Rows, bits: int) -> tuple[str, str]:
 
 
 def unpack(text: str, positions: int | None = None) -> Rows:
-    """What ``pack`` stored; ``positions``: how many target tokens there must be, where that is known.
+    """The rows that ``pack`` stored; ``positions``: how many target tokens there must be, where that is known.
 
-    Raises CompressionError with the reason. What the head declares is checked against ``positions``, fixed bounds and
-    the length of the frame before room is made for it.
+    Raises CompressionError with the reason. What the head declares is checked against ``positions``, fixed limits and
+    the length of the frame before memory is allocated for it.
     """
     if not isinstance(text, str):
         raise CompressionError("teacher_logits_compressed is not a string")
