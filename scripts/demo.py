@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""The whole road on a sample project: write Java, mine it, train a teacher, distil, train a student, evaluate both.
+"""The whole pipeline on a sample project: write Java, mine it, train a teacher, distil a student, evaluate both.
 
-Everything is learned here and now; no network, no GPU. About ten minutes on two cores. Safe to run again: what is
-finished is kept, what was interrupted goes on.
+Both models are trained from scratch, without a network or a GPU, in about ten minutes on two cores. When it is run
+again, finished steps are kept and an interrupted one continues.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def main() -> int:
         step_started = time.monotonic()
         done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT)
         if done.returncode:
-            raise UserError(f"demo: the step '{name}' ended with exit code {done.returncode}; its message stands above")
+            raise UserError(f"demo: the step '{name}' ended with exit code {done.returncode}; see its message above")
         print(f"== {name}: {time.monotonic() - step_started:.0f} s", flush=True)
     summary = json.loads((ROOT / STUDENT / "metrics_summary_final.json").read_text(encoding="utf-8"))
     print(f"\nDone in {time.monotonic() - started:.0f} s. On tests of classes that were never seen:")

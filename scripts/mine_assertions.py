@@ -1,4 +1,4 @@
-"""Mine (method under test, masked test, assertion) tasks from Java projects, or import published data sets."""
+"""Mine tasks (method under test, masked test, assertion) from Java projects, or import published data sets."""
 
 from __future__ import annotations
 
@@ -31,22 +31,32 @@ def positive(text: str) -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = ArgumentParser(__doc__, defaults=True, epilog="docs/data.md tells the rules and the format.")
+    parser = ArgumentParser(__doc__, defaults=True, epilog="docs/data.md gives the rules and the format.")
     add = parser.add_argument
     add("--source", nargs="+", required=True, type=Path, metavar="PATH", help="folder, project or tar/zip archive")
-    add("--output", required=True, type=Path, help="raw.jsonl; splits and raw.summary.json are written beside it")
+    add("--output", required=True, type=Path, help="raw.jsonl; splits and raw.summary.json go into its folder")
     add("--importer", choices=IMPORTERS, default="java", help="what the sources are")
     add("--split_by", choices=("class", "project"), default="", help="also write _training, _validation, _test")
-    add("--validation_fraction", type=fraction, default=0.1, help="of the tasks")
-    add("--test_fraction", type=fraction, default=0.1, help="of the tasks")
-    add("--seed", type=int, default=42, help="of the split")
-    add("--hold_out_projects", nargs="+", default=[], metavar="NAME", help="write these projects to _held_out alone")
-    add("--assertions_per_task", choices=("single", "block"), default="single", help="one assertion, or a run of them")
-    add("--near_duplicate_threshold", type=float, default=0.8, help="Jaccard of 5-token shingles; above 1: off")
+    add("--validation_fraction", type=fraction, default=0.1, help="share of the tasks")
+    add("--test_fraction", type=fraction, default=0.1, help="share of the tasks")
+    add("--seed", type=int, default=42, help="seed of the split")
+    add("--hold_out_projects", nargs="+", default=[], metavar="NAME", help="write these projects to _held_out only")
+    add(
+        "--assertions_per_task",
+        choices=("single", "block"),
+        default="single",
+        help="one assertion, or several in a row",
+    )
+    add(
+        "--near_duplicate_threshold",
+        type=float,
+        default=0.8,
+        help="Jaccard similarity of 5-token shingles; above 1: off",
+    )
     add("--max_test_tokens", type=positive, default=1000, help="Java tokens of a test")
     add("--max_focal_tokens", type=positive, default=1000, help="Java tokens of a focal method")
     add("--max_assertion_tokens", type=positive, default=100, help="Java tokens of an assertion")
-    add("--max_file_bytes", type=positive, default=2_000_000, help="larger files are left out")
+    add("--max_file_bytes", type=positive, default=2_000_000, help="larger files are skipped")
     add("--workers", type=positive, default=None, help="processes (None: all cores); the result is the same")
     args = parser.parse_args()
     if args.validation_fraction + args.test_fraction >= 1:
@@ -55,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def check_output(path: Path, sources: list[Path]) -> None:
-    """Raise UserError where ``path`` cannot be written, or a source lies where it would be: now, not after an hour."""
+    """Raise UserError where ``path`` cannot be written or would replace a source: now, not after an hour of mining."""
     from data.mining.miner import SPLIT_FILES, split_path
 
     if path.is_dir():

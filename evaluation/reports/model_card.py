@@ -1,4 +1,4 @@
-"""The model card: README.md of a model folder, with its data, losses, metrics with intervals and how to load it."""
+"""The model card, README.md of a model folder: how to load the model, its data, losses and scores with intervals."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ print(tokenizer.decode(output[0], skip_special_tokens=True))
 def write_model_card(run_folder: str | Path, model_folder: str | Path | None = None, role: str = "student") -> Path:
     """Write README.md into ``model_folder`` (default: final_model of the run) from the files of the run.
 
-    ``role``: "student", or "teacher" for a fine-tuned teacher. Call it again when the evaluation is there.
+    ``role``: "student", or "teacher" for a fine-tuned teacher. Call it again once the model has been evaluated.
     """
     data = load_run(run_folder)
     folder = Path(model_folder) if model_folder else data.folder / "final_model"
     with atomic_writer(folder / "README.md") as handle:
-        handle.write(card(data, folder, role))
+        handle.write(render_card(data, folder, role))
     return folder / "README.md"
 
 
-def card(data: RunData, folder: Path, role: str) -> str:
+def render_card(data: RunData, folder: Path, role: str) -> str:
     """The text of the card."""
     config = data.config
     base = str(config.get("model_name", "unknown"))
-    # A path on somebody's disk is nobody else's base model.
+    # A path on somebody's disk is of no use to others as a base model.
     hub = base.count("/") == 1 and not base.startswith((".", "/")) and not Path(base).exists()
     front = [
         "library_name: transformers",
@@ -74,7 +74,7 @@ def card(data: RunData, folder: Path, role: str) -> str:
         "---\n" + "\n".join(filter(None, front)) + "\n---",
         f"# {data.name}",
         f"Writes the assertion that a Java unit test lacks, given the test and the method under test. A sequence-to-"
-        f"sequence model {how}, starting from `{_name(base)}`.",
+        f"sequence model {how}, starting from `{_shorten(base)}`.",
         "## How to load it",
         USAGE.format(
             folder=os.path.relpath(folder),
@@ -82,36 +82,36 @@ def card(data: RunData, folder: Path, role: str) -> str:
             max_output_len=config.get("max_output_len", 128),
         ),
         "## Training data",
-        _data(data),
+        _describe_data(data),
         "## Losses",
-        _losses(data),
+        _describe_losses(data),
         "## Scores",
-        _scores(data, role),
+        _describe_scores(data, role),
         "## What it cannot do",
         "The scores compare text with text, unless `compile_rate` and `pass_rate` are given. An assertion from the "
         "model may not compile, may fail on correct code, or may pass on wrong code: read it before you keep it. It "
         "was trained on Java tests like those of its training data and knows no other language.",
         "## How it was made",
-        _origin(data),
+        _describe_origin(data),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _name(model: str) -> str:
+def _shorten(model: str) -> str:
     return Path(model).name if Path(model).is_absolute() else model
 
 
-def _table(headers: list[str], rows: list[list[str]]) -> str:
+def _format_table(headers: list[str], rows: list[list[str]]) -> str:
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _data(data: RunData) -> str:
+def _describe_data(data: RunData) -> str:
     config = data.config
     samples = config.get("max_train_samples")
     drawn = f"{samples:,} samples" if samples else "all samples"
     if config.get("enable_epoch_sampling"):
-        drawn += ", drawn anew each epoch"
+        drawn += ", drawn again each epoch"
     rows = [
         ["training", f"`{Path(str(config.get('train_data_path'))).name}`, {drawn}"],
         ["validation", f"`{Path(str(config.get('val_data_path'))).name}`"],
@@ -122,16 +122,16 @@ def _data(data: RunData) -> str:
     coverage = data.training.get("coverage")
     if coverage is not None and (known := coverage[coverage == coverage]).size:
         rows.append(["share of the training file seen", f"{known[-1]:.1%}"])
-    return _table(["", ""], rows)
+    return _format_table(["", ""], rows)
 
 
-def _losses(data: RunData) -> str:
+def _describe_losses(data: RunData) -> str:
     rows = []
     for name in data.components:
         weights = data.steps[f"{name}_weight"]
         first, last = format_number(float(weights[0])), format_number(float(weights[-1]))
         rows.append([name, MEANING.get(name, ""), first if first == last else f"{first} → {last}"])
-    text = _table(["component", "what it is", "weight"], rows) if rows else "Cross-entropy."
+    text = _format_table(["component", "what it is", "weight"], rows) if rows else "Cross-entropy."
     temperature = data.steps.get("temperature")
     if temperature is not None and len(temperature) and temperature[0] == temperature[0]:
         first, last = format_number(float(temperature[0])), format_number(float(temperature[-1]))
@@ -139,7 +139,7 @@ def _losses(data: RunData) -> str:
     return text
 
 
-def _scores(data: RunData, role: str) -> str:
+def _describe_scores(data: RunData, role: str) -> str:
     systems = {who: metrics for who, metrics in data.systems().items() if role == "student" or who == role}
     systems = dict(sorted(systems.items(), key=lambda pair: pair[0] != role))
     if not systems:
@@ -153,10 +153,10 @@ def _scores(data: RunData, role: str) -> str:
         if isinstance(metric, dict) and metric.get("n")
     }
     on = f" on {max(counts):,} samples" if counts else ""
-    return _table(["metric", *systems], rows) + (f"\n\nIn brackets: 95 % intervals{on}.")
+    return _format_table(["metric", *systems], rows) + (f"\n\nIn brackets: 95 % intervals{on}.")
 
 
-def _origin(data: RunData) -> str:
+def _describe_origin(data: RunData) -> str:
     config, git = data.config, data.run.get("git") or {}
     settings = ", ".join(
         f"{name} {config[name]}"
