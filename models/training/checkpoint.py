@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from config.schedules import AlphaState
 from utils.atomic_io import atomic_directory, fsync_directory
 from utils.errors import UserError
+from utils.logging_utils import LoggerState
 
 NAME = re.compile(r"checkpoint-(\d+)")
 BEST_STEP = "best_step.json"
@@ -28,7 +29,7 @@ class RunState(TypedDict):
 
     progress: StateDict  # the fields of models.training.engine.Progress
     alpha: AlphaState | None
-    logger: StateDict
+    logger: LoggerState
     processes: int
     steps_per_epoch: list[int]
     config: StateDict
