@@ -94,8 +94,10 @@ def split_rows(encoding: str, logits: Tensor, hidden: Tensor, counts: list[int],
             rows.append(TopKRows(i.numpy(), v.numpy(), m.numpy(), logits.shape[1]))
     elif encoding == "hidden":
         rows.extend(HiddenRows(part.numpy()) for part in hidden.cpu().split(counts))
-    else:
+    elif encoding == "dense":
         rows.extend(DenseRows(part.numpy()) for part in logits.cpu().split(counts))
+    else:
+        raise ValueError(f"unknown encoding {encoding}")
     return rows
 
 
