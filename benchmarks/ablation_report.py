@@ -1,4 +1,4 @@
-"""The page of an ablation: tables made from the stored results, and the reading of them that is kept with the grid."""
+"""The page of an ablation: tables made from the stored results. People write its section "Reading"; it is kept."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ from benchmarks.measuring import table
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
 
+READING, CLASSES = "## Reading", "## Held-out classes"
 REFERENCE = "gold only"
 MAX_SHARE = 0.3  # of the teacher's parameters: the project aims at a small student
 MIN_KEPT = 0.95  # of the teacher's score
@@ -353,6 +354,14 @@ def find_libraries(grid: Grid) -> list[str]:
     return [library for library in grid.libraries if grid.read_baselines(library)]
 
 
+def find_reading(page: Path) -> str:
+    """The section "Reading" of a page that is there already, without its heading; empty where there is none."""
+    if not page.is_file():
+        return ""
+    _, heading, rest = page.read_text(encoding="utf-8").partition(f"{READING}\n\n")
+    return rest.partition(f"\n\n{CLASSES}\n")[0].strip() if heading else ""
+
+
 def write_page(grid: Grid, path: Path) -> None:
     """A page of docs/results/. Raises UserError if nothing is stored."""
     found = load_results(grid, [""])
@@ -361,14 +370,14 @@ def write_page(grid: Grid, path: Path) -> None:
     if len(set(found[0]["clusters"])) < 2:
         raise UserError(f"{grid.path}: all tasks are of one test class, which allows no interval; judge more")
     command, commands = f"python benchmarks/ablation.py {grid.path} --report {path}", grid.settings.get("commands", [])
-    reading = grid.path.with_suffix(".reading.md")
+    reading = find_reading(path)
     parts = [
         f"# {grid.settings['title']}",
         f"Made from stored results by `{command}`. [How to read the tables](../results.md#how-to-read-the-tables).",
         grid.settings["about"],
         *(["\n".join(["```bash", *commands, "```"])] if commands else []),
-        *(["## Reading", reading.read_text(encoding="utf-8").strip()] if reading.is_file() else []),
-        "## Held-out classes",
+        *([READING, reading] if reading else []),
+        CLASSES,
         describe_tasks(found[0]),
         *make_tables(grid, found),
     ]
