@@ -188,7 +188,7 @@ def test_only_the_best_model_of_this_run_becomes_the_final_one(teacher_run: Path
     output = run("knowledge_distillation.py", "--resume", folder, "--dry_run")
     assert "the run is finished" in output
     output = run("knowledge_distillation.py", "--resume", folder / "checkpoint-0000014", "--max_steps", 15)
-    assert "best_model is not that of step 12 any more" in output
+    assert "best_model is no longer that of step 12" in output
     state = json.loads((checkpoints(folder)[-1] / "state.json").read_text())
     assert state["progress"]["best_step"] == 15
 
