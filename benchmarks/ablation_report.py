@@ -179,7 +179,9 @@ def tabulate_contenders(baselines: Baselines, runs: dict[str, list[Run]]) -> str
 
 def tabulate_scores(baselines: Baselines, runs: dict[str, list[Run]]) -> list[str]:
     """Every score of every contender with its interval, and its difference from the reference contender."""
-    clusters, everybody, reference = baselines["clusters"], add_baselines(baselines, runs), runs.get(REFERENCE, [])
+    clusters = baselines["clusters"]
+    everybody = add_baselines(baselines, runs)
+    reference = runs.get(REFERENCE, [])
     measured = [metric for metric in METRICS if all(get_scores(found, metric) is not None for found in runs.values())]
     scores = [[name] for name in everybody]
     differences = [[name] for name in runs if name != REFERENCE]

@@ -97,7 +97,9 @@ def main() -> int:
         if len(models) < len(args.models) or not (models or args.toy):
             raise UserError("--models: needs NAME=FOLDER for each model")
         if args.toy:
-            models, args.limit, args.beams = {"toy": toy_model(Path(scratch) / "model")}, 4, [1, 2]
+            models = {"toy": toy_model(Path(scratch) / "model")}
+            args.limit = 4
+            args.beams = [1, 2]
         lines = []
         for name, model in models.items():
             for beams in args.beams:

@@ -41,7 +41,9 @@ def build_cases(args: argparse.Namespace, workload: Workload, folder: Path) -> t
     from models.seq2seq.inputs import shift_right
     from models.teacher.writer import DistillationWriter, WriterSettings
 
-    model, tokenizer, rows = workload.build_model().eval(), workload.tokenizer, workload.rows
+    model = workload.build_model().eval()
+    tokenizer = workload.tokenizer
+    rows = workload.rows
     path = folder / "raw.jsonl"
     chosen = [rows[i] for i in range(0, len(rows), len(rows) // args.rows)][: args.rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in chosen))

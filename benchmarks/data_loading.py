@@ -174,7 +174,9 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true", help="print where the time of decoding goes")
     args = parse(parser)
     if args.toy:
-        args.rows, args.big_mb, args.steps = 64, 12, 2
+        args.rows = 64
+        args.big_mb = 12
+        args.steps = 2
     import torch
 
     from benchmarks.workload import KEPT

@@ -175,7 +175,9 @@ def judge(teacher: Path, student: Path) -> dict[str, float]:
     )
     items = [item for i in range(len(dataset)) if isinstance(item := dataset[i], Item)]
     items.sort(key=lambda item: len(item.input_ids))
-    collate, sums, tokens = Collator(tokenizer.pad_token_id), dict.fromkeys(MEASURES, 0.0), 0
+    collate = Collator(tokenizer.pad_token_id)
+    sums = dict.fromkeys(MEASURES, 0.0)
+    tokens = 0
     for start in range(0, len(items), 32):
         batch = collate(items[start : start + 32])
         right, got = (model(batch)[0] for model in (exact, mine))
@@ -259,7 +261,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="end after so many; the next call goes on")
     args = parse(parser)
     if args.toy:
-        args.rows, args.val_rows, args.vocabulary, args.teacher = 48, 16, 512, args.student
+        args.rows = 48
+        args.val_rows = 16
+        args.vocabulary = 512
+        args.teacher = args.student
         args.teacher_epochs = args.epochs = args.seeds = 1
     settings = {
         "data": args.data.name if args.data else "sample corpus",

@@ -70,7 +70,10 @@ PEAKS = {
 
 def count_matrix_flops(model, size: Size) -> float:
     """Forward and backward of the products with weights and of attention, for one step."""
-    config, batch, source, target = model.config, size.batch_size, size.source, size.target
+    config = model.config
+    batch = size.batch_size
+    source = size.source
+    target = size.target
     width, inner = config.d_model, config.num_heads * config.d_kv
     attention, feed = 4 * width * inner, 2 * width * config.d_ff
     encoder = config.num_layers * (batch * source * (attention + feed) + batch * 2 * source**2 * inner)
@@ -89,7 +92,9 @@ def make_batch(size: Size, vocabulary: int, seed: int) -> dict:
     from models.teacher.forward import encode_topk
     from utils.compress import TAIL_GRID
 
-    batch, source, target = size.batch_size, size.source, size.target
+    batch = size.batch_size
+    source = size.source
+    target = size.target
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, vocabulary, (batch, target), generator=generator)
     ids, values, mass = encode_topk(torch.randn(batch * target, vocabulary, generator=generator) * 3, 64)
@@ -325,7 +330,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--case", nargs=2, metavar=("SHAPE", "CASE"), help="(internal) one case in this process")
     args = parse(parser)
     if args.toy:
-        args.shapes, args.batch_size, args.source, args.target, args.steps, args.rows = ["toy"], 2, 16, 8, 2, 16
+        args.shapes = ["toy"]
+        args.batch_size = 2
+        args.source = 16
+        args.target = 8
+        args.steps = 2
+        args.rows = 16
     return args
 
 

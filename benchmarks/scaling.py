@@ -218,7 +218,10 @@ def main() -> int:
         print(json.dumps(train(args.steps, args.model, args.accumulated)), flush=True)
         return 0
     if args.toy:
-        args.sizes, args.steps, args.model, args.repeats = [100, 1000], 4, "scratch:tiny", 1
+        args.sizes = [100, 1000]
+        args.steps = 4
+        args.model = "scratch:tiny"
+        args.repeats = 1
     tokenizer()
     tables: dict[str, tuple] = {}
     if args.part != "processes":

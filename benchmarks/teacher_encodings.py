@@ -72,7 +72,9 @@ def fit(model, items: list[Item], collator: Collator, steps: int, batch_size: in
 
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
-    random, losses, started = np.random.default_rng(0), [], time.perf_counter()
+    random = np.random.default_rng(0)
+    losses = []
+    started = time.perf_counter()
     for step in range(steps):
         batch = collator([items[i] for i in random.integers(0, len(items), batch_size)])
         loss = model(**{key: batch[key] for key in ("input_ids", "attention_mask", "labels")}).loss
@@ -213,7 +215,9 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=360, help="held-out target tokens that are judged")
     args = parse(parser)
     if args.toy:
-        args.rows, args.steps, args.tokens = 100, 2, 48
+        args.rows = 100
+        args.steps = 2
+        args.tokens = 48
     import torch
 
     from models.teacher.fidelity import TEMPERATURES

@@ -334,7 +334,9 @@ def main() -> int:
     parser.add_argument("--part", choices=("step", "trainer", "profile"), default="step")
     args = parse(parser)
     if args.toy:
-        args.rows, args.batch_size, args.model = 8, 4, "scratch:tiny"
+        args.rows = 8
+        args.batch_size = 4
+        args.model = "scratch:tiny"
 
     import logging
 

@@ -57,7 +57,10 @@ class Converter:
         from data.rows.index import RowReader, open_index
         from models.seq2seq.loading import load_tokenizer
 
-        self.path, self.encoding, self.topk, self.bits = path, encoding, topk, bits
+        self.path = path
+        self.encoding = encoding
+        self.topk = topk
+        self.bits = bits
         header = read_header(path)
         self.index = open_index(path)
         self.read = RowReader(self.index)

@@ -18,7 +18,9 @@ sys.path.insert(0, str(ROOT))
 
 from utils.errors import UserError, run_main
 
-DATA, TEACHER, STUDENT = Path("build/demo"), Path("build/demo/teacher"), Path("results/demo")
+DATA = Path("build/demo")
+TEACHER = Path("build/demo/teacher")
+STUDENT = Path("results/demo")
 SHARED = [
     "--max_input_len",
     "256",

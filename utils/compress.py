@@ -22,7 +22,9 @@ MAX_VOCABULARY = 1 << 21
 MAX_BYTES = 1 << 31
 MAGIC = b"TLG1"
 _HEAD = struct.Struct("<4sBBIIII")  # magic, kind, bits, positions T, width (k, d or V), vocabulary V, grid G
-TOPK, HIDDEN, DENSE = 1, 2, 3
+TOPK = 1
+HIDDEN = 2
+DENSE = 3
 # Inverse temperatures 1/T in (0, 2) at which the mass of the tail is stored. They are Chebyshev nodes, so that the
 # polynomial through them is almost exact in between.
 TAIL_NODES = 12
@@ -200,7 +202,9 @@ def compress_logits(logits: np.ndarray, bits: int = 8, encoding: str = "lz4", pa
 def decompress_logits(stored: Mapping[str, Any]) -> np.ndarray:
     """[T, V] float32 from the published dense format, as read from JSON. Raises CompressionError with the reason."""
     try:
-        bits, shape, encoded = int(stored["bits"]), [int(n) for n in stored["shape"]], stored["data_encoded"]
+        bits = int(stored["bits"])
+        shape = [int(n) for n in stored["shape"]]
+        encoded = stored["data_encoded"]
         encoding, text = encoded["encoding"], encoded["data"]
         scale, zero_point = float(stored.get("scale") or 1.0), float(stored.get("zero_point") or 0.0)
         packed = bool(stored.get("packed", bits == 4))
@@ -327,12 +331,16 @@ def unpack(text: str, positions: int | None = None) -> Rows:
         raise CompressionError("unknown tail grid or vocabulary size")
     layout = _layout(kind, bits, count, width, vocab_size, grid)
     sizes = [math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout]
-    raw, at, parts = frame.rest(sum(sizes), _HEAD.size), 0, []
+    raw = frame.rest(sum(sizes), _HEAD.size)
+    at = 0
+    parts = []
     for (dtype, shape), size in zip(layout, sizes, strict=True):
         parts.append(np.frombuffer(raw, dtype, math.prod(shape), at).reshape(shape))
         at += size
     if kind == TOPK:
-        ids, logits, tail = parts[0], parts[1].astype(np.float32), parts[2]
+        ids = parts[0]
+        logits = parts[1].astype(np.float32)
+        tail = parts[2]
         if ids.max() >= vocab_size:
             raise CompressionError("token id outside the vocabulary")
         _refuse_nan(logits)

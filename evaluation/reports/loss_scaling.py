@@ -191,7 +191,11 @@ def _middle(values: np.ndarray) -> float:
 
 def _judge(name: str, one: _Pull, thirds: _Thirds) -> tuple[str, str]:
     """The verdict on a component, and the reason."""
-    raw, gradients, weights, first, last = one.raw, one.gradients, one.weights, thirds.first, thirds.last
+    raw = one.raw
+    gradients = one.gradients
+    weights = one.weights
+    first = thirds.first
+    last = thirds.last
     broken, not_finite = int(np.sum(~np.isfinite(raw))), int(np.sum(~np.isfinite(gradients)))
     # In the last step one such value is enough: a run that does not recover stops there.
     if not np.isfinite(raw[-1]) or broken > FEW_BROKEN * len(raw) or not_finite > FEW_BROKEN * len(gradients):

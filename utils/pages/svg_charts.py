@@ -13,7 +13,10 @@ from utils.pages.html_page import format_number, paragraph
 
 COLOURS = 8
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 50, 14, 10, 38
+LEFT = 50
+RIGHT = 14
+TOP = 10
+BOTTOM = 38
 
 
 @dataclass
@@ -243,7 +246,9 @@ def bar_chart(
     """Horizontal bars from zero with their values (None: not computed); ``intervals`` draws (low, high) whiskers."""
     whiskers = list(intervals) or [None] * len(bars)
     top = maximum or max([*_finite(value for _, value in bars), *(w[1] for w in whiskers if w), 1e-12])
-    row, begin, end = 44, 0, WIDTH - 60
+    row = 44
+    begin = 0
+    end = WIDTH - 60
     parts = []
     for index, ((label, value), whisker) in enumerate(zip(bars, whiskers, strict=True)):
         y = index * row
@@ -279,7 +284,9 @@ def stacked_bars(
     colours = list(colours) or list(range(len(names)))
     row, parts = 44, []
     for index, (label, values) in enumerate(rows):
-        y, x, total = index * row, 0.0, sum(values) or 1.0
+        y = index * row
+        x = 0.0
+        total = sum(values) or 1.0
         parts.append(f'<text class="value" x="0" y="{y + 15}">{escape(label)}</text>')
         for value, colour in zip(values, colours, strict=True):
             width = WIDTH * value / total
