@@ -440,7 +440,7 @@ def test_steps_and_bytes_are_those_of_the_rows_used(grid):
     whole = sum(len(line.encode()) + 1 for line in lines)
     logits = sum(len(json.loads(line)["teacher_logits_compressed"]) for line in lines)
     assert stored["focal_jsd"]["data_bytes"] == whole and stored["gold_only"]["data_bytes"] == whole - logits
-    assert "Share of the predictions, by what is wrong" in page_of(path)
+    assert "What is wrong first:" in page_of(path)
 
 
 def page_of(path: Path) -> str:
@@ -452,7 +452,7 @@ def page_of(path: Path) -> str:
 def test_what_running_showed_is_counted_and_read(grid):
     path, work = grid
     ablation(path, "--work", work, "--stage", "core")
-    assert "what running them showed" not in page_of(path)
+    assert "What running showed:" not in page_of(path)
     for file in path.with_suffix("").glob("*.json"):
         stored = json.loads(file.read_text())
         for one in [stored] if "flags" in stored else [stored[name] for name in ("teacher", "retrieval", "trivial")]:
@@ -463,6 +463,7 @@ def test_what_running_showed_is_counted_and_read(grid):
             }
         file.write_text(json.dumps(stored))
     page = page_of(path)
+    assert "What running showed:" in page
     assert re.search(r"\| gold only +\| 75.0% +\| 25.0% +\|", page)
     assert re.search(r"\| does not compile +\| ``b\(\);`` +\| ``a\(\);`` +\| cannot find symbol b\\u0000 +\|", page)
 
