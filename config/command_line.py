@@ -30,9 +30,9 @@ METAVARS = {"int": "N", "float": "X", "str": "TEXT", "bool": "BOOL"}
 
 
 def _true_or_false(text: str) -> bool:
-    if text.lower() in ("true", "yes", "y", "1"):
+    if text.lower() in ("true", "t", "yes", "y", "1"):
         return True
-    if text.lower() in ("false", "no", "n", "0"):
+    if text.lower() in ("false", "f", "no", "n", "0"):
         return False
     raise argparse.ArgumentTypeError(f"{text!r} is not true or false")
 
