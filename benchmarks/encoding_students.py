@@ -162,7 +162,7 @@ def judge(teacher: Path, student: Path) -> dict[str, float]:
     """Means over the target tokens of the validation rows; the teacher answers from its own model."""
     import torch
 
-    from data.batches.collate import Collator
+    from data.batches.collate import IGNORED, Collator
     from data.dataset import AssertionDataset, Item
     from models.losses.divergences import divergence_rows
     from models.seq2seq.loading import load_model, load_tokenizer
@@ -181,7 +181,7 @@ def judge(teacher: Path, student: Path) -> dict[str, float]:
     for start in range(0, len(items), 32):
         batch = collate(items[start : start + 32])
         right, got = (model(batch)[0] for model in (exact, mine))
-        labels = batch["labels"][batch["labels"] != -100]
+        labels = batch["labels"][batch["labels"] != IGNORED]
         sums["cross_entropy"] += float(torch.nn.functional.cross_entropy(got, labels, reduction="sum"))
         sums["token_accuracy"] += float((got.argmax(1) == labels).sum())
         for name, kind, temperature in (("kl_t1", "kl", 1.0), ("kl_t4", "kl", 4.0), ("jsd_t4", "jsd", 4.0)):

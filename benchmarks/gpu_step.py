@@ -140,8 +140,8 @@ def build_model(shape: str):
         pad_token_id=0,
         dropout_rate=0.1,
         tie_word_embeddings=True,
+        attn_implementation="sdpa",
     )
-    config._attn_implementation = "sdpa"
     return T5ForConditionalGeneration(config)
 
 

@@ -58,13 +58,14 @@ def average_components(loss: MultiComponentLoss, model, batches: list, progress)
     """Each component's mean value and norm of its gradient on the logits."""
     import torch
 
+    from data.batches.collate import IGNORED
     from models.multi_component_loss import Denominators
 
     values, norms = dict.fromkeys(COMPONENT_NAMES, 0.0), dict.fromkeys(COMPONENT_NAMES, 0.0)
     for batch in batches:
         with torch.no_grad():
             logits = compute_logits(model, batch)
-        tokens = float((batch["labels"] != -100).sum())
+        tokens = float((batch["labels"] != IGNORED).sum())
         denominators = Denominators(tokens, float(len(batch["labels"])))
         for key, value in loss(logits, batch, progress, denominators).raw.items():
             values[key] += value.item() / len(batches)

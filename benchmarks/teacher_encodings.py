@@ -102,7 +102,7 @@ def train_teacher(
     import numpy as np
     import torch
 
-    from data.batches.collate import Collator
+    from data.batches.collate import IGNORED, Collator
     from data.dataset import Item
     from data.rows.readers import parse_sample
     from data.rows.tokenization import encode_source, encode_target
@@ -128,7 +128,7 @@ def train_teacher(
         found: list = []
         for start in range(0, len(items), batch_size):
             batch = collator(items[start : start + batch_size])
-            found.append((*teacher(batch), batch["labels"][batch["labels"] != -100]))
+            found.append((*teacher(batch), batch["labels"][batch["labels"] != IGNORED]))
             if sum(len(labels) for *_, labels in found) >= count:
                 break
         return [torch.cat(part)[:count].clone() for part in zip(*found, strict=True)]

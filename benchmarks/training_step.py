@@ -125,12 +125,14 @@ def collate_dense(features: list[dict], pad: int, vocabulary: int, longest: bool
     """A batch with dense teacher logits, padded to its longest row, or with ``longest`` to 512 and 128 tokens."""
     import torch
 
+    from data.batches.collate import IGNORED
+
     source = 512 if longest else max(len(f["input_ids"]) for f in features)
     target = 128 if longest else max(len(f["labels"]) for f in features)
     out = {
         "input_ids": torch.full((len(features), source), pad),
         "attention_mask": torch.zeros(len(features), source, dtype=torch.long),
-        "labels": torch.full((len(features), target), -100),
+        "labels": torch.full((len(features), target), IGNORED),
         "teacher_logits": torch.zeros(len(features), target, vocabulary),
     }
     for i, f in enumerate(features):
@@ -145,9 +147,11 @@ def compute_kd_loss(model, inputs):
     """Half cross-entropy, half T^2 KL to the dense teacher, and the model's outputs."""
     import torch.nn.functional as F
 
+    from data.batches.collate import IGNORED
+
     teacher = inputs.pop("teacher_logits")
     outputs = model(**inputs)
-    mask = inputs["labels"] != -100
+    mask = inputs["labels"] != IGNORED
     divergence = F.kl_div(
         F.log_softmax(outputs.logits / TEMPERATURE, dim=-1),
         F.softmax(teacher / TEMPERATURE, dim=-1),

@@ -43,11 +43,6 @@ def encode_source(tokenizer: PreTrainedTokenizerBase, test: str, focal: str, max
     return [*left, *mask, *right, separator, *method, end]
 
 
-def source_is_truncated(tokenizer: PreTrainedTokenizerBase, test: str, focal: str, max_len: int) -> bool:
-    """Whether ``encode_source`` has to cut."""
-    return len(encode_source(tokenizer, test, focal, 1 << 30)) > max_len
-
-
 def encode_target(tokenizer: PreTrainedTokenizerBase, target: str, max_len: int) -> list[int]:
     """The ids of the assertion and the end of sequence; a longer one is cut to ``max_len`` and has no end."""
     return [*_encode_plain(tokenizer, target), tokenizer.eos_token_id][:max_len]

@@ -57,10 +57,6 @@ class LossScaling:
     balanced_semantic_loss_scale: float | None = None
     notes: list[str] = field(default_factory=list)
 
-    def driver(self) -> tuple[str, float]:
-        """The component with the largest mean share, and that share."""
-        return max(((name, one.share_mean) for name, one in self.components.items()), key=lambda pair: pair[1])
-
 
 @dataclass
 class _Pull:
