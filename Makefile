@@ -18,7 +18,7 @@ $(STAMP): requirements.txt requirements-dev.txt constraints.txt
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
-# A JDK, JUnit and Slurm: what the tests of execution and of the job scripts need beside Python.
+# A JDK, JUnit and Slurm: what the tests of execution and of the job scripts need besides Python.
 system-packages:
 	bash scripts/install_test_packages.sh
 

@@ -258,7 +258,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=2, help="of each student")
     parser.add_argument("--losses", nargs="+", default=["focal", "jsd"], help="components of the students' loss")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--minutes", type=float, help="end after so many; the next call goes on")
+    parser.add_argument("--minutes", type=float, help="end after N minutes; the next call goes on")
     args = parse(parser)
     if args.toy:
         args.rows = 48

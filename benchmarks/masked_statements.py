@@ -73,7 +73,7 @@ def main() -> int:
     parser = ArgumentParser(__doc__.split("\n")[0], defaults=True)
     parser.add_argument("--source", nargs="+", required=True, type=Path, metavar="PATH", help="folders or archives")
     parser.add_argument("--output", required=True, type=Path, help="the rows, shuffled")
-    parser.add_argument("--rows", type=int, default=0, help="at most so many; 0: all")
+    parser.add_argument("--rows", type=int, default=0, help="at most N; 0: all")
     parser.add_argument("--hold_out_projects", nargs="+", default=[], metavar="NAME", help="projects left out")
     parser.add_argument("--seed", type=int, default=42, help="of the order")
     args = parser.parse_args()

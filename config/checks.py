@@ -83,6 +83,15 @@ def check_together(config: RunConfig) -> None:
         raise UserError("--overwrite and --resume exclude each other")
     if isinstance(config, StudentConfig):
         _check_loss(config.loss)
+        semantic = config.semantic
+        if (
+            "contrastive" in component_names(config.loss)
+            and not semantic.contrastive_batch_negatives
+            and not semantic.contrastive_queue_size
+        ):
+            raise UserError(
+                "--no_contrastive_batch_negatives needs --contrastive_queue_size above 0, or there are no negatives"
+            )
         _check_categories(config.token_weighting.critical_token_categories or ())
     if isinstance(config, TeacherConfig):
         _check_teacher(config)
@@ -211,9 +220,9 @@ def _idle_in_loss(config: StudentConfig) -> Iterator[Idle]:
 def _idle_in_multi_component(loss: LossConfig) -> Iterator[Idle]:
     mode = loss.loss_function
     for name in ("alpha", "adaptive_alpha"):
-        yield name, f"the mode {mode} has no alpha; its weights come from --loss_weights"
+        yield name, f"the mode {mode} has no alpha; its weights come from the schedule or --loss_weights"
     for name in ("pans_weight", "ast_weight"):
-        yield name, f"the mode {mode} takes its weights from --loss_weights"
+        yield name, f"the mode {mode} takes its weights from the schedule or --loss_weights"
     if loss.loss_weights is not None:
         yield "enable_dynamic_weighting", "--loss_weights are fixed"
 

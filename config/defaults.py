@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, TypeAlias
 
+from config.presets import PRESETS
+
 # Linear moves of the loss weights over training: component -> (start, end).
 WEIGHT_SCHEDULING = {
     "ce": (0.35, 0.25),
@@ -328,9 +330,7 @@ class OutputConfig:
     run_report: bool = arg(
         True, "write run_report.html and training_curves.png at the end", free_on_resume=True, compared=False
     )
-    preset: str | None = arg(
-        None, "a named set of parameters: quick_start, high_quality, memory_constrained", once=True
-    )
+    preset: str | None = arg(None, f"a named set of parameters: {', '.join(PRESETS)}", once=True)
     config: str | None = arg(None, "JSON file of parameters, such as a run_config.json; flags win over it", once=True)
     dry_run: bool = arg(False, "check everything, run one step, write nothing", once=True)
     print_config: bool = arg(False, "print every parameter as JSON and exit", once=True)
@@ -461,6 +461,13 @@ def parameters(config: RunConfig) -> Iterator[tuple[str, Field, Flag]]:
     for category in categories(config):
         for parameter in fields(getattr(config, category)):
             yield category, parameter, parameter.metadata["flag"]
+
+
+def fill_defaults(stored: dict[str, Value]) -> dict[str, Value]:
+    """The stored parameters of a run; those that came later than the run have their defaults."""
+    if "loss_function" in stored:
+        return StudentConfig().flat() | stored
+    return TeacherConfig().flat() | stored if "data_path" in stored else stored
 
 
 def flags_with(fact: str, value: bool = True) -> frozenset[str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def show_progress(stage: str, total: int) -> Iterator[Callable[[int], object]]:
-    """Show a stage of ``total`` tasks; yields the function that counts so many more tasks as done."""
+    """Show a stage of ``total`` tasks; yields the function that counts N more tasks as done."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Required, TypedDict
+from typing import Final, Required, TypedDict
+
+from data.rows.readers import Json
 
 SUMMARY_FILE = "metrics_summary_final.json"
 TEACHER: Final = "teacher"
@@ -15,8 +17,6 @@ TITLES = {
     "retrieval": "nearest training test",
     "trivial": "assertTrue(true)",
 }
-
-Json = dict[str, Any]  # an object whose keys depend on the data
 
 
 class Measured(TypedDict, total=False):

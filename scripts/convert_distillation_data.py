@@ -17,10 +17,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.rows.readers import Json
 from utils.arguments import ArgumentParser
 from utils.errors import DISK_ERRORS, UserError, run_main
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from utils.compress import Rows, TopKRows
 
-Json = dict[str, Any]
 
 EXPRESSIBLE = {"dense": ("topk", "dense"), "hidden": ("hidden", "topk", "dense"), "topk": ("topk",)}
 

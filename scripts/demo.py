@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_main
 
 DATA = Path("build/demo")
@@ -106,6 +107,7 @@ STEPS = {
 
 def main() -> int:
     """Run the steps in order; a step that fails ends the demo with its own message."""
+    ArgumentParser(__doc__).parse_args()  # it takes no flags: --help and typing errors must not start it
     started = time.monotonic()
     for number, (name, words) in enumerate(STEPS.items(), 1):
         print(f"\n== {number}/{len(STEPS)} {name}: python {' '.join(map(str, words))}", flush=True)

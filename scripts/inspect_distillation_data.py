@@ -17,10 +17,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.rows.readers import Json
 from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_main
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from data.distillation.signal import TeacherSignal
     from utils.compress import Rows
 
-Json = dict[str, Any]
 SAME_KEYS = ("test_method_masked", "test_method", "assertions")  # what a row and its reference have in common
 
 

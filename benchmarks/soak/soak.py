@@ -96,7 +96,7 @@ def write_table() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", default=[], help="faults whose name holds one of these words")
-    parser.add_argument("--minutes", type=float, default=1e9, help="begin no trial after so many minutes")
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no trial after N minutes")
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "soak", help="where the runs take place")
     parser.add_argument("--table", action="store_true", help="only write the table")
     args = parser.parse_args()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from config.defaults import flags_with
+from config.defaults import fill_defaults, flags_with
 from evaluation.reports.run_data import Json, RunData, load_run
 from utils.errors import UserError
 from utils.pages.html_page import format_number, format_seconds
@@ -100,7 +100,7 @@ def compare(folders: Iterable[str | Path], metric: str | None = None) -> Compari
         raise UserError("none of these is the folder of a run; name folders such as results/run_name")
     groups: dict[str, Group] = {}
     for run in runs:
-        settings = {name: value for name, value in run.config.items() if name not in NOT_COMPARED}
+        settings = {name: value for name, value in fill_defaults(run.config).items() if name not in NOT_COMPARED}
         # Nobody knows whether a run without a configuration equals another one.
         key = json.dumps(settings, sort_keys=True) if settings else run.name
         group = groups.setdefault(key, Group([], settings))

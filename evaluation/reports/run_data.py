@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from data.rows.readers import Json
 from utils.csv_log import read_csv
 from utils.errors import UserError
 from utils.logging_utils import SAMPLES_FILE, STEP_FILE, TRAINING_FILE, SamplePrediction, components_of
 
 Columns = dict[str, np.ndarray]
-Json = dict[str, Any]  # a JSON object whose values may be anything, in old runs too
 
 
 @dataclass

@@ -76,7 +76,7 @@ class Progress:
 
     @classmethod
     def of_checkpoint(cls, stored: StateDict) -> Progress:
-        """The progress that a checkpoint holds; older ones have a field that nothing ever used."""
+        """The progress that a checkpoint holds; older ones have one field more, ``extra``."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in known})
 

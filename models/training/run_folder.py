@@ -10,7 +10,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from config.defaults import RunConfig, flags_with
+from config.defaults import RunConfig, fill_defaults, flags_with
 from models.training.checkpoint import RunState
 from utils.atomic_io import recover, write_json
 from utils.errors import UserError
@@ -142,7 +142,7 @@ def write_run_config(folder: Path, config: RunConfig, script: str) -> None:
 def check_same_run(stored: RunState, config: RunConfig, processes: int) -> list[str]:
     """Refuse to continue a run with parameters that would make it another run; returns a note for each other change."""
     now = config.flat()
-    changed = {name: old for name, old in stored["config"].items() if name in now and now[name] != old}
+    changed = {name: old for name, old in fill_defaults(stored["config"]).items() if name in now and now[name] != old}
     once = flags_with("once")
     for name, old in changed.items():
         if name not in once | flags_with("free_on_resume"):

@@ -41,7 +41,7 @@ class StepResult:
     target_tokens: int
     samples: int
     applied: bool  # the weights have moved
-    nonfinite: bool  # they have not, since loss or gradient is not finite; a scale of --fp16 that was too large is none
+    nonfinite: bool  # they have not: loss or gradient is not finite; an --fp16 scale that was too large does not count
     hard_loss: Tensor | None  # raw cross-entropy, still on the device so that reading it waits for nothing
 
     @property

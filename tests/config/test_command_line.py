@@ -12,7 +12,7 @@ import knowledge_distillation
 import train_codet5_assertions
 from config.checks import without_effect
 from config.command_line import parse_config
-from config.defaults import StudentConfig, TeacherConfig, categories, parameters
+from config.defaults import StudentConfig, TeacherConfig, categories, fill_defaults, parameters
 from config.presets import PRESETS
 from tests.helpers.commands import make_rows, run_script, student_words, write_rows
 from utils.errors import UserError
@@ -114,6 +114,10 @@ def test_presets_name_known_parameters_with_allowed_values(name: str) -> None:
         ("--batch_size x", "invalid int value"),
         ("--enable_epoch_sampling", "needs --max_train_samples"),
         ("--fp16 --bf16", "exclude each other"),
+        (
+            "--loss_components ce contrastive --no_contrastive_batch_negatives --contrastive_queue_size 0",
+            "there are no negatives",
+        ),
         ("--config nowhere.json", "--config nowhere.json: No such file"),
     ],
 )
@@ -323,3 +327,13 @@ def test_an_error_is_one_line_and_exit_code_2() -> None:
     done = run_script("knowledge_distillation.py", "--epochs", "0", check=False)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == ["error: command line: --epochs 0 is too small; allowed: at least 1"]
+
+
+def test_parameters_that_came_after_a_run_have_their_defaults() -> None:
+    stored = StudentConfig().flat()
+    del stored["contrastive_batch_negatives"]
+    assert fill_defaults(stored) == StudentConfig().flat()
+    stored = TeacherConfig().flat() | {"lr": 0.5}
+    del stored["topk"]
+    assert fill_defaults(stored) == TeacherConfig().flat() | {"lr": 0.5}
+    assert fill_defaults({}) == {}
