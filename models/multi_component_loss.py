@@ -266,8 +266,8 @@ def build_loss(
 ) -> MultiComponentLoss:
     """Build the loss that the settings describe, with everything its components need.
 
-    ``vocab_size``: width of the student's logits; ``texts``: the training targets, of which the vocabulary bridge reads
-    as many as it needs; ``teacher_available``: whether the data hold teacher logits or a teacher runs alongside;
+    ``vocab_size``: width of the student's logits; ``texts``: the training targets; the vocabulary bridge reads as
+    many as it needs; ``teacher_available``: whether the data hold teacher logits or a teacher runs alongside;
     ``progress``: show a bar while the bridge is fitted. Raises UserError, before any training, if a component lacks its
     teacher, encoder or parser. With several processes let one build first: the others find the bridge in the cache.
     """

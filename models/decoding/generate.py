@@ -20,9 +20,9 @@ from models.decoding.search import decode
 class GenerationOptions:
     """How inputs become texts.
 
-    Inputs are cut at ``max_input_len`` tokens, texts at ``max_output_len``. ``num_beams`` 1 is greedy, more is beam
-    search, of which the ``num_return_sequences`` best texts are kept. ``latency_samples``: tasks that are timed one by
-    one (0: none).
+    Inputs are cut at ``max_input_len`` tokens, texts at ``max_output_len``. ``num_beams`` 1 is greedy decoding;
+    with more, beam search keeps the ``num_return_sequences`` best texts. ``latency_samples``: how many tasks are timed
+    one by one.
     """
 
     max_input_len: int = DataConfig.max_input_len

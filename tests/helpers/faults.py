@@ -1,4 +1,4 @@
-"""What may befall a run, as trials: each breaks a run in a way drawn from a seed and shows that nothing is lost.
+"""Faults of a run, as trials: each breaks a run in a way drawn from a seed and shows that nothing is lost.
 
 tests/commands/test_faults.py makes few of each, benchmarks/soak the full counts. The functions named ``plant_*`` are
 called in the run itself, before it begins (tests/helpers/forked.py).
@@ -40,7 +40,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """What must be the same, byte for byte, whatever befell a run."""
+    """What must be the same, byte for byte, whatever happened to a run."""
     last = checkpoints(folder)[-1]
     found: dict[str, Any] = {
         "weights": (folder / "final_model" / "model.safetensors").read_bytes(),
@@ -320,7 +320,7 @@ class Lab:
         ]
 
     def alone(self, kind: str = "student", processes: int = 1) -> dict[str, Any]:
-        """The outcome of a run that nothing befell."""
+        """The outcome of an undisturbed run."""
         folder = self.folder / f"{kind}_of_{processes}"
         if not (folder / "done").exists():
             run(*self.words(folder, "--overwrite", kind=kind, processes=processes), processes=processes)
