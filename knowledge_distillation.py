@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         run, tokenizer, vocab_size, teacher=live is None, train=train, validation=validation
     )
     has_teacher = live is not None or (train_set.has_teacher and validation_set.has_teacher)
-    warn_of_teacher_data(config, run, train_set, validation_set, live is not None)
+    warn_of_teacher_data(config, run, train_set, validation_set, has_teacher)
     alpha = choose_alpha(config)
     loss = build_student_loss(config, run, tokenizer, vocab_size, train_set, has_teacher)
     temperature = partial(temperature_at, config.distillation.temperature, config.distillation.temperature_final)
@@ -127,14 +127,13 @@ def load_live_teacher(
 
 
 def warn_of_teacher_data(
-    config: StudentConfig, run: Run, train_set: AssertionDataset, validation_set: AssertionDataset, live: bool
+    config: StudentConfig, run: Run, train_set: AssertionDataset, validation_set: AssertionDataset, has_teacher: bool
 ) -> None:
     """Say where one file lacks the teacher's logits, and where the teacher cut its targets."""
-    if train_set.has_teacher != validation_set.has_teacher and not live:
+    if train_set.has_teacher != validation_set.has_teacher:
         full, empty = (train_set, validation_set) if train_set.has_teacher else (validation_set, train_set)
         run.logger.warning(f"{empty.path} holds no teacher logits, {full.path} does: training goes without a teacher")
     header = train_set.header
-    has_teacher = live or (train_set.has_teacher and validation_set.has_teacher)
     if has_teacher and header and header.max_output_len < config.data.max_output_len:
         run.logger.warning(
             f"{train_set.path}: the teacher cut its targets at {header.max_output_len} tokens, so they are no longer"

@@ -144,8 +144,9 @@ def check_same_run(stored: RunState, config: RunConfig, processes: int) -> list[
     now = config.flat()
     changed = {name: old for name, old in fill_defaults(stored["config"]).items() if name in now and now[name] != old}
     once = flags_with("once")
+    free = once | flags_with("free_on_resume")
     for name, old in changed.items():
-        if name not in once | flags_with("free_on_resume"):
+        if name not in free:
             raise UserError(f"--resume: the run was started with --{name} {old}, now it is {now[name]}; use the same")
     before = stored["config"]["gradient_accumulation_steps"] * stored["processes"]
     step = config.optimization.gradient_accumulation_steps * processes
