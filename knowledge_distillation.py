@@ -47,7 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     live = load_live_teacher(config, run, tokenizer, model)
     vocab_size = model.config.vocab_size
     train_set, validation_set = open_datasets(
-        run, tokenizer, vocab_size, teacher=live is None, train=train, validation=validation
+        run,
+        tokenizer,
+        vocab_size,
+        teacher=live is None,
+        train=train,
+        validation=validation,
+        text_format=live.text_format if live else None,
     )
     has_teacher = live is not None or (train_set.has_teacher and validation_set.has_teacher)
     warn_of_teacher_data(config, run, train_set, validation_set, has_teacher)

@@ -151,6 +151,7 @@ def distil(
     from tqdm import tqdm
 
     from data.dataset import AssertionDataset
+    from data.rows.tokenization import TextFormat
     from models.teacher.writer import DistillationWriter, Processes, WriterSettings
     from utils.signals import REQUEUE_EXIT_CODE, StopSignal
 
@@ -167,6 +168,7 @@ def distil(
             max_samples=settings.max_distill_samples,
             vocab_size=model.config.vocab_size,
             teacher=False,
+            text_format=TextFormat.of_model(model),
         )
         output = target / f"distillation_data_{part}.jsonl"
         writer = DistillationWriter(

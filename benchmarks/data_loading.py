@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,30 +36,33 @@ TOKENS, BATCH = 32, 32
 
 def rows_of_32_tokens(data: Path | None, tokenizer: Any, count: int) -> list[dict[str, Any]]:
     """Mined rows whose targets are filled up, or cut, to exactly TOKENS labels."""
-    from data.rows.tokenization import encode_target
+    from data.rows.tokenization import TaskEncoder, TextFormat
+
+    encoder = TaskEncoder(tokenizer, TextFormat())
 
     rows = []
     for row in read_mined_rows(data, count):
         target = " ".join(["\n".join(row["assertions"]), *["assertTrue(done);"] * TOKENS])
-        assert len(encode_target(tokenizer, target, TOKENS)) == TOKENS
+        assert len(encoder.target(target, TOKENS)) == TOKENS
         rows.append(row | {"assertions": [target]})
     return rows
 
 
 def count_samples_a_second(dataset: Any, given: bool, repeats: int, profile: bool = False) -> list[float]:
     """Of this process's CPU time, for each pass over the file; ``given``: without the tokeniser."""
-    import data.dataset as module
     from data.batches.collate import Collator
 
     collate = Collator(dataset.tokenizer.pad_token_id)
-    source, target = module.encode_source, module.encode_target
+    encoder = dataset.encoder
     if given:
-        known = {}
+        sources, targets = {}, {}
         for index in range(len(dataset)):
             item = dataset[index]
-            known[item.sample.test, item.sample.focal], known[item.sample.target] = item.input_ids, item.labels
-        module.encode_source = lambda tokenizer, test, focal, length: known[test, focal]
-        module.encode_target = lambda tokenizer, text, length: known[text]
+            sources[item.sample.test, item.sample.focal] = item.input_ids
+            targets[item.sample.target] = item.labels
+        dataset.encoder = SimpleNamespace(
+            source=lambda sample, length: sources[sample.test, sample.focal], target=lambda text, length: targets[text]
+        )
 
     def epoch() -> None:
         for start in range(0, len(dataset) - BATCH + 1, BATCH):
@@ -77,7 +81,7 @@ def count_samples_a_second(dataset: Any, given: bool, repeats: int, profile: boo
                 epoch()
             pstats.Stats(profiler).sort_stats("tottime").print_stats(12)
     finally:
-        module.encode_source, module.encode_target = source, target
+        dataset.encoder = encoder
     return rates
 
 

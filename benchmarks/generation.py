@@ -70,16 +70,15 @@ def build_ways(model, tokenizer, sources: list[list[int]], batch_size: int) -> d
 def choose_rows(workload: Workload, count: int) -> tuple[list[list[int]], list[int]]:
     """Token ids of inputs, no two of the same length (which is how ``end_at`` knows a row), and lengths of targets."""
     from data.rows.readers import parse_sample
-    from data.rows.tokenization import encode_source, encode_target
+    from data.rows.tokenization import TaskEncoder, TextFormat
 
-    tokenizer = workload.tokenizer
+    encoder = TaskEncoder(workload.tokenizer, TextFormat())
     by_length = {
-        len(source := encode_source(tokenizer, sample.test, sample.focal, 512)): (source, sample)
-        for sample in map(parse_sample, workload.rows)
+        len(source := encoder.source(sample, 512)): (source, sample) for sample in map(parse_sample, workload.rows)
     }
     step = max(1, len(by_length) // count)
     chosen = [by_length[length] for length in sorted(by_length)][::step][:count]
-    return [source for source, _ in chosen], [len(encode_target(tokenizer, s.target, 128)) for _, s in chosen]
+    return [source for source, _ in chosen], [len(encoder.target(s.target, 128)) for _, s in chosen]
 
 
 def main() -> int:

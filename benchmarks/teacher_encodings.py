@@ -105,16 +105,14 @@ def train_teacher(
     from data.batches.collate import IGNORED, Collator
     from data.dataset import Item
     from data.rows.readers import parse_sample
-    from data.rows.tokenization import encode_source, encode_target
+    from data.rows.tokenization import TaskEncoder, TextFormat
     from models.teacher.forward import TeacherPass
 
     torch.manual_seed(0)
     model = build_model(tokenizer)
     samples = [parse_sample(row) for row in rows]
-    items = [
-        Item(n, encode_source(tokenizer, s.test, s.focal, 128), encode_target(tokenizer, s.target, 48), s, None)
-        for n, s in enumerate(samples)
-    ]
+    encoder = TaskEncoder(tokenizer, TextFormat())
+    items = [Item(n, encoder.source(s, 128), encoder.target(s.target, 48), s, None) for n, s in enumerate(samples)]
     classes = [sample.source.get("test_class", str(n)) for n, sample in enumerate(samples)]
     held = set(sorted(set(classes))[::10])
     held_out = [item for item, name in zip(items, classes, strict=True) if name in held]

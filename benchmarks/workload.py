@@ -135,7 +135,7 @@ def write_distillation_file(
     from safetensors.torch import save_file
 
     from data.distillation.file import Header, file_sha256, shared_path
-    from data.rows.tokenization import encode_target, labels_hash, tokenizer_fingerprint
+    from data.rows.tokenization import TaskEncoder, labels_hash, tokenizer_fingerprint
     from models.teacher.forward import encode_topk
     from utils.compress import TopKRows, pack
 
@@ -154,11 +154,12 @@ def write_distillation_file(
         0,
     )
     payloads: dict[tuple[int, int], str] = {}
+    encoder = TaskEncoder(tokenizer, header.text_format)
     with open(path, "w", encoding="utf-8") as handle:
         handle.write(header.line())
         for number, row in enumerate(rows):
             target = "\n".join(row["assertions"])
-            labels = encode_target(tokenizer, target, max_output_len)
+            labels = encoder.target(target, max_output_len)
             key = (len(labels), number % 64)
             if key not in payloads:
                 ids, values, mass = (part[number % 64 : number % 64 + len(labels)].numpy() for part in pool)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from data.distillation.file import check_header, decode_teacher, load_shared, of_encoding, read_header
 from data.rows.index import RowReader, open_index
 from data.rows.readers import RowError, Sample, is_header, parse_json_line, parse_sample, require_file
-from data.rows.tokenization import encode_source, encode_target, tokenizer_fingerprint
+from data.rows.tokenization import TaskEncoder, TextFormat, tokenizer_fingerprint
 from utils.compress import Rows
 from utils.errors import UserError
 
@@ -45,8 +45,8 @@ class Rejected:
 class AssertionDataset(Dataset):
     """Rows of a raw or distillation file; ``dataset[i]`` is an Item, or a Rejected where the row is bad.
 
-    teacher: whether stored logits are decoded. Raises UserError where the file is missing or empty, or was made with
-    another tokenizer or vocabulary.
+    teacher: whether stored logits are decoded. text_format: by default that of the file. Raises UserError where the
+    file is missing or empty, or was made with another tokenizer, vocabulary or format.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class AssertionDataset(Dataset):
         max_samples: int | None = None,
         vocab_size: int | None = None,
         teacher: bool = True,
+        text_format: TextFormat | None = None,
         flag: str = "--train_data_path",
     ) -> None:
         self.path = require_file(path, flag, HOW_TO_MAKE)
@@ -69,9 +70,11 @@ class AssertionDataset(Dataset):
         self.index = open_index(self.path)
         self._read = RowReader(self.index)
         self.header = read_header(self.path)
+        stored_format = self.header.text_format if self.header else TextFormat()
+        self.encoder = TaskEncoder(tokenizer, text_format or stored_format)
         self.shared: dict[str, Tensor] = {}
         if self.header is not None and teacher:
-            check_header(self.header, self.path, tokenizer_fingerprint(tokenizer), self.vocab_size)
+            check_header(self.header, self.path, tokenizer_fingerprint(tokenizer), self.vocab_size, text_format)
             # Once in float32: the product with the head is done in it.
             self.shared = {name: tensor.float() for name, tensor in load_shared(self.path, self.header).items()}
         self.first_row = self._first_sample_row()
@@ -129,7 +132,7 @@ class AssertionDataset(Dataset):
             if is_header(row):
                 raise RowError("a header inside the file: files were joined; give each its own run")
             sample = parse_sample(row)
-            labels = encode_target(self.tokenizer, sample.target, self._stored_output_len)
+            labels = self.encoder.target(sample.target, self._stored_output_len)
             if len(labels) < 2:
                 raise RowError("target has no tokens")
             rows = decode_teacher(row, labels, self.vocab_size, self.max_output_len) if self.has_teacher else None
@@ -140,7 +143,7 @@ class AssertionDataset(Dataset):
         except RowError as error:
             cut_off = self.index.cut_off and self.first_row + index == len(self.index) - 1
             return Rejected(int(index), "last line is cut off" if cut_off else str(error))
-        input_ids = encode_source(self.tokenizer, sample.test, sample.focal, self.max_input_len)
+        input_ids = self.encoder.source(sample, self.max_input_len)
         return Item(int(index), input_ids, labels[: self.max_output_len], sample, rows)
 
     def rows_of_epoch(self, epoch: int) -> np.ndarray:

@@ -153,7 +153,8 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
     from transformers.utils import logging
 
     from data.java.tokens import one_line
-    from data.rows.tokenization import encode_source
+    from data.rows.readers import Sample
+    from data.rows.tokenization import TaskEncoder, TextFormat
     from evaluation.running.splice import with_semicolon
     from models.decoding.generate import GenerationOptions, generate_candidates
     from models.seq2seq.loading import load_model, load_tokenizer
@@ -163,7 +164,8 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
     tokenizer = load_tokenizer(args.model, "MODEL")
     model = load_model(args.model, flag="MODEL")
     model.to(resolve_device(args.device))  # type: ignore[arg-type]
-    rows = [encode_source(tokenizer, test.masked, test.focal, args.max_input_len) for test in tests]
+    encoder = TaskEncoder(tokenizer, TextFormat.of_model(model))
+    rows = [encoder.source(Sample(test.masked, test.focal, ()), args.max_input_len) for test in tests]
     options = GenerationOptions(
         max_output_len=args.max_output_len,
         batch_size=8,

@@ -95,7 +95,7 @@ class Converter:
         """The usable rows with their decoded logits; ``count``: also count the others by reason."""
         from data.distillation.file import decode_teacher
         from data.rows.readers import RowError, is_header, parse_json_line, parse_sample
-        from data.rows.tokenization import encode_target, labels_hash
+        from data.rows.tokenization import TaskEncoder, labels_hash
         from utils.compress import CompressionError, unpack
 
         for number in range(len(self.index)):
@@ -105,7 +105,8 @@ class Converter:
                     continue
                 sample = parse_sample(row)
                 if self.tokenizer is not None:
-                    labels = encode_target(self.tokenizer, sample.target, self.header.max_output_len)
+                    encoder = TaskEncoder(self.tokenizer, self.header.text_format)
+                    labels = encoder.target(sample.target, self.header.max_output_len)
                     row["labels_hash"] = labels_hash(labels)
                     self._note_vocabulary(row)
                     teacher = decode_teacher(row, labels, self.header.vocab_size)

@@ -167,7 +167,7 @@ def inspect(path: Path, reference_path: Path | None, max_rows: int | None) -> Js
     report: Json = {
         "file": str(path),
         "file_bytes": path.stat().st_size,
-        "header": vars(header) if header else None,
+        "header": header.to_json() if header else None,
         "rows": rows,
         "bad_rows": dict(bad.most_common()),
         "tokens": tokens,

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
 from data.rows.readers import Json, RowError
-from data.rows.tokenization import labels_hash
+from data.rows.tokenization import TextFormat, labels_hash
 from utils.atomic_io import atomic_writer, fsync_directory
 from utils.compress import (
     TAIL_GRID,
@@ -51,9 +51,13 @@ class Header:
     shared_sha256: str
     teacher_parameters: int
     version: int = VERSION
+    text_format: TextFormat = field(default_factory=TextFormat)
+
+    def to_json(self) -> Json:
+        return {**vars(self), "text_format": self.text_format.to_json()}
 
     def line(self) -> str:
-        return json.dumps({HEADER_KEY: asdict(self)}, ensure_ascii=False) + "\n"
+        return json.dumps({HEADER_KEY: self.to_json()}, ensure_ascii=False) + "\n"
 
 
 def shared_path(path: str | Path) -> Path:
@@ -78,16 +82,18 @@ def read_header(path: str | Path) -> Header | None:
     except (ValueError, KeyError, TypeError):
         return None
     try:
-        header = Header(**value)
-    except TypeError:
+        header = Header(**{**value, "text_format": TextFormat.read(value.get("text_format"))})
+    except (TypeError, AttributeError):
         raise UserError(f"{path}: the header has unknown or missing fields; write the file again") from None
     if header.version != VERSION:
         raise UserError(f"{path}: written in version {header.version}, this program reads version {VERSION}")
     return header
 
 
-def check_header(header: Header, path: str | Path, fingerprint: str, vocab_size: int) -> None:
-    """Refuse a file whose teacher used another tokenizer or vocabulary than the student; says which."""
+def check_header(
+    header: Header, path: str | Path, fingerprint: str, vocab_size: int, text_format: TextFormat | None = None
+) -> None:
+    """Refuse a file whose teacher used another tokenizer, vocabulary or text format than the student; says which."""
     if header.vocab_size != vocab_size:
         raise UserError(
             f"{path}: the teacher ({header.teacher}) has a vocabulary of {header.vocab_size}, the student of"
@@ -97,6 +103,11 @@ def check_header(header: Header, path: str | Path, fingerprint: str, vocab_size:
         raise UserError(
             f"{path}: made with another tokenizer ({header.tokenizer_fingerprint}) than the student's ({fingerprint});"
             f" use a student with the tokenizer of {header.teacher}"
+        )
+    if text_format is not None and header.text_format != text_format:
+        raise UserError(
+            f"{path}: the teacher saw its texts as {header.text_format.to_json()}, the student as"
+            f" {text_format.to_json()}; use data of one format"
         )
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.rows.readers import PLACEHOLDER
+from data.rows.readers import PLACEHOLDER, Json, Sample
+from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FRAMES = ("end", "tokenizer")
 
 # The fingerprint encodes this text, too, so that it depends on merges and normalisation as well as the vocabulary.
 PROBE = 'assertEquals("ä\\n", foo.getBar(0x1F, -2.5f));\n\tassertThat(xs).containsExactly(1, 2) <AssertPlaceHolder>'
@@ -21,31 +25,80 @@ def _encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def encode_source(tokenizer: PreTrainedTokenizerBase, test: str, focal: str, max_len: int) -> list[int]:
-    """Masked test, separator, focal method, end of sequence: at most ``max_len`` ids.
+@dataclass(frozen=True)
+class TextFormat:
+    """How texts become ids beyond the vocabulary: stored in the distillation header and in the model's config.json.
 
-    What does not fit is cut at the far ends. The test keeps the surroundings of its placeholder (three quarters of its
-    room are before it), the focal method keeps its signature and gets at least a third of the room.
+    ``frame``: "end", where only the end-of-sequence token closes a text; "tokenizer", where the tokenizer's own begin
+    and end tokens enclose it. ``context``: the parts of a row's context that are shown, in at most
+    ``max_context_tokens`` tokens. Files and models from before the format was stored have the default.
     """
-    before, _, after = test.partition(PLACEHOLDER)
-    left, mask, right = (_encode_plain(tokenizer, text) for text in (before, PLACEHOLDER, after))
-    method = _encode_plain(tokenizer, focal)
-    end = tokenizer.eos_token_id
-    separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else end
-    room = max_len - 2
-    test_length = len(left) + len(mask) + len(right)
-    if test_length + len(method) > room:
-        method = method[: max(room - test_length, min(len(method), room // 3))]
-        around = max(0, room - len(method) - len(mask))
-        keep_right = min(len(right), max(around // 4, around - len(left)))
-        keep_left = min(len(left), around - keep_right)
-        left, right = left[len(left) - keep_left :], right[:keep_right]
-    return [*left, *mask, *right, separator, *method, end]
+
+    frame: str = "end"
+    context: tuple[str, ...] = ()
+    max_context_tokens: int = 192
+
+    @classmethod
+    def read(cls, value: Json | None) -> TextFormat:
+        """The format from what ``to_json`` gave; the default for None. Raises UserError for one of a later version."""
+        if value is None:
+            return cls()
+        try:
+            found = cls(**{**value, "context": tuple(value.get("context", ()))})
+        except (TypeError, AttributeError):
+            found = cls(frame="unknown")
+        if found.frame not in FRAMES:
+            raise UserError(f"text format {value}: not known to this version of the program")
+        return found
+
+    @classmethod
+    def of_model(cls, model: PreTrainedModel) -> TextFormat:
+        """What the model was trained with."""
+        return cls.read(getattr(model.config, "text_format", None))
+
+    def store_in(self, model: PreTrainedModel) -> None:
+        """Make the model remember it; its folder will hold it."""
+        model.config.text_format = self.to_json()
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "context": list(self.context)}
 
 
-def encode_target(tokenizer: PreTrainedTokenizerBase, target: str, max_len: int) -> list[int]:
-    """The ids of the assertion and the end of sequence; a longer one is cut to ``max_len`` and has no end."""
-    return [*_encode_plain(tokenizer, target), tokenizer.eos_token_id][:max_len]
+@dataclass(frozen=True)
+class TaskEncoder:
+    """Token ids of tasks for one tokenizer and format."""
+
+    tokenizer: PreTrainedTokenizerBase
+    format: TextFormat
+
+    def source(self, sample: Sample, max_len: int) -> list[int]:
+        """Masked test, separator, focal method, end of sequence: at most ``max_len`` ids.
+
+        What does not fit is cut at the far ends. The test keeps the surroundings of its placeholder (three quarters of
+        its room are before it), the focal method keeps its signature and gets at least a third of the room.
+        """
+        before, _, after = sample.test.partition(PLACEHOLDER)
+        left, mask, right = (_encode_plain(self.tokenizer, text) for text in (before, PLACEHOLDER, after))
+        method = _encode_plain(self.tokenizer, sample.focal)
+        end, separator = self.tokenizer.eos_token_id, self.tokenizer.sep_token_id
+        room = max_len - 2
+        test_length = len(left) + len(mask) + len(right)
+        if test_length + len(method) > room:
+            method = method[: max(room - test_length, min(len(method), room // 3))]
+            around = max(0, room - len(method) - len(mask))
+            keep_right = min(len(right), max(around // 4, around - len(left)))
+            keep_left = min(len(left), around - keep_right)
+            left, right = left[len(left) - keep_left :], right[:keep_right]
+        return [*left, *mask, *right, end if separator is None else separator, *method, end]
+
+    def target(self, text: str, max_len: int) -> list[int]:
+        """The ids of the assertion and the end of sequence; a longer one is cut to ``max_len`` and has no end."""
+        return [*_encode_plain(self.tokenizer, text), self.tokenizer.eos_token_id][:max_len]
+
+
+def encode_source(tokenizer: PreTrainedTokenizerBase, test: str, focal: str, max_len: int) -> list[int]:
+    """What model cards from before ``TaskEncoder`` call."""
+    return TaskEncoder(tokenizer, TextFormat()).source(Sample(test, focal, ()), max_len)
 
 
 def labels_hash(labels: Sequence[int]) -> str:

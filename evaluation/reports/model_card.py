@@ -26,7 +26,8 @@ USAGE = '''```python
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from data.rows.tokenization import encode_source
+from data.rows.readers import Sample
+from data.rows.tokenization import TaskEncoder, TextFormat
 
 folder = "{folder}"
 tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -39,7 +40,8 @@ test = """@Test public void add() {{
 }}"""
 focal = "public boolean add(E e) {{ modCount++; add(e, elementData, size); return true; }}"
 
-ids = torch.tensor([encode_source(tokenizer, test, focal, max_len={max_input_len})])
+encoder = TaskEncoder(tokenizer, TextFormat.of_model(model))
+ids = torch.tensor([encoder.source(Sample(test, focal, ()), max_len={max_input_len})])
 output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens={max_output_len})
 print(tokenizer.decode(output[0], skip_special_tokens=True))
 ```'''

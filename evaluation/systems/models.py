@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from data.batches.collate import IGNORED, Batch
 from data.distillation.file import file_sha256
 from data.rows.readers import Sample
-from data.rows.tokenization import encode_source, encode_target
+from data.rows.tokenization import TaskEncoder, TextFormat
 from evaluation.progress import show_progress
 from evaluation.summary import Latency, SystemFacts
 from models.decoding.generate import (
@@ -107,21 +107,19 @@ def compute_model_key(folder: Path, samples: Sequence[Sample], options: Generati
 
 
 def make_target_batches(
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: TaskEncoder,
     samples: Sequence[Sample],
     inputs: Sequence[Sequence[int]],
     options: GenerationOptions,
 ) -> Iterator[Batch]:
     """Batches of similar length for ``score_teacher_forced``; ``row_ids`` are places in ``samples``."""
     for indices in length_sorted([len(row) for row in inputs], options.batch_size):
-        input_ids = pad_rows([inputs[i] for i in indices], tokenizer.pad_token_id)
+        input_ids = pad_rows([inputs[i] for i in indices], encoder.tokenizer.pad_token_id)
         lengths = torch.tensor([len(inputs[i]) for i in indices])
         yield {
             "input_ids": input_ids,
             "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
-            "labels": pad_rows(
-                [encode_target(tokenizer, samples[i].target, options.max_output_len) for i in indices], IGNORED
-            ),
+            "labels": pad_rows([encoder.target(samples[i].target, options.max_output_len) for i in indices], IGNORED),
             "row_ids": torch.tensor(indices),
         }
 
@@ -190,13 +188,14 @@ class ModelRunner:
         model = load_model(name, flag=flag)
         model.to(self.device)  # type: ignore[arg-type]
         path = find_model_folder(name, flag)
-        inputs = [encode_source(tokenizer, sample.test, sample.focal, self.options.max_input_len) for sample in samples]
+        encoder = TaskEncoder(tokenizer, TextFormat.of_model(model))
+        inputs = [encoder.source(sample, self.options.max_input_len) for sample in samples]
 
         file = self.folder / f"{title.replace(' ', '_')}.jsonl"
         store = PredictionStore(file, compute_model_key(path, samples, self.options), self.resume)
         candidates = self._write_texts(title, model, tokenizer, inputs, store)
         critical = find_critical_tokens(tokenizer).mask(model.config.vocab_size)
-        forced = score_teacher_forced(model, make_target_batches(tokenizer, samples, inputs, self.options), critical)
+        forced = score_teacher_forced(model, make_target_batches(encoder, samples, inputs, self.options), critical)
         facts: SystemFacts = {
             "path": str(name),
             "parameters": count_parameters(model),

@@ -14,6 +14,7 @@ from data.batches.collate import IGNORED, Batch, Collator
 from data.dataset import AssertionDataset
 from data.distillation.file import read_header
 from data.distillation.signal import TopKSignal
+from data.rows.tokenization import TextFormat
 from evaluation.request import EvaluationRequest
 from evaluation.scores.significance import bootstrap_interval, cluster_sums, mean_statistic
 from evaluation.summary import Metrics
@@ -46,9 +47,16 @@ class StoredLogits:
 
 
 def open_stored_logits(
-    request: EvaluationRequest, rows: Sequence[int], tokenizer: PreTrainedTokenizerBase, vocab_size: int
+    request: EvaluationRequest,
+    rows: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    vocab_size: int,
+    text_format: TextFormat | None = None,
 ) -> StoredLogits | str:
-    """The logits of ``--teacher_data`` in these rows for this tokenizer, or why they cannot be used."""
+    """The logits of ``--teacher_data`` in these rows for this tokenizer, or why they cannot be used.
+
+    ``text_format``: that of the model they are compared with.
+    """
     try:
         header = read_header(request.teacher_data)
         dataset = AssertionDataset(
@@ -57,6 +65,7 @@ def open_stored_logits(
             max_input_len=request.max_input_len,
             max_output_len=header.max_output_len if header else request.max_output_len,
             vocab_size=vocab_size,
+            text_format=text_format,
             flag="--teacher_data",
         )
     except UserError as error:
@@ -144,7 +153,7 @@ def measure_closeness(
 ) -> Metrics:
     """How near a model is to the stored teacher logits, at temperature 1 and at the request's."""
     temperatures = list(dict.fromkeys([1.0, request.temperature]))
-    stored = open_stored_logits(request, tasks.rows, tokenizer, model.config.vocab_size)
+    stored = open_stored_logits(request, tasks.rows, tokenizer, model.config.vocab_size, TextFormat.of_model(model))
     found = stored if isinstance(stored, str) else compare_logits(model, stored, temperatures)
     if isinstance(found, str):
         return {name: {"value": None, "reason": found} for name in name_closeness_measures(temperatures)}

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from data.batches.collate import Batch
 from data.distillation.signal import DenseSignal, TeacherSignal, widest_float
+from data.rows.tokenization import TextFormat
 from models.losses.vocabulary_pass import CPU_CHUNK
 from models.seq2seq.inputs import shift_right
 from models.seq2seq.target_head import TargetHead, target_rows
@@ -121,6 +122,7 @@ class LiveTeacher:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.forward = TeacherPass(model)
+        self.text_format = TextFormat.of_model(model)
 
     def __call__(self, batch: Batch) -> TeacherSignal:
         """The dense signal of a batch, on the teacher's device."""

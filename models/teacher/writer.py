@@ -164,6 +164,7 @@ class DistillationWriter:
         work += [settings.teacher_name, settings.encoding, settings.topk, settings.bits, settings.num_beams]
         work += [dataset.max_input_len, dataset.max_output_len, "java"]
         work += [tokenizer_fingerprint(tokenizer), weights_fingerprint(model)]
+        work += [dataset.encoder.format.to_json()]
         self.identity = json.dumps(work)
 
     def run(
@@ -360,6 +361,7 @@ class DistillationWriter:
             max_output_len=self.dataset.max_output_len,
             shared_sha256=shared_sha256,
             teacher_parameters=sum(p.numel() for p in self.model.parameters()),
+            text_format=self.dataset.encoder.format,
         )
 
 

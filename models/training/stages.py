@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from config.schedules import AlphaController
 from data.batches.loader import JsonlTrainingData
 from data.dataset import AssertionDataset, EpochSamplingDataset, Item, Rejected
+from data.rows.tokenization import TextFormat
 from models.multi_component_loss import MultiComponentLoss
 from models.seq2seq.loading import count_parameters, load_model, save_model
 from models.teacher.forward import LiveTeacher
@@ -34,8 +35,12 @@ def open_datasets(
     teacher: bool,
     train: str | Path,
     validation: str | Path,
+    text_format: TextFormat | None = None,
 ) -> tuple[AssertionDataset, AssertionDataset]:
-    """Training and validation data, by the flags; ``teacher``: whether stored logits are read."""
+    """Training and validation data, by the flags; ``teacher``: whether stored logits are read.
+
+    ``text_format``: by default that of the training data, which the validation data must share.
+    """
     data, loading = run.config.data, run.config.loading
     open_file = partial(
         AssertionDataset,
@@ -51,11 +56,17 @@ def open_datasets(
             train,
             samples_per_epoch=data.max_train_samples,
             sampling_seed=loading.sampling_seed,
+            text_format=text_format,
             **open_file.keywords,
         )
     else:
-        train_set = open_file(train, max_samples=data.max_train_samples)
-    return train_set, open_file(validation, max_samples=data.max_val_samples, flag="--val_data_path")
+        train_set = open_file(train, max_samples=data.max_train_samples, text_format=text_format)
+    return train_set, open_file(
+        validation,
+        max_samples=data.max_val_samples,
+        text_format=train_set.encoder.format,
+        flag="--val_data_path",
+    )
 
 
 def _probe(dataset: AssertionDataset) -> tuple[list[Item], dict[str, int]]:
@@ -143,6 +154,7 @@ def build_engine(
 ) -> TrainingEngine:
     """The engine with its data, restored where the run continues; it has no validation yet."""
     config, accelerator = run.config, run.accelerator
+    train_set.encoder.format.store_in(model)
     rank, world = accelerator.process_index, accelerator.num_processes
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

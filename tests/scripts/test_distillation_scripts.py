@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from data.dataset import AssertionDataset, Item
 from data.distillation.file import Header, build_signal, file_sha256, load_shared, read_header, shared_path
-from data.rows.tokenization import encode_target, labels_hash, tokenizer_fingerprint
+from data.rows.tokenization import TaskEncoder, TextFormat, labels_hash, tokenizer_fingerprint
 from models.seq2seq.loading import load_tokenizer, train_tokenizer
 from models.teacher.fidelity import fidelity
 from models.teacher.forward import encode_topk
@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict:
     )
     exact, rows = [], []
     for row in raw:
-        labels = encode_target(tokenizer, row["assertions"][0], 128)
+        labels = TaskEncoder(tokenizer, TextFormat()).target(row["assertions"][0], 128)
         text = pack(HiddenRows(random.standard_normal((len(labels), WIDTH)).astype(np.float32)), 16)
         exact.append(unpack(text).hidden.astype(np.float64) @ head.astype(np.float64).T)
         rows.append(row | {"teacher_logits_compressed": text, "labels_hash": labels_hash(labels)})
