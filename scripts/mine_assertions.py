@@ -88,6 +88,7 @@ def main() -> int:
 
     from data.mining.importers import import_tests
     from data.mining.miner import SplitOptions, drop_duplicates, mine_projects, split_tests, write
+    from data.mining.siblings import add_siblings
     from data.mining.sources import find_projects
     from data.mining.tasks import Limits
 
@@ -110,9 +111,12 @@ def main() -> int:
     options = SplitOptions(
         args.split_by, args.validation_fraction, args.test_fraction, args.seed, tuple(args.hold_out_projects)
     )
+    splits = split_tests(collected.tests, options)
+    if args.importer == "java":
+        add_siblings(collected.tests, splits, progress)
     settings = {name: value for name, value in vars(args).items() if name not in ("output", "workers")}
     settings["source"] = [str(path) for path in args.source]
-    summary = write(collected, split_tests(collected.tests, options), args.output, settings)
+    summary = write(collected, splits, args.output, settings)
     print(json.dumps(summary, indent=2, ensure_ascii=False))
     return 0
 

@@ -21,12 +21,13 @@ from data.mining.projects import FileIndex, Project, index_file
 from data.mining.sources import ProjectSource
 from data.mining.split import assign, group_kin
 from data.mining.tasks import FileResult, Limits, MinedTest, mine_file
+from data.rows.context import PARTS, list_items
 from data.rows.readers import Json, Row
 from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError
 
 SPLIT_FILES = {"train": "training", "validation": "validation", "test": "test", "held_out": "held_out"}
-SUMMARY_KEYS = ("split", "project", "framework", "assertion_kind", "focal_call", "focal_rule")
+SUMMARY_KEYS = ("split", "project", "framework", "assertion_kind", "focal_call", "focal_rule", "answer_in_input")
 CHUNK = 8
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -195,6 +196,21 @@ def split_tests(tests: Sequence[MinedTest], options: SplitOptions) -> list[str]:
     return splits
 
 
+def describe_contexts(rows: Sequence[Row]) -> Json:
+    """For each part of the contexts: the share of tasks that have it, and its mean entries and characters there."""
+    described: Json = {}
+    for part in PARTS:
+        shown = [[text for _, text in list_items(row.get("context", {}), {part})] for row in rows]
+        there = [texts for texts in shown if texts]
+        if there:
+            described[part] = {
+                "share": round(len(there) / len(rows), 4),
+                "entries": round(sum(map(len, there)) / len(there), 2),
+                "characters": round(sum(len(text) for texts in there for text in texts) / len(there), 1),
+            }
+    return described
+
+
 def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
@@ -242,6 +258,7 @@ def write(collected: Collected, splits: Sequence[str], output: Path, settings: J
         "left_out": {unit: dict(counter.most_common()) for unit, counter in collected.left_out.items() if counter},
         "kept": {"tests": len(collected.tests), "tasks": len(rows)},
         "tasks_by": {key: by(key) for key in SUMMARY_KEYS if key != "split" or used},
+        "context": describe_contexts(rows),
     }
     write_json(output.with_suffix(".summary.json"), summary)
     return summary

@@ -13,6 +13,7 @@ from tree_sitter import Node
 
 from data.java.frameworks import FRAMEWORKS
 from data.java.syntax import TYPE_DECLARATIONS, field_text, lines_of, parse, read_modifiers, text_of, type_name, walk
+from data.mining.variables import Field, read_fields
 
 TEST_FOLDERS = frozenset({"test", "tests", "it", "testing", "androidTest", "testFixtures", "test-src"})
 _SIMPLE_NAMES = {"Test"}.union(*(framework.other_annotations for framework in FRAMEWORKS.values()))
@@ -45,6 +46,8 @@ class Method:
     constructor: bool
     span: tuple[int, int]
     lines: tuple[int, int]
+    static: bool = False
+    private: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class JavaClass:
     abstract: bool
     in_tests: bool
     imports: Imports
+    field_texts: tuple[Field, ...] = ()
 
     @property
     def nesting(self) -> list[str]:
@@ -175,6 +179,7 @@ def walk_types(root: Node, source: bytes, package: str) -> Iterator[tuple[Node, 
 def _read_method(node: Node, source: bytes, owner: str, file: str) -> Method:
     parameters, varargs = _read_parameters(node, source)
     constructor = node.type != "method_declaration"
+    words, _ = read_modifiers(node, source)
     return Method(
         name=field_text(node, "name", source),
         owner=owner,
@@ -186,6 +191,8 @@ def _read_method(node: Node, source: bytes, owner: str, file: str) -> Method:
         constructor=constructor,
         span=(node.start_byte, node.end_byte),
         lines=lines_of(node),
+        static="static" in words,
+        private="private" in words,
     )
 
 
@@ -203,7 +210,8 @@ def index_file(file: str, source: bytes) -> FileIndex:
     classes, junit3 = [], False
     for node, qualified, outer in walk_types(root, source, imports.package):
         fields, methods = {}, []
-        for child in list_members(node):
+        members = list(list_members(node))
+        for child in members:
             if child.type in ("field_declaration", "constant_declaration"):
                 name = type_name(child.child_by_field_name("type"), source)
                 for declarator in child.children_by_field_name("declarator"):
@@ -225,6 +233,7 @@ def index_file(file: str, source: bytes) -> FileIndex:
                 abstract="abstract" in words or node.type == "interface_declaration",
                 in_tests=in_tests,
                 imports=imports,
+                field_texts=read_fields(members, source),
             )
         )
     return FileIndex(file, tuple(classes), annotated or junit3)

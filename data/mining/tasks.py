@@ -14,6 +14,7 @@ from tree_sitter import Node
 from data.java.assertions import Assertion, find_assertions, group_adjacent
 from data.java.syntax import (
     SUBSTITUTE,
+    UnreadableFile,
     field_text,
     lines_of,
     parse,
@@ -23,6 +24,7 @@ from data.java.syntax import (
     walk,
 )
 from data.java.tokens import coarse_tokens, one_line
+from data.mining.context import describe_surroundings
 from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
 from data.mining.projects import Imports, JavaClass, Project, package_of
@@ -135,7 +137,11 @@ def _find_in_order_variables(method: Node, source: bytes, owner: JavaClass) -> s
 def mine_file(project: Project, root: Path, file: str, limits: Limits) -> FileResult:
     """Second pass over one file, relative to the project's ``root``."""
     result = FileResult()
-    source = read_java(root / file, limits.max_file_bytes)
+    try:
+        source = read_java(root / file, limits.max_file_bytes)
+    except (OSError, UnreadableFile):
+        result.left_out["file"] = Counter(["file vanished or changed while it was mined"])
+        return result
     tree = parse(source)
     for test in find_test_methods(tree, source, project, file, package_of(tree, source)):
         result.counts["tests"] += 1
@@ -202,7 +208,10 @@ def _make_task(
     method = focal.method
     owner = project.find(method.owner, method.file)
     assert owner is not None
-    focal_source = read_java(root / method.file, limits.max_file_bytes)
+    try:
+        focal_source = read_java(root / method.file, limits.max_file_bytes)
+    except (OSError, UnreadableFile):
+        return "file of the focal method vanished or changed while it was mined"
     before, after = source[test.node.start_byte : start].decode(), source[end : test.node.end_byte].decode()
     masked = one_line(before + PLACEHOLDER + after)
     focal_text = one_line(focal_source[slice(*method.span)].decode())
@@ -228,5 +237,14 @@ def _make_task(
         "focal_rule": focal.rule,
         "imports": select_imports(test.owner.imports, before + after + " ".join(targets)),
     }
-    row: Row = {"focal_method": focal_text, "test_method_masked": masked, "assertions": targets, "source": provenance}
+    context = describe_surroundings(
+        finder, test, source, (start, end), method, lambda name: read_java(root / name, limits.max_file_bytes)
+    )
+    row: Row = {
+        "focal_method": focal_text,
+        "test_method_masked": masked,
+        "assertions": targets,
+        "source": provenance,
+        "context": context,
+    }
     return row, owner.outermost

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
+from data.rows.context import Context, ContextError, read_context
 from utils.errors import UserError
 
 PLACEHOLDER = "<AssertPlaceHolder>"
@@ -43,6 +44,7 @@ class Source(TypedDict, total=False):
     focal_lines: Sequence[int]
     focal_call: str  # whether the focal method is called "inside" the assertion or "before" it
     focal_rule: str  # how it was found
+    answer_in_input: str  # whether the assertion also stands in the "test", else in the "context", or in "none"
     imports: list[str]
     split: str
 
@@ -54,6 +56,7 @@ class Row(TypedDict):
     test_method_masked: str
     assertions: list[str]
     source: Source
+    context: NotRequired[Context]
 
 
 class RowError(Exception):
@@ -62,13 +65,15 @@ class RowError(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """One task: a test that lacks its assertion, the method under test, and the assertions a person wrote."""
+    """One task: a test that lacks its assertion, the method under test, the assertions a person wrote, and what stands
+    around the test."""
 
     test: str
     focal: str
     assertions: tuple[str, ...]
     source: Source = field(default_factory=Source)
     teacher_prediction: str | None = None
+    context: Context = field(default_factory=Context)
 
     @property
     def target(self) -> str:
@@ -155,6 +160,10 @@ def parse_sample(row: Json) -> Sample:
     assertions = _read_assertions(row)
     if PLACEHOLDER not in test:
         test = _mask(test, assertions)
+    try:
+        context = read_context(row.get("context"))
+    except ContextError as error:
+        raise RowError(str(error)) from None
     source = row.get("source")
     prediction = row.get("teacher_prediction")
     return Sample(
@@ -163,6 +172,7 @@ def parse_sample(row: Json) -> Sample:
         assertions=assertions,
         source=cast(Source, source if isinstance(source, dict) else {}),
         teacher_prediction=prediction if isinstance(prediction, str) else None,
+        context=context,
     )
 
 
