@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         teacher=live is None,
         train=train,
         validation=validation,
-        text_format=live.text_format if live else None,
+        teacher_format=live.text_format if live else None,
     )
     has_teacher = live is not None or (train_set.has_teacher and validation_set.has_teacher)
     warn_of_teacher_data(config, run, train_set, validation_set, has_teacher)
@@ -249,6 +249,7 @@ def finish(config: StudentConfig, run: Run, train: Path, validation: Path) -> No
                 num_beams=config.validation.num_beams,
                 max_input_len=config.data.max_input_len,
                 max_output_len=config.data.max_output_len,
+                allow_other_context=config.data.allow_other_context,
                 output_dir=str(run.folder),
                 resume=True,
                 max_reject_rate=config.data.max_reject_rate,

@@ -94,6 +94,7 @@ def load_teacher(
 
     One that was trained is the checkpoint's: other data would give another, whose ids mean something else.
     """
+    from data.rows.context import list_items
     from data.rows.readers import RowError, parse_json_line, parse_sample, read_rows
     from models.seq2seq.loading import (
         SCRATCH_SHAPES,
@@ -110,6 +111,8 @@ def load_teacher(
         model = load_model(settings.model_name, dropout_rate=settings.dropout_rate, attention=settings.attention)
         return load_tokenizer(settings.tokenizer_name or settings.model_name), model
     size = scratch_size(settings.model_name)
+    # Assertions of other tests are targets of their own rows.
+    beside = {"style", "fields", "locals", "members", "doc"} if config.data.context != ["none"] else set()
 
     def texts() -> Iterator[str]:
         for _, line in read_rows(train):
@@ -118,6 +121,7 @@ def load_teacher(
             except RowError:
                 continue
             yield from (sample.test, sample.focal, sample.target)
+            yield from (item.text for item in list_items(sample.context, beside))
 
     if settings.tokenizer_name:
         tokenizer = load_tokenizer(settings.tokenizer_name, "--tokenizer_name")

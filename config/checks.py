@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import Field
 
 from config.defaults import (
+    CONTEXT_PARTS,
     LOSS_COMPONENTS,
     MULTI_COMPONENT,
     Flag,
@@ -71,6 +72,7 @@ def check_together(config: RunConfig) -> None:
         raise UserError("--enable_epoch_sampling needs --max_train_samples: how many rows to draw each epoch")
     if config.hardware.fp16 and config.hardware.bf16:
         raise UserError("--fp16 and --bf16 exclude each other")
+    check_context(config.data.context)
     validation = config.validation
     if validation.validation_metric == "code_quality_score" and (
         not validation.use_enhanced_metrics or validation.embedding_model == "none"
@@ -95,6 +97,18 @@ def check_together(config: RunConfig) -> None:
         _check_categories(config.token_weighting.critical_token_categories or ())
     if isinstance(config, TeacherConfig):
         _check_teacher(config)
+
+
+def check_context(parts: Sequence[str] | None) -> None:
+    """The value of --context; raises UserError."""
+    if parts is None or list(parts) in (["none"], ["all"]):
+        return
+    for name in parts:
+        if name in ("none", "all"):
+            raise UserError(f"--context {' '.join(parts)}: {name} stands alone, without names of parts")
+        if name not in CONTEXT_PARTS:
+            hint = nearest(name, CONTEXT_PARTS)
+            raise UserError(f"--context {name} is unknown{hint}; allowed: none, all, {', '.join(CONTEXT_PARTS)}")
 
 
 def _check_loss(loss: LossConfig) -> None:

@@ -30,6 +30,10 @@ MODE_COMPONENTS = {
 }
 MULTI_COMPONENT = "multi_component"
 
+# What a row may say about the surroundings of its test.
+CONTEXT_PARTS = ("style", "siblings", "locals", "fields", "members", "doc", "retrieved")
+MAX_CONTEXT_TOKENS = 192
+
 
 Value: TypeAlias = "bool | int | float | str | list[str] | list[float] | None"
 
@@ -111,6 +115,15 @@ class DataConfig:
     max_output_len: int = arg(
         128, "target tokens; a longer target is cut", low=4, high=4096, aliases=("--max_tgt_length",)
     )
+    context: list[str] | None = arg(
+        None,
+        f"what the model sees beside test and method: none, all, or parts ({', '.join(CONTEXT_PARTS)}); default: what"
+        " the teacher saw, else all where the rows have it",
+    )
+    max_context_tokens: int | None = arg(
+        None, f"input tokens for the context; default: the teacher's, else {MAX_CONTEXT_TOKENS}", low=8, high=16384
+    )
+    allow_other_context: bool = arg(False, "train on another context than the teacher saw, to compare")
     strict: bool = arg(False, "a bad row ends the run instead of being skipped and counted", free_on_resume=True)
     max_reject_rate: float = arg(
         0.1, "share of bad rows above which the run stops", low=0.0, high=1.0, free_on_resume=True

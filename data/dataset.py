@@ -82,7 +82,7 @@ class AssertionDataset(Dataset):
         if available <= 0:
             raise UserError(f"{flag}: {self.path} holds no rows; {HOW_TO_MAKE}")
         self.size = min(available, max_samples or available)
-        self.has_teacher = teacher and self._row_has_teacher()
+        self.has_teacher = teacher and self._rows_have("teacher_logits_compressed", "compressed_logits")
         # The target is first cut where the teacher cut it, or its hash would differ; then where the student cuts.
         stored = self.header if self.has_teacher else None
         self._stored_output_len = stored.max_output_len if stored else max_output_len
@@ -100,16 +100,20 @@ class AssertionDataset(Dataset):
                 return row
         return len(self.index)
 
-    def _row_has_teacher(self) -> bool:
-        """Whether any of the first 1,000 rows holds logits. One row is not enough: it may have lost its own."""
+    def _rows_have(self, *keys: str) -> bool:
+        """Whether any of the first 1,000 rows has one of the keys. One row is not enough: it may have lost its own."""
         for row in range(self.first_row, min(len(self.index), self.first_row + 1000)):
             try:
                 value = parse_json_line(self._read(row))
             except RowError:
                 continue
-            if any(value.get(key) is not None for key in ("teacher_logits_compressed", "compressed_logits")):
+            if any(value.get(key) not in (None, {}) for key in keys):
                 return True
         return False
+
+    @property
+    def has_context(self) -> bool:
+        return self._rows_have("context")
 
     def __len__(self) -> int:
         return self.size

@@ -52,6 +52,16 @@ def build_parser() -> argparse.ArgumentParser:
     text.add_argument("--batch_size", type=int, help="inputs per generation batch")
     text.add_argument("--max_input_len", type=int, help="input tokens; a longer input loses its far ends")
     text.add_argument("--max_output_len", type=int, help="output tokens")
+    text.add_argument(
+        "--context",
+        nargs="+",
+        metavar="PART",
+        help="what models see beside test and method: none, all, or names of parts (None: what each was trained with)",
+    )
+    text.add_argument("--max_context_tokens", type=int, help="input tokens for the context (None: as in training)")
+    text.add_argument(
+        "--allow_other_context", action="store_true", help="show a model another context than it was trained with"
+    )
     text.add_argument("--latency_samples", type=int, help="tasks timed one by one; 0: none")
     text.add_argument("--temperature", type=float, help="of the KL divergence, which is also measured at 1")
     run = parser.add_argument_group("execution (needs a JDK)")

@@ -6,12 +6,13 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from config.checks import check_context
 from config.defaults import DataConfig, DistillationConfig, HardwareConfig, ValidationConfig
 from evaluation.execution_settings import ExecutionSettings
 from utils.errors import UserError
 
 AT_LEAST_ONE = ("num_beams", "num_return_sequences", "batch_size", "max_output_len", "workers")
-AT_LEAST_ONE_OR_NONE = ("max_per_class", "teacher_limit", "student_limit", "execution_limit")
+AT_LEAST_ONE_OR_NONE = ("max_context_tokens", "max_per_class", "teacher_limit", "student_limit", "execution_limit")
 ABOVE_ZERO = ("temperature", "timeout")
 OF_A_PROJECT = ("class_path", "junit_jars", "jdk_home", "execution_limit", "timeout")
 
@@ -39,6 +40,9 @@ class EvaluationRequest:
     batch_size: int = 16
     max_input_len: int = DataConfig.max_input_len
     max_output_len: int = DataConfig.max_output_len
+    context: list[str] | None = DataConfig.context
+    max_context_tokens: int | None = DataConfig.max_context_tokens
+    allow_other_context: bool = DataConfig.allow_other_context
     latency_samples: int = 20
     temperature: float = DistillationConfig.temperature
     project: str | None = None
@@ -65,6 +69,7 @@ class EvaluationRequest:
             self._require(name, 0 < getattr(self, name) < float("inf"), "above 0")
         self._require("latency_samples", self.latency_samples >= 0, "at least 0")
         self._require("max_reject_rate", 0 <= self.max_reject_rate <= 1, "0 to 1")
+        check_context(self.context)
         if self.num_return_sequences > self.num_beams:
             raise UserError(
                 f"--num_return_sequences {self.num_return_sequences} needs at least as many --num_beams,"

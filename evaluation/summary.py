@@ -68,7 +68,11 @@ class Latency(TypedDict):
 
 
 class SystemFacts(TypedDict, total=False):
-    """What is known of a system besides its metrics. ``loss`` is in nats per token; latency and memory: by device."""
+    """What is known of a system besides its metrics. ``loss`` is in nats per token; latency and memory: by device.
+
+    ``context``: what it was shown. ``inputs_cut``: "test", "focal method" or a part of the context -> how many inputs
+    lack some of it.
+    """
 
     title: str
     path: str
@@ -78,6 +82,8 @@ class SystemFacts(TypedDict, total=False):
     memory_bytes: dict[str, int]
     latency: dict[str, Latency]
     mean_similarity: float
+    context: str
+    inputs_cut: dict[str, int]
 
 
 class RunFacts(TypedDict, total=False):

@@ -93,7 +93,10 @@ def read_header(path: str | Path) -> Header | None:
 def check_header(
     header: Header, path: str | Path, fingerprint: str, vocab_size: int, text_format: TextFormat | None = None
 ) -> None:
-    """Refuse a file whose teacher used another tokenizer, vocabulary or text format than the student; says which."""
+    """Refuse a file whose teacher used another tokenizer, vocabulary or frame than the student; says which.
+
+    Whether it saw another context is for ``ContextChoice`` to say.
+    """
     if header.vocab_size != vocab_size:
         raise UserError(
             f"{path}: the teacher ({header.teacher}) has a vocabulary of {header.vocab_size}, the student of"
@@ -104,10 +107,10 @@ def check_header(
             f"{path}: made with another tokenizer ({header.tokenizer_fingerprint}) than the student's ({fingerprint});"
             f" use a student with the tokenizer of {header.teacher}"
         )
-    if text_format is not None and header.text_format != text_format:
+    if text_format is not None and header.text_format.frame != text_format.frame:
         raise UserError(
-            f"{path}: the teacher saw its texts as {header.text_format.to_json()}, the student as"
-            f" {text_format.to_json()}; use data of one format"
+            f"{path}: the teacher's texts have the frame {header.text_format.frame}, the student's"
+            f" {text_format.frame}; use data of one frame"
         )
 
 

@@ -200,7 +200,7 @@ def describe_contexts(rows: Sequence[Row]) -> Json:
     """For each part of the contexts: the share of tasks that have it, and its mean entries and characters there."""
     described: Json = {}
     for part in PARTS:
-        shown = [[text for _, text in list_items(row.get("context", {}), {part})] for row in rows]
+        shown = [[item.text for item in list_items(row.get("context", {}), {part})] for row in rows]
         there = [texts for texts in shown if texts]
         if there:
             described[part] = {

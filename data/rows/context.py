@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import TypedDict, cast
+from typing import NamedTuple, TypedDict, cast
 
-PARTS = ("style", "siblings", "locals", "fields", "members", "doc", "retrieved")
+from config.defaults import CONTEXT_PARTS
+
+PARTS = CONTEXT_PARTS
 LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
@@ -75,23 +77,33 @@ def _show_sibling(sibling: Sibling) -> str:
     return f"{sibling['assertion']} // {name}" if name else sibling["assertion"]
 
 
-def list_items(context: Context, parts: Collection[str]) -> list[tuple[str, str]]:
-    """(part, text of one line) of the wanted parts, the most useful first: what does not fit is left out from the end.
+class ContextItem(NamedTuple):
+    """A line of a rendered context; ``assertion``: what another test asserts, where the line shows that."""
+
+    part: str
+    text: str
+    assertion: str = ""
+
+
+def list_items(context: Context, parts: Collection[str]) -> list[ContextItem]:
+    """The lines of the wanted parts, the most useful first: what does not fit is left out from the end.
 
     The nearest sibling comes before the variables, the other siblings after them.
     """
-    texts: dict[str, list[str]] = {
-        "style": context.get("style", []),
-        "siblings": [_show_sibling(item) for item in context.get("siblings", [])],
-        "locals": context.get("locals", []),
-        "fields": context.get("fields", []),
-        "members": context.get("members", []),
-        "doc": [context["doc"]] if "doc" in context else [],
-        "retrieved": [_show_sibling(item) for item in context.get("retrieved", [])],
+    of_parts: dict[str, list[ContextItem]] = {
+        "siblings": [ContextItem("siblings", _show_sibling(s), s["assertion"]) for s in context.get("siblings", [])],
+        "retrieved": [ContextItem("retrieved", _show_sibling(s), s["assertion"]) for s in context.get("retrieved", [])],
+        "style": [ContextItem("style", text) for text in context.get("style", [])],
+        "locals": [ContextItem("locals", text) for text in context.get("locals", [])],
+        "fields": [ContextItem("fields", text) for text in context.get("fields", [])],
+        "members": [ContextItem("members", text) for text in context.get("members", [])],
+        "doc": [ContextItem("doc", context.get("doc", ""))],
     }
-    others = texts["siblings"][1:]
-    texts["siblings"] = texts["siblings"][:1]
-    order = [(part, text) for part in ("style", "siblings", "locals", "fields") for text in texts[part]]
-    order += [("siblings", text) for text in others]
-    order += [(part, text) for part in ("members", "doc", "retrieved") for text in texts[part]]
-    return [(part, LINE_BREAK.sub(" ", text).strip()) for part, text in order if part in parts and text.strip()]
+    nearest, others = of_parts["siblings"][:1], of_parts["siblings"][1:]
+    order = [*of_parts["style"], *nearest, *of_parts["locals"], *of_parts["fields"], *others]
+    order += [*of_parts["members"], *of_parts["doc"], *of_parts["retrieved"]]
+    return [
+        item._replace(text=LINE_BREAK.sub(" ", item.text).strip())
+        for item in order
+        if item.part in parts and item.text.strip()
+    ]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from config.defaults import MAX_CONTEXT_TOKENS
+from data.rows.answer import find_answer
+from data.rows.context import ContextItem, list_items
 from data.rows.readers import PLACEHOLDER, Json, Sample
 from utils.errors import UserError
 
@@ -36,7 +41,7 @@ class TextFormat:
 
     frame: str = "end"
     context: tuple[str, ...] = ()
-    max_context_tokens: int = 192
+    max_context_tokens: int = MAX_CONTEXT_TOKENS
 
     @classmethod
     def read(cls, value: Json | None) -> TextFormat:
@@ -65,6 +70,17 @@ class TextFormat:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """An input: all its ids, those of the masked test, the items of the context that are in it, and how many pieces
+    were ``cut``: items by part, and 1 for "test" and "focal method" where they are not whole."""
+
+    ids: list[int]
+    test: list[int]
+    shown: list[ContextItem]
+    cut: Counter[str]
+
+
+@dataclass(frozen=True)
 class TaskEncoder:
     """Token ids of tasks for one tokenizer and format."""
 
@@ -72,24 +88,74 @@ class TaskEncoder:
     format: TextFormat
 
     def source(self, sample: Sample, max_len: int) -> list[int]:
-        """Masked test, separator, focal method, end of sequence: at most ``max_len`` ids.
+        """The ids of the input, at most ``max_len``; ``lay_out`` says what is where."""
+        return self.lay_out(sample, max_len).ids
+
+    def show(self, ids: Sequence[int]) -> str:
+        """The text of these ids, exactly as the model sees it, marks included."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text
+
+    def lay_out(self, sample: Sample, max_len: int) -> Layout:
+        """Masked test, separator, focal method, and if there is any: separator, context; then end of sequence.
 
         What does not fit is cut at the far ends. The test keeps the surroundings of its placeholder (three quarters of
-        its room are before it), the focal method keeps its signature and gets at least a third of the room.
+        its room are before it), the focal method keeps its signature and gets at least a third of their room. The
+        context has one item a line, each of the ids that it has alone, so that it can be copied. It may take
+        ``max_context_tokens``, but no more than 3/8 of ``max_len`` where test and method fill the rest.
         """
         before, _, after = sample.test.partition(PLACEHOLDER)
         left, mask, right = (_encode_plain(self.tokenizer, text) for text in (before, PLACEHOLDER, after))
         method = _encode_plain(self.tokenizer, sample.focal)
         end, separator = self.tokenizer.eos_token_id, self.tokenizer.sep_token_id
+        separator = end if separator is None else separator
         room = max_len - 2
-        test_length = len(left) + len(mask) + len(right)
+        test_length, method_length = len(left) + len(mask) + len(right), len(method)
+        limit = min(self.format.max_context_tokens, max(room * 3 // 8, room - test_length - method_length))
+        items = list_items(sample.context, self.format.context)
+        context, shown = self._lay_out_context(items, separator, limit)
+        room -= len(context)
         if test_length + len(method) > room:
             method = method[: max(room - test_length, min(len(method), room // 3))]
             around = max(0, room - len(method) - len(mask))
             keep_right = min(len(right), max(around // 4, around - len(left)))
             keep_left = min(len(left), around - keep_right)
             left, right = left[len(left) - keep_left :], right[:keep_right]
-        return [*left, *mask, *right, end if separator is None else separator, *method, end]
+        test = [*left, *mask, *right]
+        cut = Counter(item.part for item in items) - Counter(item.part for item in shown)
+        cut += Counter({"test": int(len(test) < test_length), "focal method": int(len(method) < method_length)})
+        return Layout([*test, separator, *method, *context, end], test, shown, cut)
+
+    def place_answer(self, sample: Sample, layout: Layout) -> str:
+        """Whether the answer stands in what is shown: "test", "context" or "none"."""
+        return find_answer(sample.assertions, self.show(layout.test), [item.assertion for item in layout.shown])
+
+    def _lay_out_context(
+        self, items: list[ContextItem], separator: int, limit: int
+    ) -> tuple[list[int], list[ContextItem]]:
+        """At most ``limit`` ids, and the items that are in them.
+
+        From the first item on that does not fit all are left out; one that is longer than everything is passed over.
+        """
+        # Nobody writes 16 characters a token: what is that far behind cannot fit.
+        items = [item for item in items if len(item.text) <= 16 * limit]
+        ends = accumulate(len(item.text) for item in items)
+        near = [item for item, end in zip(items, ends, strict=True) if end <= 16 * limit]
+        if not near:
+            return [], []
+        newline = _encode_plain(self.tokenizer, "\n")
+        ids: list[int] = [separator]
+        shown: list[ContextItem] = []
+        encoded = self.tokenizer([item.text for item in near], add_special_tokens=False, verbose=False)["input_ids"]
+        for item, tokens in zip(near, encoded, strict=True):
+            line = [*(newline if shown else ()), *tokens]
+            if len(ids) + len(line) <= limit:
+                ids += line
+                shown.append(item)
+            elif len(tokens) < limit:
+                break
+        return (ids, shown) if shown else ([], [])
 
     def target(self, text: str, max_len: int) -> list[int]:
         """The ids of the assertion and the end of sequence; a longer one is cut to ``max_len`` and has no end."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.distillation.file import read_header
+from data.rows.context_choice import ContextChoice
 from data.rows.readers import Sample
 from evaluation.request import EvaluationRequest
 from evaluation.summary import STUDENT, TEACHER, TITLES, Metrics
@@ -57,7 +58,8 @@ def collect_systems(
         request.latency_samples,
         request.decoding,
     )
-    runner = ModelRunner(options, device, progress_folder, request.resume)
+    choice = ContextChoice(request.context, request.max_context_tokens, request.allow_other_context)
+    runner = ModelRunner(options, device, progress_folder, request.resume, choice)
     found = Collected()
     teacher_tasks, student_tasks = tasks.first(request.teacher_limit), tasks.first(request.student_limit)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.batches.collate import IGNORED, Batch
 from data.distillation.file import file_sha256
+from data.rows.context_choice import ContextChoice, describe
 from data.rows.readers import Sample
 from data.rows.tokenization import TaskEncoder, TextFormat
 from evaluation.progress import show_progress
@@ -38,7 +40,7 @@ class System:
     """The texts of one system [n], its per-task values that need more than text, and facts about it.
 
     ``candidates`` [n][num_return_sequences], best first, or None. ``measured``: metric -> [n].
-    ``reasons``: metric -> why it has no value.
+    ``reasons``: metric -> why it has no value. ``answer_places`` [n]: where the answer stands in its input.
     """
 
     title: str
@@ -47,6 +49,7 @@ class System:
     measured: dict[str, np.ndarray] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     facts: SystemFacts = field(default_factory=SystemFacts)
+    answer_places: list[str] | None = None
 
 
 class PredictionStore:
@@ -96,13 +99,13 @@ class PredictionStore:
         self._handle.close()
 
 
-def compute_model_key(folder: Path, samples: Sequence[Sample], options: GenerationOptions) -> str:
-    """16 hex digits that change with anything that decides the texts: weights, tokenizer, inputs and options."""
+def compute_model_key(folder: Path, inputs: Sequence[Sequence[int]], options: GenerationOptions) -> str:
+    """16 hex digits that change with anything that decides the texts: weights, tokenizer, input ids and options."""
     digest = hashlib.sha256(repr(options).encode())
     for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))):
         digest.update(f"{file.name} {file_sha256(file)}".encode())
-    for sample in samples:
-        digest.update(f"{sample.test}\0{sample.focal}\0".encode("utf-8", "replace"))
+    for ids in inputs:
+        digest.update(np.asarray([len(ids), *ids], dtype="<i4").tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -166,6 +169,7 @@ class ModelRunner:
     device: str
     folder: Path
     resume: bool
+    context: ContextChoice
 
     def run(
         self,
@@ -188,11 +192,14 @@ class ModelRunner:
         model = load_model(name, flag=flag)
         model.to(self.device)  # type: ignore[arg-type]
         path = find_model_folder(name, flag)
-        encoder = TaskEncoder(tokenizer, TextFormat.of_model(model))
-        inputs = [encoder.source(sample, self.options.max_input_len) for sample in samples]
+        has_context = any(sample.context for sample in samples)
+        shown = self.context.choose(TextFormat.of_model(model), f"{flag} {name}", has_context, "--teacher_data")
+        encoder = TaskEncoder(tokenizer, shown)
+        layouts = [encoder.lay_out(sample, self.options.max_input_len) for sample in samples]
+        inputs = [layout.ids for layout in layouts]
 
         file = self.folder / f"{title.replace(' ', '_')}.jsonl"
-        store = PredictionStore(file, compute_model_key(path, samples, self.options), self.resume)
+        store = PredictionStore(file, compute_model_key(path, inputs, self.options), self.resume)
         candidates = self._write_texts(title, model, tokenizer, inputs, store)
         critical = find_critical_tokens(tokenizer).mask(model.config.vocab_size)
         forced = score_teacher_forced(model, make_target_batches(encoder, samples, inputs, self.options), critical)
@@ -201,6 +208,8 @@ class ModelRunner:
             "parameters": count_parameters(model),
             "size_bytes": sum(file.stat().st_size for file in path.glob("*.safetensors")),
             "loss": forced.mean_loss if math.isfinite(forced.mean_loss) else None,
+            "context": describe(shown),
+            "inputs_cut": dict(Counter(piece for layout in layouts for piece in layout.cut).most_common()),
             "memory_bytes": {"cpu": max(0, process.memory_info().rss - before)},
         }
         if on_gpu:
@@ -215,6 +224,9 @@ class ModelRunner:
             candidates if self.options.num_return_sequences > 1 else None,
             place_forced_metrics(forced, len(samples)),
             facts=facts,
+            answer_places=[
+                encoder.place_answer(sample, layout) for sample, layout in zip(samples, layouts, strict=True)
+            ],
         )
 
     def _write_texts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from config.schedules import AlphaController
 from data.batches.loader import JsonlTrainingData
 from data.dataset import AssertionDataset, EpochSamplingDataset, Item, Rejected
-from data.rows.tokenization import TextFormat
+from data.rows.context_choice import ContextChoice, describe
+from data.rows.tokenization import TaskEncoder, TextFormat
 from models.multi_component_loss import MultiComponentLoss
 from models.seq2seq.loading import count_parameters, load_model, save_model
 from models.teacher.forward import LiveTeacher
@@ -25,6 +27,7 @@ from utils.errors import UserError
 from utils.training_utils import count_default_workers
 
 LENGTH_PROBE = 200  # rows looked at before the start
+OWN_PIECES = {"test", "focal method"}
 
 
 def open_datasets(
@@ -35,11 +38,12 @@ def open_datasets(
     teacher: bool,
     train: str | Path,
     validation: str | Path,
-    text_format: TextFormat | None = None,
+    teacher_format: TextFormat | None = None,
 ) -> tuple[AssertionDataset, AssertionDataset]:
     """Training and validation data, by the flags; ``teacher``: whether stored logits are read.
 
-    ``text_format``: by default that of the training data, which the validation data must share.
+    ``teacher_format``: of a teacher that is asked during training. Raises UserError for data of another context than
+    the teacher's.
     """
     data, loading = run.config.data, run.config.loading
     open_file = partial(
@@ -56,17 +60,23 @@ def open_datasets(
             train,
             samples_per_epoch=data.max_train_samples,
             sampling_seed=loading.sampling_seed,
-            text_format=text_format,
             **open_file.keywords,
         )
     else:
-        train_set = open_file(train, max_samples=data.max_train_samples, text_format=text_format)
-    return train_set, open_file(
-        validation,
-        max_samples=data.max_val_samples,
-        text_format=train_set.encoder.format,
-        flag="--val_data_path",
-    )
+        train_set = open_file(train, max_samples=data.max_train_samples)
+    validation_set = open_file(validation, max_samples=data.max_val_samples, flag="--val_data_path")
+    choice = ContextChoice(data.context, data.max_context_tokens, data.allow_other_context)
+    for dataset in (train_set, validation_set):
+        header = dataset.header.text_format if dataset.header else None
+        who = "the live teacher" if teacher_format else f"the teacher of {dataset.path}"
+        chosen = choice.choose(teacher_format or header, who, dataset.has_context, str(dataset.path))
+        dataset.encoder = TaskEncoder(tokenizer, chosen)
+    if train_set.encoder.format != validation_set.encoder.format:
+        raise UserError(
+            f"{validation_set.path}: shows {describe(validation_set.encoder.format)}, the training data"
+            f" {describe(train_set.encoder.format)}; use data of one format, or name one with --context"
+        )
+    return train_set, validation_set
 
 
 def _probe(dataset: AssertionDataset) -> tuple[list[Item], dict[str, int]]:
@@ -87,6 +97,8 @@ def _probe(dataset: AssertionDataset) -> tuple[list[Item], dict[str, int]]:
 def _describe_lengths(dataset: AssertionDataset) -> RunFacts:
     """Lengths and truncation of a sample of rows, and why some of them are unusable."""
     good, bad = _probe(dataset)
+    layouts = [dataset.encoder.lay_out(item.sample, dataset.max_input_len) for item in good]
+    pieces = Counter(part for layout in layouts for part in layout.cut)
     inputs = np.array([len(item.input_ids) for item in good])
     targets = np.array([len(item.labels) for item in good])
     cut = np.array([item.labels[-1] != dataset.tokenizer.eos_token_id for item in good])
@@ -97,7 +109,9 @@ def _describe_lengths(dataset: AssertionDataset) -> RunFacts:
     facts: RunFacts = {
         "input_lengths": spread(inputs),
         "target_lengths": spread(targets),
-        "truncated_inputs": float((inputs >= dataset.max_input_len).mean()),
+        "truncated_inputs": sum(bool(OWN_PIECES & layout.cut.keys()) for layout in layouts) / len(layouts),
+        "cut_pieces": {part: count / len(layouts) for part, count in pieces.most_common()},
+        "context": describe(dataset.encoder.format),
         "truncated_targets": float(cut.mean()),
     }
     return {**facts, "rejected": bad} if bad else facts

@@ -27,6 +27,8 @@ class RunFacts(TypedDict, total=False):
     max_output_len: int
     truncated_inputs: float  # share, 0 to 1
     truncated_targets: float
+    context: str
+    cut_pieces: dict[str, float]  # "test", "focal method" or a part of the context -> share of inputs that lack some
     student: str
     student_parameters: int
     teacher: str | None
@@ -63,6 +65,8 @@ def start_screen(facts: RunFacts) -> str:
                 _lengths("target", facts, "target_lengths", "max_output_len"),
             ),
         ),
+        ("context", facts.get("context", "")),
+        ("cut from", ", ".join(f"{piece} {share:.0%}" for piece, share in facts.get("cut_pieces", {}).items())),
         ("student" if facts.get("teacher") else "model", _model(facts.get("student"), facts.get("student_parameters"))),
         ("teacher", _model(facts.get("teacher"), facts.get("teacher_parameters"))),
         ("batch", _batch(facts)),

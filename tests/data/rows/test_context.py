@@ -46,7 +46,7 @@ def test_a_context_of_another_form_is_a_bad_row_with_its_reason(context: object,
 def test_the_most_useful_comes_first() -> None:
     context = parse_sample({**ROW, "context": WHOLE}).context
     every = list(WHOLE)
-    assert list_items(context, every) == [
+    assert [item[:2] for item in list_items(context, every)] == [
         ("style", "org.junit.Assert"),
         ("siblings", "fail(1); // a"),
         ("locals", "int y"),
@@ -56,8 +56,10 @@ def test_the_most_useful_comes_first() -> None:
         ("doc", "Does it."),
         ("retrieved", "fail(3);"),
     ]
-    assert list_items(context, ["doc", "fields"]) == [("fields", "int x"), ("doc", "Does it.")]
+    assert [item.assertion for item in list_items(context, ["siblings"])] == ["fail(1);", "fail(2);"]
+    assert [item[:2] for item in list_items(context, ["doc", "fields"])] == [("fields", "int x"), ("doc", "Does it.")]
 
 
 def test_an_item_is_one_line() -> None:
-    assert list_items({"doc": "Two\n  lines.", "fields": [" "]}, ["doc", "fields"]) == [("doc", "Two lines.")]
+    items = list_items({"doc": "Two\n  lines.", "fields": [" "]}, ["doc", "fields"])
+    assert [item.text for item in items] == ["Two lines."]
