@@ -118,13 +118,15 @@ def _siblings_of(row: Row) -> list[Sibling]:
 
 
 def _describe(row: Row, assertion: str) -> Sibling:
-    source = row["source"]
-    return {
+    source, words = row["source"], set(WORD.findall(assertion))
+    sibling: Sibling = {
         "test_class": source["test_class"],
         "test_name": source["test_name"],
         "focal_name": source["focal_name"],
         "assertion": assertion,
     }
+    mentioned = [text for text in row.get("context", {}).get("locals", []) if text.rpartition(" ")[2] in words]
+    return {**sibling, "locals": mentioned} if mentioned else sibling
 
 
 def _group(rows: Sequence[Row], key: str) -> list[list[int]]:

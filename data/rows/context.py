@@ -16,12 +16,13 @@ LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
 class Sibling(TypedDict, total=False):
-    """An assertion of another test. ``assertion`` is always there."""
+    """An assertion of another test. ``assertion`` is always there; ``locals``: the variables of its test in it."""
 
     test_class: str
     test_name: str
     focal_name: str
     assertion: str
+    locals: list[str]
 
 
 class Context(TypedDict, total=False):
@@ -49,8 +50,10 @@ def _check_siblings(value: object, part: str) -> None:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ContextError(f"context: {part} is not a list of objects")
     for item in value:
-        if not isinstance(item.get("assertion"), str) or not all(isinstance(text, str) for text in item.values()):
+        texts = [text for key, text in item.items() if key != "locals"]
+        if not isinstance(item.get("assertion"), str) or not all(isinstance(text, str) for text in texts):
             raise ContextError(f"context: {part} has an entry without an assertion, or one that is not text")
+        _check_texts(item.get("locals", []), f"locals of {part}")
 
 
 def read_context(value: object) -> Context:

@@ -135,7 +135,9 @@ TWO_ALIKE = """
 def test_siblings_are_the_assertions_of_other_tests_nearest_first(tmp_path: Path) -> None:
     found = context_of(mine_body(tmp_path, TWO_ALIKE))
     counts = {"test_name": "counts", "focal_name": "size", "assertion": "assertEquals(2, s.size());"}
+    counts |= {"locals": ["Stack s"]}  # those that it names
     other = {"test_name": "other", "focal_name": "size", "assertion": "assertEquals(0, Stack.of(many).size());"}
+    other |= {"locals": ["int[] many"]}
     assert found["siblings"] == [{"test_class": "shop.StackTest", **item} for item in (counts, other)]
     assert "retrieved" not in found
 
