@@ -24,7 +24,7 @@ from data.java.syntax import (
     walk,
 )
 from data.java.tokens import coarse_tokens, one_line
-from data.mining.context import describe_surroundings
+from data.mining.context import ContextBuilder
 from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
 from data.mining.projects import Imports, JavaClass, Project, package_of
@@ -143,20 +143,27 @@ def mine_file(project: Project, root: Path, file: str, limits: Limits) -> FileRe
         result.left_out["file"] = Counter(["file vanished or changed while it was mined"])
         return result
     tree = parse(source)
+    builder = ContextBuilder(project, lambda name: read_java(root / name, limits.max_file_bytes))
     for test in find_test_methods(tree, source, project, file, package_of(tree, source)):
         result.counts["tests"] += 1
         if test.problem:
             result.left_out["test"][test.problem] += 1
         else:
             try:
-                _mine_test(project, root, test, source, limits, result)
+                _mine_test(project, root, test, source, limits, result, builder)
             except RecursionError:
                 result.left_out["test"]["expression nested too deeply"] += 1
     return result
 
 
 def _mine_test(
-    project: Project, root: Path, test: TestMethod, source: bytes, limits: Limits, result: FileResult
+    project: Project,
+    root: Path,
+    test: TestMethod,
+    source: bytes,
+    limits: Limits,
+    result: FileResult,
+    builder: ContextBuilder,
 ) -> None:
     in_order = _find_in_order_variables(test.node, source, test.owner)
     assertions, left_out = find_assertions(test.node, source, _find_helper_names(project, test.owner), in_order)
@@ -175,7 +182,7 @@ def _mine_test(
     ancestors = project.ancestors(test.owner)[0]
     rows, links = [], {f"{project.name}: {item.outermost}" for item in ancestors if item.in_tests}
     for group in group_by_task(assertions, limits):
-        found = _make_task(project, root, test, source, finder, assertions, group, limits)
+        found = _make_task(project, root, test, source, finder, assertions, group, limits, builder)
         if isinstance(found, str):
             result.left_out["assertion"][found] += len(group)
         else:
@@ -198,6 +205,7 @@ def _make_task(
     assertions: list[Assertion],
     group: list[Assertion],
     limits: Limits,
+    builder: ContextBuilder,
 ) -> tuple[Row, str] | str:
     """A raw row and its focal class (the outermost type), or the reason why there is none."""
     start, end = group[0].node.start_byte, group[-1].node.end_byte
@@ -237,9 +245,7 @@ def _make_task(
         "focal_rule": focal.rule,
         "imports": select_imports(test.owner.imports, before + after + " ".join(targets)),
     }
-    context = describe_surroundings(
-        finder, test, source, (start, end), method, lambda name: read_java(root / name, limits.max_file_bytes)
-    )
+    context = builder.describe(finder, test, source, (start, end), method)
     row: Row = {
         "focal_method": focal_text,
         "test_method_masked": masked,

@@ -60,55 +60,99 @@ def _is_set_up(method: Node, source: bytes) -> bool:
     return any(name.rpartition(".")[2] in SET_UP for name in annotations)
 
 
-def list_locals(method: Node, source: bytes, position: int, infer: Callable[[Node], str]) -> list[tuple[str, str]]:
-    """(name, ``Type name``) of the locals in scope at the byte ``position`` of a test, the latest first.
+@dataclass(frozen=True)
+class Local:
+    """A local variable; ``scope``: the bytes in which it can be named; ``written``: its type, empty for ``var``."""
 
-    ``infer`` tells the type of an expression for ``var`` and the like; an empty string where it cannot be told.
+    name: str
+    written: str
+    scope: tuple[int, int]
+    value: Node | None
+
+
+def find_locals(method: Node, source: bytes) -> list[Local]:
+    """The parameters and local variables of a test, in source order."""
+    found: list[Local] = []
+    for node in walk(method):
+        if node.type in DECLARATIONS:
+            found += DECLARATIONS[node.type](node, source)
+    return found
+
+
+def locals_at(variables: Sequence[Local], position: int, infer: Callable[[Node], str]) -> dict[str, str]:
+    """Name -> ``Type name`` of those in scope at a byte of the file, the latest first.
+
+    ``infer`` tells the type of an expression where none is written; an empty string where it cannot be told.
     """
     found: dict[str, str] = {}
-    for node, name, written, value in _declarations(method, source, position):
-        scope = node
-        while scope.parent is not None and scope.type not in SCOPES:
-            scope = scope.parent
-        if not _holds(scope, position):
-            continue
-        if written in ("", "var"):
-            written = infer(value) if value is not None else ""
-        found.pop(name, None)
-        found[name] = f"{written} {name}" if written else name
-    return list(reversed(found.items()))
+    for item in variables:
+        start, end = item.scope
+        if start <= position <= end:
+            written = item.written or (infer(item.value) if item.value is not None else "")
+            found.pop(item.name, None)
+            found[item.name] = f"{written} {item.name}" if written else item.name
+    return dict(reversed(found.items()))
 
 
-def _declarations(method: Node, source: bytes, position: int) -> Iterator[tuple[Node, str, str, Node | None]]:
-    """(a node in its scope, name, type as written, value) of the locals declared before the position, in order."""
-    for node in walk(method):
-        if node.start_byte >= position:
-            continue
-        inside: Node | None = node
-        name, written = field_text(node, "name", source), one_line(field_text(node, "type", source))
-        if node.type == "local_variable_declaration" and node.end_byte <= position:
-            for item in node.children_by_field_name("declarator"):
-                shape = written + field_text(item, "dimensions", source)
-                yield node, field_text(item, "name", source), shape, item.child_by_field_name("value")
-            continue
-        if node.type == "resource":
-            inside = node.parent.parent.child_by_field_name("body") if node.parent and node.parent.parent else None
-        elif node.type == "enhanced_for_statement":
-            inside = node.child_by_field_name("body")
-        elif node.type == "catch_formal_parameter":
-            inside = node.parent
-            types = next((child for child in node.named_children if child.type == "catch_type"), None)
-            written = one_line(text_of(types, source)) if types is not None else ""
-        elif node.type == "instanceof_expression":
-            outer = node.parent.parent if node.parent is not None else None
-            inside = outer.child_by_field_name("consequence") if outer and outer.type == "if_statement" else None
-            written = one_line(field_text(node, "right", source))
-        elif node.type != "formal_parameter":
-            continue
-        if name and inside is not None and (node.type == "formal_parameter" or _holds(inside, position)):
-            value = node.child_by_field_name("value") if node.type == "resource" else None
-            yield inside, name, written + field_text(node, "dimensions", source), value
+def _read_type(node: Node, source: bytes, field: str = "type") -> str:
+    written = one_line(field_text(node, field, source))
+    return "" if written == "var" else written + field_text(node, "dimensions", source)
 
 
-def _holds(node: Node, position: int) -> bool:
-    return node.start_byte <= position <= node.end_byte
+def _to_end_of_scope(node: Node) -> tuple[int, int]:
+    scope = node
+    while scope.parent is not None and scope.type not in SCOPES:
+        scope = scope.parent
+    return node.end_byte, scope.end_byte
+
+
+def _inside(node: Node | None) -> tuple[int, int]:
+    return (node.start_byte, node.end_byte) if node is not None else (1, 0)
+
+
+def _of_statement(node: Node, source: bytes) -> Iterator[Local]:
+    written, scope = _read_type(node, source), _to_end_of_scope(node)
+    for item in node.children_by_field_name("declarator"):
+        shape = written + field_text(item, "dimensions", source)
+        yield Local(field_text(item, "name", source), shape, scope, item.child_by_field_name("value"))
+
+
+def _of_parameter(node: Node, source: bytes) -> Iterator[Local]:
+    yield Local(field_text(node, "name", source), _read_type(node, source), _to_end_of_scope(node), None)
+
+
+def _of_resource(node: Node, source: bytes) -> Iterator[Local]:
+    statement = node.parent.parent if node.parent is not None else None
+    body = statement.child_by_field_name("body") if statement is not None else None
+    if name := field_text(node, "name", source):
+        yield Local(name, _read_type(node, source), _inside(body), node.child_by_field_name("value"))
+
+
+def _of_loop(node: Node, source: bytes) -> Iterator[Local]:
+    yield Local(
+        field_text(node, "name", source), _read_type(node, source), _inside(node.child_by_field_name("body")), None
+    )
+
+
+def _of_handler(node: Node, source: bytes) -> Iterator[Local]:
+    types = next((child for child in node.named_children if child.type == "catch_type"), None)
+    written = one_line(text_of(types, source)) if types is not None else ""
+    yield Local(field_text(node, "name", source), written, _inside(node.parent), None)
+
+
+def _of_pattern(node: Node, source: bytes) -> Iterator[Local]:
+    """``if (x instanceof Foo foo)``: in the statement that follows."""
+    statement = node.parent.parent if node.parent is not None else None
+    if statement is not None and statement.type == "if_statement" and (name := field_text(node, "name", source)):
+        body = statement.child_by_field_name("consequence")
+        yield Local(name, _read_type(node, source, "right"), _inside(body), None)
+
+
+DECLARATIONS: dict[str, Callable[[Node, bytes], Iterator[Local]]] = {
+    "local_variable_declaration": _of_statement,
+    "formal_parameter": _of_parameter,
+    "resource": _of_resource,
+    "enhanced_for_statement": _of_loop,
+    "catch_formal_parameter": _of_handler,
+    "instanceof_expression": _of_pattern,
+}
