@@ -68,6 +68,7 @@ def evaluate(request: EvaluationRequest, run_lock: FolderLock | None = None) -> 
     # torch and transformers take seconds to load: only now, when the data are known to be usable.
     from evaluation.reports.files import write_results
     from evaluation.reports.results import build_summary, make_task_rows
+    from evaluation.reports.strata import build_strata, place_answers
     from evaluation.systems.collect import collect_systems
     from utils.device import resolve_device
 
@@ -88,8 +89,9 @@ def evaluate(request: EvaluationRequest, run_lock: FolderLock | None = None) -> 
         "seconds": round(time.monotonic() - started, 1),
         **facts,
     }
-    summary = build_summary(judged, found.missing, run, found.closeness)
-    write_results(folder, summary, make_task_rows(tasks.samples, judged))
+    places = place_answers(tasks.samples[: run["tasks"]], found.systems)
+    summary = build_summary(judged, found.missing, run, found.closeness, build_strata(judged, places))
+    write_results(folder, summary, make_task_rows(tasks.samples, judged, places))
     shutil.rmtree(folder / PROGRESS_FOLDER, ignore_errors=True)
     if lock is not run_lock:
         lock.release()

@@ -67,14 +67,19 @@ class Evaluation:
 
     def take(self, n: int) -> Evaluation:
         """The first ``n`` tasks."""
+        return self.select(np.arange(min(n, len(self))))
+
+    def select(self, rows: np.ndarray) -> Evaluation:
+        """The tasks of these numbers."""
+        places = rows.tolist()
         return Evaluation(
-            {name: values[:n] for name, values in self.per_sample.items()},
-            self.bleu_counts[:n],
-            self.kinds[:n],
-            self.lengths[:n],
-            self.aligned[:n],
+            {name: values[rows] for name, values in self.per_sample.items()},
+            self.bleu_counts[rows],
+            [self.kinds[i] for i in places],
+            self.lengths[rows],
+            [self.aligned[i] for i in places],
             self.reasons,
-            None if self.clusters is None else self.clusters[:n],
+            None if self.clusters is None else [self.clusters[i] for i in places],
         )
 
     def columns(self, metric: str) -> tuple[np.ndarray, Statistic]:
@@ -95,7 +100,7 @@ class Evaluation:
         for metric in metrics:
             if metric not in self.per_sample:
                 result[metric] = {"value": None, "reason": self.reasons.get(metric, "not computed")}
-            elif np.isnan(self.per_sample[metric][rows]).all():
+            elif not rows.any() or np.isnan(self.per_sample[metric][rows]).all():
                 result[metric] = {"value": None, "reason": "no task has a value"}
             else:
                 columns, statistic = self.columns(metric)

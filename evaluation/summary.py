@@ -9,12 +9,14 @@ from data.rows.readers import Json
 SUMMARY_FILE = "metrics_summary_final.json"
 TEACHER: Final = "teacher"
 STUDENT: Final = "student"
-BASELINES = ("no_teacher", "retrieval", "trivial")
+BASELINES = ("no_teacher", "nearest_sibling", "retrieval", "retrieval_bm25", "trivial")
 TITLES = {
     TEACHER: "teacher",
     STUDENT: "student",
     "no_teacher": "student without a teacher",
+    "nearest_sibling": "nearest test of the class",
     "retrieval": "nearest training test",
+    "retrieval_bm25": "nearest training test by BM25",
     "trivial": "assertTrue(true)",
 }
 
@@ -104,10 +106,14 @@ class RunFacts(TypedDict, total=False):
 
 
 class Summary(TypedDict):
-    """The whole file. ``comparison``: A_minus_B -> metric -> difference, ``output_agreement``, ``teacher_logits``."""
+    """The whole file. ``comparison``: A_minus_B -> metric -> difference, ``output_agreement``, ``teacher_logits``.
+
+    ``strata``: "answer_in_input" -> "none", "context" or "test" -> the same objects over those tasks alone.
+    """
 
     teacher: Metrics
     student: Metrics
     baselines: dict[str, Metrics]
     comparison: Json
+    strata: Json
     run: RunFacts

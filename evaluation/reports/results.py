@@ -68,10 +68,16 @@ def judge(
     return Judged(system, evaluation, outcomes)
 
 
-def compare(mine: Judged, other: Judged, replicates: int = REPLICATES) -> dict[str, MeasuredDifference]:
-    """``mine`` minus ``other`` for every metric that both have, on the tasks that both have, with Holm's adjustment."""
+def compare(
+    mine: Judged, other: Judged, replicates: int = REPLICATES, chosen: np.ndarray | None = None
+) -> dict[str, MeasuredDifference]:
+    """``mine`` minus ``other`` for every metric that both have, on the tasks that both have, with Holm's adjustment.
+
+    ``chosen``: [tasks] bool, which of them (None: all).
+    """
     n = min(len(mine.evaluation), len(other.evaluation))
-    a, b = mine.evaluation.take(n), other.evaluation.take(n)
+    rows = np.arange(n) if chosen is None else np.flatnonzero(chosen[:n])
+    a, b = mine.evaluation.select(rows), other.evaluation.select(rows)
     differences: dict[str, MeasuredDifference] = {}
     for metric in METRICS:
         if metric == "knowledge_retention_score":
@@ -106,11 +112,16 @@ def explain_absence(reason: str) -> Metrics:
 
 
 def build_summary(
-    judged: Mapping[str, Judged], missing: Mapping[str, str], run: RunFacts, closeness: Metrics
+    judged: Mapping[str, Judged],
+    missing: Mapping[str, str],
+    run: RunFacts,
+    closeness: Metrics,
+    strata: Json | None = None,
 ) -> Summary:
     """The content of metrics_summary_final.json.
 
-    ``missing``: system -> why it was not judged. ``closeness``: of the student to the teacher's logits.
+    ``missing``: system -> why it was not judged. ``closeness``: of the student to the teacher's logits. ``strata``:
+    of reports/strata.py.
     """
     summaries = {name: one.evaluation.summarise() for name, one in judged.items()}
     comparison: Json = {}
@@ -137,6 +148,7 @@ def build_summary(
             if name in summaries or name in missing
         },
         "comparison": comparison,
+        "strata": strata or {},
         "run": {
             **run,
             "systems": {name: {"title": TITLES[name], **one.system.facts} for name, one in judged.items()},
@@ -184,9 +196,9 @@ def _round_number(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)
 
 
-def make_task_rows(samples: Sequence[Sample], judged: Mapping[str, Judged]) -> list[Json]:
+def make_task_rows(samples: Sequence[Sample], judged: Mapping[str, Judged], places: Sequence[str] = ()) -> list[Json]:
     """One row per task: input, reference, all systems, and of the main one (the student, else the first there is) its
-    prediction and metrics again at the top."""
+    prediction and metrics again at the top. ``places``: where the answers stand in the inputs (empty: not known)."""
     main = STUDENT if STUDENT in judged else next(iter(judged))
     rows = []
     for index, sample in enumerate(samples):
@@ -222,6 +234,7 @@ def make_task_rows(samples: Sequence[Sample], judged: Mapping[str, Judged]) -> l
                 "kind": judged[main].evaluation.kinds[index],
                 "systems": systems,
                 "source": sample.source,
+                **({"answer_in_input": places[index]} if places else {}),
             }
         )
     return rows

@@ -13,8 +13,9 @@ from data.rows.context_choice import ContextChoice
 from data.rows.readers import Sample
 from evaluation.request import EvaluationRequest
 from evaluation.summary import STUDENT, TEACHER, TITLES, Metrics
-from evaluation.systems.baselines import TRIVIAL, count_leaks, retrieve
+from evaluation.systems.baselines import TRIVIAL, count_leaks, retrieve, retrieve_bm25
 from evaluation.systems.models import ModelRunner, System, place_forced_metrics
+from evaluation.systems.nearest_sibling import copy_nearest
 from evaluation.systems.teacher_logits import measure_closeness, open_stored_logits
 from evaluation.tasks import Tasks
 from models.decoding.generate import GenerationOptions
@@ -89,14 +90,19 @@ def collect_systems(
 def add_baselines(
     found: Collected, request: EvaluationRequest, samples: Sequence[Sample], training: Sequence[Sample]
 ) -> None:
-    """What needs no model: the nearest training test's assertion, and one that is always true."""
+    """What needs no model: the nearest test's assertion, that of the nearest training test, one that is always true."""
+    if any(sample.context.get("siblings") for sample in samples):
+        found.systems["nearest_sibling"] = System("nearest_sibling", [copy_nearest(sample) for sample in samples])
+    else:
+        found.missing["nearest_sibling"] = "the rows hold no siblings"
     if training:
         nearest = retrieve(training, samples)
         found.systems["retrieval"] = System("retrieval", nearest.predictions)
         found.systems["retrieval"].facts["mean_similarity"] = float(nearest.similarity.mean())
+        found.systems["retrieval_bm25"] = System("retrieval_bm25", retrieve_bm25(training, samples))
         found.inputs_seen = count_leaks(training, samples)
     else:
-        found.missing["retrieval"] = "no --train_data was given"
+        found.missing |= dict.fromkeys(("retrieval", "retrieval_bm25"), "no --train_data was given")
     if request.no_controls:
         found.missing["trivial"] = "left out by --no_controls"
     else:
