@@ -42,9 +42,9 @@ def evaluated():
 # -- the summary
 
 
-def test_summary_has_the_five_objects_and_every_metric(evaluated):
+def test_summary_has_its_objects_and_every_metric(evaluated):
     summary, _ = evaluated
-    assert list(summary) == ["teacher", "student", "baselines", "comparison", "run"]
+    assert list(summary) == ["teacher", "student", "baselines", "comparison", "strata", "run"]
     systems = [summary["teacher"], summary["student"], *summary["baselines"].values()]
     for metrics in systems:
         assert set(metrics) == set(METRICS)
