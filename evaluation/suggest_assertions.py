@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -76,6 +76,7 @@ ReportedTest = TypedDict(
         "focal_method": str,
         "chosen": int | None,
         "candidates": list[dict[str, object]],  # the fields of Candidate, and its verdict
+        "input": NotRequired[str],  # with --explain
     },
 )
 
@@ -109,6 +110,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--num_beams", type=int, help="beams of the search (default: K, at least 4)")
     add("--apply", action="store_true", help="write the suggestions into the file")
     add("--json", action="store_true", help="print one JSON object instead of text")
+    add("--explain", action="store_true", help="also print exactly the text that the model saw for each test")
     add("--no_execution", action="store_true", help="do not run the candidates: no JDK and no class path needed")
     add(
         "--timeout",
@@ -148,12 +150,11 @@ def locate_test(test: str, project: Path | None) -> tuple[Path, Path, str]:
     return file, folder, method
 
 
-def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> list[list[str]]:
-    """For each test its candidates, best first, without empty and repeated ones."""
+def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> tuple[list[list[str]], list[str]]:
+    """For each test its candidates, best first, without empty and repeated ones; and the text that the model saw."""
     from transformers.utils import logging
 
     from data.java.tokens import one_line
-    from data.rows.readers import Sample
     from data.rows.tokenization import TaskEncoder, TextFormat
     from evaluation.running.splice import with_semicolon
     from models.decoding.generate import GenerationOptions, generate_candidates
@@ -165,7 +166,7 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
     model = load_model(args.model, flag="MODEL")
     model.to(resolve_device(args.device))  # type: ignore[arg-type]
     encoder = TaskEncoder(tokenizer, TextFormat.of_model(model))
-    rows = [encoder.source(Sample(test.masked, test.focal, ()), args.max_input_len) for test in tests]
+    rows = [encoder.source(test.sample, args.max_input_len) for test in tests]
     options = GenerationOptions(
         max_output_len=args.max_output_len,
         batch_size=8,
@@ -174,7 +175,7 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
         decoding="names",
     )
     texts = generate_candidates(model, tokenizer, rows, options)
-    return [
+    candidates = [
         list(
             dict.fromkeys(
                 "\n".join(with_semicolon(one_line(line)) for line in text.split("\n")) for text in found if text
@@ -182,6 +183,7 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
         )
         for found in texts
     ]
+    return candidates, [encoder.show(ids) for ids in rows]
 
 
 def judge_candidates(
@@ -278,6 +280,8 @@ def format_report(report: Report) -> str:
     lines = []
     for test in report["tests"]:
         lines.append(f"{test['test']} (line {test['line']}), method under test: {test['focal_method']}")
+        if "input" in test:
+            lines += ["  the model saw:", *(f"  | {line}" for line in test["input"].split("\n"))]
         for number, item in enumerate(test["candidates"]):
             mark = "->" if number == test["chosen"] else "  "
             lines += [f" {mark} {item['assertion']}", f"      {item['verdict']}"]
@@ -294,10 +298,13 @@ def format_report(report: Report) -> str:
 
 
 def make_report(
-    tests: Sequence[OpenTest], found: Sequence[Sequence[Candidate]], chosen: Sequence[int | None]
+    tests: Sequence[OpenTest],
+    found: Sequence[Sequence[Candidate]],
+    chosen: Sequence[int | None],
+    inputs: Sequence[str] = (),
 ) -> list[ReportedTest]:
-    """The tests with their candidates, and which of them was ``chosen``."""
-    return [
+    """The tests with their candidates, which of them was ``chosen``, and with ``inputs`` what the model saw."""
+    reported: list[ReportedTest] = [
         {
             "test": test.name,
             "class": test.source["test_class"],
@@ -308,6 +315,9 @@ def make_report(
         }
         for test, candidates, number in zip(tests, found, chosen, strict=True)
     ]
+    for test, text in zip(reported, inputs, strict=False):
+        test["input"] = text
+    return reported
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -325,7 +335,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             workers=min(2, os.cpu_count() or 1), timeout_s=args.timeout, jdk_home=args.jdk_home
         )
         executor = ProjectExecutor(project, args.class_path, settings)
-    found = judge_candidates(executor, tests, generate_assertions(args, tests), before) if tests else []
+    texts, inputs = generate_assertions(args, tests) if tests else ([], [])
+    found = judge_candidates(executor, tests, texts, before) if tests else []
     chosen = [next((number for number, item in enumerate(items) if item.acceptable), None) for items in found]
     picks = [
         (test, items[number]) for test, items, number in zip(tests, found, chosen, strict=True) if number is not None
@@ -339,7 +350,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "project": str(project),
         "model": args.model,
         "executed": not args.no_execution,
-        "tests": make_report(tests, found, chosen),
+        "tests": make_report(tests, found, chosen, inputs if args.explain else ()),
         "left_out": left_out,
         "diff": make_diff(before, after, name),
         "applied": args.apply and after != before,

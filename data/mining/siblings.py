@@ -70,7 +70,7 @@ def add_siblings(tests: Sequence[MinedTest], splits: Sequence[str] = (), progres
                     break
                 other = rows[places[j]]
                 text = "\n".join(other["assertions"])
-                if text not in seen:
+                if text and text not in seen:  # an open test has none
                     seen.add(text)
                     found.append(_describe(other, text))
     _add_retrieved(tests, splits, rows, owners)
@@ -83,7 +83,8 @@ def _add_retrieved(
 ) -> None:
     """The nearest training task, by BM25, that no link joins to the task; for tasks without siblings."""
     asking = [place for place, row in enumerate(rows) if not _siblings_of(row)]
-    known = [place for place, owner in enumerate(owners) if not any(splits) or splits[owner] == "train"]
+    training = [not any(splits) or splits[owner] == "train" for owner in owners]
+    known = [place for place, row in enumerate(rows) if training[place] and row["assertions"]]
     if not asking or not known:
         return
     import bm25s

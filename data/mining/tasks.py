@@ -24,7 +24,7 @@ from data.java.syntax import (
     walk,
 )
 from data.java.tokens import coarse_tokens, one_line
-from data.mining.context import ContextBuilder
+from data.mining.context import ContextBuilder, ReadFile
 from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
 from data.mining.projects import Imports, JavaClass, Project, package_of
@@ -134,23 +134,24 @@ def _find_in_order_variables(method: Node, source: bytes, owner: JavaClass) -> s
     return names
 
 
-def mine_file(project: Project, root: Path, file: str, limits: Limits) -> FileResult:
-    """Second pass over one file, relative to the project's ``root``."""
+def mine_file(project: Project, root: Path, file: str, limits: Limits, read: ReadFile | None = None) -> FileResult:
+    """Second pass over one file, relative to the project's ``root``; ``read``: another way to the project's files."""
     result = FileResult()
+    read = read or (lambda name: read_java(root / name, limits.max_file_bytes))
     try:
-        source = read_java(root / file, limits.max_file_bytes)
+        source = read(file)
     except (OSError, UnreadableFile):
         result.left_out["file"] = Counter(["file vanished or changed while it was mined"])
         return result
     tree = parse(source)
-    builder = ContextBuilder(project, lambda name: read_java(root / name, limits.max_file_bytes))
+    builder = ContextBuilder(project, read)
     for test in find_test_methods(tree, source, project, file, package_of(tree, source)):
         result.counts["tests"] += 1
         if test.problem:
             result.left_out["test"][test.problem] += 1
         else:
             try:
-                _mine_test(project, root, test, source, limits, result, builder)
+                _mine_test(project, test, source, limits, result, builder)
             except RecursionError:
                 result.left_out["test"]["expression nested too deeply"] += 1
     return result
@@ -158,7 +159,6 @@ def mine_file(project: Project, root: Path, file: str, limits: Limits) -> FileRe
 
 def _mine_test(
     project: Project,
-    root: Path,
     test: TestMethod,
     source: bytes,
     limits: Limits,
@@ -182,7 +182,7 @@ def _mine_test(
     ancestors = project.ancestors(test.owner)[0]
     rows, links = [], {f"{project.name}: {item.outermost}" for item in ancestors if item.in_tests}
     for group in group_by_task(assertions, limits):
-        found = _make_task(project, root, test, source, finder, assertions, group, limits, builder)
+        found = _make_task(project, test, source, finder, assertions, group, limits, builder)
         if isinstance(found, str):
             result.left_out["assertion"][found] += len(group)
         else:
@@ -198,7 +198,6 @@ def _mine_test(
 
 def _make_task(
     project: Project,
-    root: Path,
     test: TestMethod,
     source: bytes,
     finder: FocalFinder,
@@ -217,7 +216,7 @@ def _make_task(
     owner = project.find(method.owner, method.file)
     assert owner is not None
     try:
-        focal_source = read_java(root / method.file, limits.max_file_bytes)
+        focal_source = builder.read(method.file)
     except (OSError, UnreadableFile):
         return "file of the focal method vanished or changed while it was mined"
     before, after = source[test.node.start_byte : start].decode(), source[end : test.node.end_byte].decode()

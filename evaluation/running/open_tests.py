@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from tree_sitter import Node
 
 from data.java.assertions import find_assertions, find_root_call
 from data.java.syntax import parse, read_modifiers, text_of, walk
 from data.java.tokens import one_line
+from data.mining.context import ContextBuilder
 from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
 from data.mining.projects import Method, Project, index_file, package_of
-from data.rows.readers import PLACEHOLDER
+from data.mining.siblings import MAX_SIBLINGS, add_siblings
+from data.mining.tasks import Limits, MinedTest, mine_file
+from data.rows.context import Context
+from data.rows.readers import PLACEHOLDER, Row, Sample, Source
 from evaluation.running.class_path import find_files
 from evaluation.running.splice import Task, as_utf8
 from utils.errors import UserError
 
 BUILD_FILES = ("pom.xml", "build.gradle", "build.gradle.kts", "build.xml")
+MAX_OTHER_FILES = 20  # that are looked through for siblings
 LEAVES = frozenset({"return_statement", "throw_statement", "break_statement", "continue_statement", "yield_statement"})
 
 
@@ -42,6 +48,11 @@ class OpenTest:
     focal: str
     focal_name: str
     source: Task
+    context: Context
+
+    @property
+    def sample(self) -> Sample:
+        return Sample(self.masked, self.focal, (), context=self.context)
 
 
 def find_project(file: Path) -> Path:
@@ -61,7 +72,8 @@ def find_open_tests(project_dir: Path, file: Path, method: str = "") -> tuple[li
     name = file.relative_to(project_dir).as_posix()
     sources = {path.relative_to(project_dir).as_posix(): path for path in find_files(project_dir, ".java")}
     texts = {path: as_utf8(sources[path].read_bytes())[0] for path in {**sources, name: file}}
-    project = Project(project_dir.name, [index_file(path, text) for path, text in texts.items()])
+    indexed = [index_file(path, text) for path, text in texts.items()]
+    project = Project(project_dir.name, indexed)
     root = parse(texts[name])
     tests = list(find_test_methods(root, texts[name], project, name, package_of(root, texts[name])))
     if not tests:
@@ -70,16 +82,61 @@ def find_open_tests(project_dir: Path, file: Path, method: str = "") -> tuple[li
         raise UserError(
             f"{file}#{method}: no such test; there are {', '.join(dict.fromkeys(test.name for test in tests))}"
         )
-    found, left_out = [], {}
+    found: list[OpenTest] = []
+    left_out: dict[str, str] = {}
+    builder = ContextBuilder(project, lambda path: texts[path])
     for test in tests:
         if (method and test.name != method) or (not method and not _lacks_assertion(test, texts[name])):
             continue
-        described = test.problem or _describe(project, test, texts, file.read_bytes())
+        described = test.problem or _describe(builder, test, texts, file.read_bytes())
         if isinstance(described, str):
             left_out[test.name] = described
         else:
             found.append(described)
+    test_files = [item.file for item in indexed if item.may_hold_tests and item.file != name]
+    _add_siblings(found, project, texts, name, test_files)
     return found, left_out
+
+
+def _add_siblings(
+    found: Sequence[OpenTest], project: Project, texts: dict[str, bytes], file: str, test_files: Sequence[str]
+) -> None:
+    """The assertions of other tests: of the file, then of the ``test_files`` that name the class of a focal method,
+    those of its folder first."""
+    if not found:
+        return
+
+    def mine(path: str) -> list[MinedTest]:
+        return mine_file(project, Path(), path, Limits(), lambda name: texts[name]).tests
+
+    asking = [MinedTest((_as_row(test, project.name),), (), ()) for test in found]
+    own = {(test.source["test_class"], test.name) for test in found}
+    others = mine(file)
+    if sum(len(test.rows) for test in others) < MAX_SIBLINGS:
+        classes = {test.source["focal_class"].rpartition(".")[2].partition("$")[0] for test in found}
+        named = re.compile(rf"\b(?:{'|'.join(map(re.escape, classes))})\b".encode())
+        folder = file.rpartition("/")[0]
+        near = sorted(test_files, key=lambda path: (path.rpartition("/")[0] != folder, path))
+        for path in [path for path in near if named.search(texts[path])][:MAX_OTHER_FILES]:
+            others += mine(path)
+    kept = [test for test in others if _identify(test) not in own]
+    add_siblings([*kept, *asking])
+
+
+def _identify(test: MinedTest) -> tuple[str, str]:
+    source = test.rows[0]["source"]
+    return source["test_class"], source["test_name"]
+
+
+def _as_row(test: OpenTest, project: str) -> Row:
+    """The open test as the miner would see it. The row has the very context of the test, which siblings join."""
+    return {
+        "focal_method": test.focal,
+        "test_method_masked": test.masked,
+        "assertions": [],
+        "source": cast(Source, {**test.source, "project": project}),
+        "context": test.context,
+    }
 
 
 def _lacks_assertion(test: TestMethod, source: bytes) -> bool:
@@ -94,7 +151,8 @@ def _lacks_assertion(test: TestMethod, source: bytes) -> bool:
     return not assertions and not left_out and not expects
 
 
-def _describe(project: Project, test: TestMethod, texts: dict[str, bytes], raw: bytes) -> OpenTest | str:
+def _describe(builder: ContextBuilder, test: TestMethod, texts: dict[str, bytes], raw: bytes) -> OpenTest | str:
+    project = builder.project
     source = texts[test.owner.file]
     body = test.node.child_by_field_name("body")
     assert body is not None
@@ -135,9 +193,11 @@ def _describe(project: Project, test: TestMethod, texts: dict[str, bytes], raw: 
             "test_span": (on_disk(start), on_disk(end)),
             "assertion_span": (on_disk(position), on_disk(position)),
             "framework": test.framework,
+            "focal_class": owner.binary_name if owner else method.owner,
             "focal_name": method.name,
             "focal_lines": method.lines,
         },
+        context=builder.describe(finder, test, source, (position, position), method),
     )
 
 

@@ -182,7 +182,7 @@ def fixed_candidates(monkeypatch, cache):
     monkeypatch.setenv("DISTIL_CACHE", str(cache))
 
     def generate(args, tests):
-        return [CANDIDATES[test.name] for test in tests]
+        return [CANDIDATES[test.name] for test in tests], [test.masked for test in tests]
 
     monkeypatch.setattr(suggest_assertions, "generate_assertions", generate)
 
@@ -276,7 +276,7 @@ def test_a_file_changed_meanwhile_is_not_overwritten(project, fixed_candidates, 
 
     def slow(args, tests):
         file.write_text("// edited")
-        return [["assertTrue(true);"]]
+        return [["assertTrue(true);"]], [""]
 
     monkeypatch.setattr(suggest_assertions, "generate_assertions", slow)
     with pytest.raises(UserError, match="changed while the candidates ran; nothing was written"):
@@ -324,6 +324,35 @@ def test_only_names_that_the_test_knows_are_suggested(project, model, monkeypatc
     )
     main([str(model), f"{project / TESTS / 'CartOpenTest.java'}#testSum", "--no_execution"])
     assert asked == ["names"]
+
+
+def test_explain_shows_exactly_the_ids_that_the_model_gets(project, tmp_path, capsys, monkeypatch):
+    from config.defaults import CONTEXT_PARTS
+    from data.rows.tokenization import TextFormat
+    from models.seq2seq.loading import build_scratch, save_model, train_tokenizer
+
+    tokenizer = train_tokenizer([OPEN_TEST, "\n"], 400)
+    trained = build_scratch("tiny", tokenizer, dropout_rate=0.1, attention="sdpa", seed=0)
+    TextFormat(context=CONTEXT_PARTS).store_in(trained)
+    save_model(trained, tokenizer, tmp_path / "model")
+    given = []
+
+    def generate(model, tokenizer, rows, options):
+        given.extend(rows)
+        return [["assertTrue(cart.isEmpty());"]]
+
+    monkeypatch.setattr("models.decoding.generate.generate_candidates", generate)
+    words = [str(tmp_path / "model"), f"{project / TESTS / 'CartOpenTest.java'}#testSum", "--no_execution", "--explain"]
+    main([*words, "--json"])
+    (test,) = json.loads(capsys.readouterr().out)["tests"]
+    assert test["input"] == tokenizer.decode(given[0])
+    for part in ("int Cart.total()", "Cart cart", "org.junit.Assert.assertTrue(new Cart().isEmpty()); // testHas"):
+        assert part in test["input"].split("</s>")[2].split("\n")
+    main(words)
+    shown = capsys.readouterr().out
+    assert all(f"  | {line}" in shown for line in test["input"].split("\n"))
+    main(words[:-1])
+    assert "the model saw" not in capsys.readouterr().out
 
 
 @pytest.mark.jdk

@@ -253,6 +253,32 @@ def test_a_row_holds_its_context_and_reads_back(tmp_path: Path) -> None:
         assert parse_sample(json.loads(json.dumps(row))).context == row["context"]
 
 
+# -- suggestions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("siblings", ["", TWO_ALIKE])
+def test_a_suggestion_is_made_from_the_very_context_that_was_mined(tmp_path: Path, siblings: str) -> None:
+    """A test as mined, and the same one in the developer's editor, still without its assertion."""
+    from evaluation.running.open_tests import find_open_tests
+
+    answer = "assertEquals(7, s.pop());"
+    body = f"""private final Stack spare = new Stack(); private Stack spare() {{ return spare; }} {siblings}
+        @Test public void testPopTwice() {{ Stack s = new Stack(); s.push(7); s.pop(); {answer} }}"""
+    elsewhere = test_class(
+        "@Test public void over() { Stack t = new Stack(); t.push(1); assertEquals(1, t.pop()); }", "OverTest"
+    )
+    files = {STACK_TEST: test_class(body), "src/test/java/shop/OverTest.java": elsewhere}
+    mined = mine(tmp_path, files, only=STACK_TEST)
+    mined.tests += mine(tmp_path, files, only="src/test/java/shop/OverTest.java").tests
+    add_siblings(mined.tests)
+    row = next(row for row in rows_of(mined) if row["source"]["test_name"] == "testPopTwice")
+    (tmp_path / STACK_TEST).write_text(test_class(body.replace(answer, "")))
+    (test,), left_out = find_open_tests(tmp_path, tmp_path / STACK_TEST)
+    assert not left_out and (test.name, test.focal) == ("testPopTwice", row["focal_method"])
+    assert test.context == row["context"] and "siblings" in test.context
+    assert "".join(test.masked.split()) == "".join(row["test_method_masked"].split())
+
+
 # -- sources that are not what they were -----------------------------------------------------------------------------
 
 
