@@ -79,8 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def find_data(config: StudentConfig) -> tuple[Path, Path]:
     """The two data files; UserError where one is missing or both are the same."""
-    from data.dataset import HOW_TO_MAKE
-    from data.rows.readers import require_two_files
+    from data.rows.files import HOW_TO_MAKE, require_two_files
 
     return require_two_files(config.data.train_data_path, config.data.val_data_path, HOW_TO_MAKE)
 

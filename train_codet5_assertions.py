@@ -62,11 +62,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def find_data(config: TeacherConfig) -> tuple[Path, Path]:
     """The data files, which must exist; with --data_path both are that one file, which is split later."""
-    from data.rows.readers import require_file, require_two_files
+    from data.rows.files import require_rows, require_two_files
 
     how = "make one with scripts/mine_assertions.py (docs/data.md)"
     if config.teacher_data.data_path:
-        path = require_file(config.teacher_data.data_path, "--data_path", how)
+        path = require_rows(config.teacher_data.data_path, "--data_path", how)
         return path, path
     return require_two_files(config.data.train_data_path, config.data.val_data_path, how)
 

@@ -29,7 +29,8 @@ def main() -> int:
     args = parse(parser)
 
     from config.defaults import SemanticConfig
-    from data.rows.readers import parse_json_line, parse_sample, require_file
+    from data.rows.files import require_file
+    from data.rows.readers import parse_json_line, parse_sample
     from models.seq2seq.loading import train_tokenizer
     from models.text_encoder.bridge import MAX_TEXTS, fit_bridge
     from models.text_encoder.encoders import resolve_encoder

@@ -11,16 +11,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.distillation.file import check_header, decode_teacher, load_shared, of_encoding, read_header
+from data.rows.files import HOW_TO_MAKE, require_rows
 from data.rows.index import RowReader, open_index
-from data.rows.readers import RowError, Sample, is_header, parse_json_line, parse_sample, require_file
+from data.rows.readers import RowError, Sample, is_header, parse_json_line, parse_sample
 from data.rows.tokenization import TaskEncoder, TextFormat, tokenizer_fingerprint
 from utils.compress import Rows
-from utils.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-HOW_TO_MAKE = "make one with scripts/mine_assertions.py and train_codet5_assertions.py (docs/data.md), or try make demo"
 
 
 @dataclass
@@ -46,7 +44,7 @@ class AssertionDataset(Dataset):
     """Rows of a raw or distillation file; ``dataset[i]`` is an Item, or a Rejected where the row is bad.
 
     teacher: whether stored logits are decoded. text_format: by default that of the file. Raises UserError where the
-    file is missing or empty, or was made with another tokenizer, vocabulary or format.
+    file is missing, holds no usable row, or was made with another tokenizer, vocabulary or format.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class AssertionDataset(Dataset):
         text_format: TextFormat | None = None,
         flag: str = "--train_data_path",
     ) -> None:
-        self.path = require_file(path, flag, HOW_TO_MAKE)
+        self.path = require_rows(path, flag, HOW_TO_MAKE)
         self.tokenizer = tokenizer
         self.max_input_len, self.max_output_len = max_input_len, max_output_len
         self.vocab_size = vocab_size if vocab_size is not None else len(tokenizer)
@@ -79,8 +77,6 @@ class AssertionDataset(Dataset):
             self.shared = {name: tensor.float() for name, tensor in load_shared(self.path, self.header).items()}
         self.first_row = self._first_sample_row()
         available = len(self.index) - self.first_row
-        if available <= 0:
-            raise UserError(f"{flag}: {self.path} holds no rows; {HOW_TO_MAKE}")
         self.size = min(available, max_samples or available)
         self.has_teacher = teacher and self._rows_have("teacher_logits_compressed", "compressed_logits")
         # The target is first cut where the teacher cut it, or its hash would differ; then where the student cuts.

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.rows.oddities import count_oddities, tell_oddities
 from evaluation.progress import show_progress
 from evaluation.request import EvaluationRequest
 from evaluation.summary import SUMMARY_FILE, TITLES, RunFacts, Summary
@@ -51,6 +52,9 @@ def evaluate(request: EvaluationRequest, run_lock: FolderLock | None = None) -> 
     folder, lock = open_folder(request, run_lock)
     started = time.monotonic()
     tasks, why_no_teacher = read_tasks(request)
+    odd = count_oddities(tasks.samples)
+    for sentence in tell_oddities(request.teacher_data, odd, f"{len(tasks.samples)} rows"):
+        print(f"warning: {sentence}", file=sys.stderr)
     rows_in_file = len(tasks.samples)
     if request.max_per_class:
         tasks = limit_classes(tasks, request.max_per_class)
@@ -75,7 +79,9 @@ def evaluate(request: EvaluationRequest, run_lock: FolderLock | None = None) -> 
     device = resolve_device(request.device)
     encoder = load_encoder(request, device)
     found = collect_systems(request, tasks, why_no_teacher, training, device, folder / PROGRESS_FOLDER)
-    facts: RunFacts = {} if found.inputs_seen is None else {"inputs_seen_in_training": found.inputs_seen}
+    facts: RunFacts = {"rows_odd": odd}
+    if found.inputs_seen is not None:
+        facts["inputs_seen_in_training"] = found.inputs_seen
     outcomes: dict[str, list[Outcome]] = {}
     if class_path is not None:
         from evaluation.running.run_systems import run_systems

@@ -95,6 +95,7 @@ class RunFacts(TypedDict, total=False):
     tasks: int
     tasks_in_file: int
     rows_left_out: dict[str, int]
+    rows_odd: dict[str, int]
     test_classes: int
     arguments: Json
     device: str

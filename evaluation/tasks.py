@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.rows.readers import RowError, Sample, is_header, parse_json_line, parse_sample, read_rows, require_file
+from data.rows.files import require_rows
+from data.rows.readers import RowError, Sample, is_header, parse_json_line, parse_sample, read_rows
 from evaluation.request import EvaluationRequest
 from utils.errors import UserError
 from utils.sequences import take_evenly
@@ -45,7 +46,7 @@ def read_samples(path: str, flag: str, max_reject_rate: float) -> Tasks:
     """The usable rows of a file. Raises UserError where too many are not, or none is."""
     tasks = Tasks([], [], Counter())
     number = -1  # as in AssertionDataset: counted from the first line that is not a header
-    for _, line in read_rows(require_file(path, flag, HOW_TO_MAKE)):
+    for _, line in read_rows(require_rows(path, flag, HOW_TO_MAKE)):
         header = False
         try:
             row = parse_json_line(line)

@@ -206,7 +206,8 @@ def decompress_logits(stored: Mapping[str, Any]) -> np.ndarray:
         shape = [int(n) for n in stored["shape"]]
         encoded = stored["data_encoded"]
         encoding, text = encoded["encoding"], encoded["data"]
-        scale, zero_point = float(stored.get("scale") or 1.0), float(stored.get("zero_point") or 0.0)
+        if bits in (4, 8):  # null, which NaN becomes when it is read, is no scale
+            scale, zero_point = float(stored.get("scale", 1.0)), float(stored.get("zero_point", 0.0))
         packed = bool(stored.get("packed", bits == 4))
         if not isinstance(text, str):
             raise TypeError

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
-from data.rows.readers import Json, RowError
+from data.rows.readers import HEADER_KEY, Json, RowError
 from data.rows.tokenization import TextFormat, labels_hash
 from utils.atomic_io import atomic_writer, fsync_directory
 from utils.compress import (
@@ -33,7 +33,6 @@ from utils.compress import (
 from utils.errors import UserError
 
 VERSION = 1
-HEADER_KEY = "distillation_header"
 MAX_HEADER_BYTES = 1 << 24
 
 

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from data.java.frameworks import ARITY, DROPPED_QUALIFIERS, FLUENT_MESSAGES, FRAMEWORKS, THROWS, WITH_DELTA
+from data.java.frameworks import (
+    ARITY,
+    DROPPED_QUALIFIERS,
+    FLUENT_MESSAGES,
+    FRAMEWORKS,
+    NAMES_BY_QUALIFIER,
+    THROWS,
+    WITH_DELTA,
+)
 from data.java.tokens import TOKEN, strip_comments, tokenize
 
 TYPE_SIGNS = frozenset("<>.,?[]&@")
@@ -164,6 +172,46 @@ def normalise(text: str, framework: str | None = None) -> tuple[str, ...]:
         joined = [token for number, argument in enumerate(arguments) for token in ([","] if number else []) + argument]
         kept = [kept[0], "(", *joined, ")"]
     return tuple(kept)
+
+
+def _place_tokens(text: str) -> list[tuple[str, int, int]]:
+    """Tokens with their places in ``text``; a qualifier that is usually imported belongs to the name that follows."""
+    found: list[tuple[str, int, int]] = []
+    for match in TOKEN.finditer(text):
+        if match.lastgroup in ("blank", "comment"):
+            continue
+        token = match.group()
+        found.append((token, match.start(), match.end()))
+        if len(found) < 3 or found[-2][0] != "." or not token[0].islower():
+            continue
+        qualifier, first = found[-3][0], len(found) - 3
+        if qualifier in DROPPED_QUALIFIERS or token in NAMES_BY_QUALIFIER.get(qualifier, ()):
+            while first >= 2 and found[first - 1][0] == "." and found[first - 2][0][0].islower():
+                first -= 2
+            found[first:] = [(token, found[first][1], match.end())]
+    return found
+
+
+def find_assertion(text: str, assertion: str) -> tuple[int, int] | None:
+    """Where ``assertion`` first stands in ``text``, as (start, end); None where it does not.
+
+    Both are compared by tokens: blanks, line breaks, comments and qualifiers such as ``Assert.`` may differ. The
+    semicolon belongs to the place where both have it.
+    """
+    wanted = [token for token, _, _ in _place_tokens(assertion)]
+    semicolon = wanted[-1:] == [";"]
+    wanted = wanted[: len(wanted) - semicolon]
+    if not wanted or wanted[0] not in text:  # the second saves most of the work, since most texts lack it
+        return None
+    tokens = _place_tokens(text)
+    names = [token for token, _, _ in tokens]
+    for at in range(len(names) - len(wanted) + 1):
+        after = at + len(wanted)
+        # ``log.fail()`` does not hold ``fail()``, nor ``assertThat(x).isNull()`` the beginning of itself.
+        if names[at:after] == wanted and names[at - 1 : at] != ["."] and names[after : after + 1] != ["."]:
+            last = after if semicolon and names[after : after + 1] == [";"] else after - 1
+            return tokens[at][1], tokens[last][2]
+    return None
 
 
 def name_assertion(text: str) -> str:

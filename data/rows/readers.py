@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
+from data.java.normal_form import find_assertion
+from data.java.tokens import PLACEHOLDER
 from data.rows.context import Context, ContextError, read_context
-from utils.errors import UserError
-
-PLACEHOLDER = "<AssertPlaceHolder>"
 
 FOCAL_KEYS = ("focal_method", "focal_file")
 TEST_KEYS = ("test_method_masked", "test_method")
 TARGET_KEYS = ("assertions", "assertion", "original_target")
+HEADER_KEY = "distillation_header"
 HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # or a whole pair: one part alone does not tell
-LITERAL_OR_BLANK = re.compile(r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|\s+""")
+LITERAL_OR_BLANK = re.compile(
+    r"""(\"\"\"(?:\\.|[^\\])*?\"\"\"|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(?:\s*//[^\n]*\n)+\s*|\s+""", re.DOTALL
+)
 
+# What is odd about a row that can be used all the same.
+MASKED_HERE = "the test has no placeholder: it got one in place of the answer"
+MASKED_AT_END = "the test has no placeholder and not the answer: it got one at its end"
+MANY_PLACEHOLDERS = "the test has several placeholders: the first counts"
+LIST_AS_TEXT = "the target is a list written as text: it was read as that list"
 
 Json = dict[str, Any]  # a JSON object as it was read: any keys, any values
 
@@ -74,6 +83,7 @@ class Sample:
     source: Source = field(default_factory=Source)
     teacher_prediction: str | None = None
     context: Context = field(default_factory=Context)
+    oddities: tuple[str, ...] = ()  # what the reader had to guess; data/rows/oddities.py finds more
 
     @property
     def target(self) -> str:
@@ -81,14 +91,18 @@ class Sample:
         return "\n".join(self.assertions)
 
 
-def _refuse_number(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def parse_json_line(line: bytes | str) -> Json:
-    """Decode one line into an object; raise RowError where it is not one."""
+    """Decode one line into an object; raise RowError where it is not one.
+
+    NaN, Infinity and numbers too large for a float become None: JSON has none of them, but Python writes them.
+    """
     try:
-        value = json.loads(line, parse_constant=_refuse_number)
+        value = json.loads(line, parse_constant=_finite, parse_float=_finite)
     except ValueError:  # covers bad JSON and bad UTF-8
         raise RowError("not valid JSON") from None
     except RecursionError:
@@ -121,11 +135,29 @@ def _read_text(row: Json, keys: tuple[str, ...], what: str) -> str:
 
 
 def _join_lines(text: str) -> str:
-    """Blanks collapsed, except in string and character literals: there they are part of what is asserted."""
-    return LITERAL_OR_BLANK.sub(lambda match: match.group(1) or " ", text).strip()
+    """Blanks collapsed, except in literals and text blocks: there they are part of what is asserted.
+
+    A ``//`` comment before another line goes, since on one line it would swallow what follows.
+    """
+    return LITERAL_OR_BLANK.sub(lambda match: match.group(1) or " ", text.strip()).strip()
 
 
-def _read_assertions(row: Json) -> tuple[str, ...]:
+def _list_as_text(text: str) -> list[str] | None:
+    """The list of texts that ``text`` is, as Python or JSON writes one; no Java assertion begins with a bracket."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return value
+    return None
+
+
+def _read_assertions(row: Json) -> tuple[tuple[str, ...], bool]:
+    """The assertions, and whether they came as a list in a text."""
     for key in TARGET_KEYS:
         value = row.get(key)
         if value is None:
@@ -133,20 +165,23 @@ def _read_assertions(row: Json) -> tuple[str, ...]:
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(item, str) for item in values):
             raise RowError("assertion is not a string")
-        kept = tuple(_join_lines(item) for item in values if item.strip())
+        lists = [_list_as_text(item.strip()) for item in values]
+        parts = [part for item, found in zip(values, lists, strict=True) for part in (found or [item])]
+        kept = tuple(_join_lines(part) for part in parts if part.strip())
         if kept:
-            return kept
+            return kept, any(lists)
     raise RowError("missing assertion")
 
 
-def _mask(test: str, assertions: tuple[str, ...]) -> str:
-    for number, assertion in enumerate(assertions):
-        written = r"\s+".join(map(re.escape, assertion.split()))
-        test = re.sub(written, "" if number else PLACEHOLDER, test, count=1)
-    if PLACEHOLDER not in test:
-        head, brace, tail = test.rpartition("}")
-        test = f"{head}{PLACEHOLDER} {brace}{tail}" if brace else f"{test} {PLACEHOLDER}"
-    return test
+def _mask(test: str, assertions: tuple[str, ...]) -> tuple[str, str]:
+    """The test with a placeholder, and what was odd about it."""
+    for assertion in assertions:
+        if place := find_assertion(test, assertion):
+            test = test[: place[0]] + ("" if PLACEHOLDER in test else PLACEHOLDER) + test[place[1] :]
+    if PLACEHOLDER in test:
+        return test, MASKED_HERE
+    head, brace, tail = test.rpartition("}")
+    return (f"{head}{PLACEHOLDER} {brace}{tail}" if brace else f"{test} {PLACEHOLDER}"), MASKED_AT_END
 
 
 def parse_sample(row: Json) -> Sample:
@@ -154,12 +189,17 @@ def parse_sample(row: Json) -> Sample:
 
     A test without the placeholder (some published files have none) gets it in place of the assertion, if it still
     holds that, or the answer would stand in the input; else before its last closing brace: the end of the test, where
-    the missing assertion belongs.
+    the missing assertion belongs. ``Sample.oddities`` tells what was done.
     """
     test = _read_text(row, TEST_KEYS, "masked test")
-    assertions = _read_assertions(row)
-    if PLACEHOLDER not in test:
-        test = _mask(test, assertions)
+    assertions, listed = _read_assertions(row)
+    odd = [LIST_AS_TEXT] if listed else []
+    placeholders = test.count(PLACEHOLDER)
+    if not placeholders:
+        test, how = _mask(test, assertions)
+        odd.append(how)
+    elif placeholders > 1:
+        odd.append(MANY_PLACEHOLDERS)
     try:
         context = read_context(row.get("context"))
     except ContextError as error:
@@ -173,27 +213,8 @@ def parse_sample(row: Json) -> Sample:
         source=cast(Source, source if isinstance(source, dict) else {}),
         teacher_prediction=prediction if isinstance(prediction, str) else None,
         context=context,
+        oddities=tuple(odd),
     )
-
-
-def require_file(path: str | Path, flag: str, how: str) -> Path:
-    """The path of a data file that exists and is not empty; ``how`` tells how to make one."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{flag}: {path} {'is a folder' if path.is_dir() else 'does not exist'}; {how}")
-    if path.stat().st_size == 0:
-        raise UserError(f"{flag}: {path} is empty; {how}")
-    return path
-
-
-def require_two_files(train: str | None, validation: str | None, how_to_make: str) -> tuple[Path, Path]:
-    """The files of --train_data_path and --val_data_path. UserError where one is missing or both are the same."""
-    assert train and validation  # the command line was checked
-    one = require_file(train, "--train_data_path", how_to_make)
-    other = require_file(validation, "--val_data_path", how_to_make)
-    if one.resolve() == other.resolve():
-        raise UserError(f"--val_data_path: {other} is the training data too; validate on other rows")
-    return one, other
 
 
 def read_rows(path: str | Path) -> Iterator[tuple[int, bytes]]:

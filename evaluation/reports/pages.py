@@ -173,6 +173,8 @@ def _warn_about_data(run: RunFacts) -> Iterator[tuple[str, str]]:
     if left_out := run.get("rows_left_out"):
         reasons = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
         yield "warn", f"{sum(left_out.values())} rows were left out ({reasons})."
+    for oddity, count in run.get("rows_odd", {}).items():
+        yield "warn", f"{count} rows of the file: {oddity}."
 
 
 def make_metric_rows(summary: Summary) -> list[list[str]]:

@@ -14,6 +14,7 @@ from config.schedules import AlphaController
 from data.batches.loader import JsonlTrainingData
 from data.dataset import AssertionDataset, EpochSamplingDataset, Item, Rejected
 from data.rows.context_choice import ContextChoice, describe
+from data.rows.oddities import count_oddities, tell_oddities
 from data.rows.tokenization import TaskEncoder, TextFormat
 from models.multi_component_loss import MultiComponentLoss
 from models.seq2seq.loading import count_parameters, load_model, save_model
@@ -94,9 +95,8 @@ def _probe(dataset: AssertionDataset) -> tuple[list[Item], dict[str, int]]:
     return good, bad
 
 
-def _describe_lengths(dataset: AssertionDataset) -> RunFacts:
-    """Lengths and truncation of a sample of rows, and why some of them are unusable."""
-    good, bad = _probe(dataset)
+def _describe_lengths(dataset: AssertionDataset, good: list[Item], bad: dict[str, int]) -> RunFacts:
+    """Lengths and truncation of the rows looked at, and why some of them are unusable."""
     layouts = [dataset.encoder.lay_out(item.sample, dataset.max_input_len) for item in good]
     pieces = Counter(part for layout in layouts for part in layout.cut)
     inputs = np.array([len(item.input_ids) for item in good])
@@ -123,8 +123,9 @@ def announce(
     """The one screen at the start, and the warnings that matter; ``more``: what the script knows beyond the run."""
     config = run.config
     optim, loading = config.optimization, config.loading
-    lengths = _describe_lengths(train_set)
-    _probe(validation_set)  # raises where no row can be used: now, not after an epoch
+    good, bad = _probe(train_set)
+    lengths = _describe_lengths(train_set, good, bad)
+    looked_at = {train_set: good, validation_set: _probe(validation_set)[0]}  # raises now, not after an epoch
     facts: RunFacts = {
         "output_dir": str(run.folder),
         "resumed_from": str(run.checkpoint) if run.checkpoint else None,
@@ -153,6 +154,10 @@ def announce(
     run.logger.info(start_screen(facts))
     for warning in warnings_that_matter(facts):
         run.logger.warning(warning)
+    for dataset, items in looked_at.items():
+        counts = count_oddities([item.sample for item in items])
+        for sentence in tell_oddities(dataset.path.name, counts, f"{len(items)} rows looked at"):
+            run.logger.warning(sentence)
 
 
 def build_engine(

@@ -7,14 +7,19 @@ import json
 import pytest
 
 from data.mining.file_split import split_rows
+from data.rows.files import require_file
+from data.rows.oddities import NO_JAVA, VISIBLE, find_oddities
 from data.rows.readers import (
+    LIST_AS_TEXT,
+    MANY_PLACEHOLDERS,
+    MASKED_AT_END,
+    MASKED_HERE,
     PLACEHOLDER,
     RowError,
     is_header,
     parse_json_line,
     parse_sample,
     read_rows,
-    require_file,
 )
 from utils.errors import UserError
 
@@ -73,6 +78,72 @@ def test_the_answer_never_stands_in_the_input() -> None:
     assert parse_sample(row).test == f"@Test void t() {{ int x = f(); {PLACEHOLDER} done();  }}"
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "assertEquals( 1 , f() ) ;",
+        "assertEquals(1, // one\n  f());",
+        "Assert.assertEquals(1, f());",
+        "org.junit.jupiter.api.Assertions\n    .assertEquals(1, f());",
+    ],
+)
+def test_the_answer_is_found_by_its_tokens(written: str) -> None:
+    row = {"focal_method": FOCAL, "test_method": f"void t() {{ f(); {written} }}", "assertion": ASSERTION}
+    sample = parse_sample(row)
+    assert sample.test == f"void t() {{ f(); {PLACEHOLDER} }}"
+    assert find_oddities(sample) == [MASKED_HERE]
+    qualified = {**row, "assertion": f"Assert.{ASSERTION}", "test_method": f"void t() {{ {ASSERTION} g(); }}"}
+    assert parse_sample(qualified).test == f"void t() {{ {PLACEHOLDER} g(); }}"
+
+
+@pytest.mark.parametrize(
+    ("test", "oddities"),
+    [
+        (TEST, []),
+        ("void t() { f(); }", [MASKED_AT_END]),
+        (f"void t() {{ {PLACEHOLDER} g(); {PLACEHOLDER} }}", [MANY_PLACEHOLDERS]),
+        (f"void t() {{ {PLACEHOLDER} Assert.assertEquals(1,f()); }}", [VISIBLE]),
+        (f"void t() {{ {PLACEHOLDER} // was assertEquals(1, f())\n }}", [VISIBLE]),
+        (f"void t() {{ {ASSERTION} g(); {ASSERTION} }}", [MASKED_HERE, VISIBLE]),
+        (
+            f"void t() {{ {PLACEHOLDER} log.assertEquals(1, f()); assertEquals(1, f()).and(2); }}",
+            [],
+        ),
+    ],
+)
+def test_what_is_odd_about_a_test_is_told(test: str, oddities: list[str]) -> None:
+    sample = parse_sample({"focal_method": FOCAL, "test_method": test, "assertion": ASSERTION})
+    assert find_oddities(sample) == oddities
+
+
+@pytest.mark.parametrize(
+    ("target", "assertions", "oddities"),
+    [
+        ("['assertTrue(a);', \"assertEquals('x', b);\"]", ("assertTrue(a);", "assertEquals('x', b);"), [LIST_AS_TEXT]),
+        ('["assertTrue(a);"]', ("assertTrue(a);",), [LIST_AS_TEXT]),
+        (["['fail();']", "assertTrue(a);"], ("fail();", "assertTrue(a);"), [LIST_AS_TEXT]),
+        ("assertEquals( // it's 8\n 8, x);", ("assertEquals( 8, x);",), []),
+        ('assertEquals("//", // not\n x);', ('assertEquals("//", x);',), []),
+        ("assertTrue(a); // at the end", ("assertTrue(a); // at the end",), []),
+        ('assertEquals("""\n  a\n  """,\n x);', ('assertEquals("""\n  a\n  """, x);',), []),
+        ("x is one", ("x is one",), [NO_JAVA]),
+        ("['a', 3]", ("['a', 3]",), [NO_JAVA]),
+        ("[" * 5000 + "]" * 5000, ("[" * 5000 + "]" * 5000,), [NO_JAVA]),
+    ],
+)
+def test_targets_are_repaired_where_that_is_sure_and_told_where_not(
+    target: object, assertions: tuple[str, ...], oddities: list[str]
+) -> None:
+    sample = parse_sample({"focal_method": FOCAL, "test_method": TEST, "assertions": target})
+    assert sample.assertions == assertions
+    assert find_oddities(sample) == oddities
+
+
+def test_numbers_that_json_lacks_are_read_as_null() -> None:
+    line = b'{"assertion": "a", "m": {"bleu": NaN, "low": [-Infinity, 1e999, 0.5]}}'
+    assert parse_json_line(line) == {"assertion": "a", "m": {"bleu": None, "low": [None, None, 0.5]}}
+
+
 def test_provenance_and_prediction_are_kept() -> None:
     row = {"focal_method": FOCAL, "test_method": TEST, "assertion": ASSERTION}
     sample = parse_sample({**row, "source": {"project": "p"}, "teacher_prediction": "fail();"})
@@ -105,7 +176,6 @@ def test_the_reason_for_a_row_that_cannot_be_used(change: dict[str, object], rea
         (b'{"a": "\xff"}', "not valid JSON"),
         (b"[1]", "not a JSON object"),
         (b"3", "not a JSON object"),
-        (b'{"a": NaN}', "not valid JSON"),
         (b'{"a": ' + b"[" * 100_000, "JSON nested too deeply"),
         (rb'{"a": "\ud83d"}', "text holds half a surrogate pair"),
         (b'{"a": "\xed\xa0\xbd"}', "text holds half a surrogate pair"),
