@@ -32,9 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     """The whole road of a student; returns the exit code (85: stopped by a signal, continue with --resume)."""
     from config.command_line import parse_config
     from config.defaults import StudentConfig
+    from models.training.run_folder import choose_folder
 
     config = parse_config(StudentConfig, argv, description=DESCRIPTION)
     train, validation = find_data(config)
+    choose_folder(config, config.model.model_name)  # refused before seconds of imports, and again under the lock
 
     from config.schedules import temperature_at
     from evaluation.validation import add_validation
@@ -134,9 +136,22 @@ def load_live_teacher(
 def warn_of_teacher_data(
     config: StudentConfig, run: Run, train_set: AssertionDataset, validation_set: AssertionDataset, has_teacher: bool
 ) -> None:
-    """Say where one file lacks the teacher's logits, and where the teacher cut its targets."""
+    """Say where one file lacks the teacher's logits, and where the teacher cut its targets.
+
+    Raises UserError where the loss needs what only one of the files has.
+    """
+    from config.schedules import component_names
+    from models.loss_functions import COMPONENTS
+
     if train_set.has_teacher != validation_set.has_teacher:
         full, empty = (train_set, validation_set) if train_set.has_teacher else (validation_set, train_set)
+        flag = "--train_data_path" if train_set is empty else "--val_data_path"
+        needing = [name for name in component_names(config.loss) if "teacher" in COMPONENTS[name].needs]
+        if needing:
+            raise UserError(
+                f"{flag} {empty.path}: raw rows without the teacher's logits, beside {full.path}, which has them; give"
+                f" the file that train_codet5_assertions.py wrote, or leave {', '.join(needing)} out of the loss"
+            )
         run.logger.warning(f"{empty.path} holds no teacher logits, {full.path} does: training goes without a teacher")
     header = train_set.header
     if has_teacher and header and header.max_output_len < config.data.max_output_len:
@@ -262,7 +277,7 @@ def finish(config: StudentConfig, run: Run, train: Path, validation: Path) -> No
         write_model_card(run.folder)
         if config.output.run_report:
             try_write_report(run.folder, run.logger.warning)
-            print(f"report: {run.folder / 'run_report.html'}")
+            print(f"training report: {run.folder / 'run_report.html'}")
     run.accelerator.wait_for_everyone()
 
 

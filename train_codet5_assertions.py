@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from models.text_encoder.encoders import Encoder
     from models.training.run import Run
 
+SPLIT_TOLERANCE = 0.02
 DESCRIPTION = "Fine-tune a CodeT5-family teacher to write assertions, and store its predictions and logits."
 
 
@@ -26,8 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     """The whole road of a teacher; returns the exit code (85: stopped by a signal, continue with --resume)."""
     from config.command_line import parse_config
     from config.defaults import LossConfig, TeacherConfig
+    from models.training.run_folder import choose_folder
 
     config = parse_config(TeacherConfig, argv, description=DESCRIPTION)
+    train, validation = find_data(config)
+    choose_folder(config, config.model.model_name)  # refused before seconds of imports, and again under the lock
 
     from evaluation.validation import add_validation
     from models.loss_functions import LossSettings
@@ -35,7 +39,6 @@ def main(argv: list[str] | None = None) -> int:
     from models.training.run import open_run
     from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
 
-    train, validation = find_data(config)
     run = open_run(config, "train_codet5_assertions.py")
     if config.teacher_data.data_path:
         train, validation = split_file(config, run)
@@ -82,7 +85,13 @@ def split_file(config: TeacherConfig, run: Run) -> tuple[Path, Path]:
             folder = Path(run.scratch)
         if run.accelerator.is_main_process or config.output.dry_run:
             parts = [folder / f"split_{part}.jsonl" for part in ("training", "validation")]
-            split_rows(settings.data_path, parts[0], parts[1], settings.validation_split, config.hardware.seed)
+            asked = settings.validation_split
+            share = split_rows(settings.data_path, parts[0], parts[1], asked, config.hardware.seed)
+            if abs(share - asked) > SPLIT_TOLERANCE:
+                run.logger.warning(
+                    f"--validation_split {asked:g}: {share:.1%} of the rows validate, since each test class stays on"
+                    " one side; more classes, or another --seed, come closer"
+                )
     run.accelerator.wait_for_everyone()
     return folder / "split_training.jsonl", folder / "split_validation.jsonl"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import Field
+from pathlib import Path
 
 from config.defaults import (
     CONTEXT_PARTS,
     LOSS_COMPONENTS,
     MULTI_COMPONENT,
+    SCRATCH_SIZES,
     Flag,
     LossConfig,
     RunConfig,
@@ -21,6 +23,7 @@ from config.defaults import (
 )
 from config.schedules import component_names
 from utils.arguments import nearest
+from utils.device_names import check_device_name
 from utils.errors import UserError
 
 KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
@@ -66,8 +69,30 @@ def check_value(parameter: Field, flag: Flag, value: Value, default: Value, wher
         raise UserError(f"{where}: --{name} {value} is unknown{hint}; allowed: {allowed}")
 
 
+def check_model_name(flag: str, name: str) -> None:
+    """Raise UserError where ``name`` can be no model: a size or folder that does not exist, or the folder of a run."""
+    if name.startswith("scratch:"):
+        if name.removeprefix("scratch:") not in SCRATCH_SIZES:
+            known = ", ".join(f"scratch:{size}" for size in SCRATCH_SIZES)
+            raise UserError(f"{flag} {name}: unknown size; allowed: {known}")
+        return
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        models = [folder / part for part in ("final_model", "best_model") if (folder / part / "config.json").is_file()]
+        if models and not (folder / "config.json").is_file():
+            raise UserError(f"{flag} {name}: the folder of a run; its model is in {models[0]}")
+    elif folder.exists():
+        raise UserError(f"{flag} {name}: a file; name the folder of a model")
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"{flag} {name}: no such folder")
+
+
 def check_together(config: RunConfig) -> None:
-    """What one value alone cannot tell; raises UserError."""
+    """What one value alone cannot tell, and names of what does not exist; raises UserError."""
+    check_device_name(config.hardware.device)
+    check_model_name("--model_name", config.model.model_name)
+    if config.model.tokenizer_name:
+        check_model_name("--tokenizer_name", config.model.tokenizer_name)
     if config.loading.enable_epoch_sampling and config.data.max_train_samples is None:
         raise UserError("--enable_epoch_sampling needs --max_train_samples: how many rows to draw each epoch")
     if config.hardware.fp16 and config.hardware.bf16:
@@ -85,6 +110,9 @@ def check_together(config: RunConfig) -> None:
         raise UserError("--overwrite and --resume exclude each other")
     if isinstance(config, StudentConfig):
         _check_loss(config.loss)
+        if config.distillation.teacher_model:
+            check_model_name("--teacher_model", config.distillation.teacher_model)
+        _check_encoders(config)
         semantic = config.semantic
         if (
             "contrastive" in component_names(config.loss)
@@ -132,6 +160,18 @@ def _check_loss(loss: LossConfig) -> None:
         )
     if any(not weight >= 0 for weight in loss.loss_weights) or not any(loss.loss_weights):
         raise UserError(f"--loss_weights {loss.loss_weights}: weights are >= 0 and not all 0")
+
+
+def _check_encoders(config: StudentConfig) -> None:
+    for component, flag, name in (
+        ("semantic", "--embedding_model", config.validation.embedding_model),
+        ("contrastive", "--contrastive_encoder", config.semantic.contrastive_encoder),
+    ):
+        if component in component_names(config.loss) and name == "none":
+            raise UserError(
+                f"{flag} none: the loss component {component} reads texts with it; name an encoder (embedded:minilm"
+                f" works offline) or leave {component} out of --loss_components"
+            )
 
 
 def _check_categories(names: Iterable[str]) -> None:

@@ -29,6 +29,7 @@ MODE_COMPONENTS = {
     "ast_enhanced": ("ce", "kl", "pans", "ast"),
 }
 MULTI_COMPONENT = "multi_component"
+SCRATCH_SIZES = ("tiny", "small", "medium", "base")
 
 # What a row may say about the surroundings of its test.
 CONTEXT_PARTS = ("style", "siblings", "locals", "fields", "members", "doc", "retrieved")
@@ -69,7 +70,8 @@ class ModelConfig:
 
     model_name: str = arg(
         "Salesforce/codet5p-220m",
-        "seq2seq model to train: a hub name, a local folder, or scratch:tiny|small|medium|base (built here, at random)",
+        "seq2seq model to train: a hub name, a local folder, or "
+        f"scratch:{'|'.join(SCRATCH_SIZES)} (built here, at random)",
         reads=True,
     )
     tokenizer_name: str | None = arg(

@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from config.checks import check_context
+from config.checks import check_context, check_model_name
 from config.defaults import DataConfig, DistillationConfig, HardwareConfig, ValidationConfig
 from evaluation.execution_settings import ExecutionSettings
+from utils.device_names import check_device_name
 from utils.errors import UserError
 
 AT_LEAST_ONE = ("num_beams", "num_return_sequences", "batch_size", "max_output_len", "workers")
@@ -70,6 +71,10 @@ class EvaluationRequest:
         self._require("latency_samples", self.latency_samples >= 0, "at least 0")
         self._require("max_reject_rate", 0 <= self.max_reject_rate <= 1, "0 to 1")
         check_context(self.context)
+        check_device_name(self.device)
+        for name in ("student_model_path", "teacher_model", "baseline_model_path"):
+            if path := getattr(self, name):
+                check_model_name(f"--{name}", path)
         if self.num_return_sequences > self.num_beams:
             raise UserError(
                 f"--num_return_sequences {self.num_return_sequences} needs at least as many --num_beams,"

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+from utils.device_names import check_device_name
 from utils.errors import UserError
 
 # The other processes wait while the main one fits the bridge or evaluates the final model. NCCL's limit is 10 minutes.
@@ -41,12 +42,11 @@ def adopt_srun() -> None:
 
 def resolve_device(name: str) -> str:
     """``auto`` becomes cuda or cpu. Raises UserError for a device that is unknown or not there."""
+    check_device_name(name)
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if re.fullmatch(r"cpu:\d+", name):
         return "cpu"  # as torch names the CPU of one of several processes
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise UserError(f"--device {name}: unknown; allowed: auto, cpu, cuda, cuda:N, mps")
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UserError(f"--device {name}: no usable CUDA device here; use --device cpu or auto")

@@ -26,10 +26,11 @@ def _find_links(line: bytes) -> tuple[str, ...]:
     return (*(f"{source.get('project')}: {name}" for name in names), *focal_link(sample.focal))
 
 
-def split_rows(path: str | Path, training: Path, validation: Path, share: float, seed: int) -> None:
-    """Write the two files. The side of a group follows from ``seed`` and the group alone. Bad rows go to training.
+def split_rows(path: str | Path, training: Path, validation: Path, share: float, seed: int) -> float:
+    """Write the two files; returns the share of the rows that validate.
 
-    Raises UserError where a side would be empty.
+    The side of a group follows from ``seed`` and the group alone. Bad rows go to training. Raises UserError where a
+    side would be empty.
     """
     links: list[tuple[str, ...]] = []
     for _, line in read_rows(path):
@@ -47,6 +48,7 @@ def split_rows(path: str | Path, training: Path, validation: Path, share: float,
     with atomic_writer(training, "wb") as train_file, atomic_writer(validation, "wb") as validation_file:
         for held, (_, line) in zip(validates, read_rows(path), strict=True):
             (validation_file if held else train_file).write(line.rstrip(b"\r\n") + b"\n")
+    return sum(validates) / len(validates)
 
 
 def _hash_to_unit(text: str) -> float:

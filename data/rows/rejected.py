@@ -62,7 +62,7 @@ class RejectedRows:
                 handle.writelines(map(self._line, new))
         if self.strict:
             row, reason = rejected[0]
-            raise UserError(f"{self.source} row {row}: {reason} (--strict ends the run at the first bad row)")
+            raise UserError(f"{self.source} row {row + 1}: {reason} (--strict ends the run at the first bad row)")
         if len(self.met) > self.max_rate * max(min(200, self.rows), min(seen_rows, self.rows)):
             raise UserError(
                 f"{self.source}: {len(self.met)} bad rows among the first {seen_rows} ({self.summary()}), more than"

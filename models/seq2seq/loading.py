@@ -30,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 from data.rows.readers import PLACEHOLDER
 from utils.atomic_io import atomic_directory
 from utils.cache import cache_dir
-from utils.errors import UserError
+from utils.errors import DISK_ERRORS, UserError
 
 # Their progress bars, for reads of milliseconds, would break the bar of the training.
 transformers_logging.disable_progress_bar()
@@ -43,6 +43,8 @@ SCRATCH_SHAPES = {
     "medium": (192, 768, 3, 3, 3, 4096),
     "base": (512, 2048, 8, 6, 6, 32100),
 }
+# What training programs store beside the weights.
+NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "random_states", "custom_checkpoint")
 _TEXT_FILES = ["*.json", "*.txt", "*.model"]
 
 
@@ -70,16 +72,21 @@ def _download(name: str, patterns: list[str], flag: str) -> Path:
     except RepositoryNotFoundError:
         raise UserError(f"{flag} {name}: no such folder, and the hub has no model of that name") from None
     except (LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error, OSError) and error.errno == 28:
-            raise UserError(f"{flag} {name}: no space left on disk for the download") from None
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS and (error.filename or error.errno == 28):
+            where = error.filename or "the cache"
+            raise UserError(
+                f"{flag} {name}: the download cannot be written ({where}: {error.strerror}); fix this, or set HF_HOME"
+                " to a folder with room"
+            ) from None
+        offline = f" or {SCRATCH_PREFIX}small" if flag == "--model_name" else ""
         raise UserError(
             f"{flag} {name}: not on disk and the hub cannot be reached; download it where there is a network "
-            f"(hf download {name}) or use a local folder or {SCRATCH_PREFIX}small"
+            f"(hf download {name}) or use a local folder{offline}"
         ) from None
 
 
 def _find_weight_files(folder: Path, suffix: str) -> list[Path]:
-    return sorted(file for file in folder.glob(f"*{suffix}") if not file.name.startswith("training_args"))
+    return sorted(file for file in folder.glob(f"*{suffix}") if not file.name.startswith(NO_WEIGHTS))
 
 
 def _convert_to_safetensors(folder: Path) -> Path:

@@ -9,12 +9,16 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config.defaults import RunConfig, fill_defaults, flags_with
-from models.training.checkpoint import RunState
 from utils.atomic_io import recover, write_json
 from utils.errors import UserError
 from utils.folder_lock import FolderLock
+from utils.logging_utils import STEP_FILE
+
+if TYPE_CHECKING:  # it imports torch; a folder is refused before that
+    from models.training.checkpoint import RunState
 
 RUN_CONFIG = "run_config.json"
 
@@ -44,9 +48,18 @@ def choose_folder(config: RunConfig, model_name: str) -> Path:
     return folder
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether a run in ``folder`` came as far as its first step: a start that failed leaves nothing worth keeping."""
+    if not (folder / RUN_CONFIG).exists():
+        return False
+    steps = folder / STEP_FILE
+    models = [*folder.glob("checkpoint-*"), *folder.glob("*_model")]
+    return bool(models) or (steps.exists() and len(steps.read_bytes().splitlines()) > 1)
+
+
 def refuse_another_run(folder: Path, config: RunConfig) -> None:
     output = config.output
-    if (folder / RUN_CONFIG).exists() and not output.resume and not output.overwrite and not output.dry_run:
+    if holds_run(folder) and not output.resume and not output.overwrite and not output.dry_run:
         raise UserError(f"--output_dir {folder}: holds a run already; give --resume auto, --overwrite or another one")
 
 

@@ -177,6 +177,39 @@ def test_missing_models_say_what_to_do(name, message, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(122, "Disk quota exceeded", "/home/u/.cache/blob"), "/home/u/.cache/blob: Disk quota exceeded"),
+        (PermissionError(13, "Permission denied", "/cache"), "/cache: Permission denied"),
+        (OSError(30, "Read-only file system", "/cache"), "/cache: Read-only file system"),
+        (OSError(28, "No space left on device"), "the cache: No space left on device"),
+        (OSError(101, "Network is unreachable"), "the hub cannot be reached"),
+        (PermissionError(13, "Permission denied"), "the hub cannot be reached"),  # a socket that a firewall forbids
+    ],
+)
+def test_a_download_that_cannot_be_written_is_not_blamed_on_the_hub(error, message, monkeypatch):
+    def fail(*words, **options):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(UserError, match=message) as caught:
+        load_model("owner/model")
+    assert ("HF_HOME" in str(caught.value)) is ("hub" not in message)
+
+
+def test_what_a_trainer_stores_beside_the_weights_is_no_weight(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    model = make(tokenizer)
+    save_model(model, tokenizer, tmp_path / "old")
+    (tmp_path / "old" / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "old" / "pytorch_model.bin")
+    for name in ("optimizer.bin", "scheduler.bin", "scaler.bin", "training_args.bin"):
+        torch.save({"param_groups": [{"lr": 1}], "state": {}}, tmp_path / "old" / name)
+    loaded = load_model(str(tmp_path / "old"))
+    assert torch.equal(loaded.get_input_embeddings().weight, model.get_input_embeddings().weight)
+
+
 def test_asking_for_more_layers_than_there_are(tokenizer):
     with pytest.raises(UserError, match="--student_decoder_layers 9: the model has 2"):
         copy_layers(make(tokenizer), 1, 9)
