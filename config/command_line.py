@@ -79,7 +79,7 @@ def _with_underscores(words: Iterable[str]) -> list[str]:
 
 def _read_config_file(path: str | Path, known: dict[str, Flag], flag: str = "--config") -> Values:
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows' editors write a byte-order mark
     except OSError as error:
         raise UserError(f"{flag} {path}: {error.strerror}") from None
     except ValueError as error:
@@ -89,7 +89,10 @@ def _read_config_file(path: str | Path, known: dict[str, Flag], flag: str = "--c
     if not isinstance(values, dict):
         raise UserError(f"{flag} {path}: expected one JSON object of parameter: value")
     names = {alias.lstrip("-"): name for name, facts in known.items() for alias in facts.aliases}
-    values = {names.get(name, name): value for name, value in values.items()}
+    values = {
+        names.get(name, name): os.path.expanduser(value) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
     for name in values:
         if name not in known:
             raise UserError(f"{flag} {path}: unknown parameter {name}{nearest(name, list(known))}")

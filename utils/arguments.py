@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -15,6 +16,14 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """``; did you mean X?`` where ``known`` holds a word similar to ``word``, else an empty string."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _expand_home(word: str) -> str:
+    """``--output_dir=~/run`` with the home folder; the shell expands only a ~ that begins a word."""
+    flag, sign, value = word.partition("=")
+    if word.startswith("--") and sign:
+        return f"{flag}={os.path.expanduser(value)}"
+    return os.path.expanduser(word)
 
 
 class OneLineErrors(argparse.ArgumentParser):
@@ -52,8 +61,8 @@ class OneLineErrors(argparse.ArgumentParser):
         return add_and_note
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self._words = [str(word) for word in (sys.argv[1:] if args is None else args)]
-        return super().parse_known_args(args, namespace)
+        self._words = [_expand_home(str(word)) for word in (sys.argv[1:] if args is None else args)]
+        return super().parse_known_args(self._words, namespace)
 
     def error(self, message: str) -> NoReturn:
         given = [word.split("=")[0] for word in self._words if word.startswith("--")]

@@ -30,6 +30,8 @@ def run_main(main: Callable[[], int | None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # print "?" instead of failing on a stream in Latin-1
     try:
+        if sys.platform == "win32":  # locks, signals and reads by position are those of Unix
+            raise UserError("this program runs on Linux and macOS; on Windows, run it in WSL")
         code = main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -217,12 +217,12 @@ def _pooling(folder: Path, name: str, flag: str) -> str:
     if not (folder / "modules.json").is_file():
         return "mean"
     pooling = "mean"
-    for module in json.loads((folder / "modules.json").read_text()):
+    for module in json.loads((folder / "modules.json").read_text(encoding="utf-8")):
         kind = module["type"].rsplit(".", 1)[-1]
         if kind not in SUPPORTED_MODULES:
             raise UserError(f"{flag} {name}: its {kind} module is not supported; use for instance {OFFLINE}")
         if kind == "Pooling":
-            config = json.loads((folder / module["path"] / "config.json").read_text())
+            config = json.loads((folder / module["path"] / "config.json").read_text(encoding="utf-8"))
             modes = [how for how, key in POOLINGS.items() if config.get(key) or config.get("pooling_mode") == how]
             others = [key for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
             if len(modes) != 1 or len(others) > 1:
@@ -257,7 +257,7 @@ def resolve_encoder(name: str, device: torch.device | str = "cpu", flag: str = "
     if missing:
         raise UserError(f"{flag} {name}: {len(missing)} weights are missing, for instance {missing[0]}")
     settings = folder / "sentence_bert_config.json"
-    limit = json.loads(settings.read_text()).get("max_seq_length") if settings.is_file() else None
+    limit = json.loads(settings.read_text(encoding="utf-8")).get("max_seq_length") if settings.is_file() else None
     positions = getattr(model.config, "max_position_embeddings", None)
     max_length = min(int(length) for length in (limit, positions, tokenizer.model_max_length) if length)
     return Encoder(model.to(device), tokenizer, pooling, max_length, name)
