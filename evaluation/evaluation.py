@@ -40,7 +40,7 @@ class Evaluated:
         """For the terminal: metrics by systems, and where the report is."""
         from evaluation.reports.pages import make_text_table
 
-        return f"{make_text_table(self.summary)}\n\nreport: {self.folder / 'report.html'}"
+        return f"{make_text_table(self.summary)}\n\nevaluation report: {self.folder / 'report.html'}"
 
 
 def evaluate(request: EvaluationRequest, run_lock: FolderLock | None = None) -> Evaluated:

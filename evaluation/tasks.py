@@ -60,9 +60,6 @@ def read_samples(path: str, flag: str, max_reject_rate: float) -> Tasks:
             number += 1
     rejected = sum(tasks.rejected.values())
     total = len(tasks.samples) + rejected
-    if not tasks.samples:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in tasks.rejected.most_common(3)) or "no rows"
-        raise UserError(f"{flag} {path}: no usable row ({reasons}); {HOW_TO_MAKE}")
     if rejected > max_reject_rate * total:
         reason, count = tasks.rejected.most_common(1)[0]
         raise UserError(

@@ -73,7 +73,13 @@ common_options() {
 # Run "$@" as a child that Slurm may interrupt.
 #   USR1 (time limit near, #SBATCH --signal): passed on; the child checkpoints, and the job is requeued.
 #   TERM (preempted, requeued by hand or cancelled): passed on; what comes next is Slurm's decision.
-run_and_requeue() {
+run_and_# stopped_how STATUS: the program itself says whether a checkpoint could be written.
+stopped_how() {
+    (($1 == REQUEUE_EXIT_CODE)) && echo "stopped as asked" || echo "stopped before it could save anything"
+}
+
+# requeue STATUS
+requeue() {
     local status=0 interrupted=yes ending=no
     echo "$(date '+%F %T') job ${SLURM_JOB_ID:-none} start $((${SLURM_RESTART_COUNT:-0} + 1)) on $(hostname): $*"
     "$@" &
@@ -87,7 +93,7 @@ run_and_requeue() {
     trap - USR1 TERM
     # 138 = 128 + USR1: the signal came before the handler was set, so nothing new was there to save.
     if [[ $ending == no ]] && ((status == REQUEUE_EXIT_CODE || status == 138)); then
-        requeue
+        requeue "$status"
     fi
     echo "$(date '+%F %T') ended with $status"
     exit "$status"
@@ -97,7 +103,7 @@ requeue() {
     local again="submit it again with OUTPUT_DIR=$OUTPUT_DIR to continue"
     [[ -n ${SLURM_JOB_ID:-} ]] || fail "interrupted outside Slurm; $again"
     ((${SLURM_RESTART_COUNT:-0} < ${MAX_RESTARTS:-20})) || fail "started ${MAX_RESTARTS:-20} times without finishing; $again"
-    echo "$(date '+%F %T') checkpoint written; requeueing job $SLURM_JOB_ID"
+    echo "$(date '+%F %T') $(stopped_how "$1"); requeueing job $SLURM_JOB_ID"
     scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID could not be requeued; $again"
     exit 0
 }

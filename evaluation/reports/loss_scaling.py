@@ -23,7 +23,7 @@ NO_GRADIENTS = (
     "no gradient norms per component were recorded (see --grad_norm_steps): shares of the weighted loss are shown "
     "instead; they say what the loss consists of, not what moves the student"
 )
-FEWEST = 6  # measurements below which no verdict is given
+FEWEST = 6  # measurements below which no verdict and no advice is given
 
 
 @dataclass
@@ -152,14 +152,14 @@ def _scale(name: str, one: _Pull, thirds: _Thirds, mean_pull: float) -> Componen
         _middle(one.gradients[last]),
         pull,
         weight,
-        weight * mean_pull / pull if pull > 0 and weight > 0 else None,
+        weight * mean_pull / pull if pull > 0 and weight > 0 and len(one.pulls) >= FEWEST else None,
     )
 
 
 def _balance_semantic(result: LossScaling, semantic_loss_scale: float | None) -> None:
     """Add the semantic scale β at which semantic would pull as hard as the others do on average."""
     semantic = result.components.get("semantic")
-    if semantic is None or len(result.components) == 1 or semantic.pull_last <= 0:
+    if len(result.steps) < FEWEST or semantic is None or len(result.components) == 1 or semantic.pull_last <= 0:
         return
     others = np.mean([one.pull_last for name, one in result.components.items() if name != "semantic"])
     if semantic_loss_scale is None:

@@ -47,16 +47,17 @@ print(tokenizer.decode(output[0], skip_special_tokens=True))
 ```'''
 
 
-def write_model_card(run_folder: str | Path, model_folder: str | Path | None = None, role: str = "student") -> Path:
-    """Write README.md into ``model_folder`` (default: final_model of the run) from the files of the run.
+def write_model_card(run_folder: str | Path, role: str = "student") -> Path:
+    """Write README.md into final_model, whose path is returned, and into best_model where there is one.
 
     ``role``: "student", or "teacher" for a fine-tuned teacher. Call it again once the model has been evaluated.
     """
     data = load_run(run_folder)
-    folder = Path(model_folder) if model_folder else data.folder / "final_model"
-    with atomic_writer(folder / "README.md") as handle:
-        handle.write(render_card(data, folder, role))
-    return folder / "README.md"
+    final, best = data.folder / "final_model", data.folder / "best_model"
+    for folder in (best, final) if best.is_dir() else (final,):
+        with atomic_writer(folder / "README.md") as handle:
+            handle.write(render_card(data, folder, role))
+    return final / "README.md"
 
 
 def render_card(data: RunData, folder: Path, role: str) -> str:
@@ -110,13 +111,16 @@ def _format_table(headers: list[str], rows: list[list[str]]) -> str:
 
 def _describe_data(data: RunData) -> str:
     config = data.config
-    samples = config.get("max_train_samples")
-    drawn = f"{samples:,} samples" if samples else "all samples"
+    drawn = "all samples" if config.get("max_train_samples") is None else "a part of it"
+    seen = data.steps.get("samples")
+    if seen is not None and len(seen):
+        drawn = f"{int(seen[data.steps['epoch'] <= 1 + 1e-9].sum()):,} samples"
     if config.get("enable_epoch_sampling"):
         drawn += ", drawn again each epoch"
+    whole = config.get("data_path")  # one file, from which both parts were split
     rows = [
-        ["training", f"`{Path(str(config.get('train_data_path'))).name}`, {drawn}"],
-        ["validation", f"`{Path(str(config.get('val_data_path'))).name}`"],
+        ["training", f"`{Path(str(whole or config.get('train_data_path'))).name}`, {drawn}"],
+        ["validation", f"`{Path(str(whole or config.get('val_data_path'))).name}`"],
         ["longest input, output", f"{config.get('max_input_len')}, {config.get('max_output_len')} tokens"],
     ]
     if len(data.steps.get("samples", [])):

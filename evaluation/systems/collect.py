@@ -63,6 +63,8 @@ def collect_systems(
     runner = ModelRunner(options, device, progress_folder, request.resume, choice)
     found = Collected()
     teacher_tasks, student_tasks = tasks.first(request.teacher_limit), tasks.first(request.student_limit)
+    if not (request.student_model_path or request.baseline_model_path or request.student_limit):
+        student_tasks = teacher_tasks  # the baselines stand beside the teacher alone
 
     def probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         found.closeness = measure_closeness(request, student_tasks, model, tokenizer)

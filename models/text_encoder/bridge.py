@@ -157,12 +157,17 @@ def fit_bridge(
     config: SemanticConfig,
     *,
     progress: bool = True,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Bridge:
     """Fit the rows of the tokens that occur in ``texts`` by Adam on ``1 - cos``; the other rows keep their start.
 
     ``texts``: distinct and not blank. Fitting stops early at a held-out fidelity of ``ENOUGH``. Raises UserError if
     there are fewer than 2 texts.
     """
+    log(
+        f"fitting the vocabulary bridge to {encoder.name}: up to {config.bridge_fit_steps} steps, a minute or two on a"
+        " CPU; it is kept, so later runs on these data start at once"
+    )
     rng = np.random.default_rng(SEED)
     training, held_out = _split_texts(encoder, tokenizer, texts, rng)
     tokens = initial_tokens(encoder, tokenizer, vocab_size).to(encoder.device)
@@ -195,6 +200,8 @@ def fit_bridge(
                 tokens[used] = fitted.detach()
                 fidelity = _fidelity(tokens, held_out)
                 bar.set_postfix(fidelity=f"{fidelity:.3f}")
+                if not progress and done % (4 * CHECK_STEPS) == 0:
+                    log(f"vocabulary bridge: step {done} of {steps}, fidelity {fidelity:.3f}")
     return Bridge(tokens.cpu(), fidelity, initial, done)
 
 
@@ -235,6 +242,7 @@ def load_bridge(
     *,
     flag: str,
     progress: bool = True,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Bridge:
     """Load the bridge for this tokenizer, encoder and these texts from the cache, or fit it and store it there.
 
@@ -249,7 +257,7 @@ def load_bridge(
     file = _cache_file(encoder, tokenizer, texts, key)
     result = _read_cached(file)
     if result is None:
-        result = fit_bridge(encoder, tokenizer, vocab_size, texts, config, progress=progress)
+        result = fit_bridge(encoder, tokenizer, vocab_size, texts, config, progress=progress, log=log)
         metadata = {name: repr(getattr(result, name)) for name in ("fidelity", "initial", "steps")}
         with atomic_writer(file, "wb") as handle:
             handle.write(save({"tokens": result.tokens}, metadata))
@@ -295,7 +303,7 @@ def load_soft_encoder(
     log: Callable[[str], None],
 ) -> SoftTextEncoder:
     """Bridge the tokenizer's vocabulary into the encoder; the parameters are those of ``load_bridge``."""
-    found = load_bridge(encoder, tokenizer, vocab_size, texts, config, flag=flag, progress=progress)
+    found = load_bridge(encoder, tokenizer, vocab_size, texts, config, flag=flag, progress=progress, log=log)
     origin = "from the cache" if found.cached else f"fitted in {found.steps} steps"
     log(
         f"{flag} {encoder.name}: vocabulary bridge {origin}, fidelity {found.fidelity:.3f} on held-out assertions "

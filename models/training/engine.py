@@ -262,6 +262,8 @@ class TrainingEngine:
     def _end_epoch(self, learning_rate: float, memory_mb: float) -> None:
         progress = self.progress
         facts, finite = self.data.end_epoch(progress.epoch), progress.epoch_finite_steps
+        if coverage := facts.get("coverage"):
+            self.logger.info(f"epoch {progress.epoch + 1}: {coverage:.1%} of the training file used so far")
         self.logger.training(
             {
                 "kind": "epoch",

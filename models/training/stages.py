@@ -63,6 +63,11 @@ def open_datasets(
             sampling_seed=loading.sampling_seed,
             **open_file.keywords,
         )
+        if train_set.samples_per_epoch == train_set.size:
+            run.logger.warning(
+                f"--enable_epoch_sampling has no effect: {train_set.path} has {train_set.size} rows, so each epoch"
+                f" takes all of them, not a part; lower --max_train_samples {data.max_train_samples}"
+            )
     else:
         train_set = open_file(train, max_samples=data.max_train_samples)
     validation_set = open_file(validation, max_samples=data.max_val_samples, flag="--val_data_path")

@@ -85,6 +85,9 @@ def test_limit_takes_the_first_rows(stored, tmp_path):
     assert summary["teacher"]["exact_match"]["value"] == 0.5
     assert summary["baselines"]["trivial"]["f1"]["n"] == 2
     assert summary["comparison"]["teacher_minus_trivial"]["f1"]["n"] == 2
+    # Without a student, what stands beside the teacher is judged on its tasks.
+    evaluate("--teacher_data", stored, "--teacher_limit", 4, "--output_dir", tmp_path / "alone", *QUICK)
+    assert summary_of(tmp_path / "alone")["baselines"]["trivial"]["f1"]["n"] == 4
 
 
 def test_of_a_large_class_only_some_tests_are_judged(stored, tmp_path):
@@ -411,7 +414,7 @@ def test_tasks_are_those_that_were_judged(stored, tmp_path):
     [
         (["--teacher_data", "missing.jsonl"], "missing.jsonl does not exist"),
         (["--teacher_data", "{empty}"], "is empty"),
-        (["--teacher_data", "{header}"], "no usable row"),
+        (["--teacher_data", "{header}"], "has other fields (distillation)"),
         (["--teacher_data", "{broken}"], "not valid JSON"),
         (["--teacher_data", "{raw}"], "nothing to judge"),
         (["--teacher_data", "{stored}", "--teacher_limit", "0"], "--teacher_limit 0"),

@@ -499,7 +499,7 @@ def test_two_processes_at_their_time_limit_end_as_if_left_alone(
     cluster.run("scancel", "--signal=CONT", str(job))
     cluster.wait_for(lambda: cluster.state(job) == "PENDING", 90, "the requeue at the time limit")
     before = steps(run)
-    assert "checkpoint written; requeueing" in log(checkout, job)
+    assert "stopped as asked; requeueing" in log(checkout, job)
     cluster.run("scontrol", "update", f"jobid={job}", "TimeLimit=60")
     for number, _ in pair.values():
         assert cluster.wait(number, PATIENCE) == "COMPLETED", log(checkout, number) + cluster.logs()

@@ -101,7 +101,10 @@ def test_a_weight_scheduled_to_nothing_is_no_fault(tmp_path):
 
 
 def test_too_few_measurements_give_no_verdict(tmp_path):
-    assert set(verdicts(analysed(tmp_path, steps=20, grad_norm_steps=5)).values()) == {"too short"}
+    scaling = analysed(tmp_path, steps=20, grad_norm_steps=5)
+    assert set(verdicts(scaling).values()) == {"too short"}
+    assert {one.balanced_weight for one in scaling.components.values()} == {None}  # nor advice
+    assert scaling.balanced_semantic_loss_scale is None
 
 
 def test_balancing_weights_and_scale_by_hand(tmp_path):

@@ -32,7 +32,7 @@ def card(tmp_path: Path) -> str:
 def test_card_names_data_losses_scores_and_origin(card):
     assert card.startswith("---\nlibrary_name: transformers\nbase_model: Salesforce/codet5p-220m\n")
     for fact in (
-        "1,000 samples, drawn again each epoch",
+        "160 samples, drawn again each epoch",  # what was seen in the first of five epochs, whatever the flag allows
         "`train.jsonl`",
         "800 in 50 steps",
         "Jensen-Shannon",

@@ -115,7 +115,7 @@ def test_an_encoder_that_is_not_there_names_the_offline_choice(name, message, mo
     with pytest.raises(UserError, match=message) as caught:
         resolve_encoder(name, flag="--contrastive_encoder")
     assert "\n" not in str(caught.value)
-    assert name in str(caught.value)
+    assert name in str(caught.value) and "scratch:" not in str(caught.value)
 
 
 def test_modules_that_change_the_embedding_are_refused(tmp_path):
@@ -210,7 +210,8 @@ def fits(monkeypatch, tmp_path):
     """Calls of ``fit_bridge``, which is replaced; the cache is an empty folder."""
     calls = []
 
-    def fake(encoder, tokenizer, vocab_size, texts, config, *, progress):
+    def fake(encoder, tokenizer, vocab_size, texts, config, *, progress, log):
+        log("fitting")
         calls.append(list(texts))
         return Bridge(torch.full((vocab_size, 384), 2.0), 0.91, 0.6, 7)
 
@@ -219,10 +220,11 @@ def fits(monkeypatch, tmp_path):
     return calls
 
 
-def cached_bridge(texts, tokenizer=None, **flags):
+def cached_bridge(texts, tokenizer=None, log=lambda text: None, **flags):
     tokenizer = tokenizer or helpers.java_tokenizer()
     config = SemanticConfig(**flags)
-    return load_bridge(helpers.minilm(), tokenizer, 480, texts, config, flag="--embedding_model", progress=False)
+    flag = "--embedding_model"
+    return load_bridge(helpers.minilm(), tokenizer, 480, texts, config, flag=flag, progress=False, log=log)
 
 
 def test_bridge_is_fitted_once_for_what_it_depends_on(fits):
@@ -260,15 +262,27 @@ def test_too_few_texts_are_refused():
         )
 
 
-def test_fit_shows_progress(capfd):
-    fit_bridge(
-        helpers.minilm(),
-        helpers.java_tokenizer(),
-        480,
-        helpers.assertion_texts()[:12],
-        SemanticConfig(bridge_fit_steps=2, bridge_batch_size=4),
-    )
+def test_fit_shows_progress(capfd, monkeypatch):
+    def fit(steps, progress, said):
+        config = SemanticConfig(bridge_fit_steps=steps, bridge_batch_size=4)
+        texts = helpers.assertion_texts()[:12]
+        fit_bridge(helpers.minilm(), helpers.java_tokenizer(), 480, texts, config, progress=progress, log=said.append)
+
+    fit(2, True, said := [])
     assert "fitting the vocabulary bridge" in capfd.readouterr().err
+    assert len(said) == 1 and "up to 2 steps" in said[0]
+    monkeypatch.setattr(vocabulary_bridge, "CHECK_STEPS", 1)
+    monkeypatch.setattr(vocabulary_bridge, "ENOUGH", 2.0)
+    fit(4, False, said := [])  # where no bar can be shown, the log tells how far it is
+    assert said[1].startswith("vocabulary bridge: step 4 of 4, fidelity 0.")
+    assert not capfd.readouterr().err
+
+
+def test_a_bridge_from_the_cache_is_not_announced_as_work(fits):
+    texts = helpers.assertion_texts()[:20]
+    cached_bridge(texts, log=(said := []).append)
+    cached_bridge(texts, log=said.append)
+    assert said == ["fitting"]
 
 
 # -- the queue -----------------------------------------------------------------------------------------------------
