@@ -25,7 +25,7 @@ from utils.atomic_io import write_json
 from utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
-    from evaluation.running.execution import Outcome
+    from evaluation.running.outcomes import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 Json = dict[str, Any]
@@ -82,7 +82,7 @@ def time_system(name: str, judge: Callable[..., list[Outcome]], tasks: list[Json
     """Judge all tasks with one system's assertions: rates, and what that took."""
     from tqdm import tqdm
 
-    from evaluation.running.execution import summarise
+    from evaluation.running.outcomes import summarise
 
     load, start = os.getloadavg()[0], time.monotonic()
     with tqdm(total=len(tasks), desc=name, unit="task", disable=None) as bar:

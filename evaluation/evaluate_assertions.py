@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from evaluation.execution_settings import Sandbox
 from evaluation.request import EvaluationRequest
 from utils.arguments import ArgumentParser
 from utils.errors import run_main
@@ -35,6 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("--student_model_path", help="folder of the student")
     models.add_argument("--teacher_model", help="folder or name; omit it to judge the teacher's stored predictions")
     models.add_argument("--baseline_model_path", help="a model of the student's size trained without a teacher")
+    models.add_argument(
+        "--predictions",
+        action="append",
+        metavar="NAME=FILE",
+        help="judge the texts of another tool, too; may be given more than once (docs/evaluation.md)",
+    )
     models.add_argument(
         "--embedding_model",
         help="text encoder for semantic similarity; embedded:minilm needs no network, none leaves the metric out",
@@ -72,9 +80,15 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--execution_limit", type=int, help="run the first N tasks only (None: all)")
     run.add_argument("--timeout", type=float, help="seconds that a test may take")
     run.add_argument(
+        "--sandbox",
+        choices=get_args(Sandbox),
+        help="the cell around the tests; auto: the tightest that the system allows; require: stop if it lacks a layer",
+    )
+    run.add_argument(
         "--no_controls",
         action="store_true",
-        help="leave out what is the same for every model: assertTrue(true), and runs with the human assertion and none",
+        help="leave out what is the same for every model: assertTrue(true) or (false), a call that asserts nothing, and"
+        " runs with the human assertion and none",
     )
     output = parser.add_argument_group("output")
     output.add_argument("--output_dir", help="folder of the evaluation (None: results/<time>_evaluation)")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from data.rows.oddities import count_oddities, tell_oddities
 from evaluation.progress import show_progress
 from evaluation.request import EvaluationRequest
-from evaluation.summary import SUMMARY_FILE, TITLES, RunFacts, Summary
+from evaluation.summary import SUMMARY_FILE, RunFacts, Summary, title_of
 from evaluation.tasks import Tasks, limit_classes, read_samples, read_tasks
 from utils.errors import UserError
 from utils.folder_lock import NO_LOCKS, FolderLock
@@ -22,7 +22,7 @@ from utils.signals import exit_on_signal
 if TYPE_CHECKING:
     from evaluation.evaluators import TextEncoder
     from evaluation.reports.results import Judged
-    from evaluation.running.execution import Outcome
+    from evaluation.running.outcomes import Outcome
     from evaluation.systems.collect import Collected
 
 MIN_TASKS_FOR_PROCESSES = 300  # below, starting processes takes longer than they save
@@ -86,7 +86,8 @@ def evaluate(request: EvaluationRequest, run_lock: FolderLock | None = None) -> 
     if class_path is not None:
         from evaluation.running.run_systems import run_systems
 
-        outcomes, facts["execution"] = run_systems(request, found.systems, tasks.samples, class_path)
+        outcomes, ran = run_systems(request, found.systems, tasks.samples, class_path)
+        facts |= ran
     judged = judge_systems(request, found, tasks, encoder, outcomes)
     run: RunFacts = {
         **describe_tasks(request, found, tasks, rows_in_file),
@@ -154,7 +155,7 @@ def judge_systems(
     reasons = {"semantic_similarity": "left out by --embedding_model none"} if encoder is None else {}
     judged = {}
     for name, system in found.systems.items():
-        with show_progress(f"{TITLES[name]}: scoring", len(system.predictions)):
+        with show_progress(f"{title_of(name)}: scoring", len(system.predictions)):
             judged[name] = judge(system, tasks.samples, encoder, workers, outcomes.get(name), reasons)
     return judged
 

@@ -8,14 +8,14 @@ from typing import Literal
 
 from config.checks import check_context, check_model_name
 from config.defaults import DataConfig, DistillationConfig, HardwareConfig, ValidationConfig
-from evaluation.execution_settings import ExecutionSettings
+from evaluation.execution_settings import ExecutionSettings, Sandbox
 from utils.device_names import check_device_name
 from utils.errors import UserError
 
 AT_LEAST_ONE = ("num_beams", "num_return_sequences", "batch_size", "max_output_len", "workers")
 AT_LEAST_ONE_OR_NONE = ("max_context_tokens", "max_per_class", "teacher_limit", "student_limit", "execution_limit")
 ABOVE_ZERO = ("temperature", "timeout")
-OF_A_PROJECT = ("class_path", "junit_jars", "jdk_home", "execution_limit", "timeout")
+OF_A_PROJECT = ("class_path", "junit_jars", "jdk_home", "execution_limit", "timeout", "sandbox")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class EvaluationRequest:
     student_model_path: str | None = None
     teacher_model: str | None = None
     baseline_model_path: str | None = None
+    predictions: list[str] = field(default_factory=list)
     embedding_model: str = ValidationConfig.embedding_model
     device: str = HardwareConfig.device
     num_beams: int = ValidationConfig.num_beams
@@ -52,6 +53,7 @@ class EvaluationRequest:
     jdk_home: str | None = None
     execution_limit: int | None = None
     timeout: float = ExecutionSettings.timeout_s
+    sandbox: Sandbox = ExecutionSettings.sandbox
     no_controls: bool = False
     output_dir: str | None = None
     overwrite: bool = False

@@ -25,8 +25,9 @@ from utils.atomic_io import atomic_writer
 from utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
-    from evaluation.running.execution import Outcome, ProjectExecutor
+    from evaluation.running.execution import ProjectExecutor
     from evaluation.running.open_tests import OpenTest
+    from evaluation.running.outcomes import Outcome
 
 NOT_RUN = "not run"
 

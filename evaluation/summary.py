@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Required, TypedDict
 
 from data.rows.readers import Json
@@ -9,7 +10,7 @@ from data.rows.readers import Json
 SUMMARY_FILE = "metrics_summary_final.json"
 TEACHER: Final = "teacher"
 STUDENT: Final = "student"
-BASELINES = ("no_teacher", "nearest_sibling", "retrieval", "retrieval_bm25", "trivial")
+BASELINES = ("no_teacher", "nearest_sibling", "retrieval", "retrieval_bm25", "trivial", "false", "bare_call")
 TITLES = {
     TEACHER: "teacher",
     STUDENT: "student",
@@ -18,7 +19,22 @@ TITLES = {
     "retrieval": "nearest training test",
     "retrieval_bm25": "nearest training test by BM25",
     "trivial": "assertTrue(true)",
+    "false": "assertTrue(false)",
+    "bare_call": "a call without an assertion",
 }
+EXECUTION_RULES = 2  # 1: without the conditions on assertion, place, repetition and cause (docs/execution.md)
+
+
+def title_of(name: str) -> str:
+    """What a system is called in reports; those of ``--predictions`` by the name that they were given."""
+    return TITLES.get(name, name)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Systems in the order of the reports: those that every evaluation may have, then those of ``--predictions``."""
+    given = list(names)
+    known = [name for name in (STUDENT, TEACHER, *BASELINES) if name in given]
+    return known + [name for name in given if name not in known]
 
 
 class Measured(TypedDict, total=False):
@@ -45,9 +61,12 @@ Breakdown = dict[str, dict[str, Metrics]]  # "kind" or "length" -> label -> metr
 class ExecutionSummary(TypedDict):
     """What became of a system's predictions; the rates are over the control-stable tasks.
 
-    ``status``: status -> how many; ``dropped``: reason -> how many; ``no_mutants``: predictions that pass where no
-    mutant compiles.
+    ``status``: status -> how many; ``dropped``: reason -> how many; ``reasons``: why predictions that pass are not
+    non-trivial -> how many; ``no_mutants``: predictions that pass where no mutant compiles; ``unreached``: non-trivial
+    ones that forbid a place which the control does not reach; ``rules``: EXECUTION_RULES, missing in older files.
     """
+
+    rules: int
 
     tasks: int
     control_stable: int
@@ -56,7 +75,9 @@ class ExecutionSummary(TypedDict):
     nontrivial_rate: Measured
     status: dict[str, int]
     dropped: dict[str, int]
+    reasons: dict[str, int]
     no_mutants: int
+    unreached: int
     imports_added: int
 
 
@@ -89,7 +110,10 @@ class SystemFacts(TypedDict, total=False):
 
 
 class RunFacts(TypedDict, total=False):
-    """On what was evaluated, and how. ``systems``, ``breakdown`` and ``execution``: by the system's name."""
+    """On what was evaluated, and how. ``systems``, ``breakdown`` and ``execution``: by the system's name.
+
+    ``cell_missing``: layer of the cell that the predictions ran in -> why this machine does not have it.
+    """
 
     teacher_data: str
     tasks: int
@@ -102,6 +126,7 @@ class RunFacts(TypedDict, total=False):
     seconds: float
     inputs_seen_in_training: int
     execution: dict[str, ExecutionSummary]
+    cell_missing: dict[str, str]
     systems: dict[str, SystemFacts]
     breakdown: dict[str, Breakdown]
 

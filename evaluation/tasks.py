@@ -82,10 +82,10 @@ def read_tasks(request: EvaluationRequest) -> tuple[Tasks, str | None]:
         if len(stored) < len(tasks.samples):
             tasks.rejected["no teacher prediction"] += len(tasks.samples) - len(stored)
         return tasks.take(stored), None
-    if not (request.student_model_path or request.baseline_model_path or request.train_data):
+    if not (request.student_model_path or request.baseline_model_path or request.train_data or request.predictions):
         raise UserError(
             f"--teacher_data {request.teacher_data}: nothing to judge; the rows hold no teacher_prediction:"
-            " give --teacher_model, --student_model_path or --train_data"
+            " give --teacher_model, --student_model_path, --train_data or --predictions"
         )
     return tasks, "the data hold no teacher predictions and no --teacher_model was given"
 

@@ -50,11 +50,15 @@ def recognise_assertion(statement: Node, source: bytes, helpers: Collection[str]
     return name if name in NAMES_BY_QUALIFIER.get(qualifier, ()) else ""
 
 
-def looks_like_helper(statement: Node, source: bytes) -> bool:
-    """Whether a statement calls something named ``assertFoo``, ``verifyFoo`` or ``checkFoo``, whoever wrote it."""
-    call = find_root_call(statement)
-    name = text_of(call.child_by_field_name("name"), source) if call is not None else ""  # type: ignore[arg-type]
+def is_named_like_helper(name: str) -> bool:
+    """Whether a method is called ``assertFoo``, ``verifyFoo`` or ``checkFoo``, whoever wrote it."""
     return any(name.startswith(word) and name[len(word) :][:1].isupper() for word in ("assert", "verify", "check"))
+
+
+def looks_like_helper(statement: Node, source: bytes) -> bool:
+    """Whether a statement calls something with such a name."""
+    call = find_root_call(statement)
+    return call is not None and is_named_like_helper(text_of(call.child_by_field_name("name"), source))  # type: ignore[arg-type]
 
 
 def find_assertions(

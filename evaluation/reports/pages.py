@@ -8,16 +8,16 @@ from pathlib import Path
 
 from evaluation.reports.results import mark_differences
 from evaluation.summary import (
-    BASELINES,
     STUDENT,
     TEACHER,
-    TITLES,
     Breakdown,
     Json,
     MeasuredDifference,
     Metrics,
     RunFacts,
     Summary,
+    in_order,
+    title_of,
 )
 from utils.metrics import EXECUTION_METRICS, METRICS
 from utils.pages.html_page import (
@@ -37,8 +37,8 @@ from utils.sequences import take_evenly
 
 SAMPLES_TEMPLATE = Path(__file__).with_name("task_browser.html")
 MAX_SAMPLES = 500
+CONSTANT = ("trivial", "false")  # the same text for every task
 FEW_CLASSES = 20
-ORDER = (STUDENT, TEACHER, *BASELINES)
 CHARTS = (
     "code_quality_score",
     "semantic_similarity",
@@ -70,8 +70,8 @@ def list_systems(summary: Summary) -> dict[str, Metrics]:
     every = {TEACHER: summary[TEACHER], STUDENT: summary[STUDENT], **summary["baselines"]}
     return {
         name: every[name]
-        for name in ORDER
-        if name in every and any(metric.get("value") is not None for metric in every[name].values())
+        for name in in_order(every)
+        if any(metric.get("value") is not None for metric in every[name].values())
     }
 
 
@@ -114,7 +114,7 @@ def state_verdicts(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "bad", "Nothing could be judged."
         return
     score = systems[main][headline]
-    yield "", f"The {TITLES[main]}'s {_title(headline)} is {interval(score)} on {score['n']} tasks."
+    yield "", f"The {title_of(main)}'s {_title(headline)} is {interval(score)} on {score['n']} tasks."
     if headline != "code_quality_score":
         yield "warn", f"No Code Quality Score: {systems[main]['code_quality_score']['reason']}."
     if (found := _get_difference(summary, TEACHER, headline))["value"] is not None:
@@ -128,7 +128,7 @@ def state_verdicts(summary: Summary) -> Iterator[tuple[str, str]]:
         yield (
             {1: "good", -1: "bad", 0: "warn"}[_find_sign(found)],
             f"Copying the assertion of the nearest training test is exactly right in {interval(copied)};"
-            f" the {TITLES[main]} differs from that by {_format_difference(found, found['p_value'])}.",
+            f" the {title_of(main)} differs from that by {_format_difference(found, found['p_value'])}.",
         )
     if (passed := systems[main]["pass_rate"])["value"] is not None:
         useful = systems[main]["nontrivial_rate"]
@@ -197,7 +197,7 @@ def make_missing_rows(summary: Summary) -> list[list[str]]:
     for system, metrics in every.items():
         for name, found in metrics.items():
             if found["value"] is None:
-                grouped.setdefault((TITLES[system], found["reason"]), []).append(_title(name))
+                grouped.setdefault((title_of(system), found["reason"]), []).append(_title(name))
     return [
         [system, "all" if len(names) == len(METRICS) else ", ".join(names), reason]
         for (system, reason), names in grouped.items()
@@ -220,7 +220,7 @@ def make_difference_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
         for metric in METRICS
         if columns and any(c.get(metric, {}).get("value") is not None for c in columns)
     ]
-    return ["metric", *(f"minus {TITLES[name]}" for name in others)], rows
+    return ["metric", *(f"minus {title_of(name)}" for name in others)], rows
 
 
 def make_cost_rows(summary: Summary) -> list[list[str]]:
@@ -281,11 +281,13 @@ def make_execution_rows(summary: Summary) -> list[list[str]]:
     for name, found in summary["run"].get("execution", {}).items():
         status = ", ".join(f"{what} {count}" for what, count in found["status"].items())
         rates = map(interval, (found["compile_rate"], found["pass_rate"], found["nontrivial_rate"]))
-        rows.append([names.get(name) or TITLES[name], f"{found['control_stable']} of {found['tasks']}", *rates, status])
+        reasons = ", ".join(f"{what} {count}" for what, count in found.get("reasons", {}).items())
+        title = names.get(name) or title_of(name)
+        rows.append([title, f"{found['control_stable']} of {found['tasks']}", *rates, status, reasons])
     return rows
 
 
-EXECUTION_HEADERS = ("system", "tasks that can tell", "compile", "pass", "non-trivial", "outcomes")
+EXECUTION_HEADERS = ("system", "tasks that can tell", "compile", "pass", "non-trivial", "outcomes", "why trivial")
 
 
 def make_meaning_rows() -> list[list[str]]:
@@ -308,7 +310,7 @@ def _align_columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 def make_text_table(summary: Summary) -> str:
     """Metrics by systems, for the terminal."""
-    return _align_columns(["metric", *(TITLES[name] for name in list_systems(summary))], make_metric_rows(summary))
+    return _align_columns(["metric", *(title_of(name) for name in list_systems(summary))], make_metric_rows(summary))
 
 
 def _make_markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -332,7 +334,7 @@ def _make_tables(summary: Summary) -> Iterator[tuple[str, str, str, Sequence[str
     yield (
         "execution",
         "Run in their tests",
-        "Rates over the tasks that can tell: those whose own assertion compiles and passes, twice. Wilson intervals.",
+        "Rates over the tasks that can tell: those whose own assertion compiles and passes. Wilson intervals.",
         EXECUTION_HEADERS,
         make_execution_rows(summary),
     )
@@ -352,7 +354,7 @@ def _make_tables(summary: Summary) -> Iterator[tuple[str, str, str, Sequence[str
     )
     for group, title in (("kind", "By kind of assertion"), ("length", "By length of the reference")):
         headers, rows = make_breakdown_rows(summary, group)
-        yield f"by-{group}", title, f"The {TITLES[choose_main_system(summary)]}.", headers, rows
+        yield f"by-{group}", title, f"The {title_of(choose_main_system(summary))}.", headers, rows
     yield "missing", "Not computed", "", ("system", "metrics", "why"), make_missing_rows(summary)
 
 
@@ -362,7 +364,7 @@ def make_markdown_report(summary: Summary) -> str:
     parts += [f"- {sentence}" for _, sentence in state_verdicts(summary)]
     parts += ["\n## Scores\n", "In brackets: 95 % bootstrap intervals.\n"]
     parts.append(
-        _make_markdown_table(["metric", *(TITLES[name] for name in list_systems(summary))], make_metric_rows(summary))
+        _make_markdown_table(["metric", *(title_of(name) for name in list_systems(summary))], make_metric_rows(summary))
     )
     for _, title, note, columns, rows in _make_tables(summary):
         if rows:
@@ -384,12 +386,12 @@ def _draw_charts(summary: Summary) -> str:
             figures.append(
                 bar_chart(
                     _title(metric),
-                    [(TITLES[name], found["value"]) for name, found in known.items()],
+                    [(title_of(name), found["value"]) for name, found in known.items()],
                     intervals=[
                         None if found["low"] is None or found["high"] is None else (found["low"], found["high"])
                         for found in known.values()
                     ],
-                    colours=[ORDER.index(name) for name in known],
+                    colours=[list(systems).index(name) for name in known],
                     maximum=1.0,
                 )
             )
@@ -401,13 +403,13 @@ def _make_task_browser(rows: Sequence[Json], main: str) -> str:
     for row in take_evenly(rows, MAX_SAMPLES):
         reference = "\n".join(row["reference"])
         systems = []
-        for name in ORDER:
-            if name not in row["systems"] or name == "trivial":
+        for name in in_order(row["systems"]):
+            if name in CONSTANT:
                 continue
             one = row["systems"][name]
             systems.append(
                 {
-                    "name": TITLES[name],
+                    "name": title_of(name),
                     "text": mark_differences(one["prediction"], reference),
                     "failure": one["failure"],
                     "run": (one.get("execution") or {}).get("status"),
@@ -458,14 +460,14 @@ def make_html_report(summary: Summary, rows: Sequence[Json]) -> str:
         "knowledge_retention_score",
     ):
         if _has_value(systems.get(main, {}), metric):
-            facts.append((f"{TITLES[main]}'s {_title(metric)}", interval(systems[main][metric])))
+            facts.append((f"{title_of(main)}'s {_title(metric)}", interval(systems[main][metric])))
     body = chips(facts) + "".join(callout(sentence, kind) for kind, sentence in state_verdicts(summary))
     navigation = [("scores", "Scores")]
-    colours = legend([(TITLES[name], ORDER.index(name)) for name in systems])
+    colours = legend([(title_of(name), place) for place, name in enumerate(systems)])
     scores = (
         colours
         + _draw_charts(summary)
-        + table(["metric", *(TITLES[name] for name in systems)], make_metric_rows(summary), numeric=range(1, 6))
+        + table(["metric", *(title_of(name) for name in systems)], make_metric_rows(summary), numeric=range(1, 6))
     )
     body += section("Scores", scores + paragraph("In brackets: 95 % bootstrap intervals.", soft=True), "scores")
     body += section("Tasks, one by one", _make_task_browser(rows, main), "tasks")
@@ -486,6 +488,6 @@ def make_html_report(summary: Summary, rows: Sequence[Json]) -> str:
     title = (
         {STUDENT: "Student and teacher", TEACHER: "The teacher"}.get(main, "Baselines")
         if TEACHER in systems
-        else TITLES[main]
+        else title_of(main)
     )
     return page(f"Evaluation: {title}", body, str(run.get("teacher_data", "")), navigation)

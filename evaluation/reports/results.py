@@ -13,20 +13,20 @@ from data.java.normal_form import name_assertion, split_assertions
 from data.java.tokens import TOKEN
 from data.rows.readers import Sample
 from evaluation.evaluators import Evaluation, TextEncoder, evaluate_predictions, knowledge_retention
-from evaluation.running.execution import Outcome, compute_rates
+from evaluation.running.outcomes import Outcome, compute_rates
 from evaluation.scores.significance import REPLICATES, adjust_holm
 from evaluation.scores.text import agreement
 from evaluation.summary import (
-    BASELINES,
     STUDENT,
     TEACHER,
-    TITLES,
     Json,
     Measured,
     MeasuredDifference,
     Metrics,
     RunFacts,
     Summary,
+    in_order,
+    title_of,
 )
 from evaluation.systems.models import System
 from evaluation.tasks import find_clusters
@@ -144,14 +144,14 @@ def build_summary(
         STUDENT: summaries.get(STUDENT) or explain_absence(missing.get(STUDENT, "not judged")),
         "baselines": {
             name: summaries.get(name) or explain_absence(missing[name])
-            for name in BASELINES
-            if name in summaries or name in missing
+            for name in in_order({**missing, **summaries})
+            if name not in (TEACHER, STUDENT)
         },
         "comparison": comparison,
         "strata": strata or {},
         "run": {
             **run,
-            "systems": {name: {"title": TITLES[name], **one.system.facts} for name, one in judged.items()},
+            "systems": {name: {"title": title_of(name), **one.system.facts} for name, one in judged.items()},
             "breakdown": {name: one.evaluation.break_down(500) for name, one in judged.items()},
         },
     }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from evaluation.running.java_service import Jdk
+from evaluation.running.jdk import Jdk
 from utils.atomic_io import atomic_directory
 from utils.cache import cache_dir
 from utils.errors import UserError

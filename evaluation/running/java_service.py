@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
 import secrets
-import shutil
 import signal
 import socket
 import struct
@@ -19,94 +16,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.atomic_io import atomic_directory
-from utils.cache import cache_dir
+from evaluation.running.cell import Cell, find_libfaketime, java_environment
+from evaluation.running.jdk import SOURCES, START_SECONDS, Jdk, compile_service
 from utils.errors import UserError
 
-SOURCES = Path(__file__).with_name("java")
-MINIMUM_JDK = 11
 LAST_JDK_WITH_GUARD = 23
-START_SECONDS = 60.0
 COMPILE_SECONDS = 60.0
 GRACE_SECONDS = 5.0  # what the JVM may take beyond a test's own limit before it is killed
 MAX_REPLY_BYTES = 1 << 28
-_COMPILING = threading.Lock()
-# On Linux the JVM runs in a mount namespace of its own, where everything but its scratch folder is read-only.
-READ_ONLY = (
-    "unshare",
-    "--user",
-    "--map-root-user",
-    "--mount",
-    "sh",
-    "-ec",
-    'mount --bind "$1" "$1"; mount --bind "$2" "$2"; mount -o remount,bind,ro "$2"; mount -o remount,bind,ro /; '
-    'cd "$1"; shift 2; exec "$@"',
-    "sh",
-)
+CLOCK_OFFSET = "+400d5h17m"
 
 Classes = Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
-class Jdk:
-    """A Java development kit: its folder and its major version."""
+class Ground:
+    """What a test may come to depend on without meaning to: time zone, order of ``Set.of``, and the clock."""
 
-    home: Path
-    version: int
-
-    def tool(self, name: str) -> str:
-        return str(self.home / "bin" / name)
+    zone: str = "UTC"
+    hash_seed: int = 0x2545F491
+    shifted: bool = False
 
 
-def find_jdk(jdk_home: str | Path | None = None) -> Jdk:
-    """The JDK at ``jdk_home``, else at $JAVA_HOME, else of the javac on the PATH.
-
-    Raises UserError where there is none, or it is older than MINIMUM_JDK.
-    """
-    named = jdk_home or os.environ.get("JAVA_HOME")
-    if named:
-        home = Path(named)
-        origin = f"--jdk_home {home}" if jdk_home else f"JAVA_HOME={home}"
-    else:
-        javac = shutil.which("javac")
-        if javac is None:
-            raise UserError(
-                f"no JDK: javac is not on the PATH; install JDK >= {MINIMUM_JDK}, or set JAVA_HOME or --jdk_home"
-            )
-        home = Path(javac).resolve().parents[1]
-        origin = str(home)
-    try:
-        done = subprocess.run(
-            [str(home / "bin" / "javac"), "-version"], capture_output=True, text=True, timeout=START_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        raise UserError(
-            f"no JDK at {origin}: its bin/javac cannot be run; give the folder of a JDK >= {MINIMUM_JDK}"
-        ) from None
-    match = re.search(r"javac (?:1\.)?(\d+)", done.stdout + done.stderr)  # Java 8 and older print it to stderr
-    if match is None:
-        raise UserError(f"no JDK at {origin}: `javac -version` gives no version")
-    if int(match.group(1)) < MINIMUM_JDK:
-        raise UserError(
-            f"{origin} is JDK {match.group(1)}; execution needs JDK >= {MINIMUM_JDK}, set JAVA_HOME or --jdk_home"
-        )
-    return Jdk(home, int(match.group(1)))
-
-
-def compile_service(jdk: Jdk) -> Path:
-    """The folder of the compiled service. It is compiled at first use, and when its source or the JDK changes."""
-    files = sorted(SOURCES.glob("*.java"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
-    folder = cache_dir("java_service") / f"{digest}-jdk{jdk.version}"
-    with _COMPILING:
-        if not folder.is_dir():
-            with atomic_directory(folder) as target:
-                command = [jdk.tool("javac"), "-nowarn", "-Xlint:none", "-encoding", "UTF-8", "-d", str(target)]
-                done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True)
-                if done.returncode:
-                    reason = done.stderr.partition("\n")[0]
-                    raise UserError(f"the Java service does not compile with JDK {jdk.version}: {reason}")
-    return folder
+FIRST_GROUND = Ground()
+OTHER_GROUND = Ground("Australia/Adelaide", ~0x2545F491 & 0xFFFFFFFF, shifted=True)
 
 
 @dataclass(frozen=True)
@@ -119,31 +52,27 @@ class Compiled:
 
 @dataclass(frozen=True)
 class TestRun:
-    """How a test went. ``status``: passed, failed, skipped, missing (no such test), timeout or died (the JVM ended).
+    """How a test went. ``status``: passed, failed, skipped, broken (it could not be set up), timeout or died (the JVM
+    ended); missing is a test that the framework does not find.
 
-    ``lines``: the lines of the test class's file in the error's stack trace, from 1. ``seconds``: measured by the JVM.
+    ``lines``: the lines of the test class's file in the error's stack trace, from 1; ``asserted``: those of them in the
+    stack of an AssertionError. ``raiser``: the first class in its stack that is the project's. ``error``: the simple
+    name of the error's class. ``places``: numbers of the places that were reached. ``resource``: the last resource that
+    was looked for and not found. ``seconds``: measured by the JVM.
     """
 
     status: str
     reason: str = ""
     lines: frozenset[int] = frozenset()
+    asserted: frozenset[int] = frozenset()
+    raiser: str = ""
+    error: str = ""
+    places: frozenset[int] = frozenset()
+    resource: str = ""
     seconds: float = 0.0
 
 
 TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test class
-
-
-def make_read_only_prefix(work: Path, project: Path) -> list[str]:
-    """The words before a command that make everything but ``work`` read-only for it, ``project`` included.
-
-    Empty where the system does not let a user do that.
-    """
-    prefix = [*READ_ONLY, str(work), str(project)]
-    try:
-        allowed = subprocess.run([*prefix, "true"], capture_output=True, timeout=START_SECONDS).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        allowed = False
-    return prefix if allowed else []
 
 
 class _Died(Exception):
@@ -159,7 +88,7 @@ class JavaService:
 
     ``folders`` hold the project's classes, which every run loads again; ``jars`` are loaded once. Sources are compiled
     for the Java ``release`` (None: the JDK's own). ``work`` is the JVM's working directory, temporary folder and home;
-    it cannot write anywhere else, given Linux or a JDK up to 23.
+    before each run it holds what ``origin`` holds.
     """
 
     def __init__(
@@ -168,21 +97,25 @@ class JavaService:
         folders: Sequence[Path],
         jars: Sequence[Path],
         work: Path,
-        project: Path,
+        origin: Path,
+        cell: Cell,
         *,
         release: int | None = None,
         memory_mb: int = 512,
         jvm_args: Sequence[str] = (),
+        ground: Ground = FIRST_GROUND,
     ) -> None:
         self.jdk = jdk
         self.folders = folders
         self.jars = jars
         self.work = work
+        self.origin = origin
+        self.cell = cell
         self.release = str(release or "").encode()
         self.memory_mb, self.jvm_args = memory_mb, tuple(jvm_args)
+        self.ground = ground
         self.starts = 0
-        self.prefix = make_read_only_prefix(work, project)
-        self.guarded = False
+        self.missing: dict[str, str] = {}
         self._adapters: dict[str, list[bytes] | None] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -195,37 +128,47 @@ class JavaService:
         fields = [b"compile", self.release]
         for name, text in sources.items():
             fields += [name.encode(), text.encode("utf-8", "replace")]
+        fresh = self._process is None
         try:
             status, *reply = self._request(fields, COMPILE_SECONDS)
         except _Died as reason:
-            return Compiled(None, f"the compiler {reason}")
+            return Compiled(None, f"the compiler {reason}") if fresh else self.compile(sources)
         if status != b"ok":
             return Compiled(None, reply[0].decode())
         return Compiled({name.decode(): code for name, code in zip(reply[::2], reply[1::2], strict=True)})
 
-    def run(self, adapter: str, test_class: str, test_name: str, classes: Classes, timeout_s: float) -> TestRun:
-        """Run one test method, with ``classes`` before those of the project."""
-        fields = [
-            b"run",
-            adapter.encode(),
-            test_class.encode(),
-            test_name.encode(),
-            str(int(timeout_s * 1000)).encode(),
-        ]
+    def run(
+        self, adapter: str, test_class: str, test_name: str, classes: Classes, timeout_s: float, alone: bool = False
+    ) -> TestRun:
+        """Run one test method, with ``classes`` before those of the project; ``alone``: the JVM is closed after it."""
+        fields = [b"run", *(text.encode() for text in (adapter, test_class, test_name, str(int(timeout_s * 1000))))]
         for name, code in classes.items():
             fields += [name.encode(), code]
         start = time.monotonic()
         fresh = self._process is None
         try:
-            status, reason, lines, dirty, nanos = self._request(fields, timeout_s + GRACE_SECONDS)
-        except _Died as error:
-            timeout = isinstance(error, _NoAnswer)
-            if not fresh and not timeout:  # what an earlier test left behind may have killed it
-                return self.run(adapter, test_class, test_name, classes, timeout_s)
-            return TestRun("timeout" if timeout else "died", f"the JVM {error}", seconds=time.monotonic() - start)
-        if dirty == b"true":
+            reply = self._request(fields, timeout_s + GRACE_SECONDS)
+            status, reason, lines, asserted, raiser, error, places, resource, dirty, nanos = map(bytes.decode, reply)
+        except (_Died, ValueError) as failure:
             self.close()
-        return TestRun(status.decode(), reason.decode(), frozenset(map(int, lines.split())), int(nanos) / 1e9)
+            timeout = isinstance(failure, _NoAnswer)
+            if not fresh and not timeout:  # what an earlier test left behind may have killed it
+                return self.run(adapter, test_class, test_name, classes, timeout_s, alone)
+            said = failure if isinstance(failure, _Died) else "sent an answer that is none"
+            return TestRun("timeout" if timeout else "died", f"the JVM {said}", seconds=time.monotonic() - start)
+        if dirty == "true" or alone:
+            self.close()
+        return TestRun(
+            status,
+            reason,
+            frozenset(map(int, lines.split())),
+            frozenset(map(int, asserted.split())),
+            raiser,
+            error,
+            frozenset(map(int, places.split())),
+            resource,
+            int(nanos) / 1e9,
+        )
 
     def can_run(self, adapter: str) -> bool:
         """Whether the class path holds the JUnit that an adapter is for."""
@@ -249,16 +192,23 @@ class JavaService:
 
     # -- the JVM -------------------------------------------------------------------------------------------------
 
-    def _command(self, port: int, token: str) -> list[str]:
+    def _command(self) -> list[str]:
         arguments = [
             f"-Xmx{self.memory_mb}m",
+            "-Xss1m",
+            "-XX:CompressedClassSpaceSize=128m",
+            "-XX:ReservedCodeCacheSize=64m",
+            "-XX:MaxDirectMemorySize=64m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             "-XX:-UsePerfData",
+            "-XX:+DisableAttachMechanism",
+            "-XX:+DisplayVMOutputToStderr",
             "-Xshare:auto",
             "-Dfile.encoding=UTF-8",
             "-Duser.language=en",
             "-Duser.country=US",
+            f"-Duser.timezone={self.ground.zone}",
             "-Djava.awt.headless=true",
             f"-Djava.io.tmpdir={self.work / 'tmp'}",
             f"-Duser.home={self.work}",
@@ -266,50 +216,51 @@ class JavaService:
         ]
         if 12 <= self.jdk.version <= LAST_JDK_WITH_GUARD:
             arguments.append("-Djava.security.manager=allow")
-        class_path = str(compile_service(self.jdk))
-        main = ["-cp", class_path, "ExecutionService", str(port), token, str(self.work)]
-        return [*self.prefix, self.jdk.tool("java"), *arguments, *self.jvm_args, *main]
+        if self.jdk.version >= 24:
+            arguments.append("--sun-misc-unsafe-memory-access=allow")
+        words = [self.jdk.tool("java"), *arguments, *self.jvm_args, "-cp", str(compile_service(self.jdk))]
+        words += ["ExecutionService", str(self.work), str(self.origin), str(self.ground.hash_seed)]
+        library = find_libfaketime() if self.ground.shifted else None
+        if library is None:
+            return words
+        settings = (f"FAKETIME={CLOCK_OFFSET}", "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_FORCE_MONOTONIC_FIX=0")
+        return ["env", f"LD_PRELOAD={library}", *settings, *words]
 
     def _start(self) -> None:
-        token = secrets.token_hex(16)
-        environment = {
-            k: v for k, v in os.environ.items() if k not in ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
-        }
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            server.settimeout(0.2)
-            self._process = subprocess.Popen(
-                self._command(server.getsockname()[1], token),
+        self.work.mkdir(exist_ok=True)  # a test may have removed it
+        mine, theirs = socket.socketpair()
+        with theirs:
+            self._process = self.cell.start(
+                self._command(),
                 cwd=self.work,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                env=java_environment(self.work),
+                stdin=theirs,
+                stdout=theirs,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
-            self.starts += 1
-            self._stderr.clear()
-            threading.Thread(target=self._drain, args=(self._process,), daemon=True).start()
-            deadline = time.monotonic() + START_SECONDS
-            while self._socket is None:
-                try:
-                    self._socket, _ = server.accept()
-                except TimeoutError:
-                    if self._process.poll() is not None or time.monotonic() > deadline:
-                        self.close()
-                        raise UserError(f"the JVM of {self.jdk.home} does not start: {self._last_words()}") from None
+        self._socket = mine
+        self.starts += 1
+        self._stderr.clear()
+        threading.Thread(target=self._drain, args=(self._process,), daemon=True).start()
         self._socket.settimeout(START_SECONDS)
         try:
-            (length,) = struct.unpack(">H", self._read(2))
-            if self._read(length) != token.encode():
-                raise UserError("something other than the JVM connected to the execution port; run again")
             setup = ["\n".join(map(str, self.folders)), "\n".join(map(str, self.jars))]
-            (guarded,) = self._exchange([item.encode() for item in setup])
-            self.guarded = guarded == b"true"
+            guarded, seeded, on_time = (item == b"true" for item in self._exchange([item.encode() for item in setup]))
             for path in sorted((SOURCES / "adapters").glob("*.java")):
                 self._send_adapter(path)
-        except (OSError, struct.error):
+        except (OSError, ValueError, struct.error):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)  # for its last words
             self.close()
             raise UserError(f"the JVM of {self.jdk.home} does not start: {self._last_words()}") from None
+        self.missing = {} if guarded else {"security manager": f"JDK {self.jdk.version} has none"}
+        if not seeded:
+            self.missing["order of Set.of"] = f"its seed cannot be set in JDK {self.jdk.version}"
+        if self.ground.shifted and find_libfaketime() is None:
+            self.missing["other clock"] = "libfaketime is not installed (Debian: faketime)"
+        elif self.ground.shifted and not on_time:
+            self.missing["other clock"] = "libfaketime breaks timed waits here"
 
     def _send_adapter(self, path: Path) -> None:
         """Compile the class that runs one kind of JUnit; without that JUnit on the class path it does not compile."""
@@ -322,10 +273,11 @@ class JavaService:
 
     def _drain(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
-        while chunk := process.stderr.readline(4096):
-            line = chunk.decode(errors="replace").strip()
-            if line and not line.startswith("WARNING:"):
-                self._stderr.append(line)
+        with process.stderr as lines:
+            while chunk := lines.readline(4096):
+                line = chunk.decode(errors="replace").strip()
+                if line and not line.startswith("WARNING:"):
+                    self._stderr.append(line)
 
     def _last_words(self) -> str:
         return self._stderr[0] if self._stderr else "no message"
@@ -337,33 +289,42 @@ class JavaService:
         assert self._socket is not None and self._process is not None
         self._socket.settimeout(seconds)
         try:
-            return self._exchange(fields)
+            return self._exchange(fields, time.monotonic() + seconds)
         except TimeoutError:
             self.close()
             raise _NoAnswer(f"gave no answer within {seconds:.0f} s") from None
-        except OSError:
+        except OSError as error:
             try:
-                code: int | None = self._process.wait(1)
+                code = f"exit code {self._process.wait(1)}"
             except subprocess.TimeoutExpired:
-                code = None
+                code = str(error)
             self.close()
-            raise _Died(f"ended (exit code {code})") from None
+            raise _Died(f"ended ({code})") from None
 
-    def _exchange(self, fields: Sequence[bytes]) -> list[bytes]:
+    def _exchange(self, fields: Sequence[bytes], deadline: float | None = None) -> list[bytes]:
+        """Send a message and read the answer, which must begin with the message's own secret.
+
+        A prediction can write where the JVM writes its answers, but it does not know the secret.
+        """
         assert self._socket is not None
-        parts = [struct.pack(">i", len(fields))]
-        for field in fields:
+        secret = secrets.token_bytes(16)
+        parts = [struct.pack(">i", len(fields) + 1)]
+        for field in (secret, *fields):
             parts += [struct.pack(">i", len(field)), field]
         self._socket.sendall(b"".join(parts))
-        (count,) = struct.unpack(">i", self._read(4))
-        return [self._read(struct.unpack(">i", self._read(4))[0]) for _ in range(count)]
+        (count,) = struct.unpack(">i", self._read(4, deadline))
+        if not 1 <= count <= 1 << 20 or self._read(struct.unpack(">i", self._read(4, deadline))[0], deadline) != secret:
+            raise ConnectionError("an answer that is not the service's")
+        return [self._read(struct.unpack(">i", self._read(4, deadline))[0], deadline) for _ in range(count - 1)]
 
-    def _read(self, length: int) -> bytes:
+    def _read(self, length: int, deadline: float | None) -> bytes:
         assert self._socket is not None
         if not 0 <= length <= MAX_REPLY_BYTES:
             raise ConnectionError(f"a field of {length} bytes")
         received = bytearray()
         while len(received) < length:
+            if deadline is not None:  # or a drop now and then would keep us here for ever
+                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
             chunk = self._socket.recv(min(length - len(received), 1 << 16))
             if not chunk:
                 raise ConnectionError("closed")

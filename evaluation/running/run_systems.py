@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -11,9 +12,10 @@ from evaluation.execution_settings import ExecutionSettings
 from evaluation.progress import show_progress
 from evaluation.request import EvaluationRequest
 from evaluation.running.class_path import ClassPath, resolve_class_path
-from evaluation.running.execution import DROPPED, Outcome, ProjectExecutor, summarise
-from evaluation.running.java_service import find_jdk
-from evaluation.summary import ExecutionSummary
+from evaluation.running.execution import ProjectExecutor
+from evaluation.running.jdk import find_jdk
+from evaluation.running.outcomes import DROPPED, Outcome, summarise
+from evaluation.summary import ExecutionSummary, RunFacts, title_of
 from evaluation.systems.models import System
 from utils.errors import UserError
 
@@ -34,8 +36,8 @@ def prepare_project(request: EvaluationRequest, samples: Sequence[Sample]) -> Cl
 
 def run_systems(
     request: EvaluationRequest, systems: Mapping[str, System], samples: Sequence[Sample], class_path: ClassPath
-) -> tuple[dict[str, list[Outcome]], dict[str, ExecutionSummary]]:
-    """The outcomes of each system, one per task, and the summaries of all of them and of the controls.
+) -> tuple[dict[str, list[Outcome]], RunFacts]:
+    """The outcomes of each system, one per task, and for the summary: all of them, the controls, and the cell's gaps.
 
     The controls are the human assertion and no assertion; ``--no_controls`` leaves them out. All systems share what
     was found out about a test and the mutants of its focal method. Tasks beyond ``--execution_limit`` count as
@@ -44,20 +46,24 @@ def run_systems(
     assert request.project is not None
     answered = max(len(system.predictions) for system in systems.values())
     tasks = [sample.source for sample in samples[:answered][: request.execution_limit]]
-    settings = ExecutionSettings(workers=request.workers, timeout_s=request.timeout, jdk_home=request.jdk_home)
+    settings = ExecutionSettings(
+        workers=request.workers, timeout_s=request.timeout, jdk_home=request.jdk_home, sandbox=request.sandbox
+    )
     outcomes: dict[str, list[Outcome]] = {}
     summaries: dict[str, ExecutionSummary] = {}
     with ProjectExecutor(request.project, class_path, settings) as executor:
         for name, system in systems.items():
             wanted = tasks[: len(system.predictions)]
-            with show_progress(f"{system.title}: running", len(wanted)) as count:
+            with show_progress(f"{title_of(name)}: running", len(wanted)) as count:
                 found = executor.execute(wanted, system.predictions[: len(wanted)], partial(count, 1))
             summaries[name] = summarise(found)
             beyond = Outcome(DROPPED, "beyond --execution_limit")
             outcomes[name] = found + [beyond] * (len(system.predictions) - len(found))
-        if request.no_controls:
-            return outcomes, summaries
-        for name, control in (("human", executor.execute_human), ("no_assertion", executor.execute_without)):
+        controls = {"human": executor.execute_human, "no_assertion": executor.execute_without}
+        for name, control in controls.items() if not request.no_controls else ():
             with show_progress(f"control ({name.replace('_', ' ')}): running", len(tasks)) as count:
                 summaries[name] = summarise(control(tasks, partial(count, 1)))
-    return outcomes, summaries
+        missing = executor.find_missing_layers()
+    for layer, reason in missing.items():
+        print(f"warning: not contained or not varied: {layer} ({reason})", file=sys.stderr)
+    return outcomes, {"execution": summaries, "cell_missing": missing}

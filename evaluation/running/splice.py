@@ -17,6 +17,15 @@ from data.java.syntax import parse, text_of, walk
 Task = Mapping[str, Any]  # the ``source`` object of a mined row (docs/data.md)
 CALL = re.compile(r"(?:\b(Assert|Assertions)\s*\.\s*|(?<![\w.]))(assert\w+|fail)\s*\(")
 IMPORT = re.compile(rb"^[ \t]*(?:import|package)\b[^;]*;", re.MULTILINE)
+PLACES = "judged$.Place"
+PLACES_SOURCE = """package judged$;
+public final class Place {
+    public static volatile String reached = "";
+    public static synchronized void reach(int number) {
+        if (!(" " + reached).contains(" " + number + " ")) reached += number + " ";
+    }
+}
+"""
 HARMLESS = (b"try { ", b" } catch (Throwable ignored$) { }")
 
 
@@ -57,6 +66,17 @@ def splice(source: bytes, span: tuple[int, int], statement: str, imports: Iterab
     first = head.count(b"\n") + 2
     whole = head + b"\n" + body + b"\n" + tail
     return Spliced(whole.decode(), range(first, first + body.count(b"\n") + 1))
+
+
+def mark_places(source: bytes, spans: Mapping[tuple[int, int], int]) -> str:
+    """The file with a statement before each of these assertions that notes its number in PLACES when it is reached."""
+    pieces, last = [], 0
+    for (start, end), number in sorted(spans.items()):
+        # One statement, since it may be all that an if governs.
+        marker = f"{{ {PLACES}.reach({number}); ".encode()
+        pieces += [source[last:start], marker, with_semicolon(source[start:end].decode()).encode(), b" }"]
+        last = end
+    return b"".join((*pieces, source[last:])).decode()
 
 
 def find_missing_imports(source: bytes, framework: str, statement: str) -> list[str]:

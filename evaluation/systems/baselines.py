@@ -1,4 +1,4 @@
-"""Baselines that need no model: the assertion of the nearest training test, and one that is always true."""
+"""Baselines that need no model: the nearest training test's assertion, and texts that assert nothing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.java.syntax import parse, text_of, walk
 from data.java.tokens import tokenize
 from data.rows.readers import PLACEHOLDER, Sample
 
 TRIVIAL = "assertTrue(true);"
+FALSE = "assertTrue(false);"
+NOTHING = "this.hashCode();"  # a call for a reference that makes none
+CALLS = frozenset({"method_invocation", "object_creation_expression"})
 CHUNK_CELLS = 20_000_000  # similarities in memory at a time: 80 MB
 
 
@@ -62,6 +66,15 @@ def retrieve_bm25(training: Sequence[Sample], tasks: Sequence[Sample]) -> list[s
     index.index([_tokens(sample) for sample in training], show_progress=False)
     found, _ = index.retrieve([_tokens(sample) for sample in tasks], k=1, show_progress=False)
     return [training[place].target for place in found[:, 0].tolist()]
+
+
+def strip_assertion(reference: str) -> str:
+    """The first call that an assertion makes in its arguments, as a statement of its own, which asserts nothing."""
+    source = f"class A {{ void m() {{\n{reference}\n}}}}".encode("utf-8", "replace")
+    outermost = next((node for node in walk(parse(source)) if node.type in CALLS), None)
+    arguments = outermost.child_by_field_name("arguments") if outermost is not None else None
+    call = next((node for node in walk(arguments) if node.type in CALLS), None) if arguments is not None else None
+    return f"{text_of(call, source)};" if call is not None else NOTHING
 
 
 def count_leaks(training: Sequence[Sample], tasks: Sequence[Sample]) -> int:

@@ -13,9 +13,10 @@ from data.rows.context_choice import ContextChoice
 from data.rows.readers import Sample
 from evaluation.request import EvaluationRequest
 from evaluation.summary import STUDENT, TEACHER, TITLES, Metrics
-from evaluation.systems.baselines import TRIVIAL, count_leaks, retrieve, retrieve_bm25
+from evaluation.systems.baselines import FALSE, TRIVIAL, count_leaks, retrieve, retrieve_bm25, strip_assertion
 from evaluation.systems.models import ModelRunner, System, place_forced_metrics
 from evaluation.systems.nearest_sibling import copy_nearest
+from evaluation.systems.predictions import read_predictions
 from evaluation.systems.teacher_logits import measure_closeness, open_stored_logits
 from evaluation.tasks import Tasks
 from models.decoding.generate import GenerationOptions
@@ -65,6 +66,7 @@ def collect_systems(
     teacher_tasks, student_tasks = tasks.first(request.teacher_limit), tasks.first(request.student_limit)
     if not (request.student_model_path or request.baseline_model_path or request.student_limit):
         student_tasks = teacher_tasks  # the baselines stand beside the teacher alone
+    given = read_predictions(request.predictions, student_tasks)  # a fault there should show before models write
 
     def probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         found.closeness = measure_closeness(request, student_tasks, model, tokenizer)
@@ -86,13 +88,14 @@ def collect_systems(
         else:
             found.missing[name] = f"no {flag} was given"
     add_baselines(found, request, student_tasks.samples, training)
+    found.systems |= {name: System(name, texts) for name, texts in given.items()}
     return found
 
 
 def add_baselines(
     found: Collected, request: EvaluationRequest, samples: Sequence[Sample], training: Sequence[Sample]
 ) -> None:
-    """What needs no model: the nearest test's assertion, that of the nearest training test, one that is always true."""
+    """What needs no model: assertions of the nearest tests, and what must never be judged non-trivial."""
     if any(sample.context.get("siblings") for sample in samples):
         found.systems["nearest_sibling"] = System("nearest_sibling", [copy_nearest(sample) for sample in samples])
     else:
@@ -105,10 +108,16 @@ def add_baselines(
         found.inputs_seen = count_leaks(training, samples)
     else:
         found.missing |= dict.fromkeys(("retrieval", "retrieval_bm25"), "no --train_data was given")
-    if request.no_controls:
-        found.missing["trivial"] = "left out by --no_controls"
-    else:
-        found.systems["trivial"] = System("trivial", [TRIVIAL] * len(samples))
+    controls = {
+        "trivial": [TRIVIAL] * len(samples),
+        "false": [FALSE] * len(samples),
+        "bare_call": [strip_assertion(sample.target) for sample in samples],
+    }
+    for name, predictions in controls.items():
+        if request.no_controls:
+            found.missing[name] = "left out by --no_controls"
+        else:
+            found.systems[name] = System(name, predictions)
 
 
 def read_stored_teacher(request: EvaluationRequest, tasks: Tasks) -> System:

@@ -4,7 +4,7 @@ import numpy as np
 
 from data.rows.readers import Sample
 from evaluation.reports.results import build_summary, judge, make_task_rows
-from evaluation.running.execution import Outcome, summarise
+from evaluation.running.outcomes import Outcome, summarise
 from evaluation.systems.models import System
 
 N = 24

@@ -119,8 +119,31 @@ public class CartTest {
 
     @Test
     public void testFlaky() {
-        assertEquals(null, Thread.getDefaultUncaughtExceptionHandler());
-        Thread.setDefaultUncaughtExceptionHandler((thread, error) -> { });
+        assertEquals("UTC", java.util.TimeZone.getDefault().getID());
+    }
+
+    @Test
+    public void testUnreached() {
+        Cart cart = new Cart();
+        if (java.io.File.separatorChar == '\\\\') {
+            assertEquals(0, cart.total());
+        }
+    }
+
+    @Test
+    public void testBroken() {
+        assertEquals(0, Settings.price);
+    }
+
+    static class Settings {
+        static final int price = read();
+
+        static int read() {
+            if (Settings.class.getResource("/prices.csv") == null) {
+                throw new IllegalStateException("no prices");
+            }
+            return 0;
+        }
     }
 
     @Test

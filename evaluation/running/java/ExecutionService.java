@@ -1,95 +1,86 @@
 import java.io.BufferedInputStream;
 import java.io.BufferedOutputStream;
-import java.io.ByteArrayInputStream;
 import java.io.DataInputStream;
 import java.io.DataOutputStream;
+import java.io.FileDescriptor;
+import java.io.FileInputStream;
+import java.io.FileOutputStream;
 import java.io.IOException;
-import java.io.OutputStream;
-import java.io.PrintStream;
-import java.net.InetAddress;
-import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
-import java.util.Properties;
-import java.util.TimeZone;
 
 /**
- * Compiles and runs one test at a time for the Python side, which started this JVM and listens on a loopback port.
+ * Compiles and runs one test at a time for the Python side, which started this JVM and holds the other end of a socket
+ * that is its standard input and output.
  *
  * <p>A message is an int (how many fields) and then, for each field, an int (its length) and its bytes; text is UTF-8.
- * {@code compile, release, (file, source)*} is answered by {@code ok, (class, bytes)*} or {@code error, message};
- * {@code adapter, class, (class, bytes)*} by an empty message;
- * {@code run, adapter, class, method, milliseconds, (class, bytes)*} by {@code status, reason, lines, dirty, nanos}.
+ * The first field is a secret, which the answer repeats. The next ones are
+ * {@code compile, release, (file, source)*}, answered by {@code ok, (class, bytes)*} or {@code error, message};
+ * {@code adapter, class, (class, bytes)*}, answered by nothing more;
+ * {@code run, adapter, class, method, milliseconds, (class, bytes)*}, answered by {@code status, reason, lines, asserted,
+ * raiser, error, places, resource, dirty, nanos}.
  * Only the adapters are kept from one message to the next, so a new JVM can replace a killed one at any time.
  */
 public final class ExecutionService {
     private static final int MAX_TEXT = 500;
-    private static final int MAX_CAUSES = 20;
+    private static final long PARK_NANOSECONDS = 5_000_000;
 
-    private final DataInputStream in;
-    private final DataOutputStream out;
-    private final MemoryCompiler compiler;
-    private final TestRunner runner;
+    private final DataInputStream in = new DataInputStream(
+            new BufferedInputStream(new FileInputStream(FileDescriptor.in), 1 << 16));
+    private final DataOutputStream out = new DataOutputStream(
+            new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 1 << 16));
+    private MemoryCompiler compiler;
+    private TestRunner runner;
 
-    private ExecutionService(Socket socket, MemoryCompiler compiler, TestRunner runner) throws IOException {
-        this.in = new DataInputStream(new BufferedInputStream(socket.getInputStream(), 1 << 16));
-        this.out = new DataOutputStream(new BufferedOutputStream(socket.getOutputStream(), 1 << 16));
-        this.compiler = compiler;
-        this.runner = runner;
-    }
-
-    /** Arguments: port, token, scratch folder; the first message names folders and jars. */
-    public static void main(String[] args) throws Exception {
-        Socket socket = new Socket(InetAddress.getLoopbackAddress(), Integer.parseInt(args[0]));
-        socket.setTcpNoDelay(true);
+    /** Arguments: scratch folder, what it holds before each run, seed of the order of Set.of. */
+    public static void main(String[] args) {
         try {
-            DataInputStream hello = new DataInputStream(socket.getInputStream());
-            DataOutputStream reply = new DataOutputStream(socket.getOutputStream());
-            reply.writeUTF(args[1]);
-            List<byte[]> setup = read(hello);
-            List<Path> folders = paths(setup.get(0));
-            List<Path> jars = paths(setup.get(1));
-            MemoryCompiler compiler = new MemoryCompiler(folders, jars);
-            TestRunner runner = new TestRunner(folders, jars);
-            write(reply, List.of(bytes(String.valueOf(Guard.install(Path.of(args[2]))))));
-            new ExecutionService(socket, compiler, runner).serve();
+            boolean seeded = HashSeed.set(Long.parseLong(args[2]));
+            new ExecutionService().serve(Path.of(args[0]), Path.of(args[1]), seeded);
         } catch (Throwable error) {
             error.printStackTrace();
             Runtime.getRuntime().halt(70);
         }
     }
 
-    private void serve() throws IOException, ReflectiveOperationException {
-        PrintStream nowhere = new PrintStream(OutputStream.nullOutputStream());
-        Properties properties = (Properties) System.getProperties().clone();
-        Locale locale = Locale.getDefault();
-        TimeZone zone = TimeZone.getDefault();
+    /** The first message names folders and jars; the answer says whether guard, hash seed and timed waits work. */
+    private void serve(Path work, Path origin, boolean seeded) throws IOException, ReflectiveOperationException {
+        List<byte[]> setup = read();
+        List<Path> folders = paths(setup.get(1));
+        List<Path> jars = paths(setup.get(2));
+        compiler = new MemoryCompiler(folders, jars);
+        Scratch scratch = new Scratch(origin, work);
+        boolean guarded = Guard.install(work);
+        JdkState state = new JdkState();
+        runner = new TestRunner(folders, jars, state, scratch);
+        write(setup.get(0), List.of(truth(guarded), truth(seeded), truth(waitsWork())));
         while (true) {
-            // Undo what the last test may have changed in the JVM.
-            System.setOut(nowhere);
-            System.setErr(nowhere);
-            System.setIn(new ByteArrayInputStream(new byte[0]));
-            System.setProperties((Properties) properties.clone());
-            Locale.setDefault(locale);
-            TimeZone.setDefault(zone);
-            List<byte[]> request = read(in);
+            state.putBack();
+            List<byte[]> request = read();
+            byte[] secret = request.remove(0);
             switch (text(request.get(0))) {
                 case "compile":
-                    write(out, compile(request));
+                    write(secret, compile(request));
                     break;
                 case "adapter":
                     runner.addAdapter(text(request.get(1)), classes(request, 2));
-                    write(out, List.of());
+                    write(secret, List.of());
                     break;
                 default:
-                    write(out, run(request));
+                    write(secret, run(request));
             }
         }
+    }
+
+    /** A library that shifts the clock may make timed waits return at once. */
+    private static boolean waitsWork() {
+        long start = System.nanoTime();
+        java.util.concurrent.locks.LockSupport.parkNanos(PARK_NANOSECONDS);
+        return System.nanoTime() - start >= PARK_NANOSECONDS / 2;
     }
 
     private List<byte[]> compile(List<byte[]> request) {
@@ -118,8 +109,9 @@ public final class ExecutionService {
                 text(request.get(1)), text(request.get(2)), text(request.get(3)),
                 Long.parseLong(text(request.get(4))), classes(request, 5));
         return List.of(
-                bytes(result.status), bytes(result.reason), bytes(result.lines), bytes(String.valueOf(result.dirty)),
-                bytes(String.valueOf(System.nanoTime() - start)));
+                bytes(result.status), bytes(result.reason), bytes(result.lines), bytes(result.asserted),
+                bytes(result.raiser), bytes(result.error), bytes(result.places), bytes(result.resource),
+                truth(result.dirty), bytes(String.valueOf(System.nanoTime() - start)));
     }
 
     private static Map<String, byte[]> classes(List<byte[]> request, int first) {
@@ -130,28 +122,10 @@ public final class ExecutionService {
         return classes;
     }
 
-    /** The error and its message, on one line. */
-    static String describe(Throwable error) {
-        return shorten(String.valueOf(error));
-    }
-
-    /** Line numbers of {@code owner}'s source file in the stack traces of an error and of its causes. */
-    static String lines(Throwable error, Class<?> owner) {
-        String outermost = owner.getName().replaceAll("\\$.*", "");
-        StringBuilder lines = new StringBuilder();
-        Throwable current = error;
-        for (int depth = 0; current != null && depth < MAX_CAUSES; depth++, current = current.getCause()) {
-            for (StackTraceElement frame : current.getStackTrace()) {
-                if (frame.getClassName().equals(outermost) || frame.getClassName().startsWith(outermost + "$")) {
-                    lines.append(frame.getLineNumber()).append(' ');
-                }
-            }
-        }
-        return lines.toString();
-    }
-
-    private static String shorten(String text) {
-        String line = text.strip().replaceAll("\\s+", " ");
+    /** Text on one line, of bounded length. */
+    static String shorten(String text) {
+        String start = text.length() <= 4 * MAX_TEXT ? text : text.substring(0, 4 * MAX_TEXT);
+        String line = start.strip().replaceAll("\\s+", " ");
         return line.length() <= MAX_TEXT ? line : line.substring(0, MAX_TEXT) + "...";
     }
 
@@ -173,7 +147,11 @@ public final class ExecutionService {
         return text.getBytes(StandardCharsets.UTF_8);
     }
 
-    private static List<byte[]> read(DataInputStream in) throws IOException {
+    private static byte[] truth(boolean value) {
+        return bytes(String.valueOf(value));
+    }
+
+    private List<byte[]> read() throws IOException {
         int count;
         try {
             count = in.readInt();
@@ -190,8 +168,10 @@ public final class ExecutionService {
         return fields;
     }
 
-    private static void write(DataOutputStream out, List<byte[]> fields) throws IOException {
-        out.writeInt(fields.size());
+    private void write(byte[] secret, List<byte[]> fields) throws IOException {
+        out.writeInt(fields.size() + 1);
+        out.writeInt(secret.length);
+        out.write(secret);
         for (byte[] field : fields) {
             out.writeInt(field.length);
             out.write(field);

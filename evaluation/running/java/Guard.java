@@ -1,4 +1,5 @@
 import java.io.File;
+import java.io.FileDescriptor;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.security.Permission;
@@ -47,6 +48,16 @@ final class Guard extends SecurityManager {
     }
 
     @Override
+    public void checkRead(FileDescriptor descriptor) {
+        checkDescriptor(descriptor);
+    }
+
+    @Override
+    public void checkWrite(FileDescriptor descriptor) {
+        checkDescriptor(descriptor);
+    }
+
+    @Override
     public void checkWrite(String file) {
         checkInside(file);
     }
@@ -66,6 +77,13 @@ final class Guard extends SecurityManager {
     @Override
     public void checkPermission(Permission permission, Object context) {
         checkPermission(permission);
+    }
+
+    private void checkDescriptor(FileDescriptor descriptor) {
+        boolean standard = descriptor == FileDescriptor.in || descriptor == FileDescriptor.out || descriptor == FileDescriptor.err;
+        if (standard && Thread.currentThread() != service) {
+            throw new SecurityException("a test may not use the JVM's own channels");
+        }
     }
 
     private void checkInside(String file) {

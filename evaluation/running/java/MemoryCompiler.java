@@ -59,7 +59,7 @@ final class MemoryCompiler {
             boolean done = compiler.getTask(
                     Writer.nullWriter(), new Memory(files, written), diagnostics, options, null, units).call();
             result.error = done ? null : firstError(diagnostics);
-        } catch (RuntimeException | StackOverflowError error) { // javac gives up on code that is nested too deep
+        } catch (RuntimeException | Error error) { // javac gives up on code that is nested too deep, and has bugs
             result.error = "the compiler failed: " + error;
         }
         if (result.error == null) {

@@ -19,22 +19,38 @@ import java.util.function.BiFunction;
 final class TestRunner {
     private static final long STACK_BYTES = 4L << 20;
     private static final long STOP_MILLISECONDS = 200;
+    private static final int MAX_CAUSES = 20;
+    /** The class that the statements which mark a place in a test call. */
+    private static final String PLACES = "judged$.Place";
 
     private final URL[] folders;
     private final URLClassLoader libraries;
+    private final JdkState state;
+    private final Scratch scratch;
     private final Map<String, BiFunction<Class<?>, String, Map.Entry<String, List<Throwable>>>> adapters = new HashMap<>();
 
-    TestRunner(List<Path> folders, List<Path> jars) throws MalformedURLException {
+    TestRunner(List<Path> folders, List<Path> jars, JdkState state, Scratch scratch) throws MalformedURLException {
         this.folders = urls(folders);
         this.libraries = new URLClassLoader(urls(jars), ClassLoader.getPlatformClassLoader());
         this.libraries.setDefaultAssertionStatus(true);
+        this.state = state;
+        this.scratch = scratch;
     }
 
-    /** status: passed, failed, skipped, missing or timeout; lines: in the test's file; dirty: threads are still running. */
+    /**
+     * status: passed, failed, skipped, missing, broken or timeout; lines: in the test's file; asserted: those of
+     * assertions that failed; raiser: the first class of the project in the stack of such an assertion; dirty: the test
+     * left something behind in the JVM.
+     */
     static final class Result {
         volatile String status = "timeout";
         volatile String reason = "";
         volatile String lines = "";
+        volatile String asserted = "";
+        volatile String raiser = "";
+        volatile String error = "";
+        volatile String places = "";
+        volatile String resource = "";
         boolean dirty;
     }
 
@@ -50,7 +66,8 @@ final class TestRunner {
         Result started = new Result();
         Result result = started;
         ThreadGroup group = new ThreadGroup("test");
-        try (URLClassLoader loader = new TaskLoader(folders, libraries, classes)) {
+        boolean stopped = false;
+        try (TaskLoader loader = new TaskLoader(folders, libraries, classes)) {
             Thread thread = new Thread(group, () -> attempt(adapter, testClass, method, loader, started), "test", STACK_BYTES);
             thread.setDaemon(true);
             thread.setContextClassLoader(loader);
@@ -59,35 +76,74 @@ final class TestRunner {
             if (thread.isAlive()) { // what it may still write goes into a result that nobody reads
                 result = new Result();
             }
-            result.dirty = !stop(group);
+            stopped = stop(group);
+            scratch.restore();
+            result.places = loader.places;
+            result.resource = loader.missing;
         } catch (InterruptedException | java.io.IOException error) {
-            result.dirty = true;
+            stopped = false; // what it did to the service or to the files cannot be undone here
         }
         if (!Guard.active()) {
             ProcessHandle.current().descendants().forEach(ProcessHandle::destroyForcibly);
         }
+        state.putBack();
+        result.dirty = result.dirty || !stopped || state.isTainted();
         return result;
     }
 
-    private void attempt(String adapter, String testClass, String method, ClassLoader loader, Result result) {
-        String status = "failed";
-        String reason = "";
-        String lines = "";
+    private void attempt(String adapter, String testClass, String method, TaskLoader loader, Result result) {
+        String status = "broken";
         try {
-            Class<?> owner = Class.forName(testClass, false, loader);
+            Class<?> owner = Class.forName(testClass, true, loader);
             var outcome = adapters.get(adapter).apply(owner, method);
             status = outcome.getKey();
             for (Throwable error : outcome.getValue()) {
-                reason += reason.isEmpty() ? ExecutionService.describe(error) : "";
-                lines += ExecutionService.lines(error, owner);
+                describe(error, owner, loader, result);
             }
         } catch (Throwable error) {
-            status = "failed";
-            reason = error.getClass().getName();
+            result.reason = explain(error);
+            result.error = error.getClass().getSimpleName();
         }
-        result.reason = reason;
-        result.lines = lines;
+        loader.readPlaces();
         result.status = status; // last, since the waiting thread reads it first
+    }
+
+    /** Adds what a failure says: its reason if it is the first, and where in the test's file it passed. */
+    private static void describe(Throwable error, Class<?> owner, TaskLoader loader, Result result) {
+        if (result.reason.isEmpty()) {
+            result.reason = explain(error);
+            result.error = error.getClass().getSimpleName();
+        }
+        String outermost = owner.getName().replaceAll("\\$.*", "");
+        Throwable current = error;
+        for (int depth = 0; current != null && depth < MAX_CAUSES; depth++, current = current.getCause()) {
+            // What ran out of memory or stack may have left a class of the JDK half initialised.
+            result.dirty |= current instanceof VirtualMachineError;
+            StringBuilder lines = new StringBuilder();
+            String raiser = "";
+            for (StackTraceElement frame : current.getStackTrace()) {
+                String name = frame.getClassName();
+                raiser = raiser.isEmpty() && loader.isLoaded(name) ? name : raiser;
+                if (name.equals(outermost) || name.startsWith(outermost + "$")) {
+                    lines.append(frame.getLineNumber()).append(' ');
+                }
+            }
+            result.lines += lines;
+            if (current instanceof AssertionError) {
+                result.asserted += lines;
+                result.raiser = result.raiser.isEmpty() ? raiser : result.raiser;
+            }
+        }
+    }
+
+    /** The error and its message; of a class that could not be initialised, why. */
+    private static String explain(Throwable error) {
+        Throwable cause = error;
+        for (int depth = 0; cause.getCause() != null && depth < MAX_CAUSES; depth++) {
+            cause = cause.getCause();
+        }
+        boolean told = cause == error || !(error instanceof LinkageError || error instanceof ReflectiveOperationException);
+        return ExecutionService.shorten(told ? error.toString() : error.getClass().getSimpleName() + ": " + cause);
     }
 
     /** Whether all threads that the test started have ended. */
@@ -116,6 +172,8 @@ final class TestRunner {
     private static final class TaskLoader extends URLClassLoader {
         private final Map<String, byte[]> classes;
         private final ProtectionDomain domain;
+        private volatile String missing = "";
+        private volatile String places = "";
 
         TaskLoader(URL[] folders, ClassLoader parent, Map<String, byte[]> classes) {
             super(folders, parent);
@@ -149,7 +207,27 @@ final class TestRunner {
         @Override
         public URL getResource(String name) {
             URL own = findResource(name);
-            return own != null ? own : super.getResource(name);
+            URL found = own != null ? own : super.getResource(name);
+            // Frameworks look for configuration that need not exist.
+            if (found == null && !name.endsWith(".class") && !name.startsWith("META-INF/") && !name.contains(".properties")) {
+                missing = name;
+            }
+            return found;
+        }
+
+        boolean isLoaded(String name) {
+            return findLoadedClass(name) != null;
+        }
+
+        /** Notes the numbers of the places that were reached, where the test has been marked. */
+        void readPlaces() {
+            if (classes.containsKey(PLACES)) {
+                try {
+                    places = String.valueOf(loadClass(PLACES).getField("reached").get(null));
+                } catch (ReflectiveOperationException | LinkageError error) {
+                    places = "";
+                }
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ from evaluation.reports.results import (
     mark_differences,
     name_failure,
 )
-from evaluation.running.execution import Outcome
+from evaluation.running.outcomes import Outcome
 from evaluation.systems.models import System
 from tests.helpers.evaluated import HOSTILE, N, evaluate, samples, system
 from utils.metrics import METRICS

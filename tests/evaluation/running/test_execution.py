@@ -11,8 +11,9 @@ import pytest
 
 from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.class_path import find_named_release, resolve_class_path
-from evaluation.running.execution import DROPPED, Outcome, ProjectExecutor, compute_rates, summarise
-from evaluation.running.java_service import Jdk, find_jdk, make_read_only_prefix
+from evaluation.running.execution import ProjectExecutor
+from evaluation.running.jdk import Jdk, find_jdk
+from evaluation.running.outcomes import DROPPED, Outcome, compute_rates, summarise
 from tests.helpers.java_project import MAIN, TESTS, fingerprint, junit_jars, need_jdk, task, write_project
 from utils.errors import UserError
 
@@ -79,6 +80,68 @@ def test_fail_is_nontrivial_where_the_broken_method_no_longer_throws(executor, p
     assert (right.passed, right.nontrivial, wrong.passed, wrong.nontrivial) == (True, True, True, False)
 
 
+# Name: prediction, whether it passes, and why it is trivial.
+TRIVIAL = {
+    "true": ("assertTrue(true);", True, "passes whatever the code does"),
+    "false": ("assertTrue(false);", False, ""),
+    "a bare call": ("cart.total();", True, "not an assertion"),
+    "a call whose result is used": ("int n = cart.total() / 7;", True, "not an assertion"),
+    "a bare call that fails on a mutant": ("new int[1][cart.total() - 7].clone();", True, "not an assertion"),
+    "an assertion beside such a call": (
+        "assertTrue(true); new int[1][cart.total() - 7].clone();",
+        True,
+        "passes whatever the code does",
+    ),
+    "a condition that never holds": ("if (cart == null) assertEquals(8, cart.total());", True, "passes whatever"),
+    "the zone of the first JVM": (
+        "assertEquals(7, cart.total() + java.util.TimeZone.getDefault().getRawOffset());",
+        True,
+        "flaky",
+    ),
+    "the first run of a JVM": (
+        'assertEquals(7, Integer.getInteger("n", 0) + cart.total()); System.getProperties().put("n", "1");',
+        True,
+        None,  # the property is put back before each run
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRIVIAL)
+def test_what_proves_nothing_is_trivial_and_says_why(executor, project, name):
+    prediction, passed, why = TRIVIAL[name]
+    outcome = judge(executor, project, prediction)
+    assert (outcome.passed, outcome.nontrivial) == (passed, why is None), outcome
+    assert outcome.trivial.startswith(why or "") and bool(outcome.trivial) is bool(why)
+
+
+def test_coin_tosses_are_never_nontrivial(executor, project):
+    of_total = task(project, "CartTest.java", "testTotal", HUMAN)
+    coins = [
+        "if (System.nanoTime() / 1000 % 2 == 0) fail();",
+        "assertEquals(7, Math.random() < 0.8 ? 7 : cart.total() + 1);",
+        "assertEquals(true, new java.util.Random().nextInt(10) > 1);",
+        "assertEquals(0, new Object().hashCode() % 2);",
+    ] * 4
+    outcomes = executor.execute([of_total] * len(coins), coins)
+    assert [outcome.nontrivial for outcome in outcomes] == [False] * len(coins)
+    assert any(outcome.passed for outcome in outcomes)
+
+
+def test_a_place_that_is_not_reached_takes_no_assertion_but_one_that_forbids_it(executor, project):
+    unreached = task(project, "CartTest.java", "testUnreached", "assertEquals(0, cart.total());")
+    for prediction in ("assertEquals(0, cart.total());", "assertTrue(false);", "assertEquals(8, cart.total());"):
+        (outcome,) = executor.execute([unreached], [prediction])
+        assert (outcome.passed, outcome.nontrivial, outcome.trivial) == (True, False, "place not reached")
+    caught = task(project, "CartTest.java", "testNoName", 'fail("no name");', "label")
+    false, fails, throws = executor.execute(
+        [caught] * 3, ["assertTrue(false);", "fail();", "throw new AssertionError();"]
+    )
+    assert (false.nontrivial, false.trivial) == (False, "place not reached")
+    assert (fails.nontrivial, fails.reached, throws.nontrivial) == (True, False, True)
+    summary = summarise([false, fails, throws])
+    assert summary["reasons"] == {"place not reached": 1} and summary["unreached"] == 2
+
+
 def test_human_and_missing_assertion_as_controls(executor, project):
     tasks = [task(project, "CartTest.java", "testTotal", HUMAN)]
     (human,), (without,) = executor.execute_human(tasks), executor.execute_without(tasks)
@@ -132,7 +195,13 @@ def test_only_the_frameworks_own_assertions_are_imported(executor, project):
     ("name", "assertion", "reason"),
     [
         ("testFails", "assertEquals(8, new Cart().total());", "human assertion fails"),
-        ("testFlaky", "assertEquals(null, Thread.getDefaultUncaughtExceptionHandler());", "human assertion flaky"),
+        ("testFlaky", 'assertEquals("UTC", java.util.TimeZone.getDefault().getID());', "human assertion flaky"),
+        (
+            "testBroken",
+            "assertEquals(0, Settings.price);",
+            "test fails: ExceptionInInitializerError: java.lang.IllegalStateException: no prices"
+            " (not found: prices.csv)",
+        ),
         ("testSkips", "assertEquals(0, new Cart().total());", "test skips itself"),
         ("testIgnored", "assertEquals(0, new Cart().total());", "test skips itself"),
         ("testLoops", "assertEquals(0, new Cart().total() + 0);", "test exceeds the time limit"),
@@ -211,7 +280,7 @@ def expected_status(executor: ProjectExecutor, name: str) -> str:
     """JDK 24 and later have no security manager: leaving the JVM ends it, and only Linux keeps files safe."""
     if executor.jdk.version <= 23:
         return BAD[name][1]
-    if name in CONTAINED and not make_read_only_prefix(executor.project, executor.project):
+    if name in CONTAINED and not executor.find_missing_layers():
         pytest.skip("no security manager in this JDK and no user namespaces on this system")
     return "died" if name in ("exits", "halts") else BAD[name][1]
 
@@ -267,11 +336,25 @@ def test_every_run_of_a_test_finds_the_folder_as_it_was(executor, project):
         assert (outcome.status, outcome.nontrivial) == ("passed", False) and outcome.mutants_tried > 0
 
 
-def test_a_removed_scratch_folder_is_made_again(executor, project):
-    """By hand: inside of the JVM it cannot be removed where it is a mount of its own."""
-    shutil.rmtree(executor._all[0].folder)
-    executor._all[0].restore()
-    assert judge(executor, project, 'assertEquals(true, Files.exists(Paths.get("data/prices.txt")));').passed
+REMOVE_ALL = """try (var all = Files.walk(Paths.get("").toAbsolutePath())) {
+    all.sorted(java.util.Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
+} catch (Exception e) { }"""
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_a_removed_scratch_folder_is_made_again(project, sandbox):
+    settings = ExecutionSettings(workers=1, timeout_s=2, nontrivial=False, sandbox=sandbox)
+    with ProjectExecutor(project, junit_jars(), settings) as executor:
+        assert ("cell" in executor.find_missing_layers()) is (sandbox == "off")
+        judge(executor, project, REMOVE_ALL)
+        assert judge(executor, project, 'assertEquals(true, Files.exists(Paths.get("data/prices.txt")));').passed
+
+
+def test_require_goes_on_only_with_every_layer(project, monkeypatch):
+    monkeypatch.setattr("evaluation.running.cell._find_kind", lambda: ("", {"network": "refused"}))
+    settings = ExecutionSettings(workers=1, sandbox="require")
+    with pytest.raises(UserError, match=r"--sandbox require: .*network: refused.*--sandbox auto goes on"):
+        ProjectExecutor(project, junit_jars(), settings).__enter__()
 
 
 def test_a_thread_left_behind_does_not_outlive_its_test(executor, project):

@@ -15,7 +15,7 @@ from evaluation.running.class_path import (
     read_maven_log,
     resolve_class_path,
 )
-from evaluation.running.java_service import Jdk, find_jdk
+from evaluation.running.jdk import Jdk, find_jdk
 from evaluation.running.mutation import list_default_values, make_mutants
 from evaluation.running.splice import as_utf8, find_missing_imports, find_span_problem, silence_other_assertions, splice
 from tests.helpers.java_project import junit_jars, need_jdk, write_project

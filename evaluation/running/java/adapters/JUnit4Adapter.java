@@ -2,9 +2,11 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.function.BiFunction;
+import org.junit.internal.runners.ErrorReportingRunner;
 import org.junit.runner.Description;
 import org.junit.runner.JUnitCore;
 import org.junit.runner.Request;
+import org.junit.runner.Runner;
 import org.junit.runner.manipulation.Filter;
 import org.junit.runner.notification.Failure;
 import org.junit.runner.notification.RunListener;
@@ -32,8 +34,13 @@ public final class JUnit4Adapter implements BiFunction<Class<?>, String, Map.Ent
                 errors.add(failure.getException());
             }
         });
+        Runner runner = Request.aClass(testClass).getRunner();
+        if (runner instanceof ErrorReportingRunner) { // it has no tests to choose from, only the reason
+            core.run(runner);
+            return Map.entry("broken", errors);
+        }
         int[] matched = new int[1];
-        core.run(Request.aClass(testClass).filterWith(new Filter() {
+        core.run(Request.runner(runner).filterWith(new Filter() {
             @Override
             public boolean shouldRun(Description item) {
                 if (item.isSuite()) {

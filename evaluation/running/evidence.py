@@ -1,0 +1,95 @@
+"""What a prediction's own code says of it: whether it asserts, leaves its fate to chance, or reaches into the JDK."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+
+from data.java.assertions import is_named_like_helper
+from data.java.frameworks import ROOT_NAMES
+from data.java.syntax import parse, text_of, walk
+
+FORBIDS = re.compile(r"(?:(?:[\w.]+\.)?fail\s*\([^;]*\)|throw\s+new\s+AssertionError\s*\([^;]*\))\s*;?")
+# Names that a class file holds where its code asks for the time, for chance, or for what differs between two runs.
+CHANCE = re.compile(
+    r"nanoTime|currentTimeMillis|random\w*|identityHashCode|hashCode|now|threadId|freeMemory|totalMemory|lastModified"
+    r"|java/util/(Random|SplittableRandom|Date|Calendar|GregorianCalendar|UUID|Timer|WeakHashMap|concurrent/.*)"
+    r"|java/security/SecureRandom|java/time/.*|java/lang/(Thread|Runtime|ProcessHandle|ref/.*|management/.*)"
+    r"|java/lang/Object\.toString|java/io/File|java/nio/file/.*|java/net/.*"
+)
+# Names in code that may change the JDK for all that runs after it, in ways that the service cannot notice.
+REACHES_JDK = re.compile(
+    r"sun/.*|com/sun/.*|jdk/.*|java/lang/reflect/.*|java/lang/(foreign|instrument|management)/.*|java/lang/ClassLoader"
+    r"|java/lang/(Runtime|Process.*|ThreadGroup|ModuleLayer|Module)|java/lang/invoke/(VarHandle|MethodHandle)"
+    r"|java/util/(logging|prefs)/.*|java/util/concurrent/(ForkJoin.*|CompletableFuture)|java/util/ServiceLoader"
+    r"|java/security/(Security|Provider|Policy|Permission)|java/(sql|rmi)/.*|javax/.*|java/net/.*|java/beans/.*"
+    r"|java/io/Object\w*Stream|java/io/FileDescriptor|forName|getDeclared\w+|privateLookupIn|setSecurityManager"
+    r"|java/lang/Thread\.(getAllStackTraces|setDefaultUncaughtExceptionHandler)|java/lang/System\.load\w*"
+    r"|parallel\w*|java/lang/Class\.get\w*(Field|Method|Constructor)s?"
+)
+
+
+def asserts_something(statement: str) -> bool:
+    """Whether a statement holds an assertion: a known call or one that is named like one, ``assert`` or ``throw``."""
+    source = f"class A {{ void m() {{\n{statement}\n}}}}".encode("utf-8", "replace")
+    for node in walk(parse(source)):
+        if node.type in ("assert_statement", "throw_statement"):
+            return True
+        if node.type == "method_invocation":
+            name = text_of(node.child_by_field_name("name"), source)  # type: ignore[arg-type]
+            if name in ROOT_NAMES or is_named_like_helper(name):
+                return True
+    return False
+
+
+def forbids_its_place(statement: str) -> bool:
+    """Whether a statement says that it must not be reached: one ``fail(...)`` or ``throw new AssertionError(...)``."""
+    return FORBIDS.fullmatch(statement.strip()) is not None
+
+
+def names_in(classes: Mapping[str, bytes]) -> set[str]:
+    """All names and texts in the constant pools of some classes, and ``Owner.member`` for what they call and read.
+
+    Raises ValueError for what is no class file.
+    """
+    found: set[str] = set()
+    for code in classes.values():
+        try:
+            found |= _read_constants(code)
+        except (IndexError, struct.error) as error:
+            raise ValueError(f"not a class file: {error}") from None
+    return found
+
+
+def _read_constants(code: bytes) -> set[str]:
+    """The constant pool as in section 4.4 of the Java Virtual Machine Specification."""
+    (count,) = struct.unpack_from(">H", code, 8)
+    texts: dict[int, str] = {}
+    pairs: dict[int, tuple[int, int]] = {}  # references: class and name-and-type; name-and-type: name and type
+    classes: dict[int, int] = {}
+    references: list[int] = []
+    place, index = 10, 1
+    while index < count:
+        tag = code[place]
+        if tag == 1:
+            (length,) = struct.unpack_from(">H", code, place + 1)
+            texts[index] = code[place + 3 : place + 3 + length].decode("utf-8", "replace")
+            place += 3 + length
+        elif tag in (7, 8, 16, 19, 20):
+            (classes[index],) = struct.unpack_from(">H", code, place + 1)
+            place += 3
+        elif tag == 15:
+            place += 4
+        else:
+            if tag in (9, 10, 11, 12):
+                pairs[index] = struct.unpack_from(">HH", code, place + 1)
+            if tag in (9, 10, 11):
+                references.append(index)
+            place += 9 if tag in (5, 6) else 5
+        index += 2 if tag in (5, 6) else 1
+    found = set(texts.values())
+    for reference in references:
+        owner, member = pairs[reference]
+        found.add(f"{texts[classes[owner]]}.{texts[pairs[member][0]]}")
+    return found
