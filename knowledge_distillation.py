@@ -37,6 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     config = parse_config(StudentConfig, argv, description=DESCRIPTION)
     train, validation = find_data(config)
     choose_folder(config, config.model.model_name)  # refused before seconds of imports, and again under the lock
+    from data.distillation.legacy import LegacyOptions
+
+    legacy = LegacyOptions(config.distillation.legacy_offset, config.distillation.legacy_logit_scale)
 
     from config.schedules import temperature_at
     from evaluation.validation import add_validation
@@ -56,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         train=train,
         validation=validation,
         teacher_format=live.text_format if live else None,
+        legacy=legacy,
     )
     has_teacher = live is not None or (train_set.has_teacher and validation_set.has_teacher)
     warn_of_teacher_data(config, run, train_set, validation_set, has_teacher)
@@ -267,6 +271,8 @@ def finish(config: StudentConfig, run: Run, train: Path, validation: Path) -> No
                 output_dir=str(run.folder),
                 resume=True,
                 max_reject_rate=config.data.max_reject_rate,
+                legacy_offset=config.distillation.legacy_offset,
+                legacy_logit_scale=config.distillation.legacy_logit_scale,
             )
             print(evaluate(request, run.lock).text())
         run.logger.info(f"final model: {run.final_model}")

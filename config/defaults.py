@@ -201,6 +201,15 @@ class DistillationConfig:
         low=0.0,
         needs="adaptive_alpha",
     )
+    legacy_offset: str = arg(
+        "auto",
+        "in data without a header, the row of logits that predicts the first token of a target; 1: the first row"
+        " predicts the tokenizer's begin token",
+        choices=("auto", "0", "1"),
+    )
+    legacy_logit_scale: str = arg(
+        "auto", "in data without a header, how many times too large the logits are: auto, none or a number"
+    )
     topk_tail: str = arg(
         "bucket",
         "tail of a top-k teacher: one bucket, or shaped by its mean logits",
@@ -476,6 +485,12 @@ def parameters(config: RunConfig) -> Iterator[tuple[str, Field, Flag]]:
     for category in categories(config):
         for parameter in fields(getattr(config, category)):
             yield category, parameter, parameter.metadata["flag"]
+
+
+def help_of(section: type, name: str) -> str:
+    """The help of a parameter, for other commands that have the same flag."""
+    flag: Flag = next(parameter.metadata["flag"] for parameter in fields(section) if parameter.name == name)
+    return flag.help
 
 
 def fill_defaults(stored: dict[str, Value]) -> dict[str, Value]:

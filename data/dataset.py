@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.distillation.file import check_header, decode_teacher, load_shared, of_encoding, read_header
+from data.distillation.legacy import SAMPLED_ROWS, LegacyOptions, LogitLayout, examine, sample_rows, settle_layout
 from data.rows.files import HOW_TO_MAKE, require_rows
 from data.rows.index import RowReader, open_index
-from data.rows.readers import RowError, Sample, is_header, parse_json_line, parse_sample
+from data.rows.readers import Json, RowError, Sample, is_header, parse_json_line, parse_sample
 from data.rows.tokenization import TaskEncoder, TextFormat, tokenizer_fingerprint
 from utils.compress import Rows
 
@@ -43,8 +45,9 @@ class Rejected:
 class AssertionDataset(Dataset):
     """Rows of a raw or distillation file; ``dataset[i]`` is an Item, or a Rejected where the row is bad.
 
-    teacher: whether stored logits are decoded. text_format: by default that of the file. Raises UserError where the
-    file is missing, holds no usable row, or was made with another tokenizer, vocabulary or format.
+    teacher: whether stored logits are decoded. text_format: by default that of the file. legacy: how to read logits
+    of a file without a header; ``note`` says how that was done. Raises UserError where the file is missing, holds no
+    usable row, was made with another tokenizer, vocabulary or format, or has no header and leaves its layout in doubt.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class AssertionDataset(Dataset):
         vocab_size: int | None = None,
         teacher: bool = True,
         text_format: TextFormat | None = None,
+        legacy: LegacyOptions | None = None,
         flag: str = "--train_data_path",
     ) -> None:
         self.path = require_rows(path, flag, HOW_TO_MAKE)
@@ -79,6 +83,11 @@ class AssertionDataset(Dataset):
         available = len(self.index) - self.first_row
         self.size = min(available, max_samples or available)
         self.has_teacher = teacher and self._rows_have("teacher_logits_compressed", "compressed_logits")
+        self._layout: LogitLayout | None = None
+        self.note: str | None = None
+        if self.has_teacher and self.header is None:
+            self._layout, self.note = self._read_layout(legacy or LegacyOptions())
+            self.encoder = TaskEncoder(tokenizer, text_format or self._layout.text_format)
         # The target is first cut where the teacher cut it, or its hash would differ; then where the student cuts.
         stored = self.header if self.has_teacher else None
         self._stored_output_len = stored.max_output_len if stored else max_output_len
@@ -86,6 +95,26 @@ class AssertionDataset(Dataset):
     def __getstate__(self) -> dict[str, object]:
         """Without the shared tensors, which worker processes do not need: the main process adds them to the batches."""
         return {**self.__dict__, "shared": {}}
+
+    def _read_layout(self, options: LegacyOptions) -> tuple[LogitLayout, str | None]:
+        """How to read logits that no header describes, from rows all over the file."""
+
+        def spread_rows() -> Iterator[Json]:
+            last = len(self.index) - 1
+            for row in np.unique(np.linspace(self.first_row, last, 2 * SAMPLED_ROWS).astype(int)):
+                try:
+                    yield parse_json_line(self._read(int(row)))
+                except RowError:
+                    continue
+
+        rows = sample_rows(spread_rows(), self.encoder)
+        if not rows:
+            return LogitLayout(), None  # each row will say what is wrong with it
+        return settle_layout(self.path, examine(rows, self.encoder, options), self.encoder, options)
+
+    def _align(self, logits: np.ndarray, count: int) -> np.ndarray:
+        assert self._layout is not None
+        return self._layout.align(logits, count, self.encoder)
 
     def _first_sample_row(self) -> int:
         for row in range(len(self.index)):
@@ -111,6 +140,13 @@ class AssertionDataset(Dataset):
     def has_context(self) -> bool:
         return self._rows_have("context")
 
+    @property
+    def stored_format(self) -> TextFormat | None:
+        """The text format of the teacher whose logits the file holds; None where no teacher is known."""
+        if self.header is not None:
+            return self.header.text_format
+        return self._layout.text_format if self._layout else None
+
     def __len__(self) -> int:
         return self.size
 
@@ -133,9 +169,12 @@ class AssertionDataset(Dataset):
                 raise RowError("a header inside the file: files were joined; give each its own run")
             sample = parse_sample(row)
             labels = self.encoder.target(sample.target, self._stored_output_len)
-            if len(labels) < 2:
+            if len(labels) < len(self.encoder.begin) + 2:
                 raise RowError("target has no tokens")
-            rows = decode_teacher(row, labels, self.vocab_size, self.max_output_len) if self.has_teacher else None
+            rows = None
+            if self.has_teacher:
+                align = self._align if self._layout else None
+                rows = decode_teacher(row, labels, self.vocab_size, self.max_output_len, align)
             if self.has_teacher and rows is None:
                 raise RowError("missing teacher logits")
             if rows is not None and self.header and not of_encoding(rows, self.header):

@@ -16,6 +16,7 @@ from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from config.defaults import DistillationConfig, help_of
 from evaluation.execution_settings import Sandbox
 from evaluation.request import EvaluationRequest
 from utils.arguments import ArgumentParser
@@ -96,6 +97,10 @@ def build_parser() -> argparse.ArgumentParser:
     output.add_argument("--resume", action="store_true", help="continue an interrupted evaluation in --output_dir")
     output.add_argument("--workers", type=int, help="processes for metrics, and JVMs")
     output.add_argument("--max_reject_rate", type=float, help="share of unusable rows above which the evaluation stops")
+    output.add_argument(
+        "--legacy_offset", choices=["auto", "0", "1"], help=help_of(DistillationConfig, "legacy_offset")
+    )
+    output.add_argument("--legacy_logit_scale", help=help_of(DistillationConfig, "legacy_logit_scale"))
     parser.set_defaults(**EvaluationRequest.defaults())
     return parser
 

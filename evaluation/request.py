@@ -60,8 +60,13 @@ class EvaluationRequest:
     resume: bool = False
     workers: int = os.cpu_count() or 1
     max_reject_rate: float = DataConfig.max_reject_rate
+    legacy_offset: str = DistillationConfig.legacy_offset
+    legacy_logit_scale: str = DistillationConfig.legacy_logit_scale
 
     def __post_init__(self) -> None:
+        from data.distillation.legacy import LegacyOptions
+
+        LegacyOptions(self.legacy_offset, self.legacy_logit_scale)
         for name in AT_LEAST_ONE_OR_NONE:
             value = getattr(self, name)
             self._require(name, value is None or value >= 1, "at least 1")

@@ -5,8 +5,9 @@
     python scripts/convert_distillation_data.py OLD.jsonl OUT.jsonl --encoding topk --tokenizer NAME_OR_FOLDER
 
 Possible are dense -> topk, dense; hidden -> hidden, topk, dense; topk -> topk with fewer entries (the mass of those
-dropped is added to the tail, exactly). Old files (without a header) need --tokenizer, to hash their labels. Bad rows
-are omitted and counted.
+dropped is added to the tail, exactly). Old files (without a header) need --tokenizer, for their labels: which row of
+logits belongs to which label, and whether the logits lack T5's factor d_model ** -0.5, is found out, corrected and
+told; --teacher FOLDER compares them with the teacher's own. Bad rows are omitted and counted.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from config.defaults import DistillationConfig, help_of
 from data.rows.readers import Json
 from utils.arguments import ArgumentParser
 from utils.errors import DISK_ERRORS, UserError, run_main
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from data.distillation.legacy import LegacyOptions, LogitLayout
+    from data.rows.tokenization import TaskEncoder
     from utils.compress import Rows, TopKRows
 
 
@@ -52,7 +57,17 @@ def cut_topk(rows: TopKRows, k: int) -> TopKRows:
 class Converter:
     """Reads ``path`` row by row, and writes its rows in another encoding."""
 
-    def __init__(self, path: Path, encoding: str, topk: int, bits: int, tokenizer: str | None, max_output_len: int):
+    def __init__(
+        self,
+        path: Path,
+        encoding: str,
+        topk: int,
+        bits: int,
+        tokenizer: str | None,
+        max_output_len: int,
+        legacy: LegacyOptions,
+        teacher: str | None,
+    ):
         from data.distillation.file import Header, load_shared, read_header
         from data.rows.index import RowReader, open_index
         from models.seq2seq.loading import load_tokenizer
@@ -65,24 +80,30 @@ class Converter:
         self.index = open_index(path)
         self.read = RowReader(self.index)
         self.shared = load_shared(path, header) if header else {}
-        self.tokenizer = None  # of an old file: hashes its labels
+        self.encoder: TaskEncoder | None = None  # of an old file: makes its labels
+        self.layout: LogitLayout | None = None
+        self.note: str | None = None
         if header is None:
+            tokenizer = tokenizer or teacher
             if tokenizer is None:
                 raise UserError(f"{path}: no header (an old file); name the teacher's tokenizer with --tokenizer")
-            self.tokenizer = load_tokenizer(tokenizer, "--tokenizer")
-            from data.rows.tokenization import tokenizer_fingerprint
+            loaded = load_tokenizer(tokenizer, "--tokenizer")
+            from data.rows.tokenization import TaskEncoder, TextFormat, tokenizer_fingerprint
 
+            width = self.find_layout(TaskEncoder(loaded, TextFormat()), legacy, teacher)
             header = Header(
-                teacher="unknown",
-                tokenizer_fingerprint=tokenizer_fingerprint(self.tokenizer),
-                vocab_size=0,
+                teacher=teacher or "unknown",
+                tokenizer_fingerprint=tokenizer_fingerprint(loaded),
+                vocab_size=width,
                 encoding="dense",
                 topk=None,
                 bits=16,
                 max_output_len=max_output_len,
                 shared_sha256="",
                 teacher_parameters=0,
+                text_format=self.layout.text_format if self.layout else TextFormat(),
             )
+            self.encoder = TaskEncoder(loaded, header.text_format)
         if encoding not in EXPRESSIBLE[header.encoding]:
             raise UserError(
                 f"--encoding {encoding}: {header.encoding} data cannot express it; allowed: "
@@ -91,11 +112,42 @@ class Converter:
         self.header = header
         self.rejected: Counter[str] = Counter()
 
+    def find_layout(self, encoder: TaskEncoder, legacy: LegacyOptions, teacher: str | None) -> int:
+        """Find out how the logits of an old file are to be read; returns their width, V."""
+        from data.distillation.legacy import examine, sample_rows, settle_layout
+        from models.teacher.legacy import teacher_factor
+
+        rows = sample_rows(self.sampled(), encoder)
+        if not rows:
+            raise UserError(f"{self.path}: no row with readable teacher logits")
+        evidence = examine(rows, encoder, legacy)
+        factor, said = None, ""
+        if teacher is not None and evidence.offset is not None and legacy.logit_scale == "auto":
+            factor, said = teacher_factor(teacher, encoder, evidence)
+            if said:  # measured, so not to be guessed
+                legacy = replace(legacy, logit_scale=str(factor))
+        self.layout, self.note = settle_layout(self.path, evidence, encoder, legacy, factor)
+        self.note += f"; {said}" if said else ""
+        return rows[0].logits.shape[1]
+
+    def sampled(self) -> Iterator[Json]:
+        """Rows from all over the file."""
+        import numpy as np
+
+        from data.distillation.legacy import SAMPLED_ROWS
+        from data.rows.readers import RowError, parse_json_line
+
+        for number in np.unique(np.linspace(0, len(self.index) - 1, 2 * SAMPLED_ROWS).astype(int)):
+            try:
+                yield parse_json_line(self.read(int(number)))
+            except RowError:
+                continue
+
     def rows(self, count: bool = False) -> Iterator[tuple[Json, Rows]]:
         """The usable rows with their decoded logits; ``count``: also count the others by reason."""
         from data.distillation.file import decode_teacher
         from data.rows.readers import RowError, is_header, parse_json_line, parse_sample
-        from data.rows.tokenization import TaskEncoder, labels_hash
+        from data.rows.tokenization import labels_hash
         from utils.compress import CompressionError, unpack
 
         for number in range(len(self.index)):
@@ -104,12 +156,11 @@ class Converter:
                 if is_header(row):
                     continue
                 sample = parse_sample(row)
-                if self.tokenizer is not None:
-                    encoder = TaskEncoder(self.tokenizer, self.header.text_format)
-                    labels = encoder.target(sample.target, self.header.max_output_len)
+                if self.encoder is not None and self.layout is not None:
+                    labels = self.encoder.target(sample.target, self.header.max_output_len)
                     row["labels_hash"] = labels_hash(labels)
-                    self._note_vocabulary(row)
-                    teacher = decode_teacher(row, labels, self.header.vocab_size)
+                    align = partial(self.layout.align, encoder=self.encoder)
+                    teacher = decode_teacher(row, labels, self.header.vocab_size, align=align)
                     if teacher is None:
                         raise RowError("missing teacher logits")
                 else:
@@ -118,12 +169,6 @@ class Converter:
                 self.rejected[str(error)] += count
                 continue
             yield row, teacher
-
-    def _note_vocabulary(self, row: Json) -> None:
-        """Take the vocabulary size of an old file from its first row; the other rows must have the same."""
-        stored = row.get("compressed_logits")
-        if self.header.vocab_size == 0 and isinstance(stored, dict) and isinstance(stored.get("shape"), list):
-            self.header = replace(self.header, vocab_size=int(stored["shape"][-1]))
 
     def compute_logits(self, teacher: Rows) -> Tensor:
         """[T, V] float32 of dense or hidden rows."""
@@ -173,8 +218,6 @@ class Converter:
         from utils.atomic_io import atomic_writer
         from utils.compress import try_pack
 
-        if self.tokenizer is not None:
-            next(self.rows(), None)  # finds the vocabulary size, which the header needs
         topk = min(self.topk, self.header.vocab_size) if self.encoding == "topk" else None
         written = 0
         with publishing(self.compute_shared(), output) as digest, atomic_writer(output, "wb") as target:
@@ -206,6 +249,9 @@ def main() -> int:
         "--compression_bits", type=int, choices=(4, 8, 16, 32), default=16, help="of a value (default: %(default)s)"
     )
     parser.add_argument("--tokenizer", help="name or folder of the teacher's tokenizer; for old files")
+    parser.add_argument("--teacher", help="its folder or hub name; for old files: tells the scale of their logits")
+    parser.add_argument("--legacy_offset", default="auto", help=help_of(DistillationConfig, "legacy_offset"))
+    parser.add_argument("--legacy_logit_scale", default="auto", help=help_of(DistillationConfig, "legacy_logit_scale"))
     parser.add_argument("--max_output_len", type=int, default=128, help="for old files (default: %(default)s)")
     parser.add_argument(
         "--max_reject_rate", type=float, default=0.1, help="fail above this share of bad rows (default: %(default)s)"
@@ -222,9 +268,20 @@ def main() -> int:
         raise UserError(f"--max_reject_rate {args.max_reject_rate}: must be from 0 to 1")
     if args.encoding == "hidden" and args.compression_bits not in (8, 16):
         raise UserError(f"--compression_bits {args.compression_bits}: hidden states take 8 or 16")
+    from data.distillation.legacy import LegacyOptions
+
     converter = Converter(
-        args.input, args.encoding, args.topk, args.compression_bits, args.tokenizer, args.max_output_len
+        args.input,
+        args.encoding,
+        args.topk,
+        args.compression_bits,
+        args.tokenizer,
+        args.max_output_len,
+        LegacyOptions(args.legacy_offset, args.legacy_logit_scale),
+        args.teacher,
     )
+    if converter.note:
+        print(converter.note)
     try:
         rows = converter.write(args.output, args.max_reject_rate)
     except OSError as error:

@@ -1,10 +1,12 @@
 #!/usr/bin/env python
 """Show what a distillation file holds, and how close it is to exact logits of the same teacher.
 
-    python scripts/inspect_distillation_data.py FILE [--reference DENSE_FILE] [--max_rows N] [--json]
+    python scripts/inspect_distillation_data.py FILE [--reference DENSE_FILE] [--tokenizer NAME] [--max_rows N] [--json]
 
-Prints the header, the number of rows, bad rows by reason, bytes per token and the probability outside the most likely
-tokens. With --reference (the same rows with dense or hidden logits) it also prints, at T = 1, 1.5, 2 and 4:
+Prints the header, the number of rows, bad rows by reason, bytes per token, the entropy and the probability outside the
+most likely tokens; and, with the teacher's tokenizer, how often the first choice is the label, where the first row of
+logits predicts the first label (offset 0) or the second row does (1; a file without a header may be so).
+With --reference (the same rows with dense or hidden logits) it also prints, at T = 1, 1.5, 2 and 4:
 KL(reference || file), JSD, top-1 agreement, and cosine and norm ratio of the gradients on a student half-way between
 the mean logits and the teacher's.
 """
@@ -28,7 +30,9 @@ from utils.errors import UserError, run_main
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from data.distillation.file import Header
     from data.distillation.signal import TeacherSignal
+    from data.rows.tokenization import TaskEncoder
     from utils.compress import Rows
 
 SAME_KEYS = ("test_method_masked", "test_method", "assertions")  # what a row and its reference have in common
@@ -124,7 +128,65 @@ def sum_tail_mass(signal: TeacherSignal, temperature: float, k: int) -> float:
     return float((1 - torch.softmax(logits, 1).topk(min(k, logits.shape[1]), 1).values.sum(1)).sum())
 
 
-def inspect(path: Path, reference_path: Path | None, max_rows: int | None) -> Json:
+def sum_entropy(signal: TeacherSignal) -> float:
+    """Entropy at T = 1 in nats, summed over the positions; the tail of a top-k signal counts as one token."""
+    import torch
+
+    from data.distillation.signal import TopKSignal
+    from models.losses.teacher_rows import TeacherRows
+
+    if isinstance(signal, TopKSignal):
+        rows = torch.cat([signal.logits, signal.tail_log_mass_at(1.0)[:, None]], 1)
+    else:
+        rows = TeacherRows(signal, 1.0)(0, signal.num_positions)
+    return float(torch.special.entr(torch.softmax(rows.double(), 1)).sum())
+
+
+class Alignment:
+    """Counts how often the teacher's first choice is the label, for both offsets."""
+
+    def __init__(self, header: Header | None, name: str | None) -> None:
+        from data.rows.tokenization import TaskEncoder, TextFormat, tokenizer_fingerprint
+        from models.seq2seq.loading import load_tokenizer
+
+        self.header = header
+        self.encoder: TaskEncoder | None = None
+        self.reason = "name the teacher's tokenizer with --tokenizer"
+        self.right = [0, 0]
+        self.positions = 0
+        name = name or (header.teacher if header else None)
+        if name is None:
+            return
+        try:
+            tokenizer = load_tokenizer(name, "--tokenizer")
+        except UserError as error:
+            self.reason = str(error)
+            return
+        if header and tokenizer_fingerprint(tokenizer) != header.tokenizer_fingerprint:
+            self.reason = f"the tokenizer of {name} is not the one that the file was made with"
+            return
+        self.encoder = TaskEncoder(tokenizer, header.text_format if header else TextFormat())
+
+    def add(self, row: Json, signal: TeacherSignal) -> None:
+        from data.rows.readers import parse_sample
+        from models.seq2seq.teacher_forced import top_choice
+
+        if self.encoder is None:
+            return
+        top = top_choice(signal).tolist()
+        labels = self.encoder.target(parse_sample(row).target, self.header.max_output_len if self.header else len(top))
+        self.positions += len(labels)
+        for offset in (0, 1):
+            self.right[offset] += sum(a == b for a, b in zip(top[offset:], labels, strict=False))
+
+    def summarise(self) -> Json:
+        if not self.positions:
+            return {"reason": self.reason}
+        shares = {str(offset): right / self.positions for offset, right in enumerate(self.right)}
+        return {"offset": int(self.right[1] > self.right[0]), "agreement": shares, "positions": self.positions}
+
+
+def inspect(path: Path, reference_path: Path | None, max_rows: int | None, tokenizer: str | None = None) -> Json:
     """The report as plain values. Memory does not grow with the file."""
     from data.distillation.file import build_signal, load_shared, read_header
     from models.teacher.fidelity import TEMPERATURES
@@ -133,7 +195,9 @@ def inspect(path: Path, reference_path: Path | None, max_rows: int | None) -> Js
     shared = load_shared(path, header) if header else {}
     tail = "shaped" if "mean_logits" in shared else "bucket"
     reference = Reference(reference_path) if reference_path else None
+    alignment = Alignment(header, tokenizer)
     bad: Counter[str] = Counter()
+    entropy = 0.0
     masses = dict.fromkeys(TEMPERATURES, 0.0)
     rows = tokens = logit_bytes = 0
     vocabulary = header.vocab_size if header else 0
@@ -149,6 +213,8 @@ def inspect(path: Path, reference_path: Path | None, max_rows: int | None) -> Js
         tokens += signal.num_positions
         logit_bytes += stored.logit_bytes
         vocabulary = signal.vocab_size
+        entropy += sum_entropy(signal)
+        alignment.add(stored.row, signal)
         for t in TEMPERATURES:
             masses[t] += sum_tail_mass(signal, t, 64)
         if reference is None:
@@ -173,6 +239,8 @@ def inspect(path: Path, reference_path: Path | None, max_rows: int | None) -> Js
         "tokens": tokens,
         "vocab_size": vocabulary,
         "logit_bytes_per_token": logit_bytes / tokens,
+        "entropy": entropy / tokens,
+        "labels": alignment.summarise(),
         "mass_outside": {f"T={t:g}": masses[t] / tokens for t in TEMPERATURES},
     }
     if reference is not None:
@@ -186,6 +254,13 @@ def format_report(report: Json) -> str:
     lines.append("header: " + (", ".join(f"{k} {v}" for k, v in header.items()) if header else "none (old format)"))
     lines += [f"bad rows: {count} x {reason}" for reason, count in report["bad_rows"].items()]
     lines.append(f"logits: {report['logit_bytes_per_token']:.0f} bytes of JSON per token, V = {report['vocab_size']}")
+    lines.append(f"entropy at T=1: {report['entropy']:.3f} nats per token")
+    labels = report["labels"]
+    if "reason" in labels:
+        lines.append(f"labels: not compared; {labels['reason']}")
+    else:
+        shares = ", ".join(f"offset {offset}: {share:.3f}" for offset, share in labels["agreement"].items())
+        lines.append(f"first choice is the label: {shares}; so offset {labels['offset']}")
     outside = ", ".join(f"{t}: {mass:.3f}" for t, mass in report["mass_outside"].items())
     lines.append(f"mass outside the {header['topk'] if header and header['topk'] else 64} most probable: {outside}")
     for t, f in report.get("fidelity", {}).items():
@@ -202,13 +277,14 @@ def main() -> int:
     parser = ArgumentParser(__doc__)
     parser.add_argument("file", type=Path, help="distillation data, JSONL")
     parser.add_argument("--reference", type=Path, help="the same rows with dense or hidden logits")
+    parser.add_argument("--tokenizer", help="name or folder of the teacher's tokenizer; default: the header's teacher")
     parser.add_argument("--max_rows", type=int, help="read the first N rows only")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     args = parser.parse_args()
     for path in (args.file, args.reference):
         if path is not None and not path.is_file():
             raise UserError(f"{path} does not exist; make it with train_codet5_assertions.py")
-    report = inspect(args.file, args.reference, args.max_rows)
+    report = inspect(args.file, args.reference, args.max_rows, args.tokenizer)
     print(json.dumps(report, indent=2) if args.json else format_report(report))
     return 0
 

@@ -199,8 +199,11 @@ def compress_logits(logits: np.ndarray, bits: int = 8, encoding: str = "lz4", pa
     return result
 
 
-def decompress_logits(stored: Mapping[str, Any]) -> np.ndarray:
-    """[T, V] float32 from the published dense format, as read from JSON. Raises CompressionError with the reason."""
+def decompress_logits(stored: Mapping[str, Any], positions: int | None = None) -> np.ndarray:
+    """[T, V] float32 from the published dense format, as read from JSON. Raises CompressionError with the reason.
+
+    ``positions``: decode at most so many rows; what follows the labels is padding.
+    """
     try:
         bits = int(stored["bits"])
         shape = [int(n) for n in stored["shape"]]
@@ -227,10 +230,13 @@ def decompress_logits(stored: Mapping[str, Any]) -> np.ndarray:
     raw = _Frame(data).rest(size) if encoding == "lz4" else data
     if len(raw) != size:
         raise CompressionError("data does not fit the declared shape")
+    if positions is not None and positions < shape[0]:
+        shape[0] = positions
+        count = shape[0] * shape[1]
     if bits in (16, 32):
-        values = np.frombuffer(raw, dtype="<f2" if bits == 16 else "<f4").astype(np.float32)
+        values = np.frombuffer(raw, dtype="<f2" if bits == 16 else "<f4", count=count).astype(np.float32)
     else:
-        q = np.frombuffer(raw, dtype=np.uint8)
+        q = np.frombuffer(raw, dtype=np.uint8)[: (count + 1) // 2 if bits == 4 and packed else count]
         q = _unpack_nibbles(q, count) if bits == 4 and packed else q
         values = (q.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
     values = values.reshape(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -167,10 +167,17 @@ def of_encoding(rows: Rows, header: Header) -> bool:
     return header.encoding == ("hidden" if isinstance(rows, HiddenRows) else "dense")
 
 
-def decode_teacher(row: Json, labels: list[int], vocab_size: int, keep: int | None = None) -> Rows | None:
+def decode_teacher(
+    row: Json,
+    labels: list[int],
+    vocab_size: int,
+    keep: int | None = None,
+    align: Callable[[np.ndarray, int], np.ndarray] | None = None,
+) -> Rows | None:
     """The teacher's rows for the first ``keep`` of these labels (all: None); None where the row has no logits.
 
-    ``labels`` are those the teacher saw, cut where it cut them. Raises RowError with a short reason.
+    ``labels`` are those the teacher saw, cut where it cut them. ``align``: in a file without a header, the rows that
+    predict so many labels, from all. Raises RowError with a short reason.
     """
     rows: Rows
     try:
@@ -181,8 +188,10 @@ def decode_teacher(row: Json, labels: list[int], vocab_size: int, keep: int | No
         elif row.get("compressed_logits") is not None:
             if not isinstance(row["compressed_logits"], dict):
                 raise RowError("compressed_logits is not an object")
-            # Published files pad the logits to a fixed length; what follows the labels is padding.
-            rows = DenseRows(decompress_logits(row["compressed_logits"])[: len(labels)])
+            # Published files pad the logits to a fixed length; what follows the labels is padding. The first row may
+            # predict a begin token that is not among the labels.
+            logits = decompress_logits(row["compressed_logits"], len(labels) + 1)
+            rows = DenseRows(align(logits, len(labels)) if align else logits[: len(labels)])
             if len(rows.logits) != len(labels):
                 raise RowError("teacher logits do not cover the labels")
         else:

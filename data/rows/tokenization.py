@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,6 @@ FRAMES = ("end", "tokenizer")
 
 # The fingerprint encodes this text, too, so that it depends on merges and normalisation as well as the vocabulary.
 PROBE = 'assertEquals("ä\\n", foo.getBar(0x1F, -2.5f));\n\tassertThat(xs).containsExactly(1, 2) <AssertPlaceHolder>'
-
-
-def _encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +84,27 @@ class TaskEncoder:
     tokenizer: PreTrainedTokenizerBase
     format: TextFormat
 
+    @cached_property
+    def _frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids before and after a text; the end always holds the end of sequence, where generation stops."""
+        end = (self.tokenizer.eos_token_id,)
+        if self.format.frame == "end":
+            return (), end
+        whole = self.tokenizer("assert", verbose=False)["input_ids"]
+        inner = self.tokenizer("assert", add_special_tokens=False, verbose=False)["input_ids"]
+        start = next(i for i in range(len(whole)) if whole[i : i + len(inner)] == inner)
+        own = tuple(whole[start + len(inner) :])
+        return tuple(whole[:start]), own if end[0] in own else end
+
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """The ids before a text, which are the first labels of a target."""
+        return self._frame[0]
+
+    def plain(self, text: str) -> list[int]:
+        """The ids of a text without a frame."""
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
     def source(self, sample: Sample, max_len: int) -> list[int]:
         """The ids of the input, at most ``max_len``; ``lay_out`` says what is where."""
         return self.lay_out(sample, max_len).ids
@@ -98,7 +116,7 @@ class TaskEncoder:
         return text
 
     def lay_out(self, sample: Sample, max_len: int) -> Layout:
-        """Masked test, separator, focal method, and if there is any: separator, context; then end of sequence.
+        """Masked test, separator, focal method, and if there is any: separator, context; all in the frame.
 
         What does not fit is cut at the far ends. The test keeps the surroundings of its placeholder (three quarters of
         its room are before it), the focal method keeps its signature and gets at least a third of their room. The
@@ -106,11 +124,12 @@ class TaskEncoder:
         ``max_context_tokens``, but no more than 3/8 of ``max_len`` where test and method fill the rest.
         """
         before, _, after = sample.test.partition(PLACEHOLDER)
-        left, mask, right = (_encode_plain(self.tokenizer, text) for text in (before, PLACEHOLDER, after))
-        method = _encode_plain(self.tokenizer, sample.focal)
-        end, separator = self.tokenizer.eos_token_id, self.tokenizer.sep_token_id
-        separator = end if separator is None else separator
-        room = max_len - 2
+        left, mask, right = (self.plain(text) for text in (before, PLACEHOLDER, after))
+        method = self.plain(sample.focal)
+        separator = self.tokenizer.sep_token_id
+        separator = self.tokenizer.eos_token_id if separator is None else separator
+        begin, end = self._frame
+        room = max_len - len(begin) - 1 - len(end)
         test_length, method_length = len(left) + len(mask) + len(right), len(method)
         limit = min(self.format.max_context_tokens, max(room * 3 // 8, room - test_length - method_length))
         items = list_items(sample.context, self.format.context)
@@ -125,7 +144,7 @@ class TaskEncoder:
         test = [*left, *mask, *right]
         cut = Counter(item.part for item in items) - Counter(item.part for item in shown)
         cut += Counter({"test": int(len(test) < test_length), "focal method": int(len(method) < method_length)})
-        return Layout([*test, separator, *method, *context, end], test, shown, cut)
+        return Layout([*begin, *test, separator, *method, *context, *end], test, shown, cut)
 
     def place_answer(self, sample: Sample, layout: Layout) -> str:
         """Whether the answer stands in what is shown: "test", "context" or "none"."""
@@ -144,7 +163,7 @@ class TaskEncoder:
         near = [item for item, end in zip(items, ends, strict=True) if end <= 16 * limit]
         if not near:
             return [], []
-        newline = _encode_plain(self.tokenizer, "\n")
+        newline = self.plain("\n")
         ids: list[int] = [separator]
         shown: list[ContextItem] = []
         encoded = self.tokenizer([item.text for item in near], add_special_tokens=False, verbose=False)["input_ids"]
@@ -158,8 +177,9 @@ class TaskEncoder:
         return (ids, shown) if shown else ([], [])
 
     def target(self, text: str, max_len: int) -> list[int]:
-        """The ids of the assertion and the end of sequence; a longer one is cut to ``max_len`` and has no end."""
-        return [*_encode_plain(self.tokenizer, text), self.tokenizer.eos_token_id][:max_len]
+        """The ids of the assertion in the frame, which ends with the end of sequence here whatever the tokenizer adds
+        to it; a longer one is cut to ``max_len`` and has no end."""
+        return [*self.begin, *self.plain(text), self.tokenizer.eos_token_id][:max_len]
 
 
 def encode_source(tokenizer: PreTrainedTokenizerBase, test: str, focal: str, max_len: int) -> list[int]:
@@ -178,5 +198,6 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     for token, index in sorted(tokenizer.get_vocab().items()):
         digest.update(f"{token}\0{index}\n".encode())
     special = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id)
-    digest.update(repr((special, _encode_plain(tokenizer, PROBE))).encode())
+    probe = tokenizer(PROBE, add_special_tokens=False, verbose=False)["input_ids"]
+    digest.update(repr((special, probe)).encode())
     return digest.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from data.batches.collate import IGNORED, Batch, Collator
 from data.dataset import AssertionDataset
 from data.distillation.file import read_header
+from data.distillation.legacy import LegacyOptions
 from data.distillation.signal import TopKSignal
 from data.rows.tokenization import TextFormat
 from evaluation.request import EvaluationRequest
@@ -66,12 +68,15 @@ def open_stored_logits(
             max_output_len=header.max_output_len if header else request.max_output_len,
             vocab_size=vocab_size,
             text_format=text_format,
+            legacy=LegacyOptions(request.legacy_offset, request.legacy_logit_scale),
             flag="--teacher_data",
         )
     except UserError as error:
         return str(error)
     if not dataset.has_teacher:
         return "the data hold no teacher logits"
+    if dataset.note:
+        print(f"note: {dataset.note}", file=sys.stderr)
     return StoredLogits(dataset, list(rows), request.batch_size)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from config.schedules import AlphaController
 from data.batches.loader import JsonlTrainingData
 from data.dataset import AssertionDataset, EpochSamplingDataset, Item, Rejected
+from data.distillation.legacy import LegacyOptions
 from data.rows.context_choice import ContextChoice, describe
 from data.rows.oddities import count_oddities, tell_oddities
 from data.rows.tokenization import TaskEncoder, TextFormat
@@ -40,11 +42,14 @@ def open_datasets(
     train: str | Path,
     validation: str | Path,
     teacher_format: TextFormat | None = None,
+    legacy: LegacyOptions | None = None,
+    frame: str = "end",
 ) -> tuple[AssertionDataset, AssertionDataset]:
     """Training and validation data, by the flags; ``teacher``: whether stored logits are read.
 
-    ``teacher_format``: of a teacher that is asked during training. Raises UserError for data of another context than
-    the teacher's.
+    ``teacher_format``: of a teacher that is asked during training. ``legacy``: how to read logits of files without a
+    header. ``frame``: of texts where neither a teacher nor a file tells it. Raises UserError for data of another format
+    than the teacher's.
     """
     data, loading = run.config.data, run.config.loading
     open_file = partial(
@@ -54,6 +59,7 @@ def open_datasets(
         max_output_len=data.max_output_len,
         vocab_size=vocab_size,
         teacher=teacher,
+        legacy=legacy,
     )
     train_set: AssertionDataset
     if loading.enable_epoch_sampling and data.max_train_samples is not None:
@@ -73,14 +79,20 @@ def open_datasets(
     validation_set = open_file(validation, max_samples=data.max_val_samples, flag="--val_data_path")
     choice = ContextChoice(data.context, data.max_context_tokens, data.allow_other_context)
     for dataset in (train_set, validation_set):
-        header = dataset.header.text_format if dataset.header else None
+        known = teacher_format or dataset.stored_format
         who = "the live teacher" if teacher_format else f"the teacher of {dataset.path}"
-        chosen = choice.choose(teacher_format or header, who, dataset.has_context, str(dataset.path))
+        chosen = choice.choose(known, who, dataset.has_context, str(dataset.path))
+        if teacher_format is None and dataset.header is None and (known is None or run.checkpoint is not None):
+            chosen = replace(chosen, frame=frame)
         dataset.encoder = TaskEncoder(tokenizer, chosen)
+        frame = train_set.encoder.format.frame  # the validation data follow, if they can
+        if dataset.note:
+            run.logger.info(dataset.note)
     if train_set.encoder.format != validation_set.encoder.format:
+        one, other = (each.encoder.format for each in (validation_set, train_set))
         raise UserError(
-            f"{validation_set.path}: shows {describe(validation_set.encoder.format)}, the training data"
-            f" {describe(train_set.encoder.format)}; use data of one format, or name one with --context"
+            f"{validation_set.path}: shows {describe(one)} in the frame {one.frame}, the training data"
+            f" {describe(other)} in the frame {other.frame}; use data of one format, or name one with --context"
         )
     return train_set, validation_set
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,6 +55,20 @@ def run_script(*words: object, check: bool = True, **environment: str) -> subpro
     if check and done.returncode:
         raise AssertionError(f"{words} exited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done
+
+
+def run_here(name: str, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """The script as the user runs it, but in this process: torch is imported once."""
+    out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = [name, *map(str, words)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / name), run_name="__main__")
+    finally:
+        sys.argv = before
+    code = int(ended.value.code or 0)
+    assert not (check and code), err.getvalue()
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 SMALL = [

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import runpy
 import subprocess
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +18,7 @@ from data.rows.tokenization import TaskEncoder, TextFormat, labels_hash, tokeniz
 from models.seq2seq.loading import load_tokenizer, train_tokenizer
 from models.teacher.fidelity import fidelity
 from models.teacher.forward import encode_topk
-from tests.helpers.commands import ROOT, make_rows, write_rows
+from tests.helpers.commands import make_rows, run_here, write_rows
 from utils.compress import DenseRows, HiddenRows, TopKRows, compress_logits, decompress_logits, pack, unpack
 
 WIDTH, ROWS = 12, 12
@@ -69,22 +65,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict:
     }
 
 
-def run_script(name: str, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """The script as the user runs it, but in this process: torch is imported once."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = [name, *map(str, words)]
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / name), run_name="__main__")
-    finally:
-        sys.argv = before
-    code = int(ended.value.code or 0)
-    assert not (check and code), err.getvalue()
-    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
-
-
 def convert(source: Path, target: Path, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return run_script("scripts/convert_distillation_data.py", source, target, *words, check=check)
+    return run_here("scripts/convert_distillation_data.py", source, target, *words, check=check)
 
 
 def teacher_rows(path: Path) -> list:
@@ -162,7 +144,7 @@ def test_bad_rows_are_left_out_and_counted(made: dict, tmp_path: Path, spoil, re
     assert not (tmp_path / "two.jsonl").exists()
     no_share = convert(source, tmp_path / "two.jsonl", "--encoding", "topk", "--max_reject_rate", 5, check=False)
     assert no_share.returncode == 2 and "--max_reject_rate 5.0: must be from 0 to 1" in no_share.stderr
-    report = json.loads(run_script("scripts/inspect_distillation_data.py", source, "--json").stdout)
+    report = json.loads(run_here("scripts/inspect_distillation_data.py", source, "--json").stdout)
     assert report["rows"] == ROWS - 1 and sum(report["bad_rows"].values()) == 2
     assert report["bad_rows"].pop("not valid JSON") == 1
     assert re.search(reason, next(iter(report["bad_rows"])))
@@ -173,7 +155,7 @@ def test_fidelity_report_against_float64(made: dict) -> None:
     coarse = made["folder"] / "coarse.jsonl"
     convert(made["hidden"], coarse, "--encoding", "dense", "--compression_bits", 8)
     report = json.loads(
-        run_script("scripts/inspect_distillation_data.py", coarse, "--reference", made["hidden"], "--json").stdout
+        run_here("scripts/inspect_distillation_data.py", coarse, "--reference", made["hidden"], "--json").stdout
     )
     stored = np.concatenate([rows.logits for rows in teacher_rows(coarse)]).astype(np.float64)
     exact = np.concatenate(made["exact"])
@@ -191,11 +173,11 @@ def test_fidelity_report_against_float64(made: dict) -> None:
     right = tied[np.arange(len(exact)), exact.argmax(1)]
     alone = right & (tied.sum(1) == 1)
     assert alone.mean() <= report["fidelity"]["T=1"]["top1"] <= right.mean() and alone.mean() > 0.9
-    text = run_script("scripts/inspect_distillation_data.py", coarse, "--reference", made["hidden"]).stdout
+    text = run_here("scripts/inspect_distillation_data.py", coarse, "--reference", made["hidden"]).stdout
     assert "KL gradient cosine" in text and f"{ROWS} rows" in text
     raw = made["folder"] / "raw.jsonl"
     raw.write_text("\n".join(json.dumps({k: v for k, v in row.items() if "logits" not in k}) for row in made["rows"]))
-    refused = run_script("scripts/inspect_distillation_data.py", coarse, "--reference", raw, check=False)
+    refused = run_here("scripts/inspect_distillation_data.py", coarse, "--reference", raw, check=False)
     assert refused.returncode == 2 and "rows has readable teacher logits" in refused.stderr
 
 
