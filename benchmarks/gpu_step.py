@@ -1,21 +1,23 @@
 #!/usr/bin/env python
-"""A training step on a GPU: precision, compilation, memory, utilisation, host syncs, profile, loading of data.
+"""A training step on a GPU, lever by lever: time, GPU busy, launches, memory, share of the peak.
 
-    python benchmarks/gpu_step.py [--shapes student teacher] [--steps 20] [--peak_tflops 989]
+    python benchmarks/gpu_step.py [--shape 220m] [--cases NAME ...] [--budget 120] [--output FILE]
     python benchmarks/gpu_step.py --toy            (a tiny shape on the CPU, to see that it runs)
 
-Shapes: codet5p-220m (student, focal + jsd from top-64) and codet5p-770m (teacher, cross-entropy), random weights. Each
-case is the product's engine in a process of its own on made-up batches of static length: fp32 with and without TF32,
-fp16, bf16, and bf16 compiled; SDPA and fused AdamW throughout. Model-flop utilisation counts the matrix products of
-forward and backward (no recomputation) over the GPU's dense peak. Half precision is also judged by its losses: the last
-one's distance from fp32's. A profile of bf16 names the costliest kernels; loading runs with 0 and 4 workers.
+Random weights, made-up batches of static length, every position a target. "bare": the Hugging Face model's own loss,
+clipping and fused AdamW. "trainer": Seq2SeqTrainer with the dense logits of a teacher on the GPU already. All other
+cases are the product's engine with its logs. Wall time is the mean of a block of steps; GPU time and launches are of
+one profiled step; memory is what torch reserved, since a recorded graph keeps its memory. TFLOP/s count matrix products
+of forward and backward. The result is stored after each case, so that a limit of time loses only what did not run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
+import contextlib
+import functools
+import gc
+import logging
 import sys
 import tempfile
 import time
@@ -23,40 +25,87 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.measuring import options, parse, report, spread
-from benchmarks.training_step import ReadyMade, build_engine
-from benchmarks.workload import build_tokenizer, list_texts, make_rows, write_distillation_file
+from benchmarks.measuring import options, parse, report
+from benchmarks.training_step import ReadyMade, build_engine, compute_kd_loss
 from utils.errors import UserError, run_main
 
-# d_model, d_ff, heads, d_kv, layers each side, vocabulary, loss components
+
+@dataclass(frozen=True)
+class Shape:
+    """A T5 and the batches it is trained on."""
+
+    d_model: int
+    d_ff: int
+    heads: int
+    layers: int
+    vocabulary: int
+    batch_size: int
+    source: int
+    target: int
+    d_kv: int = 64
+
+
 SHAPES = {
-    "student": (768, 3072, 12, 64, 12, 32_100, ["focal", "jsd"]),
-    "teacher": (1024, 4096, 16, 64, 24, 32_100, ["ce"]),
-    "toy": (96, 256, 3, 32, 1, 2048, ["focal", "jsd"]),
+    "48m": Shape(512, 2048, 8, 6, 8192, 64, 160, 24),
+    "220m": Shape(768, 3072, 12, 12, 32_100, 32, 256, 32),
+    "770m": Shape(1024, 4096, 16, 24, 32_100, 16, 256, 32),
+    "toy": Shape(96, 256, 3, 1, 2048, 2, 24, 8, 32),
 }
+PAIR, CE = ("focal", "jsd"), ("ce",)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is on: precision, loss components, flags of the run, parts that are switched off."""
+
+    precision: str = "bf16"
+    components: tuple[str, ...] = PAIR
+    flags: tuple[tuple[str, str], ...] = ()
+    without: tuple[str, ...] = ()
+    tf32: bool = True
+    deterministic: bool = True
+    peer: str | None = None
+
+
 CASES = {
-    "fp32": ("no", False, False),
-    "tf32": ("no", True, False),
-    "fp16": ("fp16", True, False),
-    "bf16": ("bf16", True, False),
-    "bf16, compiled": ("bf16", True, True),
+    "bare, bf16 autocast": Case(peer="bare", deterministic=False),
+    "bf16": Case(),
+    "Seq2SeqTrainer, bf16": Case(peer="trainer", deterministic=False),
+    "bf16, no graphs": Case(flags=(("cuda_graphs", "False"),)),
+    "bf16, compiled": Case(flags=(("compile", "True"),)),
+    "bf16, not deterministic": Case(deterministic=False),
+    "bf16, cross-entropy alone": Case(components=CE),
+    "bf16, SDPA": Case(flags=(("attention", "sdpa"),)),
+    "bf16, plain norms": Case(without=("norms",)),
+    "bf16, autocast": Case(without=("copy",)),
+    "fp16": Case("fp16"),
+    "tf32": Case("no"),
+    "fp32": Case("no", tf32=False),
+    "bare, fp32": Case("no", peer="bare", deterministic=False, tf32=False),
+    "bare, fp16 autocast": Case("fp16", peer="bare", deterministic=False),
+    "bf16, Trident": Case(components=(*PAIR, "semantic")),
 }
 COLUMNS = [
-    "shape",
     "case",
-    "samples/s",
-    "x fp32",
-    "utilisation",
+    "ms a step",
+    "x bare",
+    "GPU ms",
+    "busy",
+    "launches",
+    "TFLOP/s",
+    "of peak",
     "peak MB",
-    "syncs a step",
+    "syncs",
     "loss - fp32's",
-    "first 3 steps, s",
+    "first steps, s",
 ]
-# Dense peaks of tensor cores in Tflop/s (vendor's data sheets): half precision, TF32, FP32.
+# Dense peaks of tensor cores in TFLOP/s (vendor's data sheets): half precision, TF32, FP32.
 PEAKS = {
     "H200": (989, 495, 67),
     "H100": (989, 495, 67),
@@ -68,81 +117,82 @@ PEAKS = {
 }
 
 
-def count_matrix_flops(model, size: Size) -> float:
+def count_matrix_flops(shape: Shape) -> float:
     """Forward and backward of the products with weights and of attention, for one step."""
-    config = model.config
-    batch = size.batch_size
-    source = size.source
-    target = size.target
-    width, inner = config.d_model, config.num_heads * config.d_kv
-    attention, feed = 4 * width * inner, 2 * width * config.d_ff
-    encoder = config.num_layers * (batch * source * (attention + feed) + batch * 2 * source**2 * inner)
+    batch, source, target = shape.batch_size, shape.source, shape.target
+    width, inner = shape.d_model, shape.heads * shape.d_kv
+    attention, feed = 4 * width * inner, 2 * width * shape.d_ff
+    encoder = shape.layers * (batch * source * (attention + feed) + batch * 2 * source**2 * inner)
     cross = (
         batch * target * 2 * width * inner + batch * source * 2 * width * inner + batch * 2 * source * target * inner
     )
-    decoder = config.num_decoder_layers * (batch * target * (attention + feed) + batch * 2 * target**2 * inner + cross)
-    return 2.0 * 3.0 * (encoder + decoder + batch * target * width * config.vocab_size)
+    decoder = shape.layers * (batch * target * (attention + feed) + batch * 2 * target**2 * inner + cross)
+    return 2.0 * 3.0 * (encoder + decoder + batch * target * width * shape.vocabulary)
 
 
-def make_batch(size: Size, vocabulary: int, seed: int) -> dict:
-    """Static lengths, every position a target."""
+def device_name() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def build_model(shape: Shape, seed: int = 0, dropout_rate: float = 0.1):
+    """A T5 with random weights, drawn on the device itself."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(seed)
+    config = T5Config(
+        vocab_size=shape.vocabulary,
+        d_model=shape.d_model,
+        d_ff=shape.d_ff,
+        num_heads=shape.heads,
+        d_kv=shape.d_kv,
+        num_layers=shape.layers,
+        num_decoder_layers=shape.layers,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        dropout_rate=dropout_rate,
+        tie_word_embeddings=True,
+        attn_implementation="sdpa",
+    )
+    with torch.device(device_name()):
+        return T5ForConditionalGeneration(config)
+
+
+def make_batch(shape: Shape, seed: int, lengths: tuple[int, int] | None = None) -> dict:
+    """Made-up tokens with a top-64 teacher. lengths: of source and target, whose rows then end at different places."""
     import torch
 
     from data.distillation.signal import TopKSignal
     from models.teacher.forward import encode_topk
     from utils.compress import TAIL_GRID
 
-    batch = size.batch_size
-    source = size.source
-    target = size.target
+    batch, (source, target) = shape.batch_size, lengths or (shape.source, shape.target)
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(3, vocabulary, (batch, target), generator=generator)
-    ids, values, mass = encode_topk(torch.randn(batch * target, vocabulary, generator=generator) * 3, 64)
+    labels = torch.randint(3, shape.vocabulary, (batch, target), generator=generator)
+    mask = torch.ones(batch, source, dtype=torch.long)
+    if lengths:
+        for row in range(batch):
+            mask[row, source - row % 7 :] = 0
+            labels[row, target - row % 3 :] = -100
+    positions = int((labels != -100).sum())
+    device = device_name()
+    drawn = torch.Generator(device).manual_seed(seed)
+    ids, values, mass = encode_topk(
+        torch.randn(positions, shape.vocabulary, generator=drawn, device=device) * 3, min(64, shape.vocabulary)
+    )
     made = {
-        "input_ids": torch.randint(3, vocabulary, (batch, source), generator=generator),
-        "attention_mask": torch.ones(batch, source, dtype=torch.long),
+        "input_ids": torch.randint(3, shape.vocabulary, (batch, source), generator=generator),
+        "attention_mask": mask,
         "labels": labels,
         "row_ids": torch.arange(batch),
-        "references": ["x"] * batch,
-        "teacher": TopKSignal(ids, values, mass, torch.tensor(TAIL_GRID), vocabulary),
+        "references": [f"assertEquals({row}, box.get({seed}));" for row in range(batch)],
+        "teacher": TopKSignal(ids.cpu(), values.cpu(), mass.cpu(), torch.tensor(TAIL_GRID), shape.vocabulary),
     }
-    if torch.cuda.is_available():
+    if device == "cuda":
         made = {key: value.pin_memory() if hasattr(value, "pin_memory") else value for key, value in made.items()}
     return made
-
-
-@dataclass(frozen=True)
-class Size:
-    """Of the made-up batches: rows, tokens on each side; and how many steps are timed."""
-
-    batch_size: int
-    source: int
-    target: int
-    steps: int
-
-
-def build_model(shape: str):
-    """A T5 of one of SHAPES with random weights."""
-    import torch
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    d_model, d_ff, heads, d_kv, layers, vocabulary, _ = SHAPES[shape]
-    torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=vocabulary,
-        d_model=d_model,
-        d_ff=d_ff,
-        num_heads=heads,
-        d_kv=d_kv,
-        num_layers=layers,
-        num_decoder_layers=layers,
-        decoder_start_token_id=0,
-        pad_token_id=0,
-        dropout_rate=0.1,
-        tie_word_embeddings=True,
-        attn_implementation="sdpa",
-    )
-    return T5ForConditionalGeneration(config)
 
 
 def wait_for_gpu() -> None:
@@ -152,13 +202,21 @@ def wait_for_gpu() -> None:
         torch.cuda.synchronize()
 
 
-def count_syncs(step: Callable[[int], None]) -> int:
-    """How often one step makes the CPU wait for the GPU; the peak of memory counts from here."""
+def free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def count_syncs(step: Callable[[int], Any]) -> int:
+    """How often one step makes the CPU wait for the GPU."""
     import torch
 
     if not torch.cuda.is_available():
         return 0
-    torch.cuda.reset_peak_memory_stats()
     torch.cuda.set_sync_debug_mode("warn")
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -167,204 +225,257 @@ def count_syncs(step: Callable[[int], None]) -> int:
     return sum("synchroniz" in str(warning.message) for warning in seen)
 
 
-def time_steps(step: Callable[[int], None], steps: int) -> list[float]:
-    times = []
-    for number in range(steps):
-        wait_for_gpu()
-        started = time.perf_counter()
-        step(number)
-        wait_for_gpu()
-        times.append(time.perf_counter() - started)
-    return times
-
-
-def profile_step(step: Callable[[int], None]) -> list[list]:
-    """The twelve costliest operations of a step: name, calls, milliseconds, share."""
+def profile_step(step: Callable[[int], Any]) -> dict[str, Any]:
+    """One step under the profiler: the GPU's milliseconds, kernels, launches, and the costliest kernels."""
     import torch
+    from torch.autograd import DeviceType
 
-    cuda = torch.cuda.is_available()
     kinds = [torch.profiler.ProfilerActivity.CPU]
-    kinds += [torch.profiler.ProfilerActivity.CUDA] if cuda else []
+    kinds += [torch.profiler.ProfilerActivity.CUDA] if torch.cuda.is_available() else []
     with torch.profiler.profile(activities=kinds) as traced:
         step(0)
         wait_for_gpu()
-    key = "self_device_time_total" if cuda else "self_cpu_time_total"
-    events = sorted(traced.key_averages(), key=lambda event: -getattr(event, key))
-    total = sum(getattr(event, key) for event in events) or 1
-    return [
-        [event.key[:60], event.count, getattr(event, key) / 1e3, getattr(event, key) / total] for event in events[:12]
-    ]
-
-
-def run_case(shape: str, case: str, size: Size) -> dict:
-    """Train on made-up batches in this process; see the module."""
-    import torch
-    from accelerate import Accelerator
-
-    precision, tf32, compiled = CASES[case]
-    cuda = torch.cuda.is_available()
-    if not cuda:
-        precision = "no"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    model = build_model(shape)
-    accelerator = Accelerator(cpu=not cuda, mixed_precision=precision)
-    model = model.to(accelerator.device)
-    flags = {"grad_norm_steps": 0, "logging_steps": 1000, "batch_size": size.batch_size}
-    flags |= {"compile": "True"} if compiled else {}
-    batches = [make_batch(size, model.config.vocab_size, seed) for seed in range(2)]
-    with tempfile.TemporaryDirectory() as name:
-        data = ReadyMade(batches)
-        engine = build_engine(model, None, SHAPES[shape][-1], data, Path(name), accelerator, **flags)
-
-        def step(number: int) -> None:
-            engine.progress.window = engine.progress.epoch = 0
-            engine.train_step([(batches[number % len(batches)], True)])
-
-        started = time.perf_counter()
-        for number in range(3):
-            step(number)
-        wait_for_gpu()
-        warm_up = time.perf_counter() - started
-        syncs = count_syncs(step)
-        times = time_steps(step, size.steps)
-        profile = profile_step(step) if case == "bf16" else []
-        engine.logger.close()
-        lines = (Path(name) / "step_metrics.csv").read_text().splitlines()
-        loss = float(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["loss_total"])
+    total, kernels, launches, by_name = 0.0, 0, 0, {}
+    for event in traced.events():
+        if event.device_type == DeviceType.CUDA:
+            spent = event.time_range.elapsed_us() / 1e3
+            total, kernels = total + spent, kernels + 1
+            calls, ms = by_name.get(event.name, (0, 0.0))
+            by_name[event.name] = (calls + 1, ms + spent)
+        elif "Launch" in event.name and event.name.startswith("cu"):
+            launches += 1
+    costly = sorted(by_name.items(), key=lambda item: -item[1][1])[:25]
     return {
-        "samples_per_second": size.batch_size / spread(times)["median"],
-        "step_seconds": spread(times)["median"],
-        "first_steps_seconds": warm_up,
-        "gflop": count_matrix_flops(model, size) / 1e9,
-        "peak_mb": torch.cuda.max_memory_allocated() / 2**20 if cuda else 0.0,
-        "syncs": syncs,
-        "loss": loss,
-        "precision": precision,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "profile": profile,
+        "gpu_ms": total,
+        "kernels": kernels,
+        "launches": launches,
+        "costly": [[name[:90], calls, ms] for name, (calls, ms) in costly],
     }
 
 
-def time_loading(rows: int, batch: int) -> list[list]:
-    """Batches from disk with no worker and with four: samples a second."""
-    from benchmarks.workload import parse_student_config
-    from data.batches.loader import JsonlTrainingData
-    from data.dataset import AssertionDataset
-    from data.rows.rejected import RejectedRows
+def build_bare(case: Case, shape: Shape, batches: list[dict]) -> Callable[[int], float | None]:
+    """The Hugging Face step: labels in, loss out, clipping, fused AdamW."""
+    import torch
 
-    tokens = build_tokenizer(list_texts(make_rows(300)), "synthetic", 2048)
-    found = []
+    from models.seq2seq.inputs import to_device
+    from utils.training_utils import group_by_decay
+
+    device = torch.device(device_name())
+    model = build_model(shape).train()
+    optimizer = torch.optim.AdamW(group_by_decay(model, 0.01), lr=5e-5, fused=True)
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
+    scaler = torch.amp.GradScaler(device.type, enabled=case.precision == "fp16" and device.type == "cuda")
+
+    def step(number: int) -> None:
+        batch = to_device(batches[number % len(batches)], device)
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "labels")}
+        with torch.autocast(device.type, kinds[case.precision], enabled=case.precision != "no"):
+            loss = model(**inputs).loss
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+
+    return step
+
+
+def build_trainer_step(case: Case, shape: Shape, batches: list[dict]) -> Callable[[int], float | None]:
+    """``Seq2SeqTrainer.training_step``, clipping and its optimiser, on batches with dense logits of the teacher."""
+    import torch
+    from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+    cuda = device_name() == "cuda"
+
+    class DistillationTrainer(Seq2SeqTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            return compute_kd_loss(model, inputs)[0]
+
+    model = build_model(shape)
+    arguments = Seq2SeqTrainingArguments(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=shape.batch_size,
+        bf16=case.precision == "bf16" and cuda,
+        use_cpu=not cuda,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        optim="adamw_torch_fused",
+        remove_unused_columns=False,
+    )
+    trainer = DistillationTrainer(model=model, args=arguments, train_dataset=[{}])
+    trainer.create_optimizer()
+    trainer.current_gradient_accumulation_steps = 1  # what its own loop sets
+    wrapped, optimizer = trainer.accelerator.prepare(model, trainer.optimizer)
+    dense = torch.randn(shape.batch_size, shape.target, shape.vocabulary, device=device_name()).half()
+
+    def step(number: int) -> None:
+        batch = batches[number % len(batches)]
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "labels")} | {"teacher_logits": dense}
+        trainer.training_step(wrapped, inputs, None)
+        trainer.accelerator.clip_grad_norm_(wrapped.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def build_ours(case: Case, shape: Shape, batches: list[dict], folder: Path) -> Callable[[int], float | None]:
+    """The engine's whole step."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    from models.seq2seq import fast_parts
+
+    cuda = device_name() == "cuda"
+    precision = case.precision if cuda or case.precision != "fp16" else "no"
+    AcceleratorState._reset_state(reset_partial_state=False)  # the precision of the case before
+    accelerator = Accelerator(cpu=not cuda, mixed_precision=precision)
+    flags = {"grad_norm_steps": 0, "logging_steps": 1000, "batch_size": shape.batch_size, **dict(case.flags)}
+    parts = functools.partial(fast_parts.use_fast_parts, norms=False)
+    with contextlib.ExitStack() as stack:
+        if "norms" in case.without:
+            stack.enter_context(patch("models.training.passes.use_fast_parts", parts))
+        if "copy" in case.without:
+            stack.enter_context(patch("models.training.passes.half_copy", lambda model: model))
+        engine = build_engine(
+            build_model(shape), None, list(case.components), ReadyMade(batches), folder, accelerator, **flags
+        )
+    losses: list[float] = []
+    record, engine.logger.step = engine.logger.step, lambda row: (losses.append(row["loss_total"]), record(row))
+
+    def step(number: int) -> float:
+        engine.progress.window = engine.progress.epoch = 0
+        engine.train_step([(batches[number % len(batches)], True)])
+        return losses[-1]
+
+    step.engine = engine  # type: ignore[attr-defined]
+    return step
+
+
+def run_case(case: Case, shape: Shape, batches: list[dict], steps: int, precise: bool) -> dict[str, Any]:
+    """Time one case; ``precise``: with a profile."""
+    import torch
+
+    from utils.seeding import seed_everything
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.tf32
+    seed_everything(42, case.deterministic)
+    free_memory()
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "data.jsonl"
-        write_distillation_file(path, make_rows(rows), tokens, 2048)
-        dataset = AssertionDataset(path, tokens, vocab_size=2048)
-        for workers in (0, 4):
-            config = parse_student_config(batch_size=batch, num_workers=workers, output_dir=name)
-            data = JsonlTrainingData(dataset, config, RejectedRows(Path(name) / "r", path, len(dataset), 0.1))
-            batches = data.batches(0, 0)
-            next(batches)
-            started, count = time.perf_counter(), 0
-            for made in batches:
-                count += len(made["labels"])
-            found.append([workers, count / (time.perf_counter() - started)])
-    return [[workers, rate, rate / found[0][1]] for workers, rate in found]
+        started = time.perf_counter()
+        if case.peer:
+            step = (build_bare if case.peer == "bare" else build_trainer_step)(case, shape, batches)
+        else:
+            step = build_ours(case, shape, batches, Path(name))
+        wait_for_gpu()
+        built = time.perf_counter() - started
+        started = time.perf_counter()
+        losses = [step(number) for number in range(5)]
+        wait_for_gpu()
+        warm_up = time.perf_counter() - started
+        free_memory()
+        started = time.perf_counter()
+        losses += [step(number) for number in range(5, 5 + steps)]
+        wait_for_gpu()
+        seconds = (time.perf_counter() - started) / steps
+        cuda = torch.cuda.is_available()
+        result = {
+            "step_seconds": seconds,
+            "build_seconds": built,
+            "first_steps_seconds": warm_up,
+            "peak_mb": torch.cuda.max_memory_reserved() / 2**20 if cuda else 0.0,
+            "peak_allocated_mb": torch.cuda.max_memory_allocated() / 2**20 if cuda else 0.0,
+            "loss": losses[-1],
+            "syncs": count_syncs(step),
+            "profile": profile_step(step) if precise else None,
+        }
+        if engine := getattr(step, "engine", None):
+            result["graphs"] = getattr(engine.through, "graphs", 0)
+            engine.logger.close()
+    return result
 
 
-def find_peak(name: str | None, case: str) -> float | None:
-    """The GPU's dense peak in Tflop/s for the case's precision; None for an unknown GPU."""
+def find_peak(name: str | None, case: Case) -> float | None:
+    """The GPU's dense peak in TFLOP/s for the case's precision; None for an unknown GPU."""
     for key, (half, tf32, single) in PEAKS.items():
         if name and key in name:
-            return single if case == "fp32" else tf32 if case == "tf32" else half
+            return half if case.precision != "no" else tf32 if case.tf32 else single
     return None
 
 
-def run_apart(shape: str, case: str, size: Size) -> dict:
-    """A case in a process of its own: its result, or the last line of its error."""
-    command = [sys.executable, __file__, "--case", shape, case]
-    command += [word for name, value in vars(size).items() for word in (f"--{name}", str(value))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT ")), None)
-    if line is None:
-        return {"error": done.stderr.strip().splitlines()[-1:]}
-    return json.loads(line.removeprefix("RESULT "))
-
-
-def tabulate(results: dict[tuple[str, str], dict], find: Callable[[str], float | None]) -> dict[str, tuple]:
-    """A line for each shape and case, and the profiles. ``find``: the GPU's peak in Tflop/s for a case."""
-    lines, profiles = [], {}
-    for (shape, case), result in results.items():
-        if "error" in result:
-            lines.append([shape, case, *[None] * 7])
-            continue
-        base = next(one for (other, _), one in results.items() if other == shape and "error" not in one)
-        peak = find(case)
+def tabulate(results: dict[str, dict], shape: Shape, gpu: str | None) -> tuple[list[str], list[list]]:
+    """A line for each case that ran."""
+    fine = {name: result for name, result in results.items() if "error" not in result}
+    bare, exact = fine.get("bare, bf16 autocast"), fine.get("fp32")
+    lines = []
+    for name, result in fine.items():
+        seconds, profile = result["step_seconds"], result["profile"] or {}
+        rate = count_matrix_flops(shape) / seconds / 1e12
+        peak, busy = find_peak(gpu, CASES[name]), profile.get("gpu_ms")
+        ours = exact is not None and not CASES[name].peer and CASES[name].components == PAIR
         lines.append(
             [
-                shape,
-                case,
-                result["samples_per_second"],
-                result["samples_per_second"] / base["samples_per_second"],
-                result["gflop"] / 1e3 / result["step_seconds"] / peak if peak else None,
+                name,
+                1e3 * seconds,
+                bare["step_seconds"] / seconds if bare else None,
+                busy,
+                busy / (1e3 * seconds) if busy else None,
+                profile.get("launches"),
+                rate,
+                rate / peak if peak else None,
                 result["peak_mb"],
                 result["syncs"],
-                abs(result["loss"] - base["loss"]),
+                abs(result["loss"] - exact["loss"]) if ours and exact else None,
                 result["first_steps_seconds"],
             ]
         )
-        if result["profile"]:
-            profiles[f"profile, {shape}, {case}"] = (["operation", "calls", "ms", "share"], result["profile"])
-    return {"training step": (COLUMNS, lines), **profiles}
+    return COLUMNS, lines
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = options(__doc__, repeats=20)
-    parser.add_argument(
-        "--shapes", nargs="+", choices=[s for s in SHAPES if s != "toy"], default=["student", "teacher"]
-    )
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--source", type=int, default=256)
-    parser.add_argument("--target", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rows", type=int, default=4000, help="rows of the loading part")
-    parser.add_argument("--peak_tflops", type=float, help="half-precision peak of a GPU that the script does not know")
-    parser.add_argument("--case", nargs=2, metavar=("SHAPE", "CASE"), help="(internal) one case in this process")
+    parser = options(__doc__, repeats=1)
+    parser.add_argument("--shape", choices=[name for name in SHAPES if name != "toy"], default="220m")
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE")
+    parser.add_argument("--steps", type=int, default=12)
     args = parse(parser)
     if args.toy:
-        args.shapes = ["toy"]
-        args.batch_size = 2
-        args.source = 16
-        args.target = 8
-        args.steps = 2
-        args.rows = 16
+        args.shape, args.steps = "toy", 2
+        args.cases = ["bare, bf16 autocast", "bf16", "Seq2SeqTrainer, bf16", "fp32", "bf16, autocast"]
     return args
 
 
 def main() -> int:
+    began = time.perf_counter()
     args = parse_arguments()
     import torch
+    import transformers
 
-    size = Size(args.batch_size, args.source, args.target, args.steps)
-    if args.case:
-        print("RESULT " + json.dumps(run_case(*args.case, size)))
-        return 0
-    if not args.toy and not torch.cuda.is_available():
+    transformers.logging.set_verbosity_error()
+    logging.disable(logging.WARNING)
+    cuda = torch.cuda.is_available()
+    if not args.toy and not cuda:
         raise UserError("gpu_step.py: no CUDA device here; run it on a GPU machine, or --toy to try it on the CPU")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    # A toy case runs in this process, which has imported everything.
-    run, cases = (run_case, ("fp32", "bf16")) if args.toy else (run_apart, tuple(CASES))
-    results = {(shape, case): run(shape, case, size) for shape in args.shapes for case in cases}
-
-    def find(case: str) -> float | None:
-        return args.peak_tflops if args.peak_tflops and case not in ("fp32", "tf32") else find_peak(gpu, case)
-
-    loading = (["workers", "samples/s", "x none"], time_loading(args.rows, args.batch_size))
-    tables = {**tabulate(results, find), "loading": loading}
-    stored = {
-        f"{shape}, {case}": {key: value for key, value in result.items() if key != "profile"}
-        for (shape, case), result in results.items()
-    }
-    settings = vars(size) | {"on": gpu or "CPU (a trial: no GPU figures)"}
-    return report("gpu_step", args, settings, tables, cases=stored)
+    gpu = torch.cuda.get_device_name() if cuda else None
+    shape = SHAPES[args.shape]
+    batches = [make_batch(shape, seed) for seed in range(2)]
+    results: dict[str, dict] = {}
+    status = 0
+    for name in args.cases:
+        if time.perf_counter() - began > args.budget:
+            results[name] = {"error": "no time was left"}
+            continue
+        try:
+            results[name] = run_case(CASES[name], shape, batches, args.steps, precise=cuda)
+        except Exception as error:
+            results[name] = {"error": f"{type(error).__name__}: {error}"[:2000]}
+            print(f"{name}: {results[name]['error'][:500]}", flush=True)
+        settings = {"shape": args.shape, "steps": args.steps, "on": gpu or "CPU (a trial: no GPU figures)"}
+        tables = {f"training step, {args.shape}": tabulate(results, shape, gpu)}
+        with contextlib.redirect_stdout(None) if name != args.cases[-1] else contextlib.nullcontext():
+            status = report("gpu_step", args, settings, tables, gflop=count_matrix_flops(shape) / 1e9, cases=results)
+    return status
 
 
 if __name__ == "__main__":

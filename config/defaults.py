@@ -368,13 +368,14 @@ class HardwareConfig:
     fp16: bool = arg(False, "half precision (CUDA)")
     bf16: bool = arg(False, "bfloat16 (CUDA; a CPU gains from it where it has AVX512-BF16 or AMX)")
     tf32: bool = arg(True, "TF32 matrix products where the GPU has them")
-    compile: bool = arg(False, "torch.compile the model")
+    compile: bool = arg(False, "fuse the model's layers with torch.compile: minutes at the start, faster steps after")
+    cuda_graphs: bool = arg(True, "record the steps of each length and replay them with one launch (CUDA, one process)")
     fsdp: bool = arg(False, "shard the model over the processes instead of copying it (FSDP)")
     cpu_threads: int | None = arg(
         None, "torch threads per process; default: torch's choice", low=1, free_on_resume=True, compared=False
     )
     seed: int = arg(42, "seed of Python, NumPy, torch and the workers", low=0, high=2**31 - 1, compared=False)
-    deterministic: bool = arg(True, "deterministic kernels where they exist")
+    deterministic: bool = arg(True, "deterministic kernels: the same seed gives the same bytes")
 
 
 @dataclass

@@ -144,7 +144,7 @@ class MultiComponentLoss:
         num_samples, length = labels.shape
         teacher = batch.get("teacher")
         whole = logits.shape[:2] == labels.shape
-        count = logits.shape[1] if not whole else teacher.num_positions if teacher is not None else None
+        count = logits.shape[1] if not whole else batch.get("num_targets")
         rows = target_rows(labels, count)
         if not whole and logits.shape[:2] != (1, rows.shape[0]):
             raise ValueError(f"logits {tuple(logits.shape)} do not fit labels {tuple(labels.shape)}")
@@ -168,8 +168,8 @@ class MultiComponentLoss:
     def __call__(self, logits: Tensor, batch: Batch, progress: LossProgress, denominators: Denominators) -> LossOutput:
         """The loss of logits [B, T, V] or [1, N, V] (see ``inputs``; any float type) on ``batch``.
 
-        It does not wait for the GPU, with three exceptions: ``ast`` reads the greedy tokens, a batch without a teacher
-        counts its targets, and an encoder reads texts on the host.
+        It does not wait for the GPU, with two exceptions: ``ast`` reads the greedy tokens, and an encoder reads texts
+        on the host.
         """
         weights = self.weights(progress)
         with torch.autocast(logits.device.type, enabled=False):

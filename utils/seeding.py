@@ -41,8 +41,11 @@ def fix_hash_seed() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seed Python, NumPy and torch (CPU and CUDA); ``deterministic``: use deterministic kernels where they exist."""
+def seed_everything(seed: int, deterministic: bool, device: str = "cpu") -> list[str]:
+    """Seed Python, NumPy and torch (CPU and CUDA); returns what the user should know about ``device``.
+
+    deterministic: an operation without a deterministic kernel raises RuntimeError instead of giving other results.
+    """
     import numpy as np
     import torch
 
@@ -50,9 +53,14 @@ def seed_everything(seed: int, deterministic: bool) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-    if deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.benchmark = False
+    if deterministic and device == "mps":
+        return ["--deterministic: torch has no deterministic kernels on mps; two runs of one seed may differ"]
+    # Not warn_only: it keeps the faster kernels of attention, whose sums differ from run to run.
+    torch.use_deterministic_algorithms(deterministic)
+    # Nothing here reads memory that was not written, so filling every new tensor would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    return []
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

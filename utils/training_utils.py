@@ -27,17 +27,19 @@ def measure_gradient_norms(model: nn.Module) -> dict[str, Tensor]:
     process must call this function, since each one adds the share that it holds.
     """
     sharded = False
-    norms: dict[str, list[Tensor]] = {"encoder": [], "decoder": [], "other": []}
+    parts: dict[str, list[Tensor]] = {"encoder": [], "decoder": [], "other": []}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            parts = name.removeprefix("module.").split(".")
-            part = next((part for part in parts[:2] if part in ("encoder", "decoder")), "other")
+            names = name.removeprefix("module.").split(".")
             gradient = parameter.grad
             if isinstance(gradient, DTensor):
                 gradient, sharded = gradient.to_local(), True
-            norms[part].append(torch.linalg.vector_norm(gradient, dtype=torch.float32))
+            parts[next((part for part in names[:2] if part in ("encoder", "decoder")), "other")].append(gradient)
     zero = torch.zeros((), device=next(model.parameters()).device)
-    squares = {part: torch.stack(values).square().sum() if values else zero for part, values in norms.items()}
+    squares = {
+        part: torch.stack(torch._foreach_norm(gradients, 2, dtype=torch.float32)).square().sum() if gradients else zero
+        for part, gradients in parts.items()
+    }
     if sharded:
         together = torch.stack(list(squares.values()))
         torch.distributed.all_reduce(together)

@@ -24,6 +24,7 @@ class Batch(TypedDict, total=False):
     input_ids: Tensor  # [B, S]
     attention_mask: Tensor  # [B, S], 1 for a token, 0 for padding
     labels: Tensor  # [B, T], IGNORED for padding
+    num_targets: int  # labels that are not IGNORED; known once the batch has left the CPU
     row_ids: Tensor  # [B] numbers of the rows in their file
     references: list[str]  # the targets as text
     teacher_predictions: list[str | None]

@@ -20,8 +20,8 @@ def shift_right(model: PreTrainedModel, labels: Tensor) -> Tensor:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors and its teacher signal on ``device``."""
-    if device.type == "cpu":
+    """The batch with its tensors and its teacher signal on ``device``; a GPU need not be asked for ``num_targets``."""
+    if device.type == "cpu" or batch["labels"].device == device:
         return batch
     moved = {key: v.to(device, non_blocking=True) if hasattr(v, "to") else v for key, v in batch.items()}
-    return cast(Batch, moved)
+    return cast(Batch, moved | {"num_targets": int((batch["labels"] != IGNORED).sum())})

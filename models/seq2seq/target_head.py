@@ -31,7 +31,10 @@ class TargetHead:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._rows: Tensor | None = None
-        model.get_output_embeddings().register_forward_pre_hook(self._select)
+        self._catch = False
+        self._caught: Tensor | None = None
+        self.head = model.get_output_embeddings()
+        self.head.register_forward_pre_hook(self._select)
 
     @contextmanager
     def only(self, rows: Tensor) -> Iterator[None]:
@@ -42,8 +45,30 @@ class TargetHead:
         finally:
             self._rows = None
 
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Within it the model stops short of its head, but for one position; ``caught`` gives the last states."""
+        self._catch = True
+        try:
+            yield
+        finally:
+            self._catch = False
+
+    def caught(self) -> Tensor:
+        """The states [B, T, d] that reached the head within ``catching``; given once."""
+        states, self._caught = self._caught, None
+        assert states is not None
+        return states
+
+    def logits(self, states: Tensor, rows: Tensor) -> Tensor:
+        """[1, N, V]: the head at the N ``rows`` of states [B, T, d]."""
+        return self.head(states.reshape(-1, states.shape[-1]).index_select(0, rows).unsqueeze(0))
+
     def _select(self, head: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        states = inputs[0]
+        if self._catch:
+            self._caught = states
+            return (states[:1, :1].detach(), *inputs[1:])
         if self._rows is None:
             return None
-        states = inputs[0]
         return (states.reshape(-1, states.shape[-1]).index_select(0, self._rows).unsqueeze(0), *inputs[1:])

@@ -31,6 +31,7 @@ from models.training.checkpoint import (
     save_best,
     save_checkpoint,
 )
+from models.training.passes import choose_pass
 from models.training.plan import Plan, no_softening
 from models.training.run import Run
 from models.training.step import StepResult, TrainingStep
@@ -120,9 +121,17 @@ class TrainingEngine:
             eps=optim.adam_epsilon,
             fused=accelerator.device.type in ("cuda", "cpu"),
         )
-        self.model = model if self.fsdp else accelerator.prepare(model)
+        # With --fsdp the model is prepared already, and the bare one is its copy.
+        computing = model if self.fsdp else self.bare_model
+        self.model, self.through = choose_pass(
+            config,
+            accelerator,
+            computing,
+            (lambda same: same) if self.fsdp else accelerator.prepare,
+            self.logger.warning,
+        )
         self.optimizer = accelerator.prepare(optimizer)
-        self.step = TrainingStep(config, accelerator, self.model, self.bare_model, self.optimizer, loss)
+        self.step = TrainingStep(config, accelerator, self.model, self.through, self.optimizer, loss)
         self.windows = Windows(
             data, optim.gradient_accumulation_steps, accelerator.process_index, accelerator.num_processes
         )
@@ -413,6 +422,7 @@ class TrainingEngine:
             sharding.load_optimizer_state(self.model, self.optimizer.optimizer, tensors["optimizer"])
         else:
             self.optimizer.load_state_dict(tensors["optimizer"])
+        self.through.weights_moved()
         if self.accelerator.scaler is not None and tensors["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(tensors["scaler"])
         states = tensors["loss"]

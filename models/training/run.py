@@ -78,7 +78,7 @@ def open_run(config: RunConfig, script: str) -> Run:
     folder, lock = _agree_on_folder(config, accelerator)
     if lock is not None and not lock.held:
         notes.append(f"{folder}: {NO_LOCKS}")
-    seed_everything(hardware.seed, hardware.deterministic)
+    notes += seed_everything(hardware.seed, hardware.deterministic, accelerator.device.type)
     checkpoint = find_resume(config.output.resume, folder)
     if checkpoint is not None:
         notes += check_same_run(read_state(checkpoint), config, accelerator.num_processes)

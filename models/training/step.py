@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +18,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from config.defaults import RunConfig
-from data.batches.buckets import MAX_SHAPES, pad_to_buckets
-from data.batches.collate import IGNORED, Batch
+from data.batches.collate import IGNORED
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
-from models.seq2seq.inputs import shift_right, to_device
-from models.seq2seq.target_head import TargetHead, target_rows
+from models.training.passes import Pass
 from models.training.windows import Window
 from utils.seeding import seed_step
 from utils.training_utils import clip_gradients, measure_gradient_norms
@@ -58,26 +56,31 @@ class TrainingStep:
         config: RunConfig,
         accelerator: Accelerator,
         model: PreTrainedModel,
-        bare_model: PreTrainedModel,
+        through: Pass,
         optimizer: AcceleratedOptimizer,
         loss: MultiComponentLoss,
     ) -> None:
-        """model: prepared for the processes; bare_model: the same without any wrapper."""
+        """model: holds the trained parameters; through: how micro-batches go through it."""
         self.config = config
         self.accelerator = accelerator
         self.loss = loss
         self.model = model
-        self.bare_model = bare_model
+        self.through = through
         self.optimizer = optimizer
-        hardware = config.hardware
-        self.forward = self._compiled() if hardware.compile else model
-        # A compiled model wants shapes that do not change; --fsdp has its own copy of the head.
-        self.target_head = None if hardware.compile or hardware.fsdp else TargetHead(bare_model)
 
     def __call__(
-        self, window: Window, number: int, learning_rate: float, where: LossProgress, component_norms: bool = False
+        self,
+        window: Window,
+        number: int,
+        learning_rate: float,
+        where: LossProgress,
+        component_norms: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> StepResult:
-        """``number``: optimiser steps done before; ``component_norms``: measure each component's gradient as well."""
+        """``number``: optimiser steps done before; ``component_norms``: measure each component's gradient as well.
+
+        meanwhile: is called while the device computes.
+        """
         seed_step(self.config.hardware.seed, number, self.accelerator.process_index)
         tokens, sequences = self._count(window)
         for group in self.optimizer.param_groups:
@@ -89,8 +92,11 @@ class TrainingStep:
         if self.accelerator.scaler is not None and window:
             self.accelerator.unscale_gradients(self.optimizer)
         norms = measure_gradient_norms(self.model)
+        together = torch.stack([*values, *norms.values(), *norms_of_components.values()])
+        if together.device.type != "cpu":
+            meanwhile()
         # The one wait for the device in a step: is everything finite, and what do the logs want.
-        host = torch.stack([*values, *norms.values(), *norms_of_components.values()]).tolist()
+        host = together.tolist()
         components = self.loss.components
         numbers, host = host[: len(values)], host[len(values) :]
         host_norms = dict(zip([*norms, *norms_of_components], host, strict=True))
@@ -115,16 +121,15 @@ class TrainingStep:
             hard_loss=raw["ce"].detach() if "ce" in raw else None,
         )
 
-    def _compiled(self) -> Callable:
-        """The training forward, compiled once for each bucket of lengths; generation keeps the model as it is."""
-        torch._dynamo.config.recompile_limit = MAX_SHAPES  # torch has no public name for it
-        return torch.compile(self.model, dynamic=False)
-
     def _count(self, window: Window) -> tuple[float, float]:
         """Target tokens and sequences of the whole step, over all processes."""
+
+        def targets(labels: Tensor, known: int | None) -> int:
+            return int((labels != IGNORED).sum()) if known is None else known
+
         totals = torch.tensor(
             [
-                sum(int((batch["labels"] != IGNORED).sum()) for batch, counts in window if counts),
+                sum(targets(batch["labels"], batch.get("num_targets")) for batch, counts in window if counts),
                 sum(len(batch["labels"]) for batch, counts in window if counts),
             ],
             dtype=torch.float64,
@@ -142,50 +147,31 @@ class TrainingStep:
         Returns [2 x components] raw values, then weighted ones, of this process, and the gradient norms of the
         components on the first micro-batch.
         """
-        device, world = self.accelerator.device, self.accelerator.num_processes
-        raw = {name: torch.zeros((), device=device) for name in self.loss.components}
-        weighted = {name: torch.zeros((), device=device) for name in self.loss.components}
+        world = self.accelerator.num_processes
+        values = torch.zeros(2 * len(self.loss.components), device=self.accelerator.device)
         norms: Mapping[str, Tensor] = {}
-        self.model.train()
+        self.through.train()
         for index, (batch, counts) in enumerate(window):
-            if self.config.hardware.compile:
-                batch = pad_to_buckets(batch, self.bare_model.config.pad_token_id)
-            batch = to_device(batch, device)
+            batch = self.through.prepare(batch)
             is_last = index == len(window) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                logits = self._logits(batch)
+            with nullcontext() if is_last else self.through.no_sync():
+                logits = self.through.logits(batch)
                 if component_norms and not norms:
                     norms = self.loss.gradient_norms(logits, batch, where, denominators)
                 if counts:
                     output = self.loss(logits, batch, where, denominators)
-                    for name in raw:
-                        raw[name] += output.raw[name]
-                        weighted[name] += output.weighted[name]
+                    values += torch.stack([*output.raw.values(), *output.weighted.values()])
                 # DDP averages over the processes; the denominators already span them. A stand-in takes part, with 0.
-                self.accelerator.backward(output.total * world if counts else logits.sum() * 0.0)
-        return torch.stack([*raw.values(), *weighted.values()]), norms
-
-    def _logits(self, batch: Batch) -> Tensor:
-        with self.accelerator.autocast(), self._targets_only(batch):
-            return self.forward(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                decoder_input_ids=shift_right(self.bare_model, batch["labels"]),
-            ).logits
-
-    def _targets_only(self, batch: Batch) -> AbstractContextManager:
-        if self.target_head is None:
-            return nullcontext()
-        teacher = batch.get("teacher")
-        count = teacher.num_positions if teacher is not None else None
-        return self.target_head.only(target_rows(batch["labels"], count))
+                self.through.backward(output.total * world if counts else logits.sum() * 0.0)
+        return values, norms
 
     def _apply(self, norm: Tensor, finite_norm: bool, finite_loss: bool) -> tuple[bool, bool]:
         """Clip and step where loss and gradient are finite. Returns ``applied`` and ``nonfinite`` of the result."""
         if finite_norm and finite_loss:
             clip_gradients(self.model, norm, self.config.optimization.max_grad_norm)
             self.optimizer.step()
-            self.optimizer.zero_grad()
+            self.through.weights_moved()
+            self.through.zero()
             return True, False
         scaler = self.accelerator.scaler
         nonfinite = scaler is None or not finite_loss or scaler.get_scale() < LOWEST_SCALE
@@ -196,4 +182,4 @@ class TrainingStep:
         """Drop this step's gradients, if there are any; the scaler of --fp16 notes what it saw of them."""
         if self.accelerator.scaler is not None and gradients:
             self.accelerator.scaler.update()
-        self.optimizer.zero_grad()
+        self.through.zero()

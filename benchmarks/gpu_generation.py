@@ -1,0 +1,138 @@
+#!/usr/bin/env python
+"""Writing texts and distillation data on a GPU, and reading training rows from disk: rows and tokens a second.
+
+    python benchmarks/gpu_generation.py [--shape 220m] [--rows 512] [--output FILE]     (--toy: tiny, on the CPU)
+
+Random weights never end a text, so each text has 30 tokens. "java": with the constraints of the product.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.gpu_step import SHAPES, build_model, device_name, wait_for_gpu
+from benchmarks.measuring import options, parse, report
+from benchmarks.workload import build_tokenizer, list_texts, make_rows, parse_student_config, write_distillation_file
+from utils.errors import run_main
+
+TOKENS = 30
+
+
+def time_generation(model, tokenizer, rows: list[list[int]], left: Callable[[], bool]) -> Iterator[list[Any]]:
+    """Greedy and with four beams, with and without constraints: name, seconds, rows and tokens a second."""
+    from models.decoding.generate import GenerationOptions, generate_candidates
+
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    for title, decoding, beams, batch in (
+        ("greedy, free", "free", 1, 128),
+        ("greedy, java", "java", 1, 128),
+        ("4 beams, free", "free", 4, 64),
+        ("4 beams, java", "java", 4, 64),
+    ):
+        if not left():
+            break
+        options = GenerationOptions(max_output_len=TOKENS, batch_size=batch, num_beams=beams, decoding=decoding)
+        generate_candidates(model, tokenizer, rows[:8], options)  # kernels, tables of the constraints
+        used = rows if beams == 1 else rows[: len(rows) // 2]
+        wait_for_gpu()
+        started = time.perf_counter()
+        generate_candidates(model, tokenizer, used, options)
+        wait_for_gpu()
+        seconds = time.perf_counter() - started
+        yield [title, seconds, len(used) / seconds, TOKENS * len(used) / seconds]
+
+
+def time_distillation(model, tokenizer, path: Path, rows: int) -> list[Any]:
+    """The writer's whole work on a raw file: name, seconds, rows and tokens a second."""
+    from data.dataset import AssertionDataset
+    from models.teacher.writer import DistillationWriter, WriterSettings
+
+    dataset = AssertionDataset(
+        path, tokenizer, vocab_size=model.config.vocab_size, teacher=False, max_output_len=TOKENS, max_samples=rows
+    )
+    settings = WriterSettings("made-up", batch_size=128, workers=2)
+    started = time.perf_counter()
+    DistillationWriter(model, tokenizer, dataset, path.with_name("distilled.jsonl"), settings).run()
+    seconds = time.perf_counter() - started
+    return ["distillation data, topk", seconds, rows / seconds, TOKENS * rows / seconds]
+
+
+def time_loading(folder: Path, rows: int, batch: int, workers: tuple[int, ...]) -> list[list[Any]]:
+    """Batches from disk, two epochs: workers, samples a second of the first and of the second epoch."""
+    from data.batches.loader import JsonlTrainingData
+    from data.dataset import AssertionDataset
+    from data.rows.rejected import RejectedRows
+
+    tokens = build_tokenizer(list_texts(make_rows(300)), "synthetic", 2048)
+    path = folder / "data.jsonl"
+    write_distillation_file(path, make_rows(rows), tokens, 2048)
+    dataset = AssertionDataset(path, tokens, vocab_size=2048)
+    found = []
+    for count in workers:
+        config = parse_student_config(batch_size=batch, num_workers=count, output_dir=folder)
+        data = JsonlTrainingData(dataset, config, RejectedRows(folder / "r", path, len(dataset), 0.1))
+        rates = []
+        for epoch in range(2):
+            started = time.perf_counter()
+            read = sum(len(made["labels"]) for made in data.batches(epoch, 0))
+            rates.append(read / (time.perf_counter() - started))
+        found.append([count, *rates])
+    return found
+
+
+def main() -> int:
+    began = time.perf_counter()
+    parser = options(__doc__, repeats=1)
+    parser.add_argument("--shape", choices=list(SHAPES), default="220m")
+    parser.add_argument("--rows", type=int, default=512)
+    args = parse(parser)
+    if args.toy:
+        args.shape, args.rows = "toy", 8
+    logging.disable(logging.WARNING)
+    shape = SHAPES[args.shape]
+    lines: list[list[Any]] = []
+    loading: list[list[Any]] = []
+
+    def left() -> bool:
+        return time.perf_counter() - began < args.budget
+
+    def store() -> int:
+        tables = {
+            "generation": (["what", "seconds", "rows/s", "tokens/s"], lines),
+            "loading": (["workers", "samples/s, first epoch", "second epoch"], loading),
+        }
+        return report("gpu_generation", args, {"shape": args.shape, "rows": args.rows, "on": device_name()}, tables)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        loading += time_loading(folder, 4 * args.rows, 8 if args.toy else 64, (0, 1) if args.toy else (4,))
+        tokenizer = build_tokenizer(list_texts(make_rows(300)), "synthetic", shape.vocabulary)
+        model = build_model(shape, dropout_rate=0.0).eval()
+        raw = list(make_rows(args.rows))
+        path = folder / "raw.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in raw))
+        from data.rows.tokenization import encode_source
+
+        sources = [encode_source(tokenizer, row["test_method_masked"], row["focal_method"], 256) for row in raw]
+        for line in time_generation(model, tokenizer, sources, left):
+            lines.append(line)
+            with contextlib.redirect_stdout(None):
+                store()
+        if left():
+            lines.append(time_distillation(model, tokenizer, path, args.rows))
+    return store()
+
+
+if __name__ == "__main__":
+    run_main(main)
