@@ -447,6 +447,7 @@ def test_a_run_that_began_and_ended_while_this_one_waited_for_the_folder_is_kept
 
     def lock(folder: Path) -> None:
         (folder / run_folder.RUN_CONFIG).write_text("{}")
+        (folder / "final_model").mkdir()
 
     monkeypatch.setattr(run_folder, "FolderLock", lock)
     asked = SimpleNamespace(output=SimpleNamespace(resume=None, overwrite=False, dry_run=False))

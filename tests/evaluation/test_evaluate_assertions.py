@@ -518,7 +518,7 @@ def test_without_a_jdk_it_ends_before_a_model_is_looked_for(tmp_path):
             "--jdk_home",
             tmp_path / "none",
             "--student_model_path",
-            "/no/such/model",
+            tmp_path,  # which is no model either
             *QUICK,
         )
 
@@ -531,7 +531,7 @@ def test_a_project_that_cannot_be_compiled_ends_it_before_a_model_is_looked_for(
     data = write_rows(tmp_path / "data.jsonl", [row])
     for place, message in ((tmp_path / "none", "no such folder"), (tmp_path, "no")):
         with pytest.raises(UserError, match=message) as caught:
-            evaluate("--teacher_data", data, "--project", place, "--student_model_path", "/no/such/model", *QUICK)
+            evaluate("--teacher_data", data, "--project", place, "--student_model_path", tmp_path, *QUICK)
         assert "model" not in str(caught.value)
 
 
