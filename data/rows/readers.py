@@ -103,7 +103,9 @@ def parse_json_line(line: bytes | str) -> Json:
     """
     try:
         value = json.loads(line, parse_constant=_finite, parse_float=_finite)
-    except ValueError:  # covers bad JSON and bad UTF-8
+    except UnicodeDecodeError:
+        raise RowError("not valid UTF-8") from None
+    except ValueError:
         raise RowError("not valid JSON") from None
     except RecursionError:
         raise RowError("JSON nested too deeply") from None

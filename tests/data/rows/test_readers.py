@@ -173,7 +173,7 @@ def test_the_reason_for_a_row_that_cannot_be_used(change: dict[str, object], rea
     ("line", "reason"),
     [
         (b"{", "not valid JSON"),
-        (b'{"a": "\xff"}', "not valid JSON"),
+        (b'{"a": "\xff"}', "not valid UTF-8"),
         (b"[1]", "not a JSON object"),
         (b"3", "not a JSON object"),
         (b'{"a": ' + b"[" * 100_000, "JSON nested too deeply"),
