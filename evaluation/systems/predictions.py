@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from data.rows.readers import RowError, parse_json_line, read_rows, require_file
+from data.rows.files import require_file
+from data.rows.readers import RowError, parse_json_line, read_rows
 from evaluation.summary import TITLES
 from evaluation.tasks import Tasks
 from utils.errors import UserError
