@@ -73,13 +73,7 @@ common_options() {
 # Run "$@" as a child that Slurm may interrupt.
 #   USR1 (time limit near, #SBATCH --signal): passed on; the child checkpoints, and the job is requeued.
 #   TERM (preempted, requeued by hand or cancelled): passed on; what comes next is Slurm's decision.
-run_and_# stopped_how STATUS: the program itself says whether a checkpoint could be written.
-stopped_how() {
-    (($1 == REQUEUE_EXIT_CODE)) && echo "stopped as asked" || echo "stopped before it could save anything"
-}
-
-# requeue STATUS
-requeue() {
+run_and_requeue() {
     local status=0 interrupted=yes ending=no
     echo "$(date '+%F %T') job ${SLURM_JOB_ID:-none} start $((${SLURM_RESTART_COUNT:-0} + 1)) on $(hostname): $*"
     "$@" &
@@ -99,11 +93,13 @@ requeue() {
     exit "$status"
 }
 
+# requeue STATUS: the program itself says whether it could write a checkpoint.
 requeue() {
-    local again="submit it again with OUTPUT_DIR=$OUTPUT_DIR to continue"
+    local how="stopped before it could save anything" again="submit it again with OUTPUT_DIR=$OUTPUT_DIR to continue"
+    (($1 == REQUEUE_EXIT_CODE)) && how="stopped as asked"
     [[ -n ${SLURM_JOB_ID:-} ]] || fail "interrupted outside Slurm; $again"
     ((${SLURM_RESTART_COUNT:-0} < ${MAX_RESTARTS:-20})) || fail "started ${MAX_RESTARTS:-20} times without finishing; $again"
-    echo "$(date '+%F %T') $(stopped_how "$1"); requeueing job $SLURM_JOB_ID"
+    echo "$(date '+%F %T') $how; requeueing job $SLURM_JOB_ID"
     scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID could not be requeued; $again"
     exit 0
 }

@@ -153,6 +153,7 @@ def test_time_limit_is_passed_on_and_requeues(tmp_path: Path) -> None:
     code, output, calls = interrupt(tmp_path, [sys.executable, "-c", CHILD], signal.SIGUSR1)
     assert "child got SIGUSR1" in output
     assert (code, calls) == (0, "requeue 7\n")
+    assert "stopped as asked; requeueing job 7" in output
 
 
 def test_termination_is_passed_on_and_left_to_slurm(tmp_path: Path) -> None:
@@ -162,8 +163,9 @@ def test_termination_is_passed_on_and_left_to_slurm(tmp_path: Path) -> None:
 
 
 def test_time_limit_before_the_child_is_ready_requeues(tmp_path: Path) -> None:
-    code, _, calls = interrupt(tmp_path, ["sh", "-c", "echo ready; exec sleep 60"], signal.SIGUSR1)
+    code, output, calls = interrupt(tmp_path, ["sh", "-c", "echo ready; exec sleep 60"], signal.SIGUSR1)
     assert (code, calls) == (0, "requeue 7\n")
+    assert "stopped before it could save anything; requeueing job 7" in output
 
 
 def test_checkpoint_without_a_signal_to_the_shell_requeues(tmp_path: Path) -> None:
