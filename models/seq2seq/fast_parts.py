@@ -50,8 +50,13 @@ def attend_with_bias(
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
 
 
+def _always_a_mask(*arguments: Any, **options: Any) -> Tensor:
+    """transformers leaves out a mask that hides nothing: looking waits for the GPU, and is one more case to compile."""
+    return eager_mask(*arguments, **options | {"allow_is_bidirectional_skip": False})
+
+
 AttentionInterface.register(BIASED, attend_with_bias)
-AttentionMaskInterface.register(BIASED, eager_mask)
+AttentionMaskInterface.register(BIASED, _always_a_mask)
 
 
 def is_t5(model: torch.nn.Module) -> bool:

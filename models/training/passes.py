@@ -287,8 +287,8 @@ def choose_pass(
     if on_cuda and hardware.cuda_graphs and not alone:
         say("--cuda_graphs: one process only; the run goes on without")
     module = half_copy(bare_model) if halved else bare_model
-    if on_cuda and not hardware.fsdp:
-        use_fast_parts(module, attention="attention" not in config.given)
+    if (on_cuda or hardware.compile) and not hardware.fsdp:
+        use_fast_parts(module, norms=on_cuda, attention="attention" not in config.given)
     if hardware.compile:
         compile_blocks(module, hardware.deterministic)
     model = prepare(bare_model)

@@ -37,11 +37,11 @@ def losses(tmp_path, monkeypatch, compile: bool) -> tuple[list[float], int]:
     graphs: list[torch.fx.GraphModule] = []
     compiler = torch.compile
 
-    def counting(block, **given):
-        def backend(graph, inputs):
-            graphs.append(graph)
-            return graph.forward
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
 
+    def counting(block, **given):
         return compiler(block, **{"backend": backend} | given)
 
     monkeypatch.setattr(torch, "compile", counting)
