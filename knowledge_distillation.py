@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     from config.schedules import temperature_at
     from evaluation.validation import add_validation
     from models.losses.critical_tokens import find_critical_tokens
+    from models.seq2seq.agreement import choose_frame
     from models.training.run import open_run
     from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
 
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         validation=validation,
         teacher_format=live.text_format if live else None,
         legacy=legacy,
+        frame=choose_frame(model, tokenizer, config.model.model_name, run.checkpoint),
     )
     has_teacher = live is not None or (train_set.has_teacher and validation_set.has_teacher)
     warn_of_teacher_data(config, run, train_set, validation_set, has_teacher)
@@ -123,6 +125,7 @@ def load_live_teacher(
     if name is None:
         return None
     from data.rows.tokenization import tokenizer_fingerprint
+    from models.seq2seq.agreement import settle_special_ids
     from models.seq2seq.loading import load_model, load_tokenizer
     from models.teacher.forward import LiveTeacher
 
@@ -134,6 +137,8 @@ def load_live_teacher(
             f"--teacher_model {name}: vocabulary of {teacher.config.vocab_size},"
             f" the student has {model.config.vocab_size}"
         )
+    for note in settle_special_ids(teacher, tokenizer, f"--teacher_model {name}"):
+        run.logger.warning(note)
     return LiveTeacher(teacher.to(run.accelerator.device))
 
 

@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     from evaluation.validation import add_validation
     from models.loss_functions import LossSettings
     from models.multi_component_loss import MultiComponentLoss
+    from models.seq2seq.agreement import choose_frame
     from models.training.run import open_run
     from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
 
@@ -44,7 +45,13 @@ def main(argv: list[str] | None = None) -> int:
         train, validation = split_file(config, run)
     tokenizer, model = load_teacher(config, train, run.checkpoint)
     train_set, validation_set = open_datasets(
-        run, tokenizer, model.config.vocab_size, teacher=False, train=train, validation=validation
+        run,
+        tokenizer,
+        model.config.vocab_size,
+        teacher=False,
+        train=train,
+        validation=validation,
+        frame=choose_frame(model, tokenizer, config.model.model_name, run.checkpoint),
     )
     loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=["ce"], loss_weights=[1.0])))
     engine = build_engine(run, model, tokenizer, loss, train_set)

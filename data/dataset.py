@@ -172,6 +172,8 @@ class AssertionDataset(Dataset):
             if len(labels) < len(self.encoder.begin) + 2:
                 raise RowError("target has no tokens")
             rows = None
+            if self._layout is not None and self.encoder.spells_control(sample.target):
+                raise RowError("the target spells a control token, which the old writer took for one")
             if self.has_teacher:
                 align = self._align if self._layout else None
                 rows = decode_teacher(row, labels, self.vocab_size, self.max_output_len, align)

@@ -159,12 +159,15 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
     from data.rows.tokenization import TaskEncoder, TextFormat
     from evaluation.running.splice import with_semicolon
     from models.decoding.generate import GenerationOptions, generate_candidates
+    from models.seq2seq.agreement import settle_special_ids
     from models.seq2seq.loading import load_model, load_tokenizer
     from utils.device import resolve_device
 
     logging.disable_progress_bar()
     tokenizer = load_tokenizer(args.model, "MODEL")
     model = load_model(args.model, flag="MODEL")
+    for note in settle_special_ids(model, tokenizer, "MODEL"):
+        print(f"warning: {note}", file=sys.stderr)
     model.to(resolve_device(args.device))  # type: ignore[arg-type]
     encoder = TaskEncoder(tokenizer, TextFormat.of_model(model))
     rows = [encoder.source(test.sample, args.max_input_len) for test in tests]

@@ -78,7 +78,7 @@ class Validator:
 
     ``batches``: this process's share of the validation rows, the same at every call; each batch holds ``samples``.
     ``progress``: the settings of the loss, fixed for the run, so that its values can be compared.
-    ``critical`` [V] bool: the critical tokens, where their accuracy is wanted.
+    ``critical`` [V] bool: the critical tokens, where their accuracy is wanted. ``begin``: labels before the text.
     """
 
     batches: Callable[[], Iterable[Batch]]
@@ -90,6 +90,7 @@ class Validator:
     settings: ValidationSettings
     encoder: TextEncoder | None = None
     critical: torch.Tensor | None = None
+    begin: int = 0
 
     def one_batch_only(self) -> None:
         """From now on judge the first batch alone, as a dry run does."""
@@ -141,7 +142,9 @@ class Validator:
         output = self.loss(logits, on_device, self.progress, Denominators(1.0, 1.0))
         raw = {name: float(value) for name, value in output.raw.items()}
         sums.add(LossSums(raw, int((labels != IGNORED).sum()), len(labels)))
-        right, count, critical_right, critical = accuracy_per_sample(logits.argmax(-1), labels, self.critical)
+        right, count, critical_right, critical = accuracy_per_sample(
+            logits.argmax(-1), labels, self.critical, self.begin
+        )
         return [
             ValidatedRow(
                 int(batch["row_ids"][index]),
@@ -232,5 +235,6 @@ def add_validation(
             ),
             encoder,
             critical,
+            len(validation_set.encoder.begin),
         )
     accelerator.wait_for_everyone()  # the main process first removes cut-off lines from rejected.jsonl

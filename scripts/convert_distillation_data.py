@@ -157,6 +157,8 @@ class Converter:
                     continue
                 sample = parse_sample(row)
                 if self.encoder is not None and self.layout is not None:
+                    if self.encoder.spells_control(sample.target):
+                        raise RowError("the target spells a control token, which the old writer took for one")
                     labels = self.encoder.target(sample.target, self.header.max_output_len)
                     row["labels_hash"] = labels_hash(labels)
                     align = partial(self.layout.align, encoder=self.encoder)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FRAMES = ("end", "tokenizer")
+SENTINEL = re.compile(r"<extra_id_\d+>")  # control tokens that not every tokenizer marks as such
 
 # The fingerprint encodes this text, too, so that it depends on merges and normalisation as well as the vocabulary.
 PROBE = 'assertEquals("ä\\n", foo.getBar(0x1F, -2.5f));\n\tassertThat(xs).containsExactly(1, 2) <AssertPlaceHolder>'
@@ -101,9 +103,29 @@ class TaskEncoder:
         """The ids before a text, which are the first labels of a target."""
         return self._frame[0]
 
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        """The spellings of the tokenizer's control tokens; the placeholder is not one."""
+        added = {token.content for token in self.tokenizer.added_tokens_decoder.values()}
+        names = {*map(str, self.tokenizer.all_special_tokens), *filter(SENTINEL.fullmatch, added)} - {PLACEHOLDER}
+        return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)")
+
+    def spells_control(self, text: str) -> bool:
+        """Whether a text holds the spelling of a control token, such as ``"<s>"`` in a Java literal."""
+        return self._control.search(text) is not None
+
     def plain(self, text: str) -> list[int]:
-        """The ids of a text without a frame."""
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        """The ids of a text without a frame. What spells a control token is text like any other: written in pieces."""
+        encode = partial(self.tokenizer, add_special_tokens=False, verbose=False)
+        if not self.spells_control(text):
+            return encode(text)["input_ids"]
+        ids = encode(text, split_special_tokens=True)["input_ids"]
+        control = set(self.tokenizer.convert_tokens_to_ids(self._control.findall(text)))
+        if control.isdisjoint(ids):
+            return ids
+        # Some tokenizers find the spelling in their vocabulary again: break it after its first character.
+        broken = self._control.sub(lambda match: f"{match[0][0]}\0{match[0][1:]}", text).split("\0")
+        return [index for part in broken for index in encode(part, split_special_tokens=True)["input_ids"]]
 
     def source(self, sample: Sample, max_len: int) -> list[int]:
         """The ids of the input, at most ``max_len``; ``lay_out`` says what is where."""
@@ -166,7 +188,7 @@ class TaskEncoder:
         newline = self.plain("\n")
         ids: list[int] = [separator]
         shown: list[ContextItem] = []
-        encoded = self.tokenizer([item.text for item in near], add_special_tokens=False, verbose=False)["input_ids"]
+        encoded = [self.plain(item.text) for item in near]
         for item, tokens in zip(near, encoded, strict=True):
             line = [*(newline if shown else ()), *tokens]
             if len(ids) + len(line) <= limit:

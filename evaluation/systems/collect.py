@@ -140,7 +140,9 @@ def read_stored_teacher(request: EvaluationRequest, tasks: Tasks) -> System:
         if isinstance(stored, str):
             reason = stored
             continue
-        forced = score_stored_teacher(stored, find_critical_tokens(tokenizer).mask(vocab_size))
+        forced = score_stored_teacher(
+            stored, find_critical_tokens(tokenizer).mask(vocab_size), len(stored.dataset.encoder.begin)
+        )
         system.measured = place_forced_metrics(forced, len(tasks.samples))
         break
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +31,12 @@ from models.decoding.generate import (
     pad_rows,
 )
 from models.losses.critical_tokens import find_critical_tokens
+from models.seq2seq.agreement import check_texts, settle_special_ids
 from models.seq2seq.loading import count_parameters, find_model_folder, load_model, load_tokenizer
 from models.seq2seq.teacher_forced import TeacherForced, score_teacher_forced
 from utils.metrics import FORCED_METRICS
+
+CHECKED = 200  # tasks whose texts show whether the tokenizer fits
 
 
 @dataclass
@@ -190,11 +194,15 @@ class ModelRunner:
             torch.cuda.reset_peak_memory_stats(self.device)
         tokenizer = load_tokenizer(name, flag)
         model = load_model(name, flag=flag)
+        for note in settle_special_ids(model, tokenizer, f"{flag} {name}"):
+            print(f"warning: {note}", file=sys.stderr)
         model.to(self.device)  # type: ignore[arg-type]
         path = find_model_folder(name, flag)
         has_context = any(sample.context for sample in samples)
         shown = self.context.choose(TextFormat.of_model(model), f"{flag} {name}", has_context, "--teacher_data")
         encoder = TaskEncoder(tokenizer, shown)
+        for note in check_texts(encoder, samples[:CHECKED], f"{flag} {name}"):
+            print(f"warning: {note}", file=sys.stderr)
         layouts = [encoder.lay_out(sample, self.options.max_input_len) for sample in samples]
         inputs = [layout.ids for layout in layouts]
 
@@ -202,7 +210,8 @@ class ModelRunner:
         store = PredictionStore(file, compute_model_key(path, inputs, self.options), self.resume)
         candidates = self._write_texts(title, model, tokenizer, inputs, store)
         critical = find_critical_tokens(tokenizer).mask(model.config.vocab_size)
-        forced = score_teacher_forced(model, make_target_batches(encoder, samples, inputs, self.options), critical)
+        batches = make_target_batches(encoder, samples, inputs, self.options)
+        forced = score_teacher_forced(model, batches, critical, len(encoder.begin))
         facts: SystemFacts = {
             "path": str(name),
             "parameters": count_parameters(model),

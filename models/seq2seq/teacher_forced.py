@@ -36,13 +36,15 @@ class TeacherForced:
 
 
 def accuracy_per_sample(
-    predicted: Tensor, labels: Tensor, critical: Tensor | None = None
+    predicted: Tensor, labels: Tensor, critical: Tensor | None = None, begin: int = 0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Count correct and all target positions, and the same over critical ones: four counts [B].
 
     ``predicted``, ``labels`` [B, T], where a label of -100 is not a target; ``critical`` [V] bool marks label ids.
+    ``begin``: so many labels before the text are the same in every row and not counted.
     """
     target = labels != IGNORED
+    target[:, :begin] = False
     right = (predicted == labels) & target
     marked = torch.zeros_like(target)
     if critical is not None:
@@ -67,9 +69,12 @@ def _combine(rows: list[list[Tensor]], losses: list[Tensor], row_ids: list[Tenso
 
 @torch.inference_mode()
 def score_teacher_forced(
-    model: PreTrainedModel, batches: Iterable[Batch], critical: Tensor | None = None
+    model: PreTrainedModel, batches: Iterable[Batch], critical: Tensor | None = None, begin: int = 0
 ) -> TeacherForced:
-    """Run the model once over each batch (input_ids, attention_mask, labels and, optionally, row_ids)."""
+    """Run the model once over each batch (input_ids, attention_mask, labels and, optionally, row_ids).
+
+    ``begin``: see ``accuracy_per_sample``.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -84,9 +89,9 @@ def score_teacher_forced(
                 attention_mask=batch["attention_mask"].to(device),
                 labels=labels,
             ).logits
-            rows.append(list(accuracy_per_sample(logits.argmax(-1), labels, critical)))
+            rows.append(list(accuracy_per_sample(logits.argmax(-1), labels, critical, begin)))
             nll = cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
-            losses.append(nll.sum(1))
+            losses.append(nll[:, begin:].sum(1))
             if "row_ids" in batch:
                 row_ids.append(batch["row_ids"])
     finally:
@@ -104,7 +109,7 @@ def top_choice(signal: TeacherSignal) -> Tensor:
     return signal.logits.argmax(-1)
 
 
-def score_stored_teacher(batches: Iterable[Batch], critical: Tensor | None = None) -> TeacherForced:
+def score_stored_teacher(batches: Iterable[Batch], critical: Tensor | None = None, begin: int = 0) -> TeacherForced:
     """Compute the accuracies from stored teacher logits (``batch["teacher"]``), without a model; the loss is NaN."""
     rows: list[list[Tensor]] = []
     row_ids: list[Tensor] = []
@@ -113,6 +118,6 @@ def score_stored_teacher(batches: Iterable[Batch], critical: Tensor | None = Non
         assert signal is not None  # the batches come from a file with logits
         predicted = torch.full_like(labels, IGNORED)
         predicted[labels != IGNORED] = top_choice(signal)
-        rows.append(list(accuracy_per_sample(predicted, labels, critical)))
+        rows.append(list(accuracy_per_sample(predicted, labels, critical, begin)))
         row_ids.append(batch["row_ids"])
     return _combine(rows, [], row_ids)

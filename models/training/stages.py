@@ -19,6 +19,7 @@ from data.rows.context_choice import ContextChoice, describe
 from data.rows.oddities import count_oddities, tell_oddities
 from data.rows.tokenization import TaskEncoder, TextFormat
 from models.multi_component_loss import MultiComponentLoss
+from models.seq2seq.agreement import check_texts, settle_special_ids
 from models.seq2seq.loading import count_parameters, load_model, save_model
 from models.teacher.forward import LiveTeacher
 from models.training.checkpoint import drop_later
@@ -172,6 +173,8 @@ def announce(
     for warning in warnings_that_matter(facts):
         run.logger.warning(warning)
     for dataset, items in looked_at.items():
+        for note in check_texts(dataset.encoder, [item.sample for item in items], str(dataset.path)):
+            run.logger.warning(note)
         counts = count_oddities([item.sample for item in items])
         for sentence in tell_oddities(dataset.path.name, counts, f"{len(items)} rows looked at"):
             run.logger.warning(sentence)
@@ -191,6 +194,8 @@ def build_engine(
     """The engine with its data, restored where the run continues; it has no validation yet."""
     config, accelerator = run.config, run.accelerator
     train_set.encoder.format.store_in(model)
+    for note in settle_special_ids(model, tokenizer, f"--model_name {config.model.model_name}"):
+        run.logger.warning(note)
     rank, world = accelerator.process_index, accelerator.num_processes
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -14,9 +14,15 @@ from typing import Any
 import lz4.frame
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
-from tokenizers.models import BPE
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
+from tokenizers.models import BPE, Unigram
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]
 Logits = Callable[[dict[str, Any], list[int]], np.ndarray]
@@ -43,6 +49,27 @@ def make_roberta_files(folder: Path, texts: Sequence[str], vocabulary: int = 400
     settings = {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": False, "model_max_length": 512, **tokens}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return AutoTokenizer.from_pretrained(folder)
+
+
+def make_unigram(texts: Sequence[str], vocabulary: int = 300) -> PreTrainedTokenizerBase:
+    """A tokenizer of the kind of T5's: pieces with probabilities, among them the control tokens themselves."""
+    unigram = Tokenizer(Unigram())
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    unigram.decoder = decoders.Metaspace()
+    unigram.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    special = ["<pad>", "</s>", "<unk>", "<s>", "<mask>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocabulary, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    unigram.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=unigram,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        mask_token="<mask>",
+    )
 
 
 def make_t5(folder: Path, vocabulary: int, seed: int = 0, spread: float = 1.0) -> T5ForConditionalGeneration:

@@ -1,0 +1,107 @@
+"""Whether tokenizer, model and texts fit together (special ids, vocabulary, frame), checked before any training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from data.rows.readers import Sample
+from data.rows.tokenization import TaskEncoder, TextFormat
+from utils.errors import UserError
+
+SPECIAL_IDS = {"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"}
+NO_CHOICE = {"cache_implementation", "transformers_version", "use_cache", "_from_model_config"}
+# Above these shares of unknown input tokens, and of targets that do not come back from their ids.
+UNKNOWN_REFUSED, UNKNOWN_TOLD, LOST_REFUSED = 0.3, 0.001, 0.5
+
+
+def settle_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, flag: str) -> list[str]:
+    """Make the tokenizer's end and padding those of the model, and its generation ours; returns what was set aside.
+
+    Labels end as the tokenizer says, so generation must. The settings of a folder (no_repeat_ngram_size, min_length,
+    ...) would change what is written without a word. Raises UserError where the tokenizer has ids that the model's
+    embedding lacks.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= rows:
+        raise UserError(
+            f"{flag}: the tokenizer has ids up to {largest}, the model's embedding only {rows} rows; the tokenizer is"
+            " not this model's, or tokens were added without model.resize_token_embeddings"
+        )
+    config, old = model.config, model.generation_config
+    told = []
+    for name in ("eos", "pad"):
+        key, own = f"{name}_token_id", getattr(tokenizer, f"{name}_token_id")
+        others = [getattr(config, key, None), getattr(old, key, None)]
+        known = [other for other in others if other is not None]
+        if any(own != other and other != [own] for other in known):
+            told.append(f"{flag}: the model names {key} {known[0]}, the tokenizer {own}: the tokenizer's is used")
+        setattr(config, key, own)
+    start = config.decoder_start_token_id
+    aside = {
+        key: value
+        for key, value in (old.to_diff_dict() if old else {}).items()
+        if key not in SPECIAL_IDS | NO_CHOICE and value is not None
+    }
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        decoder_start_token_id=start,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        cache_implementation=getattr(old, "cache_implementation", None),
+    )
+    if aside:
+        named = ", ".join(f"{key} {value}" for key, value in sorted(aside.items()))
+        told.append(f"{flag}: the folder's generation settings are set aside: {named}")
+    return told
+
+
+def check_texts(encoder: TaskEncoder, samples: Sequence[Sample], where: str) -> list[str]:
+    """Whether the tokenizer can write these texts; returns what it cannot. UserError where that is most of them."""
+    unknown = encoder.tokenizer.unk_token_id
+    inputs = [index for sample in samples for index in encoder.plain(f"{sample.test}\n{sample.focal}")]
+    share = sum(index == unknown for index in inputs) / max(1, len(inputs)) if unknown is not None else 0.0
+    if not inputs or share > UNKNOWN_REFUSED:
+        raise UserError(
+            f"{where}: the tokenizer knows {1 - share if inputs else 0:.0%} of the input's tokens; its files are"
+            " missing or belong to another model (tokenizer.json, or vocab.json, merges.txt, tokenizer_config.json)"
+        )
+    lost = [sample.target for sample in samples if _lost(encoder, sample.target)]
+    if len(lost) > LOST_REFUSED * len(samples):
+        raise UserError(
+            f"{where}: {len(lost)} of {len(samples)} targets do not come back from their token ids, for instance"
+            f" {lost[0]!r}; use a tokenizer that can write Java"
+        )
+    told = []
+    if share > UNKNOWN_TOLD:
+        told.append(f"{where}: {share:.1%} of the input tokens are unknown to the tokenizer")
+    if lost:
+        example = f"for instance {lost[0]!r}"
+        told.append(f"{where}: {len(lost)} of {len(samples)} targets cannot be written with this tokenizer, {example}")
+    return told
+
+
+def _lost(encoder: TaskEncoder, text: str) -> bool:
+    ids = encoder.plain(text)
+    back = encoder.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return "".join(str(back).split()) != "".join(text.split())
+
+
+def choose_frame(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, checkpoint: Path | None) -> str:
+    """The frame of texts for a run whose data tell none.
+
+    A run that goes on, and a model that was trained here, keep theirs. For others it is the tokenizer's own, where that
+    has a begin token which does not start the decoder anyway: so the model was pre-trained.
+    """
+    if checkpoint is not None:
+        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        return TextFormat.read(config.get("text_format")).frame
+    of_a_run = (Path(name).expanduser() / ".." / "run_config.json").is_file()
+    if of_a_run or getattr(model.config, "text_format", None) is not None:
+        return TextFormat.of_model(model).frame
+    begin = TaskEncoder(tokenizer, TextFormat("tokenizer")).begin
+    return "tokenizer" if len(begin) == 1 and begin[0] != model.config.decoder_start_token_id else "end"
