@@ -1,5 +1,6 @@
 """What a wish for half precision becomes on a CPU; in processes of their own, since accelerate keeps its state."""
 
+import os
 import subprocess
 import sys
 
@@ -23,3 +24,21 @@ def test_half_precision_on_a_cpu(wish, said):
     program = PROGRAM.format(fp16=wish == "fp16", bf16=wish == "bf16")
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(said)
+
+
+def test_settings_of_accelerate_in_the_environment_decide_nothing():
+    """Such variables are left behind by accelerate launch and by shell profiles; one divides every gradient."""
+    program = """
+import torch
+from utils.device import build_accelerator
+accelerator, notes = build_accelerator("cpu", fp16=False, bf16=False)
+weight = torch.ones(1, requires_grad=True)
+accelerator.backward(3 * weight.sum())
+print(weight.grad.item(), accelerator.mixed_precision, accelerator.gradient_accumulation_steps, len(notes), notes[0])
+"""
+    left = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_MIXED_PRECISION": "bf16"}
+    environment = {**os.environ, **left, "ACCELERATE_DYNAMO_BACKEND": "EAGER", "ACCELERATE_USE_FSDP": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.startswith("3.0 no 1 4 ACCELERATE_DYNAMO_BACKEND=EAGER in the environment is set aside")
