@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
 
     run = open_run(config, "knowledge_distillation.py")
-    tokenizer, model = load_student(config, train)
+    tokenizer, model = load_student(config, train, run.logger.warning)
     live = load_live_teacher(config, run, tokenizer, model)
     vocab_size = model.config.vocab_size
     train_set, validation_set = open_datasets(
@@ -92,16 +93,28 @@ def find_data(config: StudentConfig) -> tuple[Path, Path]:
     return require_two_files(config.data.train_data_path, config.data.val_data_path, HOW_TO_MAKE)
 
 
-def load_student(config: StudentConfig, train: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def load_student(
+    config: StudentConfig, train: Path, say: Callable[[str], None]
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and model of the student: loaded, cut to fewer layers, or built here for the teacher's vocabulary."""
     from data.distillation.file import read_header
-    from models.seq2seq.loading import build_scratch, copy_layers, is_scratch, load_model, load_tokenizer, scratch_size
+    from models.seq2seq.loading import (
+        build_scratch,
+        copy_layers,
+        is_scratch,
+        load_model,
+        load_tokenizer,
+        read_vocab_size,
+        scratch_size,
+    )
 
     settings, cut = config.model, config.student
     if not is_scratch(settings.model_name):
-        model = load_model(settings.model_name, dropout_rate=settings.dropout_rate, attention=settings.attention)
+        model = load_model(
+            settings.model_name, dropout_rate=settings.dropout_rate, attention=settings.attention, say=say
+        )
         if cut.student_encoder_layers or cut.student_decoder_layers:
-            model = copy_layers(model, cut.student_encoder_layers, cut.student_decoder_layers, settings.attention)
+            model = copy_layers(model, cut.student_encoder_layers, cut.student_decoder_layers)
         return load_tokenizer(settings.tokenizer_name or settings.model_name), model
     if cut.student_encoder_layers or cut.student_decoder_layers:
         raise UserError(f"--model_name {settings.model_name}: has no trained layers to copy; name a trained model")
@@ -111,8 +124,17 @@ def load_student(config: StudentConfig, train: Path) -> tuple[PreTrainedTokenize
     if name is None:
         raise UserError(f"--model_name {settings.model_name}: {train} names no teacher; give --tokenizer_name")
     tokenizer = load_tokenizer(name, "--tokenizer_name")
+    # Logits fit a student alone that has the teacher's padded vocabulary too.
+    live = config.distillation.teacher_model
+    vocab_size = read_vocab_size(live, "--teacher_model") if live else header.vocab_size if header else None
     model = build_scratch(
-        size, tokenizer, dropout_rate=settings.dropout_rate, attention=settings.attention, seed=config.hardware.seed
+        size,
+        tokenizer,
+        dropout_rate=settings.dropout_rate,
+        attention=settings.attention,
+        seed=config.hardware.seed,
+        vocab_size=vocab_size,
+        say=say,
     )
     return tokenizer, model
 
@@ -131,7 +153,7 @@ def load_live_teacher(
 
     if tokenizer_fingerprint(load_tokenizer(name, "--teacher_model")) != tokenizer_fingerprint(tokenizer):
         raise UserError(f"--teacher_model {name}: its tokenizer differs from the student's")
-    teacher = load_model(name, flag="--teacher_model", attention=config.model.attention)
+    teacher = load_model(name, flag="--teacher_model", attention=config.model.attention, say=run.logger.warning)
     if teacher.config.vocab_size != model.config.vocab_size:
         raise UserError(
             f"--teacher_model {name}: vocabulary of {teacher.config.vocab_size},"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     run = open_run(config, "train_codet5_assertions.py")
     if config.teacher_data.data_path:
         train, validation = split_file(config, run)
-    tokenizer, model = load_teacher(config, train, run.checkpoint)
+    tokenizer, model = load_teacher(config, train, run.checkpoint, run.logger.warning)
     train_set, validation_set = open_datasets(
         run,
         tokenizer,
@@ -104,7 +104,7 @@ def split_file(config: TeacherConfig, run: Run) -> tuple[Path, Path]:
 
 
 def load_teacher(
-    config: TeacherConfig, train: Path, checkpoint: Path | None
+    config: TeacherConfig, train: Path, checkpoint: Path | None, say: Callable[[str], None]
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and model of the teacher: loaded, or built here with a tokenizer trained on the training data.
 
@@ -124,7 +124,9 @@ def load_teacher(
 
     settings = config.model
     if not is_scratch(settings.model_name):
-        model = load_model(settings.model_name, dropout_rate=settings.dropout_rate, attention=settings.attention)
+        model = load_model(
+            settings.model_name, dropout_rate=settings.dropout_rate, attention=settings.attention, say=say
+        )
         return load_tokenizer(settings.tokenizer_name or settings.model_name), model
     size = scratch_size(settings.model_name)
     # Assertions of other tests are targets of their own rows.
@@ -146,7 +148,12 @@ def load_teacher(
     else:
         tokenizer = train_tokenizer(texts(), settings.scratch_vocab_size or SCRATCH_SHAPES[size][-1])
     model = build_scratch(
-        size, tokenizer, dropout_rate=settings.dropout_rate, attention=settings.attention, seed=config.hardware.seed
+        size,
+        tokenizer,
+        dropout_rate=settings.dropout_rate,
+        attention=settings.attention,
+        seed=config.hardware.seed,
+        say=say,
     )
     return tokenizer, model
 

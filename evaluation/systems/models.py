@@ -32,7 +32,8 @@ from models.decoding.generate import (
 )
 from models.losses.critical_tokens import find_critical_tokens
 from models.seq2seq.agreement import check_texts, settle_special_ids
-from models.seq2seq.loading import count_parameters, find_model_folder, load_model, load_tokenizer
+from models.seq2seq.folders import find_model_folder, weight_files
+from models.seq2seq.loading import count_parameters, load_model, load_tokenizer
 from models.seq2seq.teacher_forced import TeacherForced, score_teacher_forced
 from utils.metrics import FORCED_METRICS
 
@@ -106,7 +107,7 @@ class PredictionStore:
 def compute_model_key(folder: Path, inputs: Sequence[Sequence[int]], options: GenerationOptions) -> str:
     """16 hex digits that change with anything that decides the texts: weights, tokenizer, input ids and options."""
     digest = hashlib.sha256(repr(options).encode())
-    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))):
+    for file in sorted((*weight_files(folder), *folder.glob("*.json"))):
         digest.update(f"{file.name} {file_sha256(file)}".encode())
     for ids in inputs:
         digest.update(np.asarray([len(ids), *ids], dtype="<i4").tobytes())
@@ -215,7 +216,7 @@ class ModelRunner:
         facts: SystemFacts = {
             "path": str(name),
             "parameters": count_parameters(model),
-            "size_bytes": sum(file.stat().st_size for file in path.glob("*.safetensors")),
+            "size_bytes": sum(file.stat().st_size for file in weight_files(path)),
             "loss": forced.mean_loss if math.isfinite(forced.mean_loss) else None,
             "context": describe(shown),
             "inputs_cut": dict(Counter(piece for layout in layouts for piece in layout.cut).most_common()),

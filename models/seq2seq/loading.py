@@ -5,32 +5,34 @@ Weights are read as safetensors or as plain tensors; no code that comes with a m
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Iterable
+import copy
+import re
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
 )
+from transformers import __version__ as transformers_version
 from transformers.utils import logging as transformers_logging
 
 from data.rows.readers import PLACEHOLDER
+from models.seq2seq.folders import find_model_folder, refuse_pointers
 from utils.atomic_io import atomic_directory
-from utils.cache import cache_dir
-from utils.errors import DISK_ERRORS, UserError
+from utils.errors import UserError
 
 # Their progress bars, for reads of milliseconds, would break the bar of the training.
 transformers_logging.disable_progress_bar()
@@ -43,9 +45,11 @@ SCRATCH_SHAPES = {
     "medium": (192, 768, 3, 3, 3, 4096),
     "base": (512, 2048, 8, 6, 6, 32100),
 }
-# What training programs store beside the weights.
-NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "random_states", "custom_checkpoint")
-_TEXT_FILES = ["*.json", "*.txt", "*.model"]
+
+
+# prefix, side, name of its list of layers, number
+_LAYER = re.compile(r"(^|.*\.)(encoder|decoder)(\.(?:block|layers)\.)(\d+)\.")
+Built = TypeVar("Built")
 
 
 def is_scratch(name: str) -> bool:
@@ -61,126 +65,112 @@ def scratch_size(name: str) -> str:
     return size
 
 
-def _download(name: str, patterns: list[str], flag: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except HFValidationError:
-        raise UserError(f"{flag} {name}: no such folder, and not a hub name (owner/model)") from None
-    except RepositoryNotFoundError:
-        raise UserError(f"{flag} {name}: no such folder, and the hub has no model of that name") from None
-    except (LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS and (error.filename or error.errno == 28):
-            where = error.filename or "the cache"
-            raise UserError(
-                f"{flag} {name}: the download cannot be written ({where}: {error.strerror}); fix this, or set HF_HOME"
-                " to a folder with room"
-            ) from None
-        offline = f" or {SCRATCH_PREFIX}small" if flag == "--model_name" else ""
-        raise UserError(
-            f"{flag} {name}: not on disk and the hub cannot be reached; download it where there is a network "
-            f"(hf download {name}) or use a local folder{offline}"
-        ) from None
-
-
-def _find_weight_files(folder: Path, suffix: str) -> list[Path]:
-    return sorted(file for file in folder.glob(f"*{suffix}") if not file.name.startswith(NO_WEIGHTS))
-
-
-def _convert_to_safetensors(folder: Path) -> Path:
-    """A copy, in the cache, of a folder of .bin weights as safetensors; read so that no code in it runs."""
-    weights = _find_weight_files(folder, ".bin")
-    # A text encoder keeps its pooling in a folder of its own.
-    others = [file for pattern in (*_TEXT_FILES, "*/config.json") for file in sorted(folder.glob(pattern))]
-    others = [file for file in others if "index" not in file.name]
-    digest = hashlib.sha256(str(folder.resolve()).encode())
-    for file in (*weights, *others):
-        digest.update(f"{file.name}{file.stat().st_size}{file.stat().st_mtime_ns}".encode())
-    target = cache_dir("safetensors") / digest.hexdigest()[:16]
-    if target.is_dir():
-        return target
-    state: dict[str, torch.Tensor] = {}
-    for file in weights:
-        try:
-            # Cloned: what is tied shares its memory, which safetensors refuses.
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-            state |= {name: tensor.contiguous().clone() for name, tensor in loaded.items()}
-        except Exception as error:
-            message = f"{file}: not loadable as plain weights ({type(error).__name__}: {error})"
-            raise UserError(message.split("\n")[0]) from None
-    with atomic_directory(target) as temporary:
-        save_file(state, temporary / "model.safetensors", {"format": "pt"})
-        for file in others:
-            copy = temporary / file.relative_to(folder)
-            copy.parent.mkdir(exist_ok=True)
-            shutil.copy(file, copy)
-    return target
-
-
-def find_model_folder(name: str, flag: str = "--model_name", weights: bool = True) -> Path:
-    """The folder that holds model ``name`` (a folder or a hub name), downloaded if necessary.
-
-    Raises UserError in one line: no such model, not on disk and no network, nothing but unsafe weights.
-    """
-    folder = Path(name).expanduser()
-    local = folder.is_dir()
-    if not local:
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise UserError(f"{flag} {name}: no such folder")
-        folder = _download(name, [*_TEXT_FILES, *(["*.safetensors"] if weights else [])], flag)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{flag} {name}: the folder holds no config.json, so it is not a Hugging Face model")
-    if weights and not _find_weight_files(folder, ".safetensors"):
-        if not local:
-            folder = _download(name, [*_TEXT_FILES, "*.bin"], flag)
-        if not _find_weight_files(folder, ".bin"):
-            raise UserError(f"{flag} {name}: neither .safetensors nor .bin weights in {folder}")
-        folder = _convert_to_safetensors(folder)
-    return folder
-
-
 def load_tokenizer(name: str, flag: str = "--model_name") -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name."""
     folder = Path(name).expanduser()
-    if not (folder.is_dir() and (folder / "tokenizer_config.json").is_file()):
+    if folder.is_dir() and (folder / "tokenizer_config.json").is_file():
+        refuse_pointers(folder, name, flag)
+    else:
         folder = find_model_folder(name, flag, weights=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{flag} {name}: no usable tokenizer ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # tokenizers raises this very class
+        raise UserError(f"{flag} {name}: no usable tokenizer ({shown(error)})") from None
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
         raise UserError(f"{flag} {name}: the tokenizer lacks an end-of-sequence or a padding token")
     return tokenizer
 
 
-def load_model(
-    name: str, *, dropout_rate: float | None = None, attention: str = "sdpa", flag: str = "--model_name"
-) -> PreTrainedModel:
-    """An encoder-decoder model in fp32 from a folder or hub name. Raises UserError in one line."""
-    folder = find_model_folder(name, flag)
+def shown(error: Exception) -> str:
+    """The message of a library's error, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def warn(text: str) -> None:
+    """Say on standard error what differs from what was asked for."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def _attend(build: Callable[[str], Built], attention: str, name: str, say: Callable[[str], None]) -> Built:
+    """What ``build`` makes with this attention kernel, or with the plain one where the model has no other."""
     try:
+        return build(attention)
+    except ValueError as error:
+        if attention == "eager" or "scaled_dot_product_attention" not in str(error):
+            raise
+    say(f"{name}: has no {attention} attention in transformers {transformers_version}; the slower eager one is used")
+    return build("eager")
+
+
+def load_model(
+    name: str,
+    *,
+    dropout_rate: float | None = None,
+    attention: str = "sdpa",
+    flag: str = "--model_name",
+    say: Callable[[str], None] = warn,
+) -> PreTrainedModel:
+    """An encoder-decoder model in fp32 from a folder or hub name. Raises UserError in one line.
+
+    ``say`` is told where the attention kernel is another one than asked for.
+    """
+    folder = find_model_folder(name, flag)
+
+    def read(kernel: str) -> tuple[PreTrainedModel, dict]:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if dropout_rate is not None:
-            for key in ("dropout_rate", "dropout"):
-                if hasattr(config, key):
-                    setattr(config, key, dropout_rate)
-        model, found = AutoModelForSeq2SeqLM.from_pretrained(
+        if getattr(config, "quantization_config", None):
+            raise UserError(f"{flag} {name}: its weights are quantised, so they cannot be trained; use the original")
+        _set_dropout(config, dropout_rate)
+        return AutoModelForSeq2SeqLM.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
-            attn_implementation=attention,
-            use_safetensors=True,
+            attn_implementation=kernel,
+            weights_only=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{flag} {name}: cannot be loaded as a seq2seq model ({str(error).splitlines()[0]})") from None
+
+    try:
+        model, found = _attend(read, attention, name, say)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file ends in any class
+        raise UserError(f"{flag} {name}: cannot be loaded as a seq2seq model ({shown(error)})") from None
     if found["missing_keys"]:
         missing = sorted(found["missing_keys"])
         raise UserError(f"{flag} {name}: {len(missing)} weights are missing, for instance {missing[0]}")
+    _complete_special_ids(model)
     return model
+
+
+def read_vocab_size(name: str, flag: str) -> int:
+    """The width of a model's logits, from its configuration alone."""
+    folder = find_model_folder(name, flag, weights=False)
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False).vocab_size
+    except Exception as error:
+        raise UserError(f"{flag} {name}: its config.json cannot be used ({shown(error)})") from None
+
+
+def _set_dropout(config: PretrainedConfig, rate: float | None) -> None:
+    parts = [part for part in (getattr(config, key, None) for key in ("encoder", "decoder")) if part is not None]
+    for part in (config, *parts):  # T5Gemma has a configuration for each side
+        for key in ("dropout_rate", "dropout"):
+            if rate is not None and hasattr(part, key):
+                setattr(part, key, rate)
+
+
+def _complete_special_ids(model: PreTrainedModel) -> None:
+    """Fill in the ids that a folder leaves out: where the decoder starts (PLBART, T5Gemma), how generation ends."""
+    config, generation = model.config, model.generation_config
+    for key in ("pad_token_id", "eos_token_id"):
+        if getattr(generation, key) is None:
+            setattr(generation, key, getattr(config, key))
+    start = getattr(config, "decoder_start_token_id", None)
+    for other in (generation.decoder_start_token_id, getattr(config, "bos_token_id", None), config.eos_token_id):
+        start = other if start is None else start
+    config.decoder_start_token_id = generation.decoder_start_token_id = start
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -204,12 +194,22 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def build_scratch(
-    size: str, tokenizer: PreTrainedTokenizerBase, *, dropout_rate: float, attention: str, seed: int
+    size: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dropout_rate: float,
+    attention: str,
+    seed: int,
+    vocab_size: int | None = None,
+    say: Callable[[str], None] = warn,
 ) -> PreTrainedModel:
-    """A T5 of a small shape with random weights, drawn from ``seed`` alone."""
+    """A T5 of a small shape with random weights, drawn from ``seed`` alone.
+
+    ``vocab_size``: of a teacher whose vocabulary is padded beyond its tokenizer; default: that of the tokenizer.
+    """
     d_model, d_ff, heads, encoder_layers, decoder_layers, _ = SCRATCH_SHAPES[size]
     config = T5Config(  # type: ignore[call-arg]
-        vocab_size=len(tokenizer),
+        vocab_size=max(len(tokenizer), vocab_size or 0),
         d_model=d_model,
         d_ff=d_ff,
         d_kv=d_model // heads,
@@ -221,11 +221,15 @@ def build_scratch(
         eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
-        attn_implementation=attention,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return T5ForConditionalGeneration(config)
+
+    def build(kernel: str) -> PreTrainedModel:
+        config._attn_implementation = kernel
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return T5ForConditionalGeneration(config)
+
+    return _attend(build, attention, SCRATCH_PREFIX + size, say)
 
 
 def space_evenly(kept: int, total: int) -> list[int]:
@@ -235,38 +239,52 @@ def space_evenly(kept: int, total: int) -> list[int]:
     return [round(i * (total - 1) / (kept - 1)) for i in range(kept)]
 
 
-def copy_layers(
-    model: PreTrainedModel, encoder_layers: int | None, decoder_layers: int | None, attention: str = "sdpa"
-) -> PreTrainedModel:
-    """A smaller T5 of evenly spaced layers of ``model``; ``config.layer_mapping`` keeps which layers these are.
+def _layer_counts(config: PretrainedConfig) -> dict[str, tuple[PretrainedConfig, str]]:
+    """Where the configuration keeps the number of layers of each side. Raises UserError where it is not known."""
+    if isinstance(getattr(config, "encoder", None), PretrainedConfig):  # T5Gemma
+        return {part: (getattr(config, part), "num_hidden_layers") for part in ("encoder", "decoder")}
+    for names in (("num_layers", "num_decoder_layers"), ("encoder_layers", "decoder_layers")):
+        if all(hasattr(config, name) for name in names):
+            return {part: (config, name) for part, name in zip(("encoder", "decoder"), names, strict=True)}
+    raise UserError(
+        f"--student_encoder_layers, --student_decoder_layers: layers of a {config.model_type} model cannot be copied"
+    )
 
-    Source of the scheme: Shleifer and Rush, Pre-trained Summarization Distillation, 2020 (shrink and fine-tune).
+
+def copy_layers(model: PreTrainedModel, encoder_layers: int | None, decoder_layers: int | None) -> PreTrainedModel:
+    """A smaller model of evenly spaced layers of ``model``; ``config.layer_mapping`` keeps which layers these are.
+
+    Everything else is as in ``model`` as it was loaded: which weights are one (embeddings and output head, or not),
+    kernels, special ids. Source of the scheme: Shleifer and Rush, Pre-trained Summarization Distillation, 2020 (shrink
+    and fine-tune).
     """
-    config = model.config
-    if not hasattr(config, "num_decoder_layers"):
-        raise UserError("--student_encoder_layers, --student_decoder_layers: only T5-shaped models have layers to copy")
-    totals = {"encoder": config.num_layers, "decoder": config.num_decoder_layers}
-    mapping: dict[str, list[int]] = {}
-    for part, kept in (("encoder", encoder_layers), ("decoder", decoder_layers)):
-        kept = kept or totals[part]
-        if kept > totals[part]:
-            raise UserError(f"--student_{part}_layers {kept}: the model has {totals[part]} {part} layers")
-        mapping[part] = space_evenly(kept, totals[part])
-    values = config.to_dict() | {"num_layers": len(mapping["encoder"]), "num_decoder_layers": len(mapping["decoder"])}
-    small_config = type(config).from_dict(values, attn_implementation=attention)
-    small_config.layer_mapping = mapping
-    small = type(model)(small_config)
-    number = {part: {old: new for new, old in enumerate(kept)} for part, kept in mapping.items()}
-    state = {}
-    for key, value in model.state_dict().items():
-        part, *rest = key.split(".")
-        if part in number and rest[0] == "block":
-            if int(rest[1]) not in number[part]:
-                continue
-            key = ".".join([part, "block", str(number[part][int(rest[1])]), *rest[2:]])
-        state[key] = value
-    small.load_state_dict(state)
-    small.tie_weights()
+    config = copy.deepcopy(model.config)
+    wanted, mapping = {"encoder": encoder_layers, "decoder": decoder_layers}, {}
+    for part, (place, key) in _layer_counts(config).items():
+        total = getattr(place, key)
+        kept = wanted[part] or total
+        if kept > total:
+            raise UserError(f"--student_{part}_layers {kept}: the model has {total} {part} layers")
+        mapping[part] = space_evenly(kept, total)
+        setattr(place, key, kept)
+        if getattr(place, "layer_types", None):
+            place.layer_types = [place.layer_types[old] for old in mapping[part]]
+    config.layer_mapping = mapping
+    small = type(model)(config)
+
+    def original(key: str) -> str:
+        return _LAYER.sub(lambda found: f"{found[1]}{found[2]}{found[3]}{mapping[found[2]][int(found[4])]}.", key)
+
+    parameters, buffers = dict(model.named_parameters(remove_duplicate=False)), dict(model.named_buffers())
+    copies: dict[int, torch.nn.Parameter] = {}  # one for each weight, so that what was one stays one
+    for key, _ in list(small.named_parameters(remove_duplicate=False)):
+        old = parameters[original(key)]
+        new = copies.setdefault(id(old), torch.nn.Parameter(old.detach().clone()))
+        owner, _, name = key.rpartition(".")
+        setattr(small.get_submodule(owner), name, new)
+    for key, buffer in small.named_buffers():
+        buffer.copy_(buffers[original(key)])
+    small.generation_config = copy.deepcopy(model.generation_config)
     return small
 
 

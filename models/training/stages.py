@@ -241,7 +241,9 @@ def dry_run(run: Run, engine: TrainingEngine) -> int:
 def finish_model(run: Run, engine: TrainingEngine, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Write ``final_model``: the best one of the run where validation chose one, else the last."""
     if engine.progress.best_value is not None:
-        model = load_model(str(run.folder / "best_model"), attention=run.config.model.attention)
+        model = load_model(
+            str(run.folder / "best_model"), attention=run.config.model.attention, say=lambda _: None
+        )  # it was said at the start
     else:
         model = engine.whole_model()
     model.to(run.accelerator.device)

@@ -10,9 +10,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from data.rows.readers import PLACEHOLDER
+from models.seq2seq.folders import weight_files
+from models.seq2seq.inputs import shift_right
 from models.seq2seq.loading import (
     build_scratch,
     copy_layers,
+    count_parameters,
     load_model,
     load_tokenizer,
     save_model,
@@ -20,6 +23,7 @@ from models.seq2seq.loading import (
     train_tokenizer,
 )
 from models.text_encoder.encoders import resolve_encoder
+from tests.helpers.model_families import FAMILIES, make_family
 from utils.errors import UserError
 
 TEXTS = ["assertEquals(10, counter.getCount());", "public int getCount() { return count; }"] * 20
@@ -37,7 +41,7 @@ def make(tokenizer, size="small", seed=1):
 def forward(model, tokenizer):
     ids = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
     with torch.no_grad():
-        return model(input_ids=ids, labels=ids).logits
+        return model(input_ids=ids, decoder_input_ids=shift_right(model, ids)).logits
 
 
 def test_tokenizer_round_trips_java_and_knows_the_placeholder(tokenizer):
@@ -80,23 +84,36 @@ def test_copied_student_holds_the_teachers_layers(tokenizer, tmp_path):
             assert torch.equal(a, b)
     save_model(student, tokenizer, tmp_path / "s")
     assert json.loads((tmp_path / "s" / "config.json").read_text())["layer_mapping"]["decoder"] == [0, 5]
-    reloaded = load_model(str(tmp_path / "s")).eval()
-    assert torch.allclose(forward(reloaded, tokenizer), forward(student.eval(), tokenizer))
 
 
-def test_all_layers_copied_is_the_same_function(tokenizer):
-    teacher = make(tokenizer)
-    assert torch.equal(forward(copy_layers(teacher, None, None).eval(), tokenizer), forward(teacher, tokenizer))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_copy_is_what_the_loaded_model_is(family, tmp_path):
+    folder = make_family(family, tmp_path / "m")
+    tokenizer, model = load_tokenizer(str(folder)), load_model(str(folder)).eval()
+    own_head = model.get_output_embeddings().weight is not model.get_decoder().get_input_embeddings().weight
+    assert own_head == (family in ("t5_v1.1", "mt5", "umt5", "longt5"))
+    whole = copy_layers(model, None, None).eval()
+    assert torch.equal(forward(whole, tokenizer), forward(model, tokenizer))
+    small = copy_layers(model, 2, 1).eval()
+    assert count_parameters(small) < count_parameters(model)
+    for number, copied in enumerate((whole, small)):
+        save_model(copied, tokenizer, tmp_path / f"copy{number}")
+        again = load_model(str(tmp_path / f"copy{number}")).eval()
+        assert torch.equal(forward(again, tokenizer), forward(copied, tokenizer))
+        assert count_parameters(again) == count_parameters(copied)
+    with torch.no_grad():
+        next(small.parameters()).zero_()
+    assert next(model.parameters()).any()  # the copy shares nothing with its origin
 
 
-def test_bin_weights_are_kept_as_safetensors(tokenizer, tmp_path, monkeypatch):
+def test_bin_weights_are_read_where_they_are(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
     model = make(tokenizer)
     save_model(model, tokenizer, tmp_path / "old")
     (tmp_path / "old" / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "old" / "pytorch_model.bin")
     assert torch.equal(forward(load_model(str(tmp_path / "old")).eval(), tokenizer), forward(model, tokenizer))
-    assert len(list((tmp_path / "cache").rglob("model.safetensors"))) == 1
+    assert not (tmp_path / "cache").exists()
     assert load_tokenizer(str(tmp_path / "old")).get_vocab() == tokenizer.get_vocab()
 
 
@@ -159,9 +176,53 @@ def test_a_bin_that_would_run_code_is_refused(tokenizer, tmp_path, monkeypatch):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"x": Evil()}, tmp_path / "bad" / "pytorch_model.bin")
-    with pytest.raises(UserError, match="not loadable as plain weights"):
+    with pytest.raises(UserError, match="Weights only load failed"):
         load_model(str(tmp_path / "bad"))
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_says_where_its_decoder_starts_and_generation_ends(tmp_path):
+    """PLBART's files do not say it, and fine-tuned folders often hold no generation settings."""
+    model = load_model(str(make_family("plbart", tmp_path / "m")))
+    assert model.config.decoder_start_token_id == model.generation_config.decoder_start_token_id == 0
+    assert (model.generation_config.eos_token_id, model.generation_config.pad_token_id) == (2, 1)
+
+
+def test_a_kernel_that_a_family_lacks_is_replaced_in_a_line(tmp_path, capsys):
+    folder = str(make_family("t5gemma", tmp_path / "m"))
+    assert load_model(folder).config._attn_implementation == "eager"
+    assert f"{folder}: has no sdpa attention" in capsys.readouterr().err
+    load_model(folder, attention="eager")
+    assert not capsys.readouterr().err
+
+
+def leave_pointer(path):
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 294364\n")
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "pytorch_model.bin", "config.json"])
+@pytest.mark.parametrize("load", [load_model, load_tokenizer])
+def test_a_clone_without_its_large_files_is_told(load, name, tmp_path):
+    folder = make_family("codet5", tmp_path / "m")
+    leave_pointer(folder / name)
+    with pytest.raises(UserError, match=rf"{name} is a Git LFS pointer.*git lfs pull"):
+        load(str(folder))
+
+
+def test_quantised_weights_are_refused(tokenizer, tmp_path):
+    save_model(make(tokenizer, "tiny"), tokenizer, tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    settings = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": settings}))
+    with pytest.raises(UserError, match="quantised"):
+        load_model(str(tmp_path / "m"))
+
+
+def test_the_folder_of_a_run_names_its_model(tokenizer, tmp_path):
+    save_model(make(tokenizer, "tiny"), tokenizer, tmp_path / "run" / "final_model")
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(UserError, match=r"the folder of a run; its model is .*/run/final_model"):
+            load(str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -206,6 +267,7 @@ def test_what_a_trainer_stores_beside_the_weights_is_no_weight(tokenizer, tmp_pa
     torch.save(model.state_dict(), tmp_path / "old" / "pytorch_model.bin")
     for name in ("optimizer.bin", "scheduler.bin", "scaler.bin", "training_args.bin"):
         torch.save({"param_groups": [{"lr": 1}], "state": {}}, tmp_path / "old" / name)
+    assert [file.name for file in weight_files(tmp_path / "old")] == ["pytorch_model.bin"]
     loaded = load_model(str(tmp_path / "old"))
     assert torch.equal(loaded.get_input_embeddings().weight, model.get_input_embeddings().weight)
 
