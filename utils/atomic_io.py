@@ -47,8 +47,10 @@ def atomic_writer(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A path may hold bytes that are no characters of the locale; in JSON their escape means the same path again.
+    encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
     try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as handle:
+        with open(temporary, mode, encoding=encoding, errors=errors) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())

@@ -144,7 +144,9 @@ class DistillationLogger:
     def _say(self, level: str, text: str, stream: TextIO) -> None:
         if self._main:
             start = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {level} "
-            self._log.write("".join(f"{start}{line}\n" for line in text.split("\n")).encode(), flush=True)
+            self._log.write(
+                "".join(f"{start}{line}\n" for line in text.split("\n")).encode(errors="replace"), flush=True
+            )
         if self._console:
             self._print(text if level == "INFO" else f"warning: {text}", stream)
 

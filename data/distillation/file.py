@@ -56,7 +56,7 @@ class Header:
         return {**vars(self), "text_format": self.text_format.to_json()}
 
     def line(self) -> str:
-        return json.dumps({HEADER_KEY: self.to_json()}, ensure_ascii=False) + "\n"
+        return json.dumps({HEADER_KEY: self.to_json()}) + "\n"
 
 
 def shared_path(path: str | Path) -> Path:

@@ -100,7 +100,7 @@ def _scan(path: Path, size: int) -> JsonlIndex:
 def _list_places(path: Path) -> Iterator[Path]:
     """Where an index may be kept: next to its file, or in the cache where that folder is read-only."""
     yield path.with_name(path.name + ".idx")
-    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     with suppress(OSError):  # no home that can be written: the index is built again each time
         yield cache_dir("index") / f"{name}.idx"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,9 @@ def test_a_byte_order_mark_is_no_part_of_a_file(files: list[str | Path], tmp_pat
 
 def test_a_terminal_without_unicode_stops_nothing(files: list[str | Path], tmp_path: Path) -> None:
     plain = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-    words = [*files, "--output_dir", tmp_path / "run", "--epochs", 1, "--max_steps", 2, "--model_name", "scratch:tiny"]
+    train = shutil.copy(files[1], tmp_path / "train.jsonl")
+    words = ["--train_data_path", train, *files[2:], "--output_dir", tmp_path / "run", "--model_name", "scratch:tiny"]
+    words += ["--epochs", 1, "--max_steps", 2]
     run_script(TEACHER, *words, "--no_create_distillation_dataset", *SMALL, **plain)
     assert "→" in (tmp_path / "run/distillation_log.txt").read_text(encoding="utf-8")
 
