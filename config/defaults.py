@@ -126,6 +126,9 @@ class DataConfig:
         None, f"input tokens for the context; default: the teacher's, else {MAX_CONTEXT_TOKENS}", low=8, high=16384
     )
     allow_other_context: bool = arg(False, "train on another context than the teacher saw, to compare")
+    drop_answer_in_test: bool = arg(
+        False, "leave out training rows whose assertion also stands elsewhere in the test: copying it is no skill"
+    )
     strict: bool = arg(False, "a bad row ends the run instead of being skipped and counted", free_on_resume=True)
     max_reject_rate: float = arg(
         0.1, "share of bad rows above which the run stops", low=0.0, high=1.0, free_on_resume=True

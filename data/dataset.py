@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,19 @@ from torch.utils.data import Dataset
 
 from data.distillation.file import check_header, decode_teacher, load_shared, of_encoding, read_header
 from data.distillation.legacy import SAMPLED_ROWS, LegacyOptions, LogitLayout, examine, sample_rows, settle_layout
+from data.rows.answer import IN_TEST, find_answer
 from data.rows.files import HOW_TO_MAKE, require_rows
 from data.rows.index import RowReader, open_index
 from data.rows.readers import Json, RowError, Sample, is_header, parse_json_line, parse_sample
 from data.rows.tokenization import TaskEncoder, TextFormat, tokenizer_fingerprint
 from utils.compress import Rows
+from utils.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# A quote inside a text of the row would be escaped, so this is the key itself.
+ANSWER_PLACE = re.compile(rb'"answer_in_input":\s*"(\w+)"')
 
 
 @dataclass
@@ -46,8 +52,9 @@ class AssertionDataset(Dataset):
     """Rows of a raw or distillation file; ``dataset[i]`` is an Item, or a Rejected where the row is bad.
 
     teacher: whether stored logits are decoded. text_format: by default that of the file. legacy: how to read logits
-    of a file without a header; ``note`` says how that was done. Raises UserError where the file is missing, holds no
-    usable row, was made with another tokenizer, vocabulary or format, or has no header and leaves its layout in doubt.
+    of a file without a header; ``note`` says how that was done. drop_answer_in_test: leave the rows out of every epoch
+    whose assertion also stands elsewhere in their test. Raises UserError where the file is missing, holds no usable
+    row, was made with another tokenizer, vocabulary or format, or has no header and leaves its layout in doubt.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class AssertionDataset(Dataset):
         teacher: bool = True,
         text_format: TextFormat | None = None,
         legacy: LegacyOptions | None = None,
+        drop_answer_in_test: bool = False,
         flag: str = "--train_data_path",
     ) -> None:
         self.path = require_rows(path, flag, HOW_TO_MAKE)
@@ -82,6 +90,11 @@ class AssertionDataset(Dataset):
         self.first_row = self._first_sample_row()
         available = len(self.index) - self.first_row
         self.size = min(available, max_samples or available)
+        self.chosen = self._without_answer_in_test() if drop_answer_in_test else np.arange(self.size)
+        if not len(self.chosen):
+            raise UserError(
+                f"--drop_answer_in_test: the answers of all {self.size} rows of {self.path} stand in the test"
+            )
         self.has_teacher = teacher and self._rows_have("teacher_logits_compressed", "compressed_logits")
         self._layout: LogitLayout | None = None
         self.note: str | None = None
@@ -124,6 +137,23 @@ class AssertionDataset(Dataset):
             except RowError:
                 return row
         return len(self.index)
+
+    def _without_answer_in_test(self) -> np.ndarray:
+        """The rows whose assertion does not stand elsewhere in their test: as the miner says, else by looking."""
+        kept = []
+        for row in range(self.size):
+            line = self.raw(row)
+            if (said := ANSWER_PLACE.search(line)) is not None:
+                in_test = said.group(1) == IN_TEST.encode()
+            else:
+                try:
+                    sample = parse_sample(parse_json_line(line))
+                    in_test = find_answer(sample.assertions, sample.test, ()) == IN_TEST
+                except RowError:
+                    in_test = False  # it is counted and reported when it is used
+            if not in_test:
+                kept.append(row)
+        return np.array(kept, dtype=np.int64)
 
     def _rows_have(self, *keys: str) -> bool:
         """Whether any of the first 1,000 rows has one of the keys. One row is not enough: it may have lost its own."""
@@ -189,7 +219,7 @@ class AssertionDataset(Dataset):
 
     def rows_of_epoch(self, epoch: int) -> np.ndarray:
         """Row numbers that the epoch uses."""
-        return np.arange(self.size)
+        return self.chosen
 
 
 class EpochSamplingDataset(AssertionDataset):
@@ -208,12 +238,12 @@ class EpochSamplingDataset(AssertionDataset):
         **options: Any,
     ) -> None:
         super().__init__(path, tokenizer, max_samples=None, **options)
-        self.samples_per_epoch = min(samples_per_epoch, self.size)
+        self.samples_per_epoch = min(samples_per_epoch, len(self.chosen))
         self.sampling_seed = sampling_seed
 
     def rows_of_epoch(self, epoch: int) -> np.ndarray:
         generator = np.random.default_rng((self.sampling_seed, epoch))
-        return np.sort(generator.choice(self.size, size=self.samples_per_epoch, replace=False))
+        return np.sort(self.chosen[generator.choice(len(self.chosen), size=self.samples_per_epoch, replace=False)])
 
     def coverage(self, epochs: int) -> float:
         """Share of the file's rows that the first ``epochs`` epochs have used."""

@@ -68,6 +68,7 @@ def open_datasets(
             train,
             samples_per_epoch=data.max_train_samples,
             sampling_seed=loading.sampling_seed,
+            drop_answer_in_test=data.drop_answer_in_test,
             **open_file.keywords,
         )
         if train_set.samples_per_epoch == train_set.size:
@@ -76,7 +77,10 @@ def open_datasets(
                 f" takes all of them, not a part; lower --max_train_samples {data.max_train_samples}"
             )
     else:
-        train_set = open_file(train, max_samples=data.max_train_samples)
+        train_set = open_file(train, max_samples=data.max_train_samples, drop_answer_in_test=data.drop_answer_in_test)
+    if data.drop_answer_in_test:
+        left_out = len(train_set) - len(train_set.chosen)
+        run.logger.info(f"--drop_answer_in_test: {left_out} of {len(train_set)} training rows are left out")
     validation_set = open_file(validation, max_samples=data.max_val_samples, flag="--val_data_path")
     choice = ContextChoice(data.context, data.max_context_tokens, data.allow_other_context)
     for dataset in (train_set, validation_set):
@@ -147,7 +151,7 @@ def announce(
     facts: RunFacts = {
         "output_dir": str(run.folder),
         "resumed_from": str(run.checkpoint) if run.checkpoint else None,
-        "train_rows": len(train_set),
+        "train_rows": len(train_set.chosen),
         "val_rows": len(validation_set),
         "samples_per_epoch": len(train_set.rows_of_epoch(0)),
         "max_input_len": config.data.max_input_len,
