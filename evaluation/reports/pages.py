@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evaluation.reports.results import mark_differences
+from evaluation.reports.strata import make_strata_rows
 from evaluation.summary import (
     STUDENT,
     TEACHER,
@@ -330,6 +331,13 @@ def _make_tables(summary: Summary) -> Iterator[tuple[str, str, str, Sequence[str
         "for the number of metrics (Holm).",
         headers,
         rows,
+    )
+    yield (
+        "strata",
+        "Where the answer stands",
+        "In another statement of the test, only in the context (as another test's assertion), or in neither: there a"
+        " copy cannot be exact.",
+        *make_strata_rows(summary),
     )
     yield (
         "execution",

@@ -10,11 +10,13 @@ from data.rows.answer import ANSWER_PLACES, find_answer
 from data.rows.context import CONTEXT_PARTS, list_items
 from data.rows.readers import Sample
 from evaluation.reports.results import Judged, compare
-from evaluation.summary import STUDENT, TEACHER, Json, Metrics
+from evaluation.summary import STUDENT, TEACHER, TITLES, Json, Metrics, Summary
 from evaluation.systems.models import System
 from utils.metrics import METRICS
+from utils.pages.html_page import interval
 
 REPLICATES = 500
+SHOWN = ("exact_match", "f1", "code_quality_score", "compile_rate", "pass_rate", "nontrivial_rate")
 
 
 def place_answers(samples: Sequence[Sample], systems: Mapping[str, System]) -> list[str]:
@@ -52,3 +54,15 @@ def _build(judged: Mapping[str, Judged], chosen: np.ndarray) -> Json:
             if main in judged and name != main
         },
     }
+
+
+def make_strata_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: where the answer stands, the system, and its scores there."""
+    rows = []
+    strata: Json = summary.get("strata", {}).get("answer_in_input", {})  # older summaries have none
+    for place, found in strata.items():
+        systems = {name: found[name] for name in (STUDENT, TEACHER) if name in found} | found["baselines"]
+        for name, metrics in systems.items() if found["tasks"] else ():
+            shown = (interval(metrics[m]) if metrics[m]["value"] is not None else "–" for m in SHOWN)
+            rows.append([place, f"{found['tasks']}", TITLES.get(name, name), *shown])
+    return ["the answer is in", "tasks", "system", *(METRICS[metric].title for metric in SHOWN)], rows
