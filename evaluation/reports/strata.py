@@ -10,7 +10,7 @@ from data.rows.answer import ANSWER_PLACES, find_answer
 from data.rows.context import CONTEXT_PARTS, list_items
 from data.rows.readers import Sample
 from evaluation.reports.results import Judged, compare
-from evaluation.summary import STUDENT, TEACHER, TITLES, Json, Metrics, Summary
+from evaluation.summary import STUDENT, TEACHER, Json, Metrics, Summary, title_of
 from evaluation.systems.models import System
 from utils.metrics import METRICS
 from utils.pages.html_page import interval
@@ -64,5 +64,5 @@ def make_strata_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
         systems = {name: found[name] for name in (STUDENT, TEACHER) if name in found} | found["baselines"]
         for name, metrics in systems.items() if found["tasks"] else ():
             shown = (interval(metrics[m]) if metrics[m]["value"] is not None else "–" for m in SHOWN)
-            rows.append([place, f"{found['tasks']}", TITLES.get(name, name), *shown])
+            rows.append([place, f"{found['tasks']}", title_of(name), *shown])
     return ["the answer is in", "tasks", "system", *(METRICS[metric].title for metric in SHOWN)], rows
