@@ -10,14 +10,13 @@ from data.rows.readers import Json
 SUMMARY_FILE = "metrics_summary_final.json"
 TEACHER: Final = "teacher"
 STUDENT: Final = "student"
-BASELINES = ("no_teacher", "nearest_sibling", "retrieval", "retrieval_bm25", "trivial", "false", "bare_call")
+BASELINES = ("no_teacher", "nearest_sibling", "retrieval", "trivial", "false", "bare_call")
 TITLES = {
     TEACHER: "teacher",
     STUDENT: "student",
     "no_teacher": "student without a teacher",
     "nearest_sibling": "nearest test of the class",
     "retrieval": "nearest training test",
-    "retrieval_bm25": "nearest training test by BM25",
     "trivial": "assertTrue(true)",
     "false": "assertTrue(false)",
     "bare_call": "a call without an assertion",

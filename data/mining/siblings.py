@@ -22,7 +22,7 @@ SAME_FOCAL_BONUS = 0.1  # beside a similarity from 0 to 1
 NEIGHBOURHOOD = 2000  # in a class of more tasks, those that are this near in the file are compared
 BLOCK = 512
 LOOKED_AT = 64  # of the nearest, for assertions that differ
-RETRIEVED_DEPTH = 20  # of these the nearest that may be shown
+RETRIEVED_DEPTH, RETRIEVED_BLOCK = 20, 64  # of the nearest, the first that may be shown
 WORD = re.compile(r"[A-Za-z_$][\w$]*")
 
 
@@ -73,32 +73,30 @@ def add_siblings(tests: Sequence[MinedTest], splits: Sequence[str] = (), progres
                 if text and text not in seen:  # an open test has none
                     seen.add(text)
                     found.append(_describe(other, text))
-    _add_retrieved(tests, splits, rows, owners)
+    _add_retrieved(tests, splits, rows, owners, bag)
     for row in rows:
         _finish(row)
 
 
 def _add_retrieved(
-    tests: Sequence[MinedTest], splits: Sequence[str], rows: Sequence[Row], owners: Sequence[int]
+    tests: Sequence[MinedTest], splits: Sequence[str], rows: Sequence[Row], owners: Sequence[int], bag: WordBag
 ) -> None:
-    """The nearest training task, by BM25, that no link joins to the task; for tasks without siblings."""
+    """The nearest training task that no link joins to the task; for tasks without siblings."""
     asking = [place for place, row in enumerate(rows) if not _siblings_of(row)]
     training = [not any(splits) or splits[owner] == "train" for owner in owners]
     known = [place for place, row in enumerate(rows) if training[place] and row["assertions"]]
     if not asking or not known:
         return
-    import bm25s
-
-    index = bm25s.BM25()
-    index.index([_words(rows[place]) for place in known], show_progress=False)
-    questions = [_words(rows[place]) for place in asking]
-    found, _ = index.retrieve(questions, k=min(RETRIEVED_DEPTH, len(known)), show_progress=False)
     links = [frozenset(test.links) for test in tests]
-    for place, order in zip(asking, found.tolist(), strict=True):
-        strangers = (known[i] for i in order if links[owners[known[i]]].isdisjoint(links[owners[place]]))
-        if (nearest := next(strangers, None)) is not None:
-            other = rows[nearest]
-            rows[place]["context"]["retrieved"] = [_describe(other, "\n".join(other["assertions"]))]
+    matrix = bag.matrix([*known, *asking])
+    for start in range(0, len(asking), RETRIEVED_BLOCK):
+        block = asking[start : start + RETRIEVED_BLOCK]
+        score = _jaccard(matrix[len(known) + start : len(known) + start + len(block)], matrix[: len(known)])
+        for place, nearest in zip(block, _find_best(score, RETRIEVED_DEPTH).tolist(), strict=True):
+            strangers = (known[i] for i in nearest if links[owners[known[i]]].isdisjoint(links[owners[place]]))
+            if (found := next(strangers, None)) is not None:
+                other = rows[found]
+                rows[place]["context"]["retrieved"] = [_describe(other, "\n".join(other["assertions"]))]
 
 
 def _finish(row: Row) -> None:
@@ -147,22 +145,31 @@ def _rank(
     if not asking:
         return
     matrix = bag.matrix(places)
-    sizes = matrix.sum(axis=1).A1
     focal = np.unique([row["focal_method"] for row in rows], return_inverse=True)[1]
     for start in range(0, len(asking), BLOCK):
         block = np.array(asking[start : start + BLOCK])
         near = np.arange(max(0, block[0] - NEIGHBOURHOOD), min(block[-1] + NEIGHBOURHOOD, len(places)))
-        common = (matrix[block] @ matrix[near].T).toarray().astype(np.float64)
-        score = common / np.maximum(sizes[block, None] + sizes[None, near] - common, 1.0)
+        score = _jaccard(matrix[block], matrix[near])
         score += SAME_FOCAL_BONUS * (focal[block, None] == focal[None, near])
         score -= 1e-6 * np.abs(block[:, None] - near[None, :]) / len(places)
         score[owners[block, None] == owners[None, near]] = -1.0
-        depth = min(LOOKED_AT, len(near))
-        best = np.argpartition(-score, depth - 1, axis=1)[:, :depth]
-        best.sort(axis=1)
-        values = np.take_along_axis(score, best, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        nearest = near[np.take_along_axis(best, order, axis=1)].tolist()
-        others = (values > -1.0).sum(axis=1).tolist()
-        for i, ranked, kept in zip(block.tolist(), nearest, others, strict=True):
-            yield i, ranked[:kept]
+        best = _find_best(score, LOOKED_AT)
+        others = (np.take_along_axis(score, best, axis=1) > -1.0).sum(axis=1).tolist()
+        for i, nearest, kept in zip(block.tolist(), near[best].tolist(), others, strict=True):
+            yield i, nearest[:kept]
+
+
+def _jaccard(asked: csr_matrix, known: csr_matrix) -> np.ndarray:
+    """[asked, known] of the rows of two matrices of one bag."""
+    common = (asked @ known.T).toarray().astype(np.float64)
+    sizes = [matrix.sum(axis=1).A1 for matrix in (asked, known)]
+    return common / np.maximum(sizes[0][:, None] + sizes[1][None, :] - common, 1.0)
+
+
+def _find_best(score: np.ndarray, depth: int) -> np.ndarray:
+    """For each row of ``score`` the columns of its ``depth`` highest values, highest first, the first of equals."""
+    depth = min(depth, score.shape[1])
+    best = np.argpartition(-score, depth - 1, axis=1)[:, :depth]
+    best.sort(axis=1)
+    order = np.argsort(-np.take_along_axis(score, best, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1)

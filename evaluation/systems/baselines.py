@@ -35,8 +35,8 @@ def retrieve(training: Sequence[Sample], tasks: Sequence[Sample]) -> Retrieved:
     """Copy the assertion of the training task with the most similar input.
 
     Similarity is the Jaccard index of the sets of Java tokens of test and focal method, as in Yu et al., Automated
-    Assertion Generation via Information Retrieval (ICSE 2022); ``retrieve_bm25`` has another. Of equally similar tasks
-    the first is taken. The assertion itself is not looked at, so this is what copying alone can reach.
+    Assertion Generation via Information Retrieval (ICSE 2022). Of equally similar tasks the first is taken. The
+    assertion itself is not looked at, so this is what copying alone can reach.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -56,16 +56,6 @@ def retrieve(training: Sequence[Sample], tasks: Sequence[Sample]) -> Retrieved:
         indices[rows] = jaccard.argmax(axis=1)
         similarity[rows] = jaccard.max(axis=1)
     return Retrieved([training[index].target for index in indices.tolist()], similarity, indices)
-
-
-def retrieve_bm25(training: Sequence[Sample], tasks: Sequence[Sample]) -> list[str]:
-    """Copy the assertion of the training task with the most similar input by Okapi BM25 over their Java tokens."""
-    import bm25s
-
-    index = bm25s.BM25()
-    index.index([_tokens(sample) for sample in training], show_progress=False)
-    found, _ = index.retrieve([_tokens(sample) for sample in tasks], k=1, show_progress=False)
-    return [training[place].target for place in found[:, 0].tolist()]
 
 
 def strip_assertion(reference: str) -> str:

@@ -13,7 +13,7 @@ from data.rows.context_choice import ContextChoice
 from data.rows.readers import Sample
 from evaluation.request import EvaluationRequest
 from evaluation.summary import STUDENT, TEACHER, TITLES, Metrics
-from evaluation.systems.baselines import FALSE, TRIVIAL, count_leaks, retrieve, retrieve_bm25, strip_assertion
+from evaluation.systems.baselines import FALSE, TRIVIAL, count_leaks, retrieve, strip_assertion
 from evaluation.systems.models import ModelRunner, System, place_forced_metrics
 from evaluation.systems.nearest_sibling import copy_nearest
 from evaluation.systems.predictions import read_predictions
@@ -104,10 +104,9 @@ def add_baselines(
         nearest = retrieve(training, samples)
         found.systems["retrieval"] = System("retrieval", nearest.predictions)
         found.systems["retrieval"].facts["mean_similarity"] = float(nearest.similarity.mean())
-        found.systems["retrieval_bm25"] = System("retrieval_bm25", retrieve_bm25(training, samples))
         found.inputs_seen = count_leaks(training, samples)
     else:
-        found.missing |= dict.fromkeys(("retrieval", "retrieval_bm25"), "no --train_data was given")
+        found.missing["retrieval"] = "no --train_data was given"
     controls = {
         "trivial": [TRIVIAL] * len(samples),
         "false": [FALSE] * len(samples),
