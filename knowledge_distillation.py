@@ -97,7 +97,7 @@ def load_student(
     config: StudentConfig, train: Path, say: Callable[[str], None]
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and model of the student: loaded, cut to fewer layers, or built here for the teacher's vocabulary."""
-    from data.distillation.file import read_header
+    from data.distillation.file import name_tokenizer, read_header
     from models.seq2seq.loading import (
         build_scratch,
         copy_layers,
@@ -120,7 +120,7 @@ def load_student(
         raise UserError(f"--model_name {settings.model_name}: has no trained layers to copy; name a trained model")
     size = scratch_size(settings.model_name)
     header = read_header(train)
-    name = settings.tokenizer_name or config.distillation.teacher_model or (header.teacher if header else None)
+    name = settings.tokenizer_name or config.distillation.teacher_model or name_tokenizer(train)
     if name is None:
         raise UserError(f"--model_name {settings.model_name}: {train} names no teacher; give --tokenizer_name")
     tokenizer = load_tokenizer(name, "--tokenizer_name")

@@ -13,6 +13,7 @@ told; --teacher FOLDER compares them with the teacher's own. Bad rows are omitte
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -214,6 +215,20 @@ class Converter:
             raise UserError(f"{self.path}: no row with readable teacher logits")
         return {"mean_logits": mean_logits(sums)}
 
+    def copy_tokenizer(self, output: Path) -> None:
+        """Put the tokenizer beside the new file, where it is known."""
+        from data.distillation.file import tokenizer_path
+        from utils.atomic_io import atomic_directory
+
+        source = tokenizer_path(self.path)
+        if self.encoder is None and not source.is_dir():
+            return
+        with atomic_directory(tokenizer_path(output)) as folder:
+            if self.encoder is not None:
+                self.encoder.tokenizer.save_pretrained(folder)
+            else:
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+
     def write(self, output: Path, max_reject_rate: float) -> int:
         """Write the new file and its shared tensors; return the number of rows."""
         from data.distillation.file import publishing
@@ -238,6 +253,7 @@ class Converter:
             if not written or bad > max_reject_rate * (written + bad):
                 reasons = ", ".join(f"{n} x {reason}" for reason, n in self.rejected.most_common(3))
                 raise UserError(f"{self.path}: {bad} of {written + bad} rows are bad ({reasons}); nothing was written")
+        self.copy_tokenizer(output)
         return written
 
 

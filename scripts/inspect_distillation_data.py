@@ -145,7 +145,8 @@ def sum_entropy(signal: TeacherSignal) -> float:
 class Alignment:
     """Counts how often the teacher's first choice is the label, for both offsets."""
 
-    def __init__(self, header: Header | None, name: str | None) -> None:
+    def __init__(self, path: Path, header: Header | None, name: str | None) -> None:
+        from data.distillation.file import name_tokenizer
         from data.rows.tokenization import TaskEncoder, TextFormat, tokenizer_fingerprint
         from models.seq2seq.loading import load_tokenizer
 
@@ -154,7 +155,7 @@ class Alignment:
         self.reason = "name the teacher's tokenizer with --tokenizer"
         self.right = [0, 0]
         self.positions = 0
-        name = name or (header.teacher if header else None)
+        name = name or name_tokenizer(path)
         if name is None:
             return
         try:
@@ -195,7 +196,7 @@ def inspect(path: Path, reference_path: Path | None, max_rows: int | None, token
     shared = load_shared(path, header) if header else {}
     tail = "shaped" if "mean_logits" in shared else "bucket"
     reference = Reference(reference_path) if reference_path else None
-    alignment = Alignment(header, tokenizer)
+    alignment = Alignment(path, header, tokenizer)
     bad: Counter[str] = Counter()
     entropy = 0.0
     masses = dict.fromkeys(TEMPERATURES, 0.0)
@@ -277,7 +278,9 @@ def main() -> int:
     parser = ArgumentParser(__doc__)
     parser.add_argument("file", type=Path, help="distillation data, JSONL")
     parser.add_argument("--reference", type=Path, help="the same rows with dense or hidden logits")
-    parser.add_argument("--tokenizer", help="name or folder of the teacher's tokenizer; default: the header's teacher")
+    parser.add_argument(
+        "--tokenizer", help="name or folder of the teacher's tokenizer; default: the one beside the file"
+    )
     parser.add_argument("--max_rows", type=int, help="read the first N rows only")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     args = parser.parse_args()

@@ -64,6 +64,20 @@ def shared_path(path: str | Path) -> Path:
     return Path(path).with_name(Path(path).name + ".shared.safetensors")
 
 
+def tokenizer_path(path: str | Path) -> Path:
+    """The folder of the teacher's tokenizer, which lies beside a file and moves with it."""
+    return Path(path).with_name(Path(path).name + ".tokenizer")
+
+
+def name_tokenizer(path: str | Path) -> str | None:
+    """Where a file's tokenizer can be loaded from: beside the file, else with its teacher; None where nobody tells."""
+    beside = tokenizer_path(path)
+    if beside.is_dir():
+        return str(beside)
+    header = read_header(path)
+    return header.teacher if header else None
+
+
 def file_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as handle:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from data.distillation.file import read_header
+from data.distillation.file import name_tokenizer, read_header
 from data.rows.context_choice import ContextChoice
 from data.rows.readers import Sample
 from evaluation.request import EvaluationRequest
@@ -127,7 +127,7 @@ def read_stored_teacher(request: EvaluationRequest, tasks: Tasks) -> System:
     system = System(TEACHER, [sample.teacher_prediction or "" for sample in tasks.samples])
     header = read_header(request.teacher_data)
     reason = "no tokenizer to read the teacher's logits with; give --student_model_path or --teacher_model"
-    for name in (request.student_model_path, request.baseline_model_path, header.teacher if header else None):
+    for name in (request.student_model_path, request.baseline_model_path, name_tokenizer(request.teacher_data)):
         if not name:
             continue
         try:

@@ -30,12 +30,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.batches.collate import Collator
 from data.dataset import AssertionDataset, Item
-from data.distillation.file import Header, publishing
+from data.distillation.file import Header, publishing, tokenizer_path
 from data.rows.readers import parse_json_line
 from data.rows.tokenization import labels_hash, tokenizer_fingerprint
 from models.decoding.generate import GenerationOptions, generate_predictions
 from models.teacher.forward import TeacherPass, finite_sums, mean_logits, split_rows
-from utils.atomic_io import atomic_writer, write_json
+from utils.atomic_io import atomic_directory, atomic_writer, write_json
 from utils.compress import try_pack
 from utils.errors import DISK_ERRORS, UserError
 from utils.signals import ignore_signals
@@ -333,6 +333,8 @@ class DistillationWriter:
             shared["mean_logits"] = mean_logits(np.sum([part.logit_sum for part in parts], axis=0))
         elif self.settings.encoding == "hidden":
             shared["head"] = self.forward.head.weight.detach().cpu().to(torch.float16).contiguous()
+        with atomic_directory(tokenizer_path(self.output)) as folder:
+            self.tokenizer.save_pretrained(folder)
         with publishing(shared, self.output) as digest, atomic_writer(self.output, "wb") as target:
             target.write(self._header(digest).line().encode())
             for line in merge_lines([part.path for part in parts]):

@@ -17,7 +17,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from data.rows.rejected import RejectedRows
 from models.training.checkpoint import checkpoints
-from tests.helpers.commands import ROOT, SMALL, make_rows, student_words, write_rows
+from tests.helpers.commands import ROOT, SMALL, make_rows, run_script, student_words, write_rows
 from tests.helpers.faults import assert_same, outcome, table
 from tests.helpers.forked import Started, run
 from utils.errors import UserError
@@ -109,6 +109,23 @@ def test_resuming_a_run_needs_nothing_but_its_folder(teacher_run: Path, referenc
 def test_resuming_with_another_flag_is_refused(reference: Path) -> None:
     refused = run("knowledge_distillation.py", "--resume", reference, "--temperature", 2, code=2)
     assert "was started with --temperature 4.0, now it is 2.0" in last_line(refused)
+
+
+def test_moved_data_serve_a_student_built_here_without_their_teacher(teacher_run: Path, tmp_path: Path) -> None:
+    for part in ("training", "validation"):
+        name = f"distillation_data_{part}.jsonl"
+        for file in teacher_run.glob(f"{name}*"):
+            copy = shutil.copytree if file.is_dir() else shutil.copy
+            copy(file, tmp_path / file.name)
+        header, rows = (tmp_path / name).read_text().split("\n", 1)
+        told = json.loads(header)
+        told["distillation_header"]["teacher"] = "/gone/final_model"
+        (tmp_path / name).write_text(f"{json.dumps(told)}\n{rows}")
+    run_script(*student_words(tmp_path, tmp_path / "run", "--dry_run"))
+    for folder in tmp_path.glob("*.tokenizer"):
+        shutil.rmtree(folder)
+    alone = run_script(*student_words(tmp_path, tmp_path / "run", "--dry_run"), check=False)
+    assert alone.returncode == 2 and "/gone/final_model" in alone.stderr
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path, teacher_run: Path) -> None:

@@ -164,7 +164,9 @@ def test_inspection_shows_offset_agreement_and_entropy(framed, tmp_path):
     assert "offset 1" in text and "entropy" in text
     converted = tmp_path / "new.jsonl"
     run_here("scripts/convert_distillation_data.py", path, converted, "--encoding", "topk", "--tokenizer", folder)
-    done = run_here("scripts/inspect_distillation_data.py", converted, "--tokenizer", folder, "--json")
+    again = tmp_path / "again.jsonl"
+    run_here("scripts/convert_distillation_data.py", converted, again, "--encoding", "topk", "--topk", 8)
+    done = run_here("scripts/inspect_distillation_data.py", again, "--json")  # its tokenizer lies beside it
     assert json.loads(done.stdout)["labels"]["agreement"]["0"] == 1.0
 
 
