@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
@@ -35,7 +36,9 @@ def build_constraints(
     assert model.generation_config is not None
     vocab_size, ends = model.config.vocab_size, model.generation_config.eos_token_id
     if decoding == "names":
-        texts = tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=True)
+        texts = tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=False)
+        marks = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+        texts = [marks.sub("\n", text) for text in texts]  # so that test, method and context end their lines
         constraints.append(NameConstraint(name_vocabulary_of(tokenizer, vocab_size), texts, num_beams))
     end_ids = (ends,) if isinstance(ends, int) else tuple(ends)
     return LogitsProcessorList([*constraints, java_constraint_of(tokenizer, vocab_size, end_ids), NoLoops()])

@@ -16,6 +16,9 @@ from data.java.frameworks import ROOT_NAMES
 from models.decoding.constraints.token_texts import token_texts
 
 NAME = re.compile(r"[A-Za-z_$][\w$]*")
+CALLED = re.compile(r"[A-Za-z_$][\w$]*(?=\()")
+# A line of the context: the assertion of another test, and that test's name (data/rows/context.py).
+OF_ANOTHER_TEST = re.compile(r"^(.*;) // [\w$]+$", re.MULTILINE)
 # Keywords, the methods of every object, and what tests usually import statically besides assertions.
 ALWAYS = ROOT_NAMES | set(
     NAME.findall("""
@@ -83,6 +86,15 @@ def _is_checked(name: str) -> bool:
     return not (name[0].isupper() or name[0].isdigit())
 
 
+def find_names(text: str) -> set[str]:
+    """The names that an input offers. Of the assertions of other tests only what they call: their variables are theirs.
+
+    What they share with this test is named elsewhere in the input, as a field.
+    """
+    here = NAME.findall(OF_ANOTHER_TEST.sub("", text))
+    return set(here).union(*(CALLED.findall(line) for line in OF_ANOTHER_TEST.findall(text)))
+
+
 class NameVocabulary:
     """A tokenizer's tokens by the part of a name that they begin with, and the other names in them."""
 
@@ -114,7 +126,7 @@ class NameConstraint(LogitsProcessor):
     def __init__(self, vocabulary: NameVocabulary, inputs: Sequence[str], beams: int) -> None:
         self.vocabulary = vocabulary
         self.rows = [index for index in range(len(inputs)) for _ in range(beams)]
-        found = [ALWAYS | set(NAME.findall(text)) for text in inputs]
+        found = [ALWAYS | find_names(text) for text in inputs]
         self._names = [sorted(name for name in names if not name[0].isupper()) for names in found]
         self._begun = [{name[:end] for name in names for end in range(len(name) + 1)} for names in self._names]
         self._unknown = [self._tokens_of_others(index) for index in range(len(inputs))]

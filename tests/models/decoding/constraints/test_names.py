@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from models.decoding.constraints.names import ALWAYS, NameConstraint, NameVocabulary, Place
+from models.decoding.constraints.names import ALWAYS, NameConstraint, NameVocabulary, Place, find_names
 from models.decoding.constraints.token_texts import token_texts
 from models.decoding.generate import GenerationOptions, generate_candidates, pad_rows
 from models.decoding.search import decode
@@ -37,6 +37,11 @@ def test_names_are_told_from_members_classes_and_literals(text, ended, name):
         first, before = Place().after(text[:cut])
         second, after = first.after(text[cut:])
         assert (second, before + after) == (place, found)
+
+
+def test_variables_of_other_tests_are_no_names_of_this_one():
+    context = "assertSame(theirs, Box.make(other, help(x))); // first\nint here\nassertTrue(here > z); // second"
+    assert find_names(f"{INPUT}\n{context}") - find_names(INPUT) == {"assertSame", "make", "help", "assertTrue", "here"}
 
 
 def allowed(pieces: Pieces, *written: str) -> set[str]:
