@@ -103,6 +103,8 @@ def test_presets_name_known_parameters_with_allowed_values(name: str) -> None:
         ("--temprature 3", "unknown argument --temprature; did you mean --temperature"),
         ("--preset quik_start", "--preset quik_start is unknown; did you mean quick_start"),
         ("--loss_components focal jds", "jds is unknown; did you mean jsd"),
+        ("--context sibling", "--context sibling is unknown; did you mean siblings"),
+        ("--context none doc", "--context none doc: none stands alone"),
         ("--loss_weights 1 2", "2 values for 3 components"),
         ("--loss_weights 1 -2 3", "weights are >= 0"),
         ("--temperature 0", "--temperature 0.0 is too small; allowed: more than 0"),

@@ -430,6 +430,7 @@ def test_tasks_are_those_that_were_judged(stored, tmp_path):
         (["--teacher_data", "{stored}", "--student_model", "x"], "did you mean --student_model_path"),
         (["--teacher_data", "{stored}", "--student_model_path", "/no/such/model"], "/no/such/model: no such folder"),
         (["--teacher_data", "{stored}", "--device", "tpu"], "--device tpu"),
+        (["--teacher_data", "{stored}", "--context", "docs"], "--context docs is unknown; did you mean doc"),
         (["--teacher_data", "{stored}", "--resume"], "--resume needs --output_dir"),
         (["--teacher_data", "{stored}", "--class_path", "x.jar"], "--class_path needs --project"),
         (["--teacher_data", "{stored}", "--execution_limit", "3"], "--execution_limit needs --project"),
