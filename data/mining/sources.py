@@ -27,7 +27,7 @@ class ProjectSource:
     files: tuple[str, ...]
 
 
-def _find_java_files(root: Path) -> tuple[str, ...]:
+def find_java_files(root: Path) -> tuple[str, ...]:
     """All Java files but links and those in hidden folders, which hold a tool's copies (patches, history)."""
     found = (
         path.relative_to(root)
@@ -124,9 +124,9 @@ def archive_name(path: Path) -> str:
 def _find_projects_in(root: Path, name: str) -> list[ProjectSource]:
     """One project where there is a build file or Java at the top, else one per sub-folder that holds Java."""
     if any((root / item).exists() for item in BUILD_FILES) or any(root.glob("*.java")):
-        return [ProjectSource(name, root, _find_java_files(root))]
+        return [ProjectSource(name, root, find_java_files(root))]
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = [ProjectSource(path.name, path, _find_java_files(path)) for path in folders]
+    found = [ProjectSource(path.name, path, find_java_files(path)) for path in folders]
     return [project for project in found if project.files]
 
 

@@ -200,7 +200,12 @@ def find_files(project: Path, ending: str) -> list[Path]:
     """The files of a project whose names have this ending, sorted, without version control and build output."""
     found = []
     for folder, inner, names in os.walk(project):
-        inner[:] = sorted(name for name in inner if name not in NOT_SOURCES or _is_package(Path(folder, name)))
+        # A hidden folder holds copies of a tool: patches, history.
+        inner[:] = sorted(
+            name
+            for name in inner
+            if not name.startswith(".") and (name not in NOT_SOURCES or _is_package(Path(folder, name)))
+        )
         chosen = (name for name in sorted(names) if name.endswith(ending) and not name.startswith("."))
         # Not every name is a file: an editor's lock is a dead link.
         found += [path for name in chosen if (path := Path(folder, name)).is_file()]

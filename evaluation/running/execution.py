@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 from data.java.statements import is_valid_java
 from evaluation.execution_settings import ExecutionSettings
@@ -136,7 +136,7 @@ class ProjectExecutor:
         self._compiled_mutants: dict[tuple[FocalKey, int], Classes | None] = {}
         self._lock = threading.Lock()
 
-    def __enter__(self) -> ProjectExecutor:
+    def __enter__(self) -> Self:
         self._workers = Workers(self.project, self.class_path, self.jdk, self.settings)
         return self
 

@@ -38,6 +38,21 @@ class Collected:
     inputs_seen: int | None = None
 
 
+def build_runner(request: EvaluationRequest, device: str, folder: Path) -> ModelRunner:
+    """What makes systems of the request's models; ``folder`` keeps their texts while they are made."""
+    options = GenerationOptions(
+        request.max_input_len,
+        request.max_output_len,
+        request.batch_size,
+        request.num_beams,
+        request.num_return_sequences,
+        request.latency_samples,
+        request.decoding,
+    )
+    choice = ContextChoice(request.context, request.max_context_tokens, request.allow_other_context)
+    return ModelRunner(options, device, folder, request.resume, choice)
+
+
 def collect_systems(
     request: EvaluationRequest,
     tasks: Tasks,
@@ -51,17 +66,7 @@ def collect_systems(
     ``why_no_teacher``: why the teacher cannot be judged (None: it can). ``training``: the rows of ``--train_data``.
     ``progress_folder`` keeps what the models wrote until the evaluation is complete.
     """
-    options = GenerationOptions(
-        request.max_input_len,
-        request.max_output_len,
-        request.batch_size,
-        request.num_beams,
-        request.num_return_sequences,
-        request.latency_samples,
-        request.decoding,
-    )
-    choice = ContextChoice(request.context, request.max_context_tokens, request.allow_other_context)
-    runner = ModelRunner(options, device, progress_folder, request.resume, choice)
+    runner = build_runner(request, device, progress_folder)
     found = Collected()
     teacher_tasks, student_tasks = tasks.first(request.teacher_limit), tasks.first(request.student_limit)
     if not (request.student_model_path or request.baseline_model_path or request.student_limit):

@@ -1,0 +1,187 @@
+#!/usr/bin/env python
+"""Judge assertions by the real bugs of Defects4J: do they tell the fixed version of a project from the buggy one?
+
+    python evaluation/real_bugs.py --defects4j defects4j --mirrors mirrors --projects Csv Codec Cli Lang \\
+        --student_model_path results/run/final_model --output_dir results/real_bugs
+
+In the tests that show a bug, each assertion in turn is masked and written anew. docs/execution.md explains the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from evaluation.execution_settings import ExecutionSettings, Sandbox
+from utils.arguments import ArgumentParser
+from utils.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from data.rows.readers import Json
+    from evaluation.running.defects4j import Bug
+
+HUMAN = "human"
+DEBIAN = "/usr/share/java"
+DEFAULT_JARS = ("junit4", "hamcrest", "commons-lang3", "commons-io")
+TASKS_FILE, SUMMARY_FILE, REPORT_FILE = "tasks.jsonl", "real_bugs.json", "report.md"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser(__doc__.split("\n\n")[0], defaults=True)
+    add = parser.add_argument
+    add("--defects4j", type=Path, required=True, help="checkout or mirror of Defects4J")
+    add("--mirrors", type=Path, required=True, help="folder with git mirrors of the projects")
+    add("--projects", nargs="+", default=["Csv", "Codec", "Cli", "Lang"], help="projects of Defects4J")
+    add("--limit", type=int, help="the first N bugs of each project (None: all)")
+    add("--student_model_path", help="folder of a model")
+    add("--predictions", action="append", default=[], metavar="NAME=FILE", help=f"texts for the rows of {TASKS_FILE}")
+    add("--class_path", help=f"jars for all projects (None: JUnit 4 and two of Commons in {DEBIAN})")
+    add("--jdk_home", help="as for evaluate_assertions.py")
+    add("--sandbox", choices=get_args(Sandbox), default=ExecutionSettings.sandbox, help="as there")
+    add("--timeout", type=float, default=ExecutionSettings.timeout_s, help="seconds that a test may take")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="JVMs")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--output_dir", type=Path, help="results; a second run goes on there (None: results/<time>_real_bugs)")
+    return parser
+
+
+def prepare(bug: Bug, mirror: Path, folder: Path, output: Path) -> list[Json]:
+    """The tasks of a bug, kept in ``output``; none where its tests hold no assertion that the miner takes."""
+    from data.mining.tasks import Limits
+    from evaluation.running.defects4j import check_out, mine_triggers
+    from utils.atomic_io import write_json
+
+    kept = output / "bugs" / f"{bug.name}.tasks.json"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        mined = mine_triggers(bug, check_out(bug, mirror, folder), Limits())
+        write_json(kept, {"fixed": bug.fixed, "triggers": bug.triggers, "rows": mined})
+    rows: list[Json] = json.loads(kept.read_text(encoding="utf-8"))["rows"]
+    for row in rows:
+        row["source"]["bug"] = bug.name
+    return rows
+
+
+def write_predictions(args: argparse.Namespace, rows: Sequence[Json]) -> dict[str, list[str]]:
+    """The texts of every system for all tasks: the baselines, the student, and those of --predictions."""
+    from data.rows.readers import parse_sample
+    from evaluation.request import EvaluationRequest
+    from evaluation.summary import STUDENT
+    from evaluation.systems.baselines import FALSE, TRIVIAL, strip_assertion
+    from evaluation.systems.nearest_sibling import copy_nearest
+    from evaluation.systems.predictions import read_predictions
+    from evaluation.tasks import read_samples
+
+    tasks = read_samples(str(args.output_dir / TASKS_FILE), "--output_dir", 0.0)
+    samples = [parse_sample(row) for row in rows]
+    texts = {
+        "trivial": [TRIVIAL] * len(rows),
+        "false": [FALSE] * len(rows),
+        "bare_call": [strip_assertion(sample.target) for sample in samples],
+        "nearest_sibling": [copy_nearest(sample) for sample in samples],
+        **read_predictions(args.predictions, tasks),
+    }
+    if args.student_model_path:
+        from evaluation.systems.collect import build_runner
+        from utils.device import resolve_device
+
+        request = EvaluationRequest(
+            str(args.output_dir / TASKS_FILE), student_model_path=args.student_model_path, latency_samples=0
+        )
+        runner = build_runner(request, resolve_device(args.device), args.output_dir / ".progress")
+        system = runner.run(STUDENT, args.student_model_path, "--student_model_path", samples)
+        texts[STUDENT] = system.predictions
+    return texts
+
+
+def judge(
+    args: argparse.Namespace, bug: Bug, fixed: Path, rows: Sequence[Json], texts: Mapping[str, Sequence[str]]
+) -> Json:
+    """The verdicts of every system on a bug's tasks, kept in the output folder while the texts stay the same."""
+    from evaluation.running.bugs import BugExecutor
+    from evaluation.running.class_path import resolve_class_path
+    from evaluation.running.defects4j import make_buggy
+    from evaluation.running.jdk import find_jdk
+    from utils.atomic_io import write_json
+
+    kept = args.output_dir / "bugs" / f"{bug.name}.json"
+    found: Json = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    if found.get("texts") == texts and "problem" in found:
+        return found
+    result: Json = {"bug": bug.name, "fixed": bug.fixed, "problem": "", "texts": texts, "verdicts": {}}
+    tasks = [row["source"] for row in rows]
+    settings = ExecutionSettings(args.workers, args.timeout, args.jdk_home, nontrivial=False, sandbox=args.sandbox)
+    jars = args.class_path or os.pathsep.join(f"{DEBIAN}/{name}.jar" for name in DEFAULT_JARS)
+    try:
+        buggy = make_buggy(bug, fixed)
+        class_path = resolve_class_path(fixed, jars, find_jdk(args.jdk_home))
+        with BugExecutor(fixed, class_path, settings, buggy) as executor:
+            if error := executor.compile_bug():
+                raise UserError(f"the buggy classes do not compile: {error[:200]}")
+            result["verdicts"][HUMAN] = executor.judge_bug(tasks, [None] * len(tasks))
+            for name, predictions in texts.items():
+                result["verdicts"][name] = executor.judge_bug(tasks, predictions)
+    except UserError as error:
+        result["problem"] = str(error).replace(str(fixed), bug.name)
+    write_json(kept, result)
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    from evaluation.progress import show_progress
+    from evaluation.reports.real_bugs import make_report, summarise_bugs
+    from evaluation.running.defects4j import check_out, find_mirror, read_bugs
+    from utils.atomic_io import atomic_writer, write_json
+    from utils.cache import cache_dir
+    from utils.signals import exit_on_signal
+
+    args.output_dir = args.output_dir or Path(f"results/{time.strftime('%Y-%m-%d_%H-%M-%S')}_real_bugs")
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    exit_on_signal()
+    bugs = read_bugs(args.defects4j, args.projects, args.limit)
+    mirrors = {project: find_mirror(args.mirrors, project) for project in args.projects}
+    folders = {bug.name: cache_dir("real_bugs") / bug.name for bug in bugs}
+    rows: dict[str, list[Json]] = {}
+    with show_progress("tasks of the bugs", len(bugs)) as count:
+        for bug in bugs:
+            rows[bug.name] = prepare(bug, mirrors[bug.project], folders[bug.name], args.output_dir)
+            count(1)
+    together = [row for bug in bugs for row in rows[bug.name]]
+    if not together:
+        raise UserError(f"--projects {' '.join(args.projects)}: no test that shows a bug holds a usable assertion")
+    with atomic_writer(args.output_dir / TASKS_FILE) as handle:
+        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in together)
+    texts = write_predictions(args, together)
+    results = []
+    first = 0
+    with show_progress("bugs: running", len(bugs)) as count:
+        for bug in bugs:
+            mine = rows[bug.name]
+            part = {name: list(every[first : first + len(mine)]) for name, every in texts.items()}
+            first += len(mine)
+            if mine:
+                fixed = check_out(bug, mirrors[bug.project], folders[bug.name])
+                results.append(judge(args, bug, fixed, mine, part))
+            else:
+                results.append({"bug": bug.name, "fixed": bug.fixed, "problem": "no usable assertion", "verdicts": {}})
+            count(1)
+    summary = summarise_bugs(results, list(texts))
+    write_json(args.output_dir / SUMMARY_FILE, summary)
+    report = make_report(summary)
+    with atomic_writer(args.output_dir / REPORT_FILE) as handle:
+        handle.write(report)
+    print(report)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

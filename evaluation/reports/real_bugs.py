@@ -1,0 +1,97 @@
+"""The numbers and the report of an evaluation on real bugs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from data.rows.readers import Json
+from evaluation.running.bugs import FALSE_ALARM, FOUND, MISSED, NO_COMPILE
+from evaluation.running.outcomes import DROPPED, wilson
+from evaluation.summary import title_of
+
+HUMAN = "human"
+APART = "Lang"  # its code is in common training data
+VERDICTS = (FOUND, MISSED, FALSE_ALARM, NO_COMPILE)
+
+
+def summarise_bugs(results: Sequence[Json], systems: Sequence[str]) -> Json:
+    """By project, and for all but APART: how many bugs each system finds, of those that the human assertions find.
+
+    ``bugs``: id -> fixed commit, problem (empty: none), and each system's verdicts, task by task.
+    """
+    groups: dict[str, list[Json]] = {}
+    for result in results:
+        project = result["bug"].partition("-")[0]
+        groups.setdefault(project, []).append(result)
+        groups.setdefault(f"all but {APART}" if project != APART else APART, [])
+        if project != APART:
+            groups[f"all but {APART}"].append(result)
+    return {
+        "groups": {name: _count(group, systems) for name, group in groups.items()},
+        "bugs": {
+            result["bug"]: {
+                "fixed": result["fixed"],
+                "problem": _find_problem(result),
+                "verdicts": {name: [verdict for verdict, _ in found] for name, found in result["verdicts"].items()},
+            }
+            for result in results
+        },
+    }
+
+
+def _finds(result: Json, system: str) -> bool:
+    return any(verdict == FOUND for verdict, _ in result["verdicts"].get(system, []))
+
+
+def _find_problem(result: Json) -> str:
+    """Why a bug cannot judge anyone: no task that can tell, or no human assertion of them notices it."""
+    if result["problem"] or _finds(result, HUMAN):
+        return str(result["problem"])
+    reasons = Counter(reason for verdict, reason in result["verdicts"][HUMAN] if verdict == DROPPED)
+    return reasons.most_common(1)[0][0] if reasons else "no human assertion fails on the bug"
+
+
+def _count(results: Sequence[Json], systems: Sequence[str]) -> Json:
+    stable = [result for result in results if not _find_problem(result)]
+    counts: Json = {
+        "bugs": len(results),
+        "stable": len(stable),
+        "left_out": dict(Counter(map(_find_problem, results)) - Counter({"": len(results)})),
+        "systems": {},
+    }
+    for name in (HUMAN, *systems):
+        verdicts = Counter(v for result in stable for v, _ in result["verdicts"][name] if v != DROPPED)
+        found = sum(_finds(result, name) for result in stable)
+        low, high = wilson(found, len(stable)) if stable else (None, None)
+        counts["systems"][name] = {
+            "bugs_found": found,
+            "rate": found / len(stable) if stable else None,
+            "low": low,
+            "high": high,
+            "tasks": {verdict: verdicts[verdict] for verdict in VERDICTS},
+        }
+    return counts
+
+
+def make_report(summary: Mapping[str, Json]) -> str:
+    """Markdown: one table for each group of bugs."""
+    lines = ["# Real bugs", ""]
+    lines.append(
+        "A bug is found where an assertion passes on the fixed version and fails on the buggy one; without the"
+    )
+    lines.append("assertion the test passes on both. Only bugs that a human assertion finds count. Wilson intervals.")
+    for name, group in summary["groups"].items():
+        lines += ["", f"## {name}: {group['stable']} of {group['bugs']} bugs", ""]
+        lines.append("| system | bugs found | found | missed | false alarm | does not compile |")
+        lines.append("|---|---|---|---|---|---|")
+        for system, found in group["systems"].items():
+            rate = (
+                f"{found['bugs_found']}: {found['rate']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+                if found["rate"] is not None
+                else "–"
+            )
+            title = "human assertion (control)" if system == HUMAN else title_of(system)
+            lines.append(f"| {title} | {rate} | " + " | ".join(str(found["tasks"][v]) for v in VERDICTS) + " |")
+        lines += [f"- left out: {reason} ({count})" for reason, count in group["left_out"].items()]
+    return "\n".join(lines) + "\n"

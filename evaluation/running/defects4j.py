@@ -1,0 +1,141 @@
+"""Real bugs: what Defects4J records of each, and its sources from a project's own history."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from data.java.syntax import UnreadableFile, read_java
+from data.mining.projects import Project, index_file
+from data.mining.sources import find_java_files
+from data.mining.tasks import Limits, mine_file
+from data.rows.readers import Row
+from utils.atomic_io import atomic_directory
+from utils.errors import UserError
+
+REPOSITORIES = {"Csv": "commons-csv", "Codec": "commons-codec", "Cli": "commons-cli", "Lang": "commons-lang"}
+TRIGGER = re.compile(r"^--- ([\w.$]+)::(\w+)", re.MULTILINE)
+PATCHED = re.compile(r"^\+\+\+ b/(\S+\.java)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug of Defects4J: the commit that fixed it, the tests (class, name) that show it, and the patch that makes the
+    fixed version buggy again."""
+
+    project: str
+    number: int
+    fixed: str
+    triggers: tuple[tuple[str, str], ...]
+    patch: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.project}-{self.number}"
+
+
+def _git(repository: Path, *words: str, given: bytes = b"") -> bytes:
+    done = subprocess.run(["git", "-C", str(repository), *words], input=given, capture_output=True)
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UserError(f"git in {repository}: {reason[0][:200] if reason else 'failed'}")
+    return done.stdout
+
+
+def _open_repository(folder: Path) -> Path:
+    """The repository in a folder: itself, or its only child that is one."""
+    for path in (folder, folder / "repo", folder / ".git"):
+        if (path / "HEAD").is_file() or (path / ".git").exists():
+            return path
+    raise UserError(f"{folder}: holds no git repository")
+
+
+def read_bugs(defects4j: Path, projects: Sequence[str], limit: int | None = None) -> list[Bug]:
+    """The active bugs of some projects, the first ``limit`` of each, from a checkout or a mirror of Defects4J.
+
+    Raises UserError for a project without a known repository, and where the folder is no Defects4J.
+    """
+    for project in projects:
+        if project not in REPOSITORIES:
+            raise UserError(f"--projects {project}: known are {', '.join(REPOSITORIES)}")
+    repository = _open_repository(defects4j)
+
+    def read(path: str) -> str:
+        return _git(repository, "show", f"HEAD:framework/projects/{path}").decode(errors="replace")
+
+    bugs = []
+    for project in projects:
+        for row in islice(csv.DictReader(io.StringIO(read(f"{project}/active-bugs.csv"))), limit):
+            number = int(row["bug.id"])
+            triggers = tuple(dict.fromkeys(TRIGGER.findall(read(f"{project}/trigger_tests/{number}"))))
+            patch = read(f"{project}/patches/{number}.src.patch")
+            bugs.append(Bug(project, number, row["revision.id.fixed"], triggers, patch))
+    return bugs
+
+
+def find_mirror(mirrors: Path, project: str) -> Path:
+    """The git mirror of a project among the folders of ``mirrors``, by the name of its repository."""
+    wanted = REPOSITORIES[project]
+    folders = [path for path in sorted(mirrors.iterdir()) if re.search(rf"(^|\W){wanted}(\.git)?$", path.name)]
+    if not folders:
+        raise UserError(f"--mirrors {mirrors}: holds no mirror of {wanted}; git clone --mirror it there")
+    return _open_repository(folders[0])
+
+
+def check_out(bug: Bug, mirror: Path, folder: Path) -> Path:
+    """The tree of the fixed version, written once; without links, and without files that the mirror lacks."""
+    if not folder.is_dir():
+        listed = [line.split(b"\t", 1) for line in _git(mirror, "ls-tree", "-r", "-z", bug.fixed).split(b"\0") if line]
+        files = [(facts.split()[2], name.decode()) for facts, name in listed if facts.startswith(b"100")]
+        answer = io.BytesIO(_git(mirror, "cat-file", "--batch", given=b"\n".join(blob for blob, _ in files) + b"\n"))
+        with atomic_directory(folder) as target:
+            for _, name in files:
+                head = answer.readline().split()
+                if head[-1] != b"missing":
+                    path = target / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(answer.read(int(head[2])))
+                    answer.read(1)
+    return folder
+
+
+def make_buggy(bug: Bug, fixed: Path) -> dict[str, str]:
+    """The files that the patch changes, by path, with the bug. Raises UserError where it does not fit."""
+    names = PATCHED.findall(bug.patch)
+    with tempfile.TemporaryDirectory(prefix="bug-") as scratch:
+        for name in names:
+            copy = Path(scratch, name)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((fixed / name).read_bytes() if (fixed / name).is_file() else b"")
+        words = ["git", "apply", "--ignore-whitespace", "--whitespace=nowarn", "-"]
+        environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "GIT_CEILING_DIRECTORIES": scratch}
+        done = subprocess.run(words, input=bug.patch.encode(), capture_output=True, cwd=scratch, env=environment)
+        if done.returncode:
+            raise UserError(f"{bug.name}: the patch does not fit the commit")
+        return {name: Path(scratch, name).read_bytes().decode("utf-8", "replace") for name in names}
+
+
+def mine_triggers(bug: Bug, root: Path, limits: Limits) -> list[Row]:
+    """The tasks of the tests that show the bug, as the miner makes them."""
+    texts: dict[str, bytes] = {}
+    for name in find_java_files(root):
+        try:
+            texts[name] = read_java(root / name, limits.max_file_bytes)
+        except UnreadableFile:
+            continue
+    indexed = [index_file(name, text) for name, text in texts.items()]
+    project = Project(bug.project, indexed)
+    wanted = {owner.rpartition(".")[2].partition("$")[0] for owner, _ in bug.triggers}
+    rows = []
+    for item in indexed:
+        if Path(item.file).stem in wanted and item.may_hold_tests:
+            rows += [row for test in mine_file(project, root, item.file, limits).tests for row in test.rows]
+    shown = set(bug.triggers)
+    return [row for row in rows if (row["source"]["test_class"], row["source"]["test_name"]) in shown]
