@@ -60,9 +60,10 @@ Breakdown = dict[str, dict[str, Metrics]]  # "kind" or "length" -> label -> metr
 class ExecutionSummary(TypedDict):
     """What became of a system's predictions; the rates are over the control-stable tasks.
 
-    ``status``: status -> how many; ``dropped``: reason -> how many; ``reasons``: why predictions that pass are not
-    non-trivial -> how many; ``no_mutants``: predictions that pass where no mutant compiles; ``unreached``: non-trivial
-    ones that forbid a place which the control does not reach; ``rules``: EXECUTION_RULES, missing in older files.
+    ``false_positive_rate``: compiles, and fails on the code as it is. ``status``: status -> how many; ``dropped``:
+    reason -> how many; ``reasons``: why predictions that pass are not non-trivial -> how many; ``no_mutants``:
+    predictions that pass where no mutant compiles; ``unreached``: non-trivial ones that forbid a place that the control
+    does not reach; ``rules``: EXECUTION_RULES, missing in older files.
     """
 
     rules: int
@@ -72,6 +73,7 @@ class ExecutionSummary(TypedDict):
     compile_rate: Measured
     pass_rate: Measured
     nontrivial_rate: Measured
+    false_positive_rate: Measured
     status: dict[str, int]
     dropped: dict[str, int]
     reasons: dict[str, int]

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_main
 
-IMPORTERS = ("java", "atlas", "methods2test", "jsonl")
+IMPORTERS = ("java", "atlas", "methods2test", "jsonl", "togbench")
 
 
 def fraction(text: str) -> float:

@@ -1,7 +1,9 @@
-"""Imports published data sets: ATLAS, Methods2Test, and JSONL files of tests and focal methods."""
+"""Imports published data sets: ATLAS, Methods2Test, TOGBench, and JSONL files of tests and focal methods."""
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,6 +40,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("eval", "valid", "validation"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+MAX_CSV_FIELD = 1 << 24  # characters; the default of 131,072 is less than some classes have
 ATLAS_TESTS, ATLAS_ASSERTIONS = "testMethods.txt", "assertLines.txt"
 ATLAS_MASK = re.compile(r'"\s*<AssertPlaceHolder>\s*"\s*;?')
 ATLAS_FOCAL = re.compile(r'^"\s*<FocalMethod>\s*"\s*')
@@ -56,6 +59,7 @@ class Record:
     source: Source = field(default_factory=Source)
     links: tuple[str, ...] = ()
     split: str = ""
+    doc: str = ""
 
 
 def _tell_split(path: Path, root: Path) -> str:
@@ -224,6 +228,49 @@ def _read_jsonl(root: Path) -> Iterator[Record | str]:
                 yield Record(sample.test, focal, sample.assertions, source, links, split)
 
 
+# -- TOGBench: CSV of id, test_prefix, test_name, focal_methods, docstrings ---------------------------------------
+
+
+def _read_togbench(root: Path) -> Iterator[Record | str]:
+    files = [root] if root.is_file() else sorted(root.rglob("*.csv"))
+    if not files:
+        raise UserError(f"--source {root}: holds no CSV files")
+    csv.field_size_limit(MAX_CSV_FIELD)
+    for path in files:
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as handle:
+            reader = csv.DictReader(handle)
+            missing = {"test_prefix", "focal_methods"} - set(reader.fieldnames or ())
+            if missing:
+                raise UserError(f"--source {path}: the first line names no column {', '.join(sorted(missing))}")
+            for row in reader:
+                yield _make_togbench_record(row, path)
+
+
+def _make_togbench_record(row: dict[str, str | None], path: Path) -> Record | str:
+    """``assertion``, where there is such a column, stands at the placeholder or at the end of the prefix; else the
+    prefix's own assertions are masked. ``focal_methods``: Java, or a JSON list of which the first counts."""
+    prefix, focal = (row["test_prefix"] or "").strip(), (row["focal_methods"] or "").strip()
+    if focal.startswith("["):
+        try:
+            focal = next((text for text in json.loads(focal) if isinstance(text, str) and text.strip()), "")
+        except ValueError:
+            return "focal methods are no list"
+    if not prefix:
+        return "missing test"
+    if not focal:
+        return "missing focal method"
+    name = row.get("test_name") or ""
+    source = cast(Source, {"project": path.stem, "id": row.get("id") or "", "test_name": name})
+    assertion, doc = (row.get("assertion") or "").strip(), one_line(row.get("docstrings") or "")
+    if not assertion:
+        return Record(prefix, focal, None, source, doc=doc)
+    if prefix.count(PLACEHOLDER) != 1:
+        if PLACEHOLDER in prefix or not prefix.endswith("}"):
+            return "placeholder missing or doubled"
+        prefix = f"{prefix[:-1]} {PLACEHOLDER} }}"
+    return Record(prefix, focal, (assertion.rstrip(";") + ";",), source, doc=doc)
+
+
 # -- records to rows ---------------------------------------------------------------------------------------------
 
 
@@ -261,7 +308,8 @@ def _make_rows(record: Record, limits: Limits, left_out: Counter[str]) -> list[R
             left_out[problem] += 1
             continue
         source: Source = {**record.source, "assertion_kind": kind_name}
-        rows.append({"focal_method": focal, "test_method_masked": test, "assertions": targets, "source": source})
+        row: Row = {"focal_method": focal, "test_method_masked": test, "assertions": targets, "source": source}
+        rows.append({**row, "context": {"doc": record.doc}} if record.doc else row)
     return rows
 
 
@@ -276,7 +324,7 @@ def _append(tests: list[MinedTest], found: MinedTest) -> None:
     tests.append(found)
 
 
-READERS = {"atlas": _read_atlas, "methods2test": _read_methods2test, "jsonl": _read_jsonl}
+READERS = {"atlas": _read_atlas, "methods2test": _read_methods2test, "jsonl": _read_jsonl, "togbench": _read_togbench}
 
 
 def import_tests(kind: str, paths: Sequence[Path], limits: Limits, scratch: Path, progress: bool = True) -> Collected:
@@ -286,7 +334,7 @@ def import_tests(kind: str, paths: Sequence[Path], limits: Limits, scratch: Path
     for number, path in enumerate(paths):
         if not path.exists():
             raise UserError(f"--source {path}: does not exist")
-        plain = path.is_dir() or path.suffix in (".json", ".jsonl")
+        plain = path.is_dir() or path.suffix in (".json", ".jsonl", ".csv")
         root = path if plain else unpack(path, scratch / str(number))
         split = SPLIT_NAMES.get(archive_name(path).removesuffix(path.suffix if plain else "").lower(), "")
         for record in tqdm(READERS[kind](root), desc=f"import {path.name}", unit="test", disable=not progress):

@@ -76,7 +76,9 @@ def summarise(outcomes: Sequence[Outcome]) -> ExecutionSummary:
         low, high = wilson(int(values.sum()), len(values))
         return {"value": float(values.mean()), "low": low, "high": high, "n": len(values)}
 
-    compiled, passed, nontrivial = map(rate, compute_rates(stable).values())
+    columns = compute_rates(stable)
+    compiled, passed, nontrivial = map(rate, columns.values())
+    false_positive = rate(columns["compile_rate"] - columns["pass_rate"])
     return {
         "rules": EXECUTION_RULES,
         "tasks": len(outcomes),
@@ -84,6 +86,7 @@ def summarise(outcomes: Sequence[Outcome]) -> ExecutionSummary:
         "compile_rate": compiled,
         "pass_rate": passed,
         "nontrivial_rate": nontrivial,
+        "false_positive_rate": false_positive,
         "status": dict(Counter(outcome.status for outcome in stable).most_common()),
         "dropped": dict(Counter(o.reason for o in outcomes if o.status == DROPPED).most_common()),
         "reasons": dict(Counter(outcome.trivial for outcome in stable if outcome.trivial).most_common()),

@@ -115,6 +115,40 @@ def test_atlas_files_that_do_not_match_are_refused(tmp_path: Path, files: dict[s
         collect("atlas", tmp_path, tmp_path)
 
 
+TOGBENCH = """id,test_prefix,test_name,focal_methods,docstrings
+1,"void testAdd() { c.add(1); assertEquals(1, c.get()); }",testAdd,"[""int get() { return n; }"", ""void b() { }""]","The
+number."
+2,void testNothing() { c.add(1); },testNothing,int get() { return n; },
+3,,testEmpty,int get() { return n; },
+4,void testList() { c.add(1); },testList,[1,
+"""
+
+
+def test_togbench(tmp_path: Path) -> None:
+    (tmp_path / "bench.csv").write_text(TOGBENCH)
+    collected = collect("togbench", tmp_path / "bench.csv", tmp_path)
+    (row,) = rows_of(collected)
+    assert row["test_method_masked"] == "void testAdd() { c.add(1); <AssertPlaceHolder> }"
+    assert (row["focal_method"], row["assertions"]) == ("int get() { return n; }", ["assertEquals(1, c.get());"])
+    assert row["context"] == {"doc": "A number."}
+    assert (row["source"]["id"], row["source"]["test_name"]) == ("1", "testAdd")
+    assert collected.left_out["record"] == {"no assertion": 1, "missing test": 1, "focal methods are no list": 1}
+
+
+def test_togbench_with_assertions(tmp_path: Path) -> None:
+    (tmp_path / "bench.csv").write_text(
+        "test_prefix,focal_methods,assertion\n"
+        "void a() { c.add(1); },int get() { return n; },assertTrue(c.full())\n"
+        "void b() { <AssertPlaceHolder> c.add(1); },int get() { return n; },assertNull(c);\n"
+    )
+    first, second = rows_of(collect("togbench", tmp_path, tmp_path))
+    assert first["test_method_masked"] == "void a() { c.add(1); <AssertPlaceHolder> }"
+    assert (first["assertions"], second["assertions"]) == (["assertTrue(c.full());"], ["assertNull(c);"])
+    (tmp_path / "bench.csv").write_text("id,test\n1,2\n")
+    with pytest.raises(UserError, match="names no column focal_methods, test_prefix"):
+        collect("togbench", tmp_path, tmp_path)
+
+
 METHODS2TEST = {
     "repository": {"repo_id": 7, "url": "https://example.org/shop", "language": "Java"},
     "focal_class": {"identifier": "Cart", "file": "src/main/java/shop/Cart.java"},
