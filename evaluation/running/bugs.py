@@ -7,7 +7,6 @@ from pathlib import Path
 
 from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.class_path import ClassPath
-from evaluation.running.evidence import asserts_something
 from evaluation.running.execution import ProjectExecutor
 from evaluation.running.java_service import Classes
 from evaluation.running.outcomes import DROPPED, Outcome
@@ -57,7 +56,7 @@ class BugExecutor(ProjectExecutor):
             return Outcome(FALSE_ALARM, on_fixed.reason)
         text = file.source[slice(*file.span)].decode() if statement is None else statement
         compiled = self._compile(worker, task, file, text)
-        if isinstance(compiled, str) or not asserts_something(text):
+        if isinstance(compiled, str) or not compiled.asserting:
             return Outcome(MISSED, "asserts nothing")
         compiled = self._isolate(worker, task, compiled)
         run = self._run(worker.first, task, {**(self._classes or {}), **compiled.classes})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+
+from tree_sitter import Node
 
 from data.java.assertions import is_named_like_helper
 from data.java.frameworks import ROOT_NAMES
@@ -30,17 +32,42 @@ REACHES_JDK = re.compile(
 )
 
 
-def asserts_something(statement: str) -> bool:
-    """Whether a statement holds an assertion: a known call or one that is named like one, ``assert`` or ``throw``."""
-    source = f"class A {{ void m() {{\n{statement}\n}}}}".encode("utf-8", "replace")
+def set_apart_assertions(statement: str) -> tuple[str, frozenset[int]]:
+    """A prediction with each statement that asserts something on lines of its own, and these lines, from 0.
+
+    What asserts is a known call or one that is named like one, ``assert``, or the throw of an assertion error. Of
+    statements inside one another the innermost is meant. Without an assertion there are no lines.
+    """
+    head = "class A { void m() {\n"
+    source = f"{head}{statement}\n}}}}".encode("utf-8", "replace")
+    spans = {(node.start_byte, node.end_byte) for node in _find_asserting_statements(source)}
+    innermost = sorted(a for a in spans if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in spans))
+    text, lines, last = "", set(), len(head)
+    for start, end in innermost:
+        before = source[last:start].decode()
+        text += before + "\n" * bool((text + before).strip() and not before.endswith("\n"))
+        first = text.count("\n")
+        text += source[start:end].decode()
+        lines |= set(range(first, text.count("\n") + 1))
+        text += "\n"
+        last = end
+    return text + source[last:-3].decode(), frozenset(lines)
+
+
+def _find_asserting_statements(source: bytes) -> Iterator[Node]:
     for node in walk(parse(source)):
-        if node.type in ("assert_statement", "throw_statement"):
-            return True
-        if node.type == "method_invocation":
+        if node.type == "assert_statement" or (
+            node.type == "throw_statement" and b"Assertion" in source[node.start_byte : node.end_byte]
+        ):
+            yield node
+        elif node.type == "method_invocation":
             name = text_of(node.child_by_field_name("name"), source)  # type: ignore[arg-type]
             if name in ROOT_NAMES or is_named_like_helper(name):
-                return True
-    return False
+                around: Node | None = node
+                while around is not None and not around.type.endswith(("_statement", "variable_declaration")):
+                    around = around.parent
+                if around is not None:
+                    yield around
 
 
 def forbids_its_place(statement: str) -> bool:

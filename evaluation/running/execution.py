@@ -18,7 +18,7 @@ from typing import Any, Self
 from data.java.statements import is_valid_java
 from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.class_path import ClassPath, resolve_class_path
-from evaluation.running.evidence import CHANCE, REACHES_JDK, asserts_something, forbids_its_place, names_in
+from evaluation.running.evidence import CHANCE, REACHES_JDK, forbids_its_place, names_in, set_apart_assertions
 from evaluation.running.java_service import Classes, Compiled, JavaService, TestRun
 from evaluation.running.jdk import Jdk, find_jdk
 from evaluation.running.mutation import make_mutants
@@ -42,12 +42,14 @@ from evaluation.running.splice import (
     mark_places,
     silence_other_assertions,
     splice,
+    with_semicolon,
 )
 from evaluation.running.workers import Worker, Workers
 
 ADAPTERS = {"junit3": "JUnit4Adapter", "junit4": "JUnit4Adapter", "junit5": "JUnit5Adapter"}
 MIN_MUTANT_SECONDS = 1.0
 MUTANT_SLOWNESS = 10
+WARM_UP_SECONDS = 5.0
 # How often a prediction must pass on the code and fail on the mutant again, in turn, in a second JVM.
 ROUNDS = 1
 ROUNDS_OF_CHANCE = 8
@@ -74,7 +76,8 @@ class _TestFile:
 class _Compiled:
     """A statement that compiles in its test file, with the ``imports`` that it needed.
 
-    ``alone``: each run needs a JVM of its own. ``rounds``: of repetitions that it takes to believe it.
+    ``asserting``: which of its lines, from 0, assert something. ``alone``: each run needs a JVM of its own. ``rounds``:
+    how often it must repeat what it did.
     """
 
     file: _TestFile
@@ -82,6 +85,7 @@ class _Compiled:
     imports: tuple[str, ...]
     spliced: Spliced
     classes: Classes
+    asserting: frozenset[int]
     alone: bool = False
     rounds: int = ROUNDS
 
@@ -271,7 +275,8 @@ class ProjectExecutor:
             return _Control("test file does not compile")
         runs: list[TestRun] = []
         for service in (worker.first, worker.first, worker.second):
-            runs.append(self._run(service, task, compiled.classes))
+            limit = self.settings.timeout_s + WARM_UP_SECONDS  # it may be the first of its JVM
+            runs.append(self._run(service, task, compiled.classes, limit))
             if runs[-1].status != "passed":
                 break
         if runs[-1].status == "passed":
@@ -342,15 +347,16 @@ class ProjectExecutor:
 
     def _compile(self, worker: Worker, task: Task, file: _TestFile, statement: str) -> _Compiled | str:
         """Compile as it is, else with the framework's own assertion methods imported; or javac's error."""
+        statement, asserting = set_apart_assertions(with_semicolon(statement))
         spliced = splice(file.source, file.span, statement)
         compiled = worker.first.compile({file.name: spliced.text})
         if compiled.classes is not None:
-            return _Compiled(file, statement, (), spliced, compiled.classes)
+            return _Compiled(file, statement, (), spliced, compiled.classes, asserting)
         if imports := tuple(find_missing_imports(file.source, task["framework"], statement)):
             spliced = splice(file.source, file.span, statement, imports)
             again = worker.first.compile({file.name: spliced.text})
             if again.classes is not None:
-                return _Compiled(file, statement, imports, spliced, again.classes)
+                return _Compiled(file, statement, imports, spliced, again.classes, asserting)
         return compiled.error
 
     # -- mutants -------------------------------------------------------------------------------------------------
@@ -376,7 +382,7 @@ class ProjectExecutor:
                     "trivial": "" if stable else FLAKY,
                 }
             before |= run.status == "failed" and run.lines.isdisjoint(compiled.spliced.lines)
-        if not asserts_something(compiled.statement):
+        if not compiled.asserting:
             reason = NOT_AN_ASSERTION
         elif tried == 0:
             reason = NO_MUTANT
@@ -400,8 +406,16 @@ class ProjectExecutor:
         return replace(compiled, spliced=alone, classes=harmless.classes) if passes else compiled
 
     def _noticed(self, run: TestRun, compiled: _Compiled) -> bool:
-        """Whether an assertion of the statement failed, and not one in the code under test."""
-        if run.status != "failed" or run.asserted.isdisjoint(compiled.spliced.lines):
+        """Whether an assertion of the statement failed, by an exception in its arguments or because it does not hold.
+
+        An assertion that is not known as one shows itself by its error, if the code under test did not raise that.
+        """
+        lines = compiled.spliced.lines
+        if run.status != "failed" or run.lines.isdisjoint(lines):
+            return False
+        if not run.lines.isdisjoint(lines[0] + line for line in compiled.asserting):
+            return True
+        if run.asserted.isdisjoint(lines):
             return False
         outermost = run.raiser.partition("$")[0].replace(".", "/")
         return not (self.class_path.folders[1] / f"{outermost}.class").is_file()

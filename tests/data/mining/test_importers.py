@@ -116,7 +116,7 @@ def test_atlas_files_that_do_not_match_are_refused(tmp_path: Path, files: dict[s
 
 
 TOGBENCH = """id,test_prefix,test_name,focal_methods,docstrings
-1,"void testAdd() { c.add(1); assertEquals(1, c.get()); }",testAdd,"[""int get() { return n; }"", ""void b() { }""]","The
+1,"void testAdd() { c.add(1); assertEquals(1, c.n()); }",testAdd,"[""int n() { return n; }"", ""void b() { }""]","A
 number."
 2,void testNothing() { c.add(1); },testNothing,int get() { return n; },
 3,,testEmpty,int get() { return n; },
@@ -129,7 +129,7 @@ def test_togbench(tmp_path: Path) -> None:
     collected = collect("togbench", tmp_path / "bench.csv", tmp_path)
     (row,) = rows_of(collected)
     assert row["test_method_masked"] == "void testAdd() { c.add(1); <AssertPlaceHolder> }"
-    assert (row["focal_method"], row["assertions"]) == ("int get() { return n; }", ["assertEquals(1, c.get());"])
+    assert (row["focal_method"], row["assertions"]) == ("int n() { return n; }", ["assertEquals(1, c.n());"])
     assert row["context"] == {"doc": "A number."}
     assert (row["source"]["id"], row["source"]["test_name"]) == ("1", "testAdd")
     assert collected.left_out["record"] == {"no assertion": 1, "missing test": 1, "focal methods are no list": 1}
