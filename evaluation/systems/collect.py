@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +133,8 @@ def read_stored_teacher(request: EvaluationRequest, tasks: Tasks) -> System:
     system = System(TEACHER, [sample.teacher_prediction or "" for sample in tasks.samples])
     header = read_header(request.teacher_data)
     reason = "no tokenizer to read the teacher's logits with; give --student_model_path or --teacher_model"
-    for name in (request.student_model_path, request.baseline_model_path, name_tokenizer(request.teacher_data)):
+    named = (request.student_model_path, request.baseline_model_path, request.teacher_model)
+    for name in (*named, name_tokenizer(request.teacher_data)):
         if not name:
             continue
         try:
@@ -151,6 +153,12 @@ def read_stored_teacher(request: EvaluationRequest, tasks: Tasks) -> System:
         break
     else:
         system.reasons = dict.fromkeys(FORCED_METRICS, reason)
+        if header:
+            print(
+                f"warning: {', '.join(FORCED_METRICS)} of the stored teacher are not known: {reason}; name the"
+                " teacher's folder with --teacher_model",
+                file=sys.stderr,
+            )
     if header:
         system.facts |= {"path": header.teacher, "parameters": header.teacher_parameters}
     return system

@@ -50,6 +50,7 @@ NOT_RUN = {
     "fetch_java_corpus.sh": "downloads ten libraries; here its syntax",
     "suggest_assertions.py": "needs a Java project: tests/evaluation/test_suggest_assertions.py; here the flags",
     "--project": "runs Java, see tests/evaluation/running; here the flags",
+    "--versions": "downloads an environment; here the flags, without them the command is run",
     "demo.py": "ten minutes; its steps are run here one by one",
     "a cluster's or a machine's own commands": "squeue, module, git clone, hf download and the like",
 }
@@ -305,6 +306,10 @@ def as_it_stands(place: Path, words: list[str], output: Path) -> None:
     run(place, *[word for pattern in words for word in _expand(place, pattern)])
 
 
+def smoke(words: list[str]) -> None:
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
+
+
 def convert(place: Path, words: list[str], output: Path) -> None:
     run(place, words[0], words[1], str(output / "converted.jsonl"), *words[3:])
 
@@ -327,6 +332,7 @@ SCRIPTS: dict[str, Callable[[Path, list[str], Path], None]] = {
     "scripts/inspect_distillation_data.py": as_it_stands,
     "scripts/convert_distillation_data.py": convert,
     "scripts/demo.py": lambda place, words, output: None,
+    "scripts/smoke.py": lambda place, words, output: (known_flags if "--versions" in words else smoke)(words),
 }
 
 
