@@ -21,6 +21,7 @@ QUICK = [
     ("data_generation",),
     ("gpu_step",),
     ("beam_quality",),
+    ("frame",),
     ("scaling", "--part", "sizes"),
 ]
 SLOW = [("startup",), ("scaling", "--part", "processes"), ("training_step", "--part", "trainer")]
