@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from data.java.source_tree import find_files
 from utils.errors import UserError
 
 BUILD_FILES = ("pom.xml", "build.gradle", "build.gradle.kts", "settings.gradle", "build.xml", "WORKSPACE", "src")
@@ -28,15 +29,10 @@ class ProjectSource:
 
 
 def find_java_files(root: Path) -> tuple[str, ...]:
-    """All Java files but links and those in hidden folders, which hold a tool's copies (patches, history)."""
-    found = (
-        path.relative_to(root)
-        for path in root.rglob("*.java")
-        if path.is_file()
-        and not path.is_symlink()
-        and str(path).encode(errors="ignore").decode() == str(path)  # else its name is not UTF-8
-    )
-    return tuple(sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)))
+    """The project's Java files, without links and names that are not UTF-8."""
+    found = (path for path in find_files(root, ".java") if not path.is_symlink())
+    names = (path.relative_to(root).as_posix() for path in found)
+    return tuple(sorted(name for name in names if name.encode(errors="ignore").decode() == name))
 
 
 def _resolve_target(folder: Path, name: str, archive: Path) -> Path:

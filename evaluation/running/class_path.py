@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from data.java.source_tree import find_files, walk_folders
 from evaluation.running.jdk import Jdk
 from utils.atomic_io import atomic_directory
 from utils.cache import cache_dir
 from utils.errors import UserError
 
-NOT_SOURCES = frozenset({".git", ".svn", ".hg", ".gradle", ".idea", "target", "build", "out", "node_modules", ".venv"})
 # Folders that a build leaves: those of the main classes, then those of the tests. Gradle keeps resources separate.
 BUILT = (
     (("target/classes",), ("target/test-classes",)),
@@ -196,37 +196,11 @@ def complete_junit5(entries: Iterable[Path]) -> tuple[Path, ...]:
 # -- classes ---------------------------------------------------------------------------------------------------------
 
 
-def find_files(project: Path, ending: str) -> list[Path]:
-    """The files of a project whose names have this ending, sorted, without version control and build output."""
-    found = []
-    for folder, inner, names in os.walk(project):
-        # A hidden folder holds copies of a tool: patches, history.
-        inner[:] = sorted(
-            name
-            for name in inner
-            if not name.startswith(".") and (name not in NOT_SOURCES or _is_package(Path(folder, name)))
-        )
-        chosen = (name for name in sorted(names) if name.endswith(ending) and not name.startswith("."))
-        # Not every name is a file: an editor's lock is a dead link.
-        found += [path for name in chosen if (path := Path(folder, name)).is_file()]
-    return found
-
-
-def _is_package(folder: Path) -> bool:
-    """Whether a folder called ``build`` or the like holds sources: ``org/example/build`` is a package."""
-    return "java" in folder.parts and any(folder.glob("*.java"))
-
-
 def _module_roots(project: Path, part: str) -> list[Path]:
     """``src/main`` or ``src/test`` of the project and of its modules."""
-    found = []
-    for folder, inner, _ in os.walk(project):
-        inner[:] = sorted(name for name in inner if name not in NOT_SOURCES)
-        path = Path(folder, "src", part)
-        if path.is_dir():
-            found.append(path)
-            inner[:] = [name for name in inner if name != "src"]
-    return found
+    sources = (folder for folder, _ in walk_folders(project) if folder.name == "src")
+    outer = (folder for folder in sources if "src" not in folder.relative_to(project).parts[:-1])
+    return [path for folder in outer if (path := folder / part).is_dir()]
 
 
 def _find_finished_build(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import shutil
 import tempfile
@@ -11,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.java.source_tree import walk_folders
 from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.cell import build_cell
-from evaluation.running.class_path import NOT_SOURCES, ClassPath
+from evaluation.running.class_path import ClassPath
 from evaluation.running.java_service import FIRST_GROUND, OTHER_GROUND, Ground, JavaService
 from evaluation.running.jdk import Jdk, compile_service
 
@@ -34,11 +34,10 @@ class Worker:
 
 
 def _copy_other_files(project: Path, target: Path) -> None:
-    """Copy test data and the like: all files that are not Java, version control, build output or huge."""
-    for folder, inner, names in os.walk(project):
-        inner[:] = [name for name in inner if name not in NOT_SOURCES]
+    """Copy test data and the like: all files that are not Java, in a hidden folder, build output or huge."""
+    for folder, names in walk_folders(project):
         for name in names:
-            path = Path(folder, name)
+            path = folder / name
             if name.endswith((".java", ".class")) or path.is_symlink() or not path.is_file():
                 continue
             if path.stat().st_size <= MAX_COPIED_BYTES:
