@@ -2,18 +2,25 @@
 # Fetch the sources of ten Java libraries from Debian and unpack them into OUTPUT_DIR/<package>.
 # apt gets a configuration, state and cache of its own: the system's package lists and sources stay as they are.
 # The mirror is the one that the system uses. MIRROR (its address), SUITE, COMPONENTS and KEYRING override what is found.
-# Usage: scripts/fetch_java_corpus.sh OUTPUT_DIR
+# With --public, also fetch the repositories of public_java_projects.txt at the commits it names, from GIT_HOST.
+# Usage: scripts/fetch_java_corpus.sh OUTPUT_DIR [--public]
 set -eu
 
 packages="guava-libraries libcommons-lang3-java libcommons-collections4-java commons-io libcommons-codec-java
 jackson-databind zookeeper maven mockito libcommons-lang-java"
+
+list=$(dirname "$0")/public_java_projects.txt
 
 fail() {
     echo "error: $1" >&2
     exit 2
 }
 
-[ $# -eq 1 ] || fail "one argument is needed: the folder to write to (scripts/fetch_java_corpus.sh OUTPUT_DIR)"
+usage="scripts/fetch_java_corpus.sh OUTPUT_DIR [--public]"
+[ $# -ge 1 ] && [ $# -le 2 ] && [ "${2:---public}" = --public ] || fail "give the folder to write to ($usage)"
+if [ "${2:-}" = --public ]; then
+    command -v git >/dev/null || fail "git is missing; without --public the ten libraries are fetched with Debian's tools"
+fi
 for tool in apt-get dpkg-source; do
     command -v "$tool" >/dev/null || fail "$tool is missing; without Debian's tools put the sources of any Java projects\
  (git clones, release archives) into one folder and mine that: scripts/mine_assertions.py --source FOLDER"
@@ -62,4 +69,20 @@ for package in $packages; do
     mv "$output/.$package.part" "$output/$package"
     rm -f "$private/download/"*
 done
+if [ "${2:-}" = --public ]; then
+    grep -v '^#' "$list" | while read -r repository commit; do
+        name=${repository#*/}
+        if [ -d "$output/$name" ]; then
+            echo "$name: already in $output"
+            continue
+        fi
+        rm -rf "$output/.$name.part"
+        git init -q "$output/.$name.part"
+        git -C "$output/.$name.part" fetch -q --depth 1 "${GIT_HOST:-https://github.com}/$repository" "$commit" ||
+            fail "$repository could not be fetched at $commit; is there a network? GIT_HOST names another host"
+        git -C "$output/.$name.part" checkout -q FETCH_HEAD
+        mv "$output/.$name.part" "$output/$name"
+        echo "$name: $commit"
+    done
+fi
 echo "$(find "$output" -name '*.java' | wc -l) Java files in $output"
