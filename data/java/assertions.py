@@ -2,52 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from data.java.frameworks import ASSERT_NAMES, NAMES_BY_QUALIFIER, ROOT_NAMES
-from data.java.syntax import text_of, walk
-
-NESTED_TYPES = frozenset({"class_body", "class_declaration"})
+from data.java.frameworks import (
+    ASSERT_NAMES,
+    BDD_NAMES,
+    CHAINED_NAMES,
+    NAMES_BY_QUALIFIER,
+    NAMES_BY_TYPE,
+    ROOT_NAMES,
+    VALUE_NAMES,
+)
+from data.java.syntax import field_text, text_of, walk
+from data.java.tokens import one_line
 
 
 @dataclass(frozen=True)
 class Assertion:
-    """An assertion statement; ``kind`` is the name of the call that the chain begins with."""
+    """An assertion: a statement, or the expression that a lambda consists of. ``kind`` is the name of the call that its
+    chain begins with."""
 
     node: Node
     kind: str
 
 
-def find_root_call(statement: Node) -> Node | None:
-    """The first call of the chain that a statement consists of: ``assertThat(x)`` in ``assertThat(x).isNull();``."""
-    call = statement.named_children[0] if statement.type == "expression_statement" else None
-    if call is None or call.type != "method_invocation":
-        return None
-    while (receiver := call.child_by_field_name("object")) is not None and receiver.type == "method_invocation":
-        call = receiver
-    return call
+class Scope:
+    """What the names in a test stand for. This one knows nothing: each name is taken for the framework's."""
 
+    bdd = True  # whether `then(...)` is an assertion here
 
-def recognise_assertion(statement: Node, source: bytes, helpers: Collection[str], in_order: Collection[str]) -> str:
-    """The name of the assertion that a statement makes, or the empty string.
+    def is_helper(self, call: Node) -> bool:
+        """Whether a call reaches a method of the project's own tests, which means more than the framework's does."""
+        return False
 
-    ``helpers`` are the methods that the test class has of its own: a call of one of these is not a known assertion.
-    ``in_order`` are the variables that hold a Mockito ``InOrder``.
-    """
-    call = find_root_call(statement)
-    if call is None:
+    def asserts(self, call: Node | None) -> bool:
+        """Whether a call reaches a method of the project's own tests that asserts something."""
+        return False
+
+    def type_of_variable(self, variable: Node) -> str:
+        """The simple name of a variable's type, or the empty string."""
         return ""
-    name = text_of(call.child_by_field_name("name"), source)  # type: ignore[arg-type]
+
+
+def find_chain_root(expression: Node | None) -> Node | None:
+    """The first call of a chain: ``assertThat(x)`` in ``assertThat(x).isNull()``; None for anything but a call."""
+    if expression is None or expression.type != "method_invocation":
+        return None
+    while (receiver := expression.child_by_field_name("object")) is not None and receiver.type == "method_invocation":
+        expression = receiver
+    return expression
+
+
+def find_root_call(statement: Node) -> Node | None:
+    """The first call of the chain that a statement consists of."""
+    return find_chain_root(statement.named_children[0]) if statement.type == "expression_statement" else None
+
+
+def _chain_names(expression: Node, source: bytes) -> Iterator[str]:
+    call: Node | None = expression
+    while call is not None and call.type == "method_invocation":
+        yield field_text(call, "name", source)
+        call = call.child_by_field_name("object")
+
+
+def recognise_assertion(expression: Node | None, source: bytes, scope: Scope) -> str:
+    """The name of the assertion that an expression makes, or the empty string."""
+    call = find_chain_root(expression)
+    if call is None or expression is None:
+        return ""
+    name = field_text(call, "name", source)
     receiver = call.child_by_field_name("object")
     if receiver is None:
-        return name if name in ROOT_NAMES and name not in helpers else ""
-    qualifier = text_of(receiver, source).rpartition(".")[2]
-    if name == "verify" and qualifier in in_order:
-        return name
-    return name if name in NAMES_BY_QUALIFIER.get(qualifier, ()) else ""
+        if name in ROOT_NAMES and (scope.bdd or name not in BDD_NAMES) and not scope.is_helper(call):
+            return name
+    else:
+        qualifier = text_of(receiver, source).rpartition(".")[2]
+        known = NAMES_BY_QUALIFIER.get(qualifier)
+        if known is None and qualifier.isidentifier():
+            known = NAMES_BY_TYPE.get(scope.type_of_variable(receiver))
+        if known is not None and name in known and not (qualifier in ("this", "super") and scope.is_helper(call)):
+            return name
+    return next((item for item in _chain_names(expression, source) if item in CHAINED_NAMES), "")
 
 
 def is_named_like_helper(name: str) -> bool:
@@ -61,32 +99,47 @@ def looks_like_helper(statement: Node, source: bytes) -> bool:
     return call is not None and is_named_like_helper(text_of(call.child_by_field_name("name"), source))  # type: ignore[arg-type]
 
 
-def find_assertions(
-    method: Node, source: bytes, helpers: Collection[str], in_order: Collection[str]
-) -> tuple[list[Assertion], list[str]]:
-    """The outermost assertion statements of a test in source order, and the reasons why others were left out."""
+def _find_value(node: Node) -> Node | None:
+    """The expression whose value a declaration or an assignment of one variable stores."""
+    if node.type == "local_variable_declaration":
+        declarators = node.children_by_field_name("declarator")
+        return declarators[0].child_by_field_name("value") if len(declarators) == 1 else None
+    if node.type == "expression_statement" and node.named_children[0].type == "assignment_expression":
+        return node.named_children[0].child_by_field_name("right")
+    return None
+
+
+def find_assertions(method: Node, source: bytes, scope: Scope) -> tuple[list[Assertion], list[str]]:
+    """The outermost assertions of a test in source order, and the reasons why others were left out."""
     found: list[Assertion] = []
     left_out: list[str] = []
-    for node in walk(method, skip=NESTED_TYPES):
+    for node in walk(method):
         if found and node.end_byte <= found[-1].node.end_byte:
             continue  # inside the lambda of the assertion before
-        if node.type == "expression_statement":
-            if kind := recognise_assertion(node, source, helpers, in_order):
+        if node.type == "lambda_expression":
+            body = node.child_by_field_name("body")
+            if body is not None and (kind := recognise_assertion(body, source, scope)):
+                found.append(Assertion(body, kind))
+        elif (value := _find_value(node)) is not None:
+            kind = recognise_assertion(value, source, scope)
+            if kind in VALUE_NAMES:
                 found.append(Assertion(node, kind))
-            elif looks_like_helper(node, source):
-                left_out.append("helper of the project")
-        elif node.type in ("local_variable_declaration", "assignment_expression"):
-            value = node.children_by_field_name("declarator")[0] if "local" in node.type else node
-            if text_of(value, source).partition("=")[2].strip().partition("(")[0].rpartition(".")[2] in ASSERT_NAMES:
+            elif kind in ASSERT_NAMES:
                 left_out.append("result of the assertion is used later")
-    for node in walk(method):
-        if node.type == "class_body":
-            left_out += [
-                "inside an anonymous class"
-                for inner in walk(node, skip=NESTED_TYPES)
-                if inner.type == "expression_statement" and recognise_assertion(inner, source, helpers, in_order)
-            ]
+        elif node.type == "expression_statement":
+            if kind := recognise_assertion(node.named_children[0], source, scope):
+                found.append(Assertion(node, kind))
+            elif looks_like_helper(node, source) or (
+                (call := find_root_call(node)) is not None and scope.asserts(call)
+            ):
+                left_out.append("helper of the project")
     return found, left_out
+
+
+def write_target(assertion: Assertion, source: bytes) -> str:
+    """The text of an assertion on one line; with a semicolon, also where it is what a lambda consists of."""
+    text = one_line(text_of(assertion.node, source))
+    return text if text.endswith((";", "}")) else f"{text};"
 
 
 def group_adjacent(assertions: list[Assertion]) -> Iterator[list[Assertion]]:

@@ -92,34 +92,85 @@ _IN_TESTNG = frozenset(
         "expectThrows",
     )
 )
+_THROWN = (
+    "ThrownBy",
+    "Code",
+    "Exception",
+    "ExceptionOfType",
+    "NoException",
+    "NullPointerException",
+    "IllegalArgumentException",
+    "IllegalStateException",
+    "IOException",
+    "IndexOutOfBoundsException",
+)
+_OF_TYPE = (
+    "Object",
+    "List",
+    "Collection",
+    "Iterable",
+    "Iterator",
+    "Stream",
+    "Path",
+    "Predicate",
+    "Comparable",
+    "CharSequence",
+    "Throwable",
+    "RuntimeException",
+    "ReflectiveOperationException",
+)
 _IN_ASSERTJ_AND_TRUTH = frozenset(
     (
         "assertThat",  # Hamcrest's, too
+        *(f"assertThat{suffix}" for suffix in (*_THROWN, *_OF_TYPE)),
         "assertWithMessage",
-        "assertThatThrownBy",
-        "assertThatCode",
-        "assertThatObject",
-        "assertThatExceptionOfType",
-        "assertThatNullPointerException",
-        "assertThatIllegalArgumentException",
-        "assertThatIllegalStateException",
-        "assertThatIOException",
-        "assertThatNoException",
+        "assertAbout",
+        "assert_",
     )
 )
+BDD_NAMES = frozenset({"then", *(f"then{suffix}" for suffix in (*_THROWN, *_OF_TYPE))})
 # Any other name that begins with assert is a helper of one project. Nothing in the test or the method under test tells
 # a reader that it exists, so it is no fair target.
 ASSERT_NAMES = (_IN_BOTH_JUNITS - {"fail"}) | _IN_JUNIT5 | _IN_TESTNG | _IN_ASSERTJ_AND_TRUTH
-VERIFY_NAMES = frozenset({"verify", "verifyNoMoreInteractions", "verifyZeroInteractions", "verifyNoInteractions"})
+VERIFY_NAMES = frozenset(
+    {"verify", "verifyNoMoreInteractions", "verifyZeroInteractions", "verifyNoInteractions", "verifyAll"}
+)
 # The calls that an assertion statement may begin with; "then" is BDDMockito's and BDDAssertions'.
-ROOT_NAMES = ASSERT_NAMES | VERIFY_NAMES | {"fail", "then"}
+ROOT_NAMES = ASSERT_NAMES | VERIFY_NAMES | BDD_NAMES | {"fail"}
+# Assertions whose value a test goes on to use: `e = assertThrows(...)`.
+VALUE_NAMES = frozenset(
+    (
+        "assertThrows",
+        "assertThrowsExactly",
+        "expectThrows",
+        "assertInstanceOf",
+        "assertDoesNotThrow",
+        "assertTimeout",
+        "assertTimeoutPreemptively",
+    )
+)
+# Spring's MockMvc asserts in the middle of a chain: perform(...).andExpect(...).
+CHAINED_NAMES = frozenset({"andExpect", "andExpectAll"})
 
 ASSERTION_CLASSES = frozenset({"Assert", "Assertions", "TestCase", "MatcherAssert", "Truth"})
+_ASSERTJ_CLASSES = ("AssertionsForClassTypes", "AssertionsForInterfaceTypes", "Java6Assertions", "WithAssertions")
 # What may stand before the dot of an assertion, and which names may follow it.
 NAMES_BY_QUALIFIER = {
-    **dict.fromkeys((*ASSERTION_CLASSES, "this", "super"), ASSERT_NAMES | {"fail"}),
+    **dict.fromkeys((*ASSERTION_CLASSES, *_ASSERTJ_CLASSES, "AssertJUnit", "this", "super"), ASSERT_NAMES | {"fail"}),
     **dict.fromkeys(("Mockito", "BDDMockito", "EasyMock"), VERIFY_NAMES | {"then"}),
-    "BDDAssertions": frozenset({"then"}),
+    "BDDAssertions": BDD_NAMES,
+}
+_SOFT_NAMES = ASSERT_NAMES - {"assertAll"} | BDD_NAMES | {"fail"}  # the last call, assertAll(), checks nothing
+# The types of variables on which assertions are called, and which these are.
+NAMES_BY_TYPE = {
+    "InOrder": VERIFY_NAMES,
+    **dict.fromkeys(
+        (f"{kind}SoftAssertions" for kind in ("", "JUnit", "JUnitBDD", "Java6", "BDD", "Java6BDD", "AutoCloseable")),
+        _SOFT_NAMES,
+    ),
+    **dict.fromkeys(("AutoCloseableBDDSoftAssertions", "SoftAssert", "StandardSoftAssertionsProvider"), _SOFT_NAMES),
+    "ErrorCollector": frozenset({"checkThat", "checkThrows"}),
+    "Expect": frozenset({"that", "withMessage", "about"}),
 }
 # "Assert.assertTrue(x)" and "assertTrue(x)" are the same assertion: these classes' methods are usually imported.
 DROPPED_QUALIFIERS = ASSERTION_CLASSES | {"AssertJUnit"}

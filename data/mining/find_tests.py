@@ -66,7 +66,7 @@ def find_test_methods(root: Node, source: bytes, project: Project, file: str, pa
     disabled: list[str] = []  # classes; what is nested in one is disabled with it
     for node, qualified, _ in walk_types(root, source, package):
         owner = project.find(qualified, file)
-        if owner is None or node.type != "class_declaration":
+        if owner is None:
             continue
         _, class_annotations = read_modifiers(node, source)
         class_framework = _annotation_framework(class_annotations, owner.imports)

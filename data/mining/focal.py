@@ -1,84 +1,31 @@
-"""Which method a test's assertion is about: the focal method."""
+"""Which method a test's assertion is about: the focal method. One rule, for mining and for suggestions.
+
+The rule asks, in this order, and takes the first answer:
+
+1. Which method of the class under test does the test's name name, if the test calls it?
+2. Which method of the project does the assertion call?
+3. Which call made, or changed, what the assertion looks at? Of an assertion that looks at nothing (``fail()``, a
+   ``verify``): the last call before it.
+4. Where no assertion is there yet, a method of the class under test that the name names but nothing calls.
+
+Constructors come last. Where an answer needs to know where a call leads, and the sources do not tell, there is none.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from data.java.frameworks import ROOT_NAMES
-from data.java.syntax import field_text, text_of, type_name, walk, walk_evaluation_order
+from data.java.assertions import Assertion, find_chain_root
+from data.java.syntax import field_text, text_of, walk
 from data.mining.projects import JavaClass, Method, Project
+from data.mining.resolution import Call, CallResolver, list_receivers
+from data.mining.types import Type, get_types
 
 TEST_AFFIXES = re.compile(r"^(?:Test(?=[A-Z]))?(.+?)(?:_?(?:Unit|Integration)?(?:Tests?|TestCases?|IT|Spec))?$")
-LITERAL_TYPES = {
-    "string_literal": "String",
-    "character_literal": "char",
-    "true": "boolean",
-    "false": "boolean",
-    "null_literal": "null",
-    "class_literal": "Class",
-    "lambda_expression": "lambda",
-    "method_reference": "lambda",
-    "instanceof_expression": "boolean",
-}
-PRIMITIVE_ORDER = ("byte", "short", "char", "int", "long", "float", "double")
-BOXES = {"Integer": "int", "Character": "char", **{name.capitalize(): name for name in (*PRIMITIVE_ORDER, "boolean")}}
-COMPARISONS = frozenset({"==", "!=", "<", ">", "<=", ">=", "&&", "||"})
-# What any object or collection has: a receiver of unknown type is not taken for the class under test by these.
-COMMON_NAMES = frozenset(
-    (
-        "equals",
-        "hashCode",
-        "toString",
-        "getClass",
-        "get",
-        "size",
-        "length",
-        "add",
-        "remove",
-        "put",
-        "contains",
-        "isEmpty",
-        "iterator",
-        "next",
-        "hasNext",
-        "close",
-        "getName",
-        "name",
-        "getValue",
-        "getKey",
-        "value",
-        "key",
-        "apply",
-        "accept",
-        "test",
-        "call",
-        "run",
-    )
-)
-
-
-@dataclass(frozen=True)
-class Type:
-    """A static type: its name as written, and the class where it belongs to the project."""
-
-    name: str
-    declared: JavaClass | None = None
-
-
-ASSERTION_CHAIN = Type("<assertion>")
-
-
-@dataclass(frozen=True)
-class Focal:
-    """The focal method, whether its call stands ``inside`` the assertion or ``before`` it, and how it was found."""
-
-    method: Method
-    position: str
-    rule: str
 
 
 def find_class_under_test(project: Project, test_class: JavaClass) -> JavaClass | None:
@@ -97,255 +44,167 @@ def find_class_under_test(project: Project, test_class: JavaClass) -> JavaClass 
     return None
 
 
+@dataclass(frozen=True)
+class Focal:
+    """The focal method; its call stands ``inside`` the assertion or ``before`` it, or is yet to be written (``none``).
+
+    ``rule`` says how it was found; ``confidence`` is "low" where another method was as likely.
+    """
+
+    method: Method
+    position: str
+    rule: str
+    confidence: str
+
+
+NAME, INSIDE, MADE, LAST = "test name", "called in the assertion", "makes what is asserted", "last call before"
+UNCLEAR, BODILESS, NOTHING = "focal method is unclear", "focal method has no body", "no focal method"
+VALUES = frozenset({"String", "Integer", "Long", "Double", "Boolean", "Float", "Short", "Byte", "Character"})
+
+
+def split_words(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)]
+
+
+def count_named_words(test_name: str, method_name: str) -> int:
+    """How many words of a method's name a test's name begins with, all or none: 2 for ``testPushAllOfNone`` and
+    ``pushAll``, 1 for ``totalOfTwo`` and ``getTotal``."""
+    wanted = split_words(test_name)
+    wanted = wanted[1:] if wanted[:1] in (["test"], ["should"]) else wanted
+    words = split_words(method_name)
+    forms = [words, words[1:]] if words[:1] in (["get"], ["is"], ["has"]) else [words]
+    for form in forms:
+        if form and wanted[1 : len(form)] == form[1:] and wanted[:1] in ([form[0]], [form[0] + "s"], [form[0] + "es"]):
+            return len(form)
+    return 0
+
+
 class FocalFinder:
-    """Resolves the calls of one test method."""
+    """Finds the focal methods of one test's assertions."""
 
     def __init__(self, project: Project, owner: JavaClass, method: Node, source: bytes) -> None:
         self.project = project
         self.owner = owner
         self.source = source
         self.under_test = find_class_under_test(project, owner)
-        self._resolved: dict[int, Method | None] = {}
-        self._locals: dict[str, list[tuple[int, Node | None, Node | None]]] = {}
-        for node in walk(method):
-            if node.type == "local_variable_declaration":
-                for item in node.children_by_field_name("declarator"):
-                    self._declare(item, node.child_by_field_name("type"), item.child_by_field_name("value"))
-            elif node.type in ("formal_parameter", "enhanced_for_statement", "resource"):
-                self._declare(node, node.child_by_field_name("type"), node.child_by_field_name("value"))
-            elif node.type == "catch_formal_parameter":
-                types = next(child for child in node.named_children if child.type == "catch_type").named_children
-                self._declare(node, types[0] if len(types) == 1 else None, None)
-        calls = ("method_invocation", "object_creation_expression", "method_reference")
-        self._calls = [node for node in walk_evaluation_order(method) if node.type in calls]
+        self.resolver = CallResolver(get_types(project), owner, method, source, self.under_test)
+        self._name = field_text(method, "name", source)
 
-    def _declare(self, node: Node, declared: Node | None, value: Node | None) -> None:
-        name = field_text(node, "name", self.source)
-        if name and node.type == "enhanced_for_statement":
-            value = None  # the variable is an element of the value
-        self._locals.setdefault(name, []).append((node.start_byte, declared, value))
+    def find(self, targets: Sequence[Node], position: int, assertions: Iterable[Assertion]) -> Focal | str:
+        """The focal method of the assertions ``targets``, which begin at the byte ``position``; or why there is none.
 
-    # -- types ---------------------------------------------------------------------------------------------------
-
-    def _find_type(self, name: str, scope: JavaClass | None = None) -> Type | None:
-        if not name or re.fullmatch(r"[A-Z]\d?(\[\])*", name) or name == "var":
-            return None  # a type variable, most likely
-        return Type(name, self.project.resolve(name.rstrip("[]"), scope or self.owner))
-
-    def _type_of_variable(self, name: str, position: int) -> Type | None:
-        declarations = [item for item in self._locals.get(name, ()) if item[0] <= position]
-        if declarations:
-            _, declared, value = declarations[-1]
-            written = type_name(declared, self.source)
-            created = value is not None and value.type == "object_creation_expression"
-            if value is not None and (created or written == "var"):
-                return self.type_of(value)
-            return self._find_type(written)
-        for scope in self.project.enclosing(self.owner):
-            for holder in self.project.ancestors(scope)[0]:
-                if name in holder.fields:
-                    return self._find_type(holder.fields[name], holder)
-        return self._find_type(name) if name[:1].isupper() else None
-
-    def type_of(self, node: Node) -> Type | None:
-        """The static type of an expression, None where it cannot be told."""
-        kind = node.type
-        if kind in LITERAL_TYPES:
-            return Type(LITERAL_TYPES[kind])
-        if kind == "identifier":
-            return self._type_of_variable(text_of(node, self.source), node.start_byte)
-        if kind == "this":
-            return Type(self.owner.name, self.owner)
-        if kind == "parenthesized_expression":
-            return self.type_of(node.named_children[0])
-        if kind in ("cast_expression", "object_creation_expression"):
-            return self._find_type(type_name(node.child_by_field_name("type"), self.source))
-        if kind == "array_creation_expression":
-            dimensions = (item for item in node.named_children if item.type.startswith("dimensions"))
-            element = type_name(node.child_by_field_name("type"), self.source)
-            return Type(element + "[]" * sum(text_of(item, self.source).count("[") for item in dimensions))
-        if kind.endswith("integer_literal"):
-            return Type("long" if text_of(node, self.source)[-1] in "lL" else "int")
-        if kind.endswith("floating_point_literal"):
-            return Type("float" if text_of(node, self.source)[-1] in "fF" else "double")
-        if kind == "method_invocation":
-            return self._type_of_call(node)
-        if kind == "field_access":
-            return self._type_of_field(node)
-        return self._type_of_operation(node)
-
-    def _type_of_operation(self, node: Node) -> Type | None:
-        if node.type == "unary_expression":
-            return self.type_of(node.child_by_field_name("operand"))  # type: ignore[arg-type]
-        if node.type == "ternary_expression":
-            return self.type_of(node.child_by_field_name("consequence"))  # type: ignore[arg-type]
-        if node.type == "binary_expression":
-            if field_text(node, "operator", self.source) in COMPARISONS:
-                return Type("boolean")
-            left = node
-            while left.type == "binary_expression":  # a sum of thousands of strings nests as deep
-                left = left.child_by_field_name("left")  # type: ignore[assignment]
-            return self.type_of(left)
-        return None
-
-    def _type_of_field(self, node: Node) -> Type | None:
-        name = field_text(node, "field", self.source)
-        holder_node = node.child_by_field_name("object")
-        holder = self.type_of(holder_node) if holder_node is not None else None
-        if holder is None or holder.declared is None:
-            written = text_of(node, self.source)
-            found = self.project.resolve(written, self.owner) if name[:1].isupper() else None
-            return Type(name, found) if found is not None else None
-        for item in self.project.ancestors(holder.declared)[0]:
-            if name in item.fields:
-                return self._find_type(item.fields[name], item)
-        return self._find_type(f"{holder.declared.qualified}.{name}") if name[:1].isupper() else None
-
-    def _type_of_call(self, call: Node) -> Type | None:
-        method = self.resolve(call)
-        if method is not None:
-            owner = self.project.find(method.owner, method.file)
-            return self._find_type(method.returns, owner) if owner is not None else None
-        receiver = call.child_by_field_name("object")
-        if receiver is None:
-            return ASSERTION_CHAIN if field_text(call, "name", self.source) in ROOT_NAMES else None
-        return ASSERTION_CHAIN if self.type_of(receiver) == ASSERTION_CHAIN else None
-
-    # -- methods -------------------------------------------------------------------------------------------------
-
-    def resolve(self, call: Node) -> Method | None:
-        """The method of the project that a call or method reference reaches, None where it is not the project's."""
-        if call.id not in self._resolved:
-            self._resolved[call.id] = None  # a call cannot need its own type
-            self._resolved[call.id] = self._resolve(call)
-        return self._resolved[call.id]
-
-    def _resolve(self, call: Node) -> Method | None:
-        if call.type == "method_reference":
-            return self._resolve_reference(call)
-        arguments_node = call.child_by_field_name("arguments")
-        listed = arguments_node.named_children if arguments_node is not None else []
-        arguments = [item for item in listed if "comment" not in item.type]
-        if call.type == "object_creation_expression":
-            created = self._find_type(type_name(call.child_by_field_name("type"), self.source))
-            return self._choose_overload(created.declared, None, arguments) if created is not None else None
-        name = field_text(call, "name", self.source)
-        receiver = call.child_by_field_name("object")
-        if receiver is None:
-            return self._resolve_unqualified(name, arguments)
-        if receiver.type == "super":
-            parents = self.project.ancestors(self.owner)[0][1:]
-            return self._choose_overload(parents[0], name, arguments) if parents else None
-        holder = self.type_of(receiver)
-        if holder is None:
-            own = self.under_test is not None and any(item.name == name for item in self.under_test.methods)
-            return self._choose_overload(self.under_test, name, arguments) if own and name not in COMMON_NAMES else None
-        return self._choose_overload(holder.declared, name, arguments)
-
-    def _resolve_reference(self, node: Node) -> Method | None:
-        holder, name = node.named_children[0], text_of(node.children[-1], self.source)
-        is_type = holder.type == "type_identifier"
-        known = self._find_type(text_of(holder, self.source)) if is_type else self.type_of(holder)
-        if known is None:
-            return None
-        return self._choose_overload(known.declared, None if name == "new" else name, None)
-
-    def _resolve_unqualified(self, name: str, arguments: list[Node]) -> Method | None:
-        for scope in self.project.enclosing(self.owner):
-            if (found := self._choose_overload(scope, name, arguments)) is not None:
-                return found
-        imports = self.owner.imports
-        for owner_name in (*imports.static_single.get(name, ()), *imports.static_star):
-            found = self._choose_overload(self.project.find(owner_name, self.owner.file), name, arguments)
-            if found is not None:
-                return found
-        return None
-
-    def _choose_overload(
-        self, holder: JavaClass | None, name: str | None, arguments: list[Node] | None
-    ) -> Method | None:
-        """The overload that fits best: by the number of arguments, then by what is known of their types.
-
-        A ``name`` of None means a constructor; ``arguments`` of None are not known.
+        Without targets: that of an assertion which is still to be written there. ``assertions`` are all of the test: a
+        call in an earlier one counts less. What a Mockito ``verify`` names is a call that it expects, not one it makes.
         """
-        if holder is None:
-            return None
-        classes = self.project.ancestors(holder)[0] if name is not None else (holder,)
-        fitting = [
-            item
-            for owner in classes
-            for item in owner.methods
-            if (item.constructor if name is None else item.name == name and not item.constructor)
-            and (arguments is None or _arity_fits(item, len(arguments)))
-        ]
-        if not fitting:
-            return None
-        types = [self.type_of(item) for item in arguments] if arguments and len(fitting) > 1 else []
-        best = max(fitting, key=lambda item: self._score(item, types))  # the first, hence the nearest, of equals
-        return best if best.has_body else self._find_implementation(best, holder)
-
-    def _score(self, method: Method, types: list[Type | None]) -> int:
-        total = -method.varargs
-        for position, known in enumerate(types):
-            wanted = method.parameters[min(position, len(method.parameters) - 1)] if method.parameters else ""
-            total += _score_argument(wanted, known) if known is not None else 0
-            if known is not None and known.declared is not None and wanted != known.name:
-                names = {item.name for item in self.project.ancestors(known.declared)[0]}
-                total += 4 if wanted in names else 0
-        return 2 * total
-
-    def _find_implementation(self, method: Method, holder: JavaClass) -> Method:
-        """An abstract method stands for its implementation in the class under test, where that is a subtype."""
-        if self.under_test is not None and self.project.extends(self.under_test, holder):
-            for owner in self.project.ancestors(self.under_test)[0]:
-                for item in owner.methods:
-                    if (item.name, len(item.parameters)) == (method.name, len(method.parameters)) and item.has_body:
-                        return item
-        return method
-
-    # -- choice --------------------------------------------------------------------------------------------------
-
-    def find(self, target: tuple[int, int], assertions: Iterable[Node], skip_inside: bool) -> Focal | str:
-        """The focal method of the assertion(s) at the bytes ``target``, or the reason why there is none.
-
-        The last call, in the order of evaluation, that reaches the class under test (its inherited and nested
-        methods included): inside the assertion, else before it, else in an earlier assertion; then the same for the
-        other classes of the project that are not tests; then constructors. ``skip_inside``: a Mockito ``verify``
-        names the call that it expects, it does not make it.
-        """
-        start, end = target
-        other_spans = [(item.start_byte, item.end_byte) for item in assertions if item.start_byte < start]
+        verifies = bool(targets) and all(item.kind.startswith("verify") for item in assertions if item.node in targets)
+        others = [item.node for item in assertions if item.node not in targets]
         inside: list[Node] = []
         before: list[Node] = []
         earlier: list[Node] = []
-        for call in self._calls:
-            if start <= call.start_byte and call.end_byte <= end:
-                inside.append(call)
-            elif call.end_byte <= start:
-                in_other = any(a <= call.start_byte and call.end_byte <= b for a, b in other_spans)
-                (earlier if in_other else before).append(call)
-        places = [("before", before), ("before", earlier)]
-        if not skip_inside:
-            places.insert(0, ("inside", inside))
-        bodiless = False
-        for constructor in (False, True):
-            for of_class_under_test in (True, False):
-                for position, calls in places:
-                    for call in reversed(calls):
-                        method = self.resolve(call)
-                        if method is None or method.constructor != constructor or self._is_test_code(method):
-                            continue
-                        if self._is_under_test(method) != of_class_under_test:
-                            continue
-                        if method.has_body:
-                            rule = "class under test" if of_class_under_test else "other class of the project"
-                            return Focal(method, position, rule)
-                        bodiless = True
-        return "focal method has no body" if bodiless else "no focal method"
+        for node in self.resolver.calls:
+            if any(_holds(target, node) for target in targets):
+                inside.append(node)
+            elif node.end_byte <= position:
+                (earlier if any(_holds(other, node) for other in others) else before).append(node)
+        reached = {"inside": [] if verifies else self._resolve(inside), "before": self._resolve(earlier + before)}
+        reached["before"].sort(key=lambda call: call.node.end_byte)
+        return (
+            self._find_named(reached)
+            or self._find_inside(targets, reached["inside"], constructors=False)
+            or (None if targets else self._find_uncalled())
+            or self._find_before(targets, position, reached["before"])
+            or self._find_inside(targets, reached["inside"], constructors=True)
+            or self._find_before(targets, position, reached["before"], constructors=True)
+            or NOTHING
+        )
 
-    def _is_test_code(self, method: Method) -> bool:
-        owner = self.project.find(method.owner, method.file)
-        return owner is None or owner.in_tests
+    def _resolve(self, nodes: Sequence[Node]) -> list[Call]:
+        """The calls that lead, or may lead, to code of the project."""
+        calls = (self.resolver.resolve(node) for node in nodes)
+        return [call for call in calls if call.place in ("project", "bodiless", "unknown")]
+
+    def type_of(self, node: Node) -> Type | None:
+        """The static type of an expression of the test, None where it is not known."""
+        found = self.resolver.type_of(node)
+        return found if found is not None and found.name not in ("null", "lambda") else None
+
+    # -- the four questions ------------------------------------------------------------------------------------------
+
+    def _find_named(self, reached: dict[str, list[Call]]) -> Focal | None:
+        best: tuple[int, Focal] | None = None
+        for position in ("before", "inside"):
+            for call in reached[position]:
+                method = call.method
+                if method is None or call.place != "project" or method.constructor or not self._is_under_test(method):
+                    continue
+                words = count_named_words(self._name, method.name)
+                if words and (best is None or words >= best[0]):
+                    best = words, Focal(method, position, NAME, "high")
+        return best[1] if best is not None else None
+
+    def _find_inside(self, targets: Sequence[Node], calls: list[Call], constructors: bool) -> Focal | str | None:
+        receivers = {item.id for call in calls for item in list_receivers(call.node)}
+        free = [call for call in calls if call.node.id not in receivers]
+        candidates = [call for call in free if call.method is not None and call.method.constructor == constructors]
+        candidates = [call for call in candidates if call.place == "project"]
+        doubtful = [call for call in free if call.place != "project"]
+        if not candidates:
+            if doubtful and not constructors:
+                return BODILESS if all(call.place == "bodiless" for call in doubtful) else UNCLEAR
+            return None
+        best = max(
+            candidates, key=lambda call: (*self._rank(call), _in_actual_value(targets, call.node), call.node.end_byte)
+        )
+        rivals = [call for call in candidates if call.method != best.method and self._rank(call) == self._rank(best)]
+        unsure = doubtful or any(not _holds(best.node, rival.node) for rival in rivals)
+        assert best.method is not None
+        return Focal(best.method, "inside", INSIDE, "low" if unsure else "high")
+
+    def _find_before(
+        self, targets: Sequence[Node], position: int, calls: list[Call], constructors: bool = False
+    ) -> Focal | str | None:
+        names = self._list_variables(targets)
+        rule = MADE if names else LAST
+        related = self._find_related(names, position, calls) if names else self._find_near(targets, calls)
+        wanted = [call for call in related if call.method is None or call.method.constructor == constructors]
+        candidates = [call for call in wanted if call.place == "project" and call.method is not None]
+        if not candidates and names and not all(self._is_local_value(name) for name in names):
+            rule = LAST  # a field, say: what changes it cannot be seen
+            candidates = [
+                call
+                for call in calls
+                if call.place == "project"
+                and call.method is not None
+                and call.method.constructor == constructors
+                and self._is_under_test(call.method)
+            ]
+            if candidates:
+                method = candidates[-1].method
+                assert method is not None
+                return Focal(method, "before", rule, "low")
+        if not candidates:
+            return UNCLEAR if any(call.place == "unknown" for call in wanted) and not constructors else None
+
+        def rank(call: Call) -> tuple[bool, ...]:
+            return (*self._rank(call), self._assigned(call.node) in names)
+
+        best = max(reversed(candidates), key=rank)
+        rivals = [call for call in candidates if call.method != best.method and rank(call) == rank(best)]
+        assert best.method is not None
+        return Focal(best.method, "before", rule, "low" if rivals else "high")
+
+    def _find_uncalled(self) -> Focal | None:
+        """A getter, say, that only the missing assertion would call."""
+        best: tuple[tuple[int, int], Method] | None = None
+        for owner in self.project.ancestors(self.under_test)[0] if self.under_test is not None else ():
+            for method in owner.methods:
+                words = count_named_words(self._name, method.name)
+                rank = (words, -len(method.parameters))
+                if words and method.has_body and not method.constructor and (best is None or rank > best[0]):
+                    best = rank, method
+        return Focal(best[1], "none", NAME, "high") if best is not None else None
+
+    # -- evidence ----------------------------------------------------------------------------------------------------
 
     def _is_under_test(self, method: Method) -> bool:
         if self.under_test is None:
@@ -354,28 +213,97 @@ class FocalFinder:
             item.qualified == method.owner for item in self.project.ancestors(self.under_test)[0]
         )
 
+    def _rank(self, call: Call) -> tuple[bool, ...]:
+        method = call.method
+        assert method is not None
+        factory = method.static and method.returns.rpartition(".")[2] == method.owner.rpartition(".")[2]
+        return self._is_under_test(method), not factory
 
-def _arity_fits(method: Method, count: int) -> bool:
-    return count >= len(method.parameters) - 1 if method.varargs else count == len(method.parameters)
+    def _list_variables(self, targets: Sequence[Node]) -> frozenset[str]:
+        """The variables and fields that the targets mention."""
+        return frozenset(name for target in targets for name in self._mentioned(target))
+
+    def _mentioned(self, node: Node) -> Iterator[str]:
+        for item in walk(node):
+            parent = self.resolver.parents.get(item.id)
+            if item.type != "identifier" or parent is None:
+                continue
+            name = text_of(item, self.source)
+            if parent.type == "method_invocation" and parent.child_by_field_name("name") == item:
+                continue
+            if self.resolver.find_variable(name, item.start_byte) is not None or self.resolver.is_field(name):
+                yield name
+
+    def _is_local_value(self, name: str) -> bool:
+        return not self.resolver.is_field(name)
+
+    def _statement(self, node: Node) -> Node:
+        return self.resolver.statement_of(node)
+
+    def _assigned(self, node: Node) -> str:
+        """The variable that holds the value of a statement's expression, or the empty string."""
+        statement = self._statement(node)
+        if statement.type in ("local_variable_declaration", "resource"):
+            holders = statement.children_by_field_name("declarator") or [statement]
+            return next((field_text(item, "name", self.source) for item in holders if _holds(item, node)), "")
+        inner = statement.named_children[0] if statement.named_children else None
+        if inner is not None and inner.type == "assignment_expression":
+            target = inner.child_by_field_name("left")
+            return next(self._mentioned(target), "") if target is not None else ""
+        return ""
+
+    def _find_related(self, names: Iterable[str], position: int, calls: list[Call]) -> list[Call]:
+        """The calls in statements that made or could change one of the variables, or what these were made of."""
+        known = set(names)
+        found: list[Call] = []
+        by_statement: dict[int, tuple[Node, list[Call]]] = {}
+        for call in calls:
+            statement = self._statement(call.node)
+            by_statement.setdefault(statement.id, (statement, []))[1].append(call)
+        for statement in reversed(self.resolver.statements):
+            if statement.start_byte >= position:
+                continue
+            if not known.isdisjoint(self._caught_in(statement)):
+                found += by_statement.get(statement.id, (statement, []))[1]
+                continue
+            mentioned = set(self._mentioned(statement))
+            assigned = self._assigned(statement.named_children[-1]) if statement.named_children else ""
+            changed = {name for name in mentioned & known if not self._is_value(name, statement.end_byte)}
+            if assigned not in known and not changed:
+                continue
+            found += by_statement.get(statement.id, (statement, []))[1]
+            if assigned in known:
+                known |= mentioned
+        return sorted(found, key=lambda call: call.node.end_byte)
+
+    def _caught_in(self, statement: Node) -> Iterator[str]:
+        """The names of the exceptions that a statement may throw, as the ``catch`` clauses around it call them."""
+        inner, outer = statement, self.resolver.parents.get(statement.id)
+        while outer is not None:
+            if outer.type.startswith("try_") and inner.type == "block":
+                for clause in outer.named_children:
+                    if clause.type == "catch_clause":
+                        yield field_text(clause.named_children[0], "name", self.source)
+            inner, outer = outer, self.resolver.parents.get(outer.id)
+
+    def _is_value(self, name: str, position: int) -> bool:
+        """Whether a variable holds something that no call can change."""
+        known = self.resolver.type_of_name(name, position)
+        return known is not None and (known.is_primitive or known.name in VALUES)
+
+    def _find_near(self, targets: Sequence[Node], calls: list[Call]) -> list[Call]:
+        """Of an assertion that looks at no variable: the calls before it, in its block for ``fail()``."""
+        block = self.resolver.parents.get(targets[0].id) if targets else None
+        near = [call for call in calls if block is not None and _holds(block, call.node)]
+        return near or calls
 
 
-def _score_argument(wanted: str, known: Type) -> int:
-    """How well an argument of a known type suits a parameter: 5 the same, 0 to 4 convertible, -9 impossible."""
-    name = known.name
-    if wanted == name:
-        return 5
-    if wanted in PRIMITIVE_ORDER and name in PRIMITIVE_ORDER:
-        steps = PRIMITIVE_ORDER.index(wanted) - PRIMITIVE_ORDER.index(name)
-        return 4 - steps // 2 if steps > 0 else -9
-    if BOXES.get(wanted) == name or BOXES.get(name) == wanted:
-        return 2
-    primitive = wanted in PRIMITIVE_ORDER or wanted == "boolean"
-    if name == "null":
-        return -9 if primitive else 1
-    if name == "lambda":
-        return -9 if primitive or wanted in ("String", "Object", "Class") or wanted.endswith("[]") else 1
-    if primitive != (name in PRIMITIVE_ORDER or name == "boolean"):
-        return -9 if wanted not in ("Object", "Number", "Comparable") and not re.fullmatch(r"[A-Z]\d?", wanted) else 1
-    if wanted in ("Object", "CharSequence", "Comparable", "Number", "Iterable", "Collection"):
-        return 1
-    return 0 if known.declared is None and name != "String" and wanted.endswith("[]") == name.endswith("[]") else -3
+def _holds(outer: Node, inner: Node) -> bool:
+    return outer.start_byte <= inner.start_byte and inner.end_byte <= outer.end_byte
+
+
+def _in_actual_value(targets: Sequence[Node], node: Node) -> bool:
+    """Whether a call stands in what an assertion looks at: the argument of ``assertThat``, not of ``isEqualTo``."""
+    roots = (find_chain_root(item.named_children[0] if item.named_children else None) for item in targets)
+    arguments = (root.child_by_field_name("arguments") for root in roots if root is not None)
+    return any(item is not None and _holds(item, node) for item in arguments)

@@ -13,8 +13,8 @@ from typing import cast
 
 from tqdm import tqdm
 
-from data.java.assertions import find_assertions
-from data.java.syntax import parse, text_of, walk
+from data.java.assertions import Scope, find_assertions, write_target
+from data.java.syntax import parse, walk
 from data.java.tokens import one_line
 from data.mining.miner import Collected
 from data.mining.projects import index_file
@@ -282,12 +282,12 @@ def _mask(test: str, limits: Limits) -> list[tuple[str, list[str], str]] | str:
     method = next((node for node in walk(parse(source)) if node.type in declarations), None)
     if method is None or method.has_error:
         return "test does not parse"
-    found, _ = find_assertions(method, source, helpers=(), in_order=())
+    found, _ = find_assertions(method, source, Scope())
     tasks = []
     for group in group_by_task(found, limits):
         start, end = group[0].node.start_byte, group[-1].node.end_byte
         masked = source[method.start_byte : start].decode() + PLACEHOLDER + source[end : method.end_byte].decode()
-        tasks.append((one_line(masked), [one_line(text_of(item.node, source)) for item in group], group[0].kind))
+        tasks.append((one_line(masked), [write_target(item, source) for item in group], group[0].kind))
     return tasks or "no assertion"
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -29,6 +29,7 @@ from utils.errors import UserError
 SPLIT_FILES = {"train": "training", "validation": "validation", "test": "test", "held_out": "held_out"}
 SUMMARY_KEYS = ("split", "project", "framework", "assertion_kind", "focal_call", "focal_rule", "answer_in_input")
 CHUNK = 8
+LINE_SECONDS = 30
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -56,6 +57,26 @@ class Collected:
         self.left_out.setdefault(unit, Counter()).update(reasons)
 
 
+class ProgressBar(tqdm):
+    """A bar on a terminal; ``as_lines``, for a log: a line each half minute."""
+
+    def __init__(self, *, as_lines: bool, **options: Any) -> None:
+        self.as_lines = as_lines
+        super().__init__(
+            **options, mininterval=LINE_SECONDS if as_lines else 0.1, delay=LINE_SECONDS if as_lines else 0
+        )
+
+    def display(self, *arguments: Any, **options: Any) -> None:
+        if not self.as_lines:
+            super().display(*arguments, **options)
+        elif self.n:
+            print(f"progress: {self.n} of {self.total} files, {self.postfix}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self.disable |= self.as_lines  # else the end of a short run would show, too
+        super().close()
+
+
 # -- the two passes over the files ---------------------------------------------------------------------------------
 
 _project: Project | None = None  # of this worker process, set by _start_worker
@@ -81,7 +102,11 @@ def _mine(file: str, *, root: Path, limits: Limits) -> FileResult:
 
 
 def _map_in_order(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, bar: tqdm, project: Project | None = None
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    bar: ProgressBar,
+    project: Project | None = None,
 ) -> Iterator[Result]:
     """The results of ``function`` over ``items``, in their order; computed by several processes if ``workers`` > 1."""
     if workers <= 1 or len(items) <= CHUNK:
@@ -101,7 +126,7 @@ def mine_projects(projects: Sequence[ProjectSource], limits: Limits, workers: in
     """All usable tasks of the projects, in the order of project, file and position, whatever the number of workers."""
     collected = Collected()
     total = sum(len(project.files) for project in projects)
-    with tqdm(total=total, desc="index and mine", unit="file", disable=not progress) as bar:
+    with ProgressBar(total=total, desc="index and mine", unit="file", as_lines=not progress) as bar:
         for source in projects:
             bar.set_postfix_str(source.name)
             index = partial(_index, root=source.root, limits=limits)

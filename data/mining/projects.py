@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import PurePosixPath
 
@@ -17,6 +17,10 @@ from data.mining.variables import Field, read_fields
 
 TEST_FOLDERS = frozenset({"test", "tests", "it", "testing", "androidTest", "testFixtures", "test-src"})
 _SIMPLE_NAMES = {"Test"}.union(*(framework.other_annotations for framework in FRAMEWORKS.values()))
+ANNOTATION = re.compile(r"@\w+(?:\.\w+)*(?:\([^()]*\))?")
+ASSERTS = re.compile(rb"\b(?:assert[A-Z]\w*|fail|verify\w*)\s*\(|\bAssertionError\b|\bassert\s")
+CALLED = re.compile(rb"(?<![.\w])([a-z]\w*)\s*\(")
+FORWARDED = re.compile(rb"\{\s*(?:return\s+)?(?:[\w.]+\.)?(\w+)\s*\(\s*\w+(?:\s*,\s*\w+)*\s*\)\s*;\s*\}")
 TEST_ANNOTATION = re.compile(rf"@(?:[\w.]+\.)?(?:{'|'.join(sorted(_SIMPLE_NAMES))})\b".encode())
 
 
@@ -34,7 +38,11 @@ class Imports:
 
 @dataclass(frozen=True)
 class Method:
-    """A method or constructor; ``span`` in bytes of ``file``, ``parameters`` are type names without arguments."""
+    """A method or constructor; ``span`` in bytes of ``file``, ``parameters`` are type names without arguments.
+
+    ``generics``: the types as written, of the parameters and of what is returned, and the bound of each type variable.
+    ``asserts``: of a method in the tests, whether its body asserts something; ``calls``: the names that it calls.
+    """
 
     name: str
     owner: str
@@ -48,11 +56,18 @@ class Method:
     lines: tuple[int, int]
     static: bool = False
     private: bool = False
+    generics: tuple[tuple[str, ...], str, dict[str, str]] = ((), "", {})
+    asserts: bool = False
+    forwards: bool = False
+    calls: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class JavaClass:
-    """A class, interface, enum or record of the project; ``qualified`` joins package and nesting with dots."""
+    """A class, interface, enum or record of the project; ``qualified`` joins package and nesting with dots.
+
+    ``variables``: the bound of each type variable; ``parents`` and ``field_types``: types as written.
+    """
 
     name: str
     qualified: str
@@ -65,6 +80,10 @@ class JavaClass:
     in_tests: bool
     imports: Imports
     field_texts: tuple[Field, ...] = ()
+    interface: bool = False
+    variables: dict[str, str] = field(default_factory=dict)
+    parents: tuple[str, ...] = ()
+    field_types: dict[str, str] = field(default_factory=dict)
 
     @property
     def nesting(self) -> list[str]:
@@ -127,27 +146,47 @@ def _read_imports(root: Node, source: bytes) -> Imports:
     return Imports(package_of(root, source), single, tuple(star), static_single, tuple(static_star), tuple(lines))
 
 
-def _read_parameters(node: Node, source: bytes) -> tuple[tuple[str, ...], bool]:
-    names, varargs = [], False
+def _written_type(node: Node | None, source: bytes, dimensions: str = "") -> str:
+    return " ".join(ANNOTATION.sub("", text_of(node, source)).split()) + dimensions if node is not None else ""
+
+
+def read_variables(node: Node, source: bytes) -> dict[str, str]:
+    """The type variables of a declaration, each with its first bound or the empty string."""
+    parameters = node.child_by_field_name("type_parameters")
+    found = {}
+    for item in parameters.named_children if parameters is not None else ():
+        if item.type == "type_parameter":
+            names = [child for child in item.named_children if child.type == "type_identifier"]
+            bound = item.named_children[-1]
+            first = bound.named_children[0] if bound.type == "type_bound" else None
+            found[text_of(names[0], source)] = _written_type(first, source) if names else ""
+    return found
+
+
+def _read_parameters(node: Node, source: bytes) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Names of the parameters' types, the types as written (``String...`` is ``String[]``), and if it is varargs."""
+    names, written, varargs = [], [], False
     parameters = node.child_by_field_name("parameters")
     for child in parameters.named_children if parameters is not None else ():
         if child.type == "formal_parameter":
-            names.append(type_name(child.child_by_field_name("type"), source))
+            declared, dimensions = child.child_by_field_name("type"), field_text(child, "dimensions", source)
+            names.append(type_name(declared, source) + dimensions)
+            written.append(_written_type(declared, source, dimensions))
         elif child.type == "spread_parameter":
             types = [item for item in child.named_children if item.type not in ("modifiers", "variable_declarator")]
             names.append(type_name(types[0], source) if types else "")
+            written.append(_written_type(types[0] if types else None, source, "[]"))
             varargs = True
-    return tuple(names), varargs
+    return tuple(names), tuple(written), varargs
 
 
-def _read_supertypes(node: Node, source: bytes) -> tuple[str, ...]:
-    names = []
+def _list_supertypes(node: Node) -> Iterator[Node]:
     for child in node.children:
         if child.type == "superclass":
-            names.append(type_name(child.named_children[-1], source))
+            yield child.named_children[-1]
         elif child.type in ("super_interfaces", "extends_interfaces"):
-            names += [type_name(item, source) for listed in child.named_children for item in listed.named_children]
-    return tuple(names)
+            for listed in child.named_children:
+                yield from listed.named_children
 
 
 def _count_shared_folders(left: str, right: str) -> int:
@@ -176,24 +215,49 @@ def walk_types(root: Node, source: bytes, package: str) -> Iterator[tuple[Node, 
         pending += [(child, qualified, qualified) for child in list_members(node) if child.type in TYPE_DECLARATIONS]
 
 
-def _read_method(node: Node, source: bytes, owner: str, file: str) -> Method:
-    parameters, varargs = _read_parameters(node, source)
+def _read_method(node: Node, source: bytes, owner: str, file: str, in_tests: bool) -> Method:
+    parameters, written, varargs = _read_parameters(node, source)
     constructor = node.type != "method_declaration"
+    returned, dimensions = node.child_by_field_name("type"), field_text(node, "dimensions", source)
     words, _ = read_modifiers(node, source)
+    body = node.child_by_field_name("body")
+    text = source[body.start_byte : body.end_byte] if body is not None and in_tests else b""
     return Method(
         name=field_text(node, "name", source),
         owner=owner,
         file=file,
         parameters=parameters,
         varargs=varargs,
-        returns=owner if constructor else type_name(node.child_by_field_name("type"), source),
-        has_body=node.child_by_field_name("body") is not None and not node.has_error,
+        returns=owner if constructor else type_name(returned, source) + dimensions,
+        has_body=body is not None and not node.has_error,
         constructor=constructor,
         span=(node.start_byte, node.end_byte),
         lines=lines_of(node),
         static="static" in words,
         private="private" in words,
+        generics=(written, _written_type(returned, source, dimensions), read_variables(node, source)),
+        asserts=ASSERTS.search(text) is not None,
+        forwards=_forwards(field_text(node, "name", source), text),
+        calls=frozenset(name.decode() for name in CALLED.findall(text)),
     )
+
+
+def _forwards(name: str, body: bytes) -> bool:
+    """Whether a method only calls the assertion of its own name: ``return Assertions.assertThat(actual);``"""
+    match = FORWARDED.fullmatch(body)
+    return match is not None and match.group(1).decode() == name
+
+
+def _list_components(node: Node, source: bytes, owner: str, file: str) -> Iterator[tuple[str, str, str, Method]]:
+    """The fields of a record: name, type's name, type as written, and the accessor that need not be written down."""
+    names, written, _ = _read_parameters(node, source)
+    for item, name, full in zip(node.child_by_field_name("parameters").named_children, names, written, strict=False):  # type: ignore[union-attr]
+        field_name = field_text(item, "name", source)
+        place = (item.start_byte, item.end_byte)
+        accessor = Method(
+            field_name, owner, file, (), False, name, False, False, place, lines_of(item), generics=((), full, {})
+        )
+        yield field_name, name, full, accessor
 
 
 def index_file(file: str, source: bytes) -> FileIndex:
@@ -209,21 +273,35 @@ def index_file(file: str, source: bytes) -> FileIndex:
     in_tests = annotated or bool(TEST_FOLDERS.intersection(folders[: len(folders) - package_depth]))
     classes, junit3 = [], False
     for node, qualified, outer in walk_types(root, source, imports.package):
-        fields, methods = {}, []
+        name = field_text(node, "name", source)
+        fields, written, methods, accessors = {}, {}, [], []
+        if node.type == "record_declaration":
+            for item, of_type, full, accessor in _list_components(node, source, qualified, file):
+                fields[item], written[item] = of_type, full
+                accessors.append(accessor)
         members = list(list_members(node))
         for child in members:
             if child.type in ("field_declaration", "constant_declaration"):
-                name = type_name(child.child_by_field_name("type"), source)
+                declared = child.child_by_field_name("type")
                 for declarator in child.children_by_field_name("declarator"):
-                    fields[field_text(declarator, "name", source)] = name
+                    item = field_text(declarator, "name", source)
+                    fields[item] = type_name(declared, source)
+                    written[item] = _written_type(declared, source, field_text(declarator, "dimensions", source))
+            elif child.type == "enum_constant":
+                item = field_text(child, "name", source)
+                fields[item] = written[item] = name
             elif child.type in ("method_declaration", "constructor_declaration"):
-                methods.append(_read_method(child, source, qualified, file))
+                methods.append(_read_method(child, source, qualified, file, in_tests))
+        own = {method.name for method in methods if not method.parameters}
+        methods += [accessor for accessor in accessors if accessor.name not in own]
         words, _ = read_modifiers(node, source)
-        supertypes = _read_supertypes(node, source)
+        supertypes = tuple(type_name(item, source) for item in _list_supertypes(node))
+        parents = tuple(_written_type(item, source) for item in _list_supertypes(node))
+        implied = {"enum_declaration": f"java.lang.Enum<{name}>", "record_declaration": "java.lang.Record"}
         junit3 |= bool(supertypes) and any(method.name.startswith("test") for method in methods)
         classes.append(
             JavaClass(
-                name=field_text(node, "name", source),
+                name=name,
                 qualified=qualified,
                 file=file,
                 outer=outer,
@@ -234,6 +312,10 @@ def index_file(file: str, source: bytes) -> FileIndex:
                 in_tests=in_tests,
                 imports=imports,
                 field_texts=read_fields(members, source),
+                interface=node.type == "interface_declaration",
+                variables=read_variables(node, source),
+                parents=(*parents, implied[node.type]) if node.type in implied else parents,
+                field_types=written,
             )
         )
     return FileIndex(file, tuple(classes), annotated or junit3)
@@ -250,12 +332,23 @@ class Project:
             for item in index.classes:
                 self._classes[item.qualified].append(item)
                 self._simple[item.name].append(item)
+        self._methods: dict[str, list[Method]] | None = None
         self._ancestors: dict[tuple[str, str], tuple[tuple[JavaClass, ...], frozenset[str]]] = {}
 
     @staticmethod
     def _nearest(found: list[JavaClass], near: str) -> JavaClass:
         """Several source trees may hold a class of the same name: the one that shares most of the path."""
         return max(found, key=lambda item: _count_shared_folders(item.file, near))
+
+    def methods_named(self, name: str) -> tuple[Method, ...]:
+        """The methods of that name in all classes that are not tests."""
+        if self._methods is None:
+            self._methods = defaultdict(list)
+            for items in self._classes.values():
+                for item in items:
+                    for method in () if item.in_tests else item.methods:
+                        self._methods[method.name].append(method)
+        return tuple(self._methods.get(name, ()))
 
     def find(self, qualified: str, near: str) -> JavaClass | None:
         """The class of that qualified name, the one closest to the file ``near`` where there are several."""

@@ -9,25 +9,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tree_sitter import Node
-
-from data.java.assertions import Assertion, find_assertions, group_adjacent
+from data.java.assertions import Assertion, find_assertions, group_adjacent, write_target
 from data.java.syntax import (
     SUBSTITUTE,
     UnreadableFile,
-    field_text,
     lines_of,
     parse,
     read_java,
     text_of,
-    type_name,
-    walk,
 )
 from data.java.tokens import coarse_tokens, one_line
 from data.mining.context import ContextBuilder, ReadFile
 from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
-from data.mining.projects import Imports, JavaClass, Project, package_of
+from data.mining.helpers import TestScope
+from data.mining.projects import Imports, Project, package_of
 from data.rows.readers import PLACEHOLDER, Row, Source
 
 COPIED_TOKENS = 40
@@ -117,23 +113,6 @@ def select_imports(imports: Imports, text: str) -> list[str]:
     return [line for line in imports.lines if line.endswith(".*") or line.rpartition(".")[2] in words]
 
 
-def _find_helper_names(project: Project, owner: JavaClass) -> set[str]:
-    """The methods that a test class has of its own, by itself, its ancestors in the project or its enclosing class."""
-    scopes = (item for scope in project.enclosing(owner) for item in project.ancestors(scope)[0])
-    names = {method.name for item in scopes for method in item.methods}
-    return names if any("BDD" in line for line in owner.imports.lines) else names | {"then"}
-
-
-def _find_in_order_variables(method: Node, source: bytes, owner: JavaClass) -> set[str]:
-    """Names of Mockito's ``InOrder`` variables, on which ``verify`` may be called."""
-    names = {name for name, declared in owner.fields.items() if declared == "InOrder"}
-    for node in walk(method):
-        declared = node.child_by_field_name("type") if node.type == "local_variable_declaration" else None
-        if type_name(declared, source) == "InOrder":
-            names |= {field_text(item, "name", source) for item in node.children_by_field_name("declarator")}
-    return names
-
-
 def mine_file(project: Project, root: Path, file: str, limits: Limits, read: ReadFile | None = None) -> FileResult:
     """Second pass over one file, relative to the project's ``root``; ``read``: another way to the project's files."""
     result = FileResult()
@@ -165,8 +144,8 @@ def _mine_test(
     result: FileResult,
     builder: ContextBuilder,
 ) -> None:
-    in_order = _find_in_order_variables(test.node, source, test.owner)
-    assertions, left_out = find_assertions(test.node, source, _find_helper_names(project, test.owner), in_order)
+    finder = FocalFinder(project, test.owner, test.node, source)
+    assertions, left_out = find_assertions(test.node, source, TestScope(finder.resolver))
     result.counts["assertions"] += len(assertions) + len(left_out)
     result.left_out["assertion"].update(left_out)
     if not assertions:
@@ -178,7 +157,6 @@ def _mine_test(
         result.left_out["assertion"]["test too long"] += len(assertions)
         result.left_out["test"]["no usable assertion"] += 1
         return
-    finder = FocalFinder(project, test.owner, test.node, source)
     ancestors = project.ancestors(test.owner)[0]
     rows, links = [], {f"{project.name}: {item.outermost}" for item in ancestors if item.in_tests}
     for group in group_by_task(assertions, limits):
@@ -208,8 +186,7 @@ def _make_task(
 ) -> tuple[Row, str] | str:
     """A raw row and its focal class (the outermost type), or the reason why there is none."""
     start, end = group[0].node.start_byte, group[-1].node.end_byte
-    mocked = all(item.kind.startswith("verify") for item in group)
-    focal = finder.find((start, end), [item.node for item in assertions], skip_inside=mocked)
+    focal = finder.find([item.node for item in group], start, assertions)
     if isinstance(focal, str):
         return focal
     method = focal.method
@@ -222,7 +199,7 @@ def _make_task(
     before, after = source[test.node.start_byte : start].decode(), source[end : test.node.end_byte].decode()
     masked = one_line(before + PLACEHOLDER + after)
     focal_text = one_line(focal_source[slice(*method.span)].decode())
-    targets = [one_line(text_of(item.node, source)) for item in group]
+    targets = [write_target(item, source) for item in group]
     if problem := find_problem(masked, focal_text, targets, limits):
         return problem
     provenance: Source = {
@@ -242,6 +219,7 @@ def _make_task(
         "focal_lines": method.lines,
         "focal_call": focal.position,
         "focal_rule": focal.rule,
+        "focal_confidence": focal.confidence,
         "imports": select_imports(test.owner.imports, before + after + " ".join(targets)),
     }
     context = builder.describe(finder, test, source, (start, end), method)

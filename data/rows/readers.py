@@ -54,6 +54,7 @@ class Source(TypedDict, total=False):
     focal_call: str  # whether the focal method is called "inside" the assertion or "before" it
     focal_rule: str  # how it was found
     answer_in_input: str  # whether the assertion also stands in the "test", else in the "context", or in "none"
+    focal_confidence: str  # "high", or "low" where another method was as likely
     imports: list[str]
     split: str
 

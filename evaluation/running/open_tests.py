@@ -11,17 +11,18 @@ from typing import cast
 from tree_sitter import Node
 
 from data.java.assertions import find_assertions, find_root_call
+from data.java.source_tree import find_files
 from data.java.syntax import parse, read_modifiers, text_of, walk
 from data.java.tokens import one_line
 from data.mining.context import ContextBuilder
 from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
-from data.mining.projects import Method, Project, index_file, package_of
+from data.mining.helpers import TestScope
+from data.mining.projects import Project, index_file, package_of
 from data.mining.siblings import MAX_SIBLINGS, add_siblings
 from data.mining.tasks import Limits, MinedTest, mine_file
 from data.rows.context import Context
 from data.rows.readers import PLACEHOLDER, Row, Sample, Source
-from evaluation.running.class_path import find_files
 from evaluation.running.splice import Task, as_utf8
 from utils.errors import UserError
 
@@ -86,7 +87,7 @@ def find_open_tests(project_dir: Path, file: Path, method: str = "") -> tuple[li
     left_out: dict[str, str] = {}
     builder = ContextBuilder(project, lambda path: texts[path])
     for test in tests:
-        if (method and test.name != method) or (not method and not _lacks_assertion(test, texts[name])):
+        if (method and test.name != method) or (not method and not _lacks_assertion(project, test, texts[name])):
             continue
         described = test.problem or _describe(builder, test, texts, file.read_bytes())
         if isinstance(described, str):
@@ -139,10 +140,11 @@ def _as_row(test: OpenTest, project: str) -> Row:
     }
 
 
-def _lacks_assertion(test: TestMethod, source: bytes) -> bool:
+def _lacks_assertion(project: Project, test: TestMethod, source: bytes) -> bool:
     if test.problem:
         return False
-    assertions, left_out = find_assertions(test.node, source, set(), set())
+    finder = FocalFinder(project, test.owner, test.node, source)
+    assertions, left_out = find_assertions(test.node, source, TestScope(finder.resolver))
     _, annotations = read_modifiers(test.node, source)
     expects = any("expected" in text for text in annotations.values()) or any(
         text_of(call.child_by_field_name("name"), source).startswith("expect")  # type: ignore[arg-type]
@@ -157,15 +159,12 @@ def _describe(builder: ContextBuilder, test: TestMethod, texts: dict[str, bytes]
     body = test.node.child_by_field_name("body")
     assert body is not None
     position, before, after, indent = _find_place(body, test.node, source)
-    assertions, _ = find_assertions(test.node, source, set(), set())
     finder = FocalFinder(project, test.owner, test.node, source)
-    focal = finder.find((position, position), [item.node for item in assertions], skip_inside=False)
-    method = focal if isinstance(focal, str) else focal.method
-    named = _find_named_method(project, finder, test.name)
-    if named is not None and (isinstance(method, str) or method.name != named.name):
-        method = named
-    if isinstance(method, str):
-        return method
+    assertions, _ = find_assertions(test.node, source, TestScope(finder.resolver))
+    focal = finder.find([], position, assertions)
+    if isinstance(focal, str):
+        return focal
+    method = focal.method
     owner = project.find(method.owner, method.file)
     focal_text = texts[method.file][slice(*method.span)].decode()
     start, end = test.node.start_byte, test.node.end_byte
@@ -199,32 +198,6 @@ def _describe(builder: ContextBuilder, test: TestMethod, texts: dict[str, bytes]
         },
         context=builder.describe(finder, test, source, (position, position), method),
     )
-
-
-def _find_named_method(project: Project, finder: FocalFinder, test_name: str) -> Method | None:
-    """The method of the class under test that the test's name begins with: ``getTotal`` for ``testTotalOfTwo``.
-
-    The test itself does not call a getter that only the missing assertion would call: the name is the only evidence.
-    """
-    if finder.under_test is None:
-        return None
-    wanted = _split_words(test_name)
-    wanted = wanted[1:] if wanted[:1] == ["test"] else wanted
-    best: tuple[tuple[int, int], Method] | None = None
-    for owner in project.ancestors(finder.under_test)[0]:
-        for method in owner.methods:
-            words = _split_words(method.name)
-            length = next((len(w) for w in (words, words[1:]) if w and wanted[: len(w)] == w), 0)
-            if words[:1] not in (["get"], ["is"], ["has"]) and length != len(words):
-                continue
-            rank = (length, -len(method.parameters))
-            if length and method.has_body and not method.constructor and (best is None or rank > best[0]):
-                best = rank, method
-    return best[1] if best is not None else None
-
-
-def _split_words(name: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)]
 
 
 def _find_place(body: Node, method: Node, source: bytes) -> tuple[int, str, str, str]:

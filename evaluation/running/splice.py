@@ -16,6 +16,7 @@ from data.java.syntax import parse, text_of, walk
 
 Task = Mapping[str, Any]  # the ``source`` object of a mined row (docs/data.md)
 CALL = re.compile(r"(?:\b(Assert|Assertions)\s*\.\s*|(?<![\w.]))(assert\w+|fail)\s*\(")
+DECLARATION = re.compile(r"(?:final\s+)?[\w.]+(?:<[^;=]*>)?(?:\[\])*\s+\w+\s*=[^=]")
 IMPORT = re.compile(rb"^[ \t]*(?:import|package)\b[^;]*;", re.MULTILINE)
 PLACES = "judged$.Place"
 PLACES_SOURCE = """package judged$;
@@ -58,6 +59,8 @@ def with_semicolon(statement: str) -> str:
 def splice(source: bytes, span: tuple[int, int], statement: str, imports: Iterable[str] = ()) -> Spliced:
     """Replace the bytes ``span`` of a test file by a statement on lines of its own, and add ``imports`` to it."""
     body = with_semicolon(statement).encode("utf-8", "replace")
+    if source[: span[1]].rstrip().endswith(b")") and span[0] < span[1]:  # the expression that a lambda consists of
+        body = b"{ " + body + b" }"
     head, tail = source[: span[0]], source[span[1] :]
     added = "".join(f" import {line};" for line in imports).encode()
     if added:  # on the line of the last import, so that no line moves
@@ -72,9 +75,10 @@ def mark_places(source: bytes, spans: Mapping[tuple[int, int], int]) -> str:
     """The file with a statement before each of these assertions that notes its number in PLACES when it is reached."""
     pieces, last = [], 0
     for (start, end), number in sorted(spans.items()):
-        # One statement, since it may be all that an if governs.
-        marker = f"{{ {PLACES}.reach({number}); ".encode()
-        pieces += [source[last:start], marker, with_semicolon(source[start:end].decode()).encode(), b" }"]
+        text = with_semicolon(source[start:end].decode())
+        # One statement, since it may be all that an if governs; but a variable must stay in its scope.
+        opening, closing = ("", "") if DECLARATION.match(text) else ("{ ", " }")
+        pieces += [source[last:start], f"{opening}{PLACES}.reach({number}); {text}{closing}".encode()]
         last = end
     return b"".join((*pieces, source[last:])).decode()
 
@@ -143,6 +147,6 @@ def find_span_problem(source: bytes, task: Task) -> str:
     if start == end <= len(source):
         return ""
     text = source[start:end].decode("utf-8", "replace")
-    if not text.rstrip().endswith((";", "}")) or task.get("assertion_kind", "") not in text:
+    if not text.rstrip().endswith((";", "}", ")")) or task.get("assertion_kind", "") not in text:
         return "test file changed since it was mined"
     return ""

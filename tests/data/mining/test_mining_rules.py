@@ -62,7 +62,8 @@ def test_a_row_has_the_texts_and_where_they_came_from(tmp_path: Path) -> None:
         "focal_name": "pop",
         "focal_lines": (31, 33),
         "focal_call": "inside",
-        "focal_rule": "class under test",
+        "focal_rule": "test name",
+        "focal_confidence": "high",
         "imports": ["static org.junit.Assert.*", "org.junit.Test"],
     }
 
@@ -200,7 +201,7 @@ def test_tests_that_are_left_out(tmp_path: Path, method: str, reason: str) -> No
 
 
 def test_an_expression_that_is_nested_too_deeply_costs_its_test_alone(tmp_path: Path) -> None:
-    deep = "@Test public void t() { b" + ".a()" * 2000 + f"; {ONE} assertTrue(b" + ".a()" * 2000 + "); }"
+    deep = f"@Test public void t() {{ {ONE} s.push({'(' * 2000}1{')' * 2000}); assertEquals(1, s.pop()); }}"
     result = mine_body(tmp_path, f"{deep} @Test public void u() {{ {ONE} }}", max_test_tokens=100_000)
     assert [row["source"]["test_name"] for row in rows_of(result)] == ["u"]
     assert result.left_out["test"] == {"expression nested too deeply": 1}
@@ -236,11 +237,26 @@ def test_an_unknown_test_annotation_is_no_junit_test(tmp_path: Path) -> None:
         ("verify(s, times(2)).push(anyInt());", "verify"),
         ("Mockito.verifyNoMoreInteractions(s);", "verifyNoMoreInteractions"),
         ("order.verify(s).pop();", "verify"),
+        ("Exception e = assertThrows(Exception.class, () -> s.pop());", "assertThrows"),
+        ("e = Assertions.assertThrows(Exception.class, () -> s.pop());", "assertThrows"),
+        ("String m = assertThrows(Exception.class, () -> s.pop()).getMessage();", "assertThrows"),
+        ("assertThatList(s.pop()).isEmpty();", "assertThatList"),
+        ("thenThrownBy(() -> s.pop()).isInstanceOf(Exception.class);", "thenThrownBy"),
+        ("BDDAssertions.thenCode(() -> s.pop()).doesNotThrowAnyException();", "thenCode"),
+        ("softly.assertThat(s.pop()).isEqualTo(1);", "assertThat"),
+        ("soft.then(s.pop()).isEqualTo(1);", "then"),
+        ("collector.checkThat(s.pop(), is(1));", "checkThat"),
+        ('mvc.perform(get(s.pop())).andExpect(status().isOk()).andExpect(content().string("a"));', "andExpect"),
     ],
 )
 def test_assertions_that_are_recognised(tmp_path: Path, statement: str, kind: str) -> None:
-    body = f"InOrder order;\n@Test public void t() {{ Stack s = new Stack(); s.push(1); {statement} s.size(); }}"
-    (row,) = rows_of(mine_body(tmp_path, body))
+    fields = "InOrder order;\n@Rule public ErrorCollector collector;\nSoftAssertions softly;\n"
+    body = "BDDSoftAssertions soft = new BDDSoftAssertions(); Exception e; Stack s = new Stack(); s.push(1);"
+    text = test_class(
+        f"{fields}@Test public void t() {{ {body} {statement} s.size(); }}",
+        imports=JUNIT4 + "import static org.assertj.core.api.BDDAssertions.*;\n",
+    )
+    (row,) = rows_of(mine(tmp_path, {TEST_FILE: text}))
     assert row["assertions"] == [statement]
     assert row["source"]["assertion_kind"] == kind
 
@@ -251,8 +267,7 @@ def test_assertions_that_are_recognised(tmp_path: Path, statement: str, kind: st
         ("assertStackIs(s, 1);", "helper of the project"),
         ("Helpers.assertContents(s, 1);", "helper of the project"),
         ("assertSize(s);", "helper of the project"),
-        ("Exception e = assertThrows(Exception.class, () -> s.pop());", "result of the assertion is used later"),
-        ("new Thread() { public void run() { assertEquals(1, s.pop()); } }.start();", "inside an anonymous class"),
+        ("var chain = assertThat(s.pop());", "result of the assertion is used later"),
         ('assertEquals("""\n  two\n  """, s.pop());', "assertion holds a text block"),
         ("assertEquals(" + " + ".join(["1"] * 60) + ", s.pop());", "assertion too long"),
     ],
@@ -270,6 +285,55 @@ def test_a_method_of_the_test_class_shadows_a_known_assertion(tmp_path: Path) ->
     assert assertions(mine_body(tmp_path, body)) == ["assertEquals(1, s.pop());"]
 
 
+def test_an_overload_of_the_test_class_shadows_no_other_overload(tmp_path: Path) -> None:
+    files = {
+        TEST_FILE: test_class(
+            """void assertEquals(Stack a, Stack b) { }
+            public void testA() { Stack s = new Stack(); assertEquals(s, s); assertEquals(1, s.pop()); }""",
+            header="extends junit.framework.TestCase",
+        )
+    }
+    assert assertions(mine(tmp_path, files)) == ["assertEquals(1, s.pop());"]
+
+
+def test_a_method_that_passes_on_to_the_framework_is_no_helper(tmp_path: Path) -> None:
+    base = "abstract class Base2 { Object assertThat(Integer x) { return Assertions.assertThat(x); } }"
+    files = {
+        TEST_FILE: test_class(
+            "@Test public void t() { assertThat(new Stack().pop()).isEqualTo(2); }",
+            header="extends Base2",
+            imports=JUNIT4,
+        ),
+        "src/test/java/shop/Base2.java": f"package shop;\nimport org.assertj.core.api.Assertions;\n{base}\n",
+    }
+    assert assertions(mine(tmp_path, files)) == ["assertThat(new Stack().pop()).isEqualTo(2);"]
+
+
+def test_a_helper_is_known_by_what_it_does(tmp_path: Path) -> None:
+    body = """void validate(Stack s) { inner(s); } void inner(Stack s) { assertEquals(1, s.pop()); }
+    void touch(Stack s) { }
+    @Test public void t() { Stack s = new Stack(); validate(s); touch(s); }"""
+    result = mine_body(tmp_path, body)
+    assert result.left_out["assertion"] == {"helper of the project": 1}
+
+
+def test_soft_assertions_of_a_lambda(tmp_path: Path) -> None:
+    body = """@Test public void t() {
+        Stack s = new Stack();
+        SoftAssertions.assertSoftly(softly -> { softly.assertThat(s.pop()).isEqualTo(1); softly.fail("no"); });
+    }"""
+    assert assertions(mine_body(tmp_path, body)) == ["softly.assertThat(s.pop()).isEqualTo(1);", 'softly.fail("no");']
+
+
+def test_tests_of_records_and_interfaces(tmp_path: Path) -> None:
+    body = (
+        f"record Case(int a) {{ @Test void t() {{ {ONE} }} }} interface Some {{ @Test default void u() {{ {ONE} }} }}"
+    )
+    imports = "import org.junit.jupiter.api.*;\nimport static org.junit.jupiter.api.Assertions.*;"
+    rows = rows_of(mine(tmp_path, {TEST_FILE: test_class(body, imports=imports)}))
+    assert [row["source"]["test_name"] for row in rows] == ["t", "u"]
+
+
 def test_then_counts_only_where_a_bdd_library_is_imported(tmp_path: Path) -> None:
     body = "@Test public void t() { Stack s = new Stack(); s.pop(); then(s).should().pop(); }"
     assert assertions(mine_body(tmp_path / "a", body)) == []
@@ -284,9 +348,19 @@ def test_assertions_in_loops_catches_and_lambdas_are_statements_too(tmp_path: Pa
         for (int i = 0; i < 2; i++) assertEquals(0, s.size());
         try { s.pop(); fail(); } catch (RuntimeException e) { assertNotNull(e); }
         run(() -> { assertTrue(s.isEmpty()); });
+        run(() -> assertFalse(s.isEmpty()));
+        new Thread() { public void run() { assertEquals(1, s.pop()); } }.start();
     }"""
-    found = assertions(mine_body(tmp_path, body))
-    assert found == ["assertEquals(0, s.size());", "fail();", "assertNotNull(e);", "assertTrue(s.isEmpty());"]
+    rows = rows_of(mine_body(tmp_path, body))
+    assert [row["assertions"] for row in rows] == [
+        ["assertEquals(0, s.size());"],
+        ["fail();"],
+        ["assertNotNull(e);"],
+        ["assertTrue(s.isEmpty());"],
+        ["assertFalse(s.isEmpty());"],
+        ["assertEquals(1, s.pop());"],
+    ]
+    assert "run(() -> <AssertPlaceHolder>);" in rows[4]["test_method_masked"]
 
 
 # -- focal methods --------------------------------------------------
@@ -317,10 +391,18 @@ def test_assertions_in_loops_catches_and_lambdas_are_statements_too(tmp_path: Pa
         ("field.push(1); verify(field).pop();", "shop.Stack.push", "before"),
         ("for (Stack one : all) assertEquals(1, one.pop());", "shop.Stack.pop", "inside"),
         ("List<Stack> all = list(); assertEquals(1, all.get(0).pop());", "shop.Stack.pop", "inside"),
+        (
+            "Map<String, Stack> all = map(); for (var e : all.entrySet()) assertEquals(1, e.getValue().pop());",
+            "shop.Stack.pop",
+            "inside",
+        ),
+        ("List.of(new Stack()).forEach(s -> assertEquals(1, s.pop()));", "shop.Stack.pop", "inside"),
+        ("Object o = make(); if (o instanceof Stack s) assertEquals(1, s.pop());", "shop.Stack.pop", "inside"),
+        ("for (var s : new Stack[2]) assertEquals(1, s.pop());", "shop.Stack.pop", "inside"),
     ],
 )
 def test_focal_method(tmp_path: Path, lines: str, expected: str, position: str) -> None:
-    imports = JUNIT4 + "import shop.util.Texts;\nimport static org.mockito.Mockito.verify;\n"
+    imports = JUNIT4 + "import java.util.*;\nimport shop.util.Texts;\nimport static org.mockito.Mockito.verify;\n"
     body = f"private Stack field;\nStack make() {{ return null; }}\n@Test public void t() {{ {lines} }}"
     result = mine(tmp_path, {TEST_FILE: test_class(body, imports=imports)})
     assert focal(result) == [expected]
@@ -360,17 +442,39 @@ def test_static_imports(tmp_path: Path, line: str) -> None:
     ["StackTest", "TestStack", "StackTests", "StackTestCase", "StackIT", "StackUnitTest", "StackPopTest", "Stack_Test"],
 )
 def test_the_class_under_test_is_told_by_the_name(tmp_path: Path, name: str) -> None:
-    # The receiver's type is unknown: only the class under test can say what pop is.
-    body = "@Test public void t() { assertEquals(1, unknown().pop()); }"
-    result = mine(tmp_path, {f"src/test/java/shop/{name}.java": test_class(body, name)})
-    assert focal(result) == ["shop.Stack.pop"]
+    body = '@Test public void t() { assertEquals(new Stack().pop(), Texts.twice("a")); }'
+    text = test_class(body, name, imports=JUNIT4 + "import shop.util.Texts;\n")
+    assert focal(mine(tmp_path, {f"src/test/java/shop/{name}.java": text})) == ["shop.Stack.pop"]
 
 
-def test_the_class_under_test_comes_before_other_classes(tmp_path: Path) -> None:
-    body = '@Test public void t() { Stack s = new Stack(); s.pop(); assertEquals("aa", Texts.twice("a")); }'
+@pytest.mark.parametrize(
+    ("test", "lines", "expected", "rule", "confidence"),
+    [
+        # The name, where the test calls the method; also before the assertion, as when the assertion is missing.
+        ("testPushGrows", "s.push(1); assertEquals(1, s.size());", "push", "test name", "high"),
+        ("pushesOne", "s.push(1); s.pop(); assertEquals(1, s.size());", "push", "test name", "high"),
+        ("testPushAllOfNone", "s.pushAll(1); s.push(2); assertEquals(1, s.size());", "pushAll", "test name", "high"),
+        # What the assertion calls comes before another class's method, and before the class under test's earlier call.
+        ("t", 's.pop(); assertEquals("aa", Texts.twice("a"));', "twice", "called in the assertion", "high"),
+        ("t", "assertThat(s.pop()).isEqualTo(s.size());", "pop", "called in the assertion", "low"),
+        ("t", "assertEquals(s.size(), s.pop());", "pop", "called in the assertion", "low"),
+        ("t", "assertEquals(Stack.of(1), s.cursor());", "cursor", "called in the assertion", "high"),
+        # What makes or changes what the assertion looks at, not what stands nearer.
+        ("t", "int x = s.pop(); other.size(); assertEquals(1, x);", "pop", "makes what is asserted", "high"),
+        ("t", "int x = s.pop(); String t = text(x); assertEquals(1, t);", "pop", "makes what is asserted", "high"),
+        ("t", "try { s.pop(); fail(); } catch (Exception e) { }", "pop", "last call before", "high"),
+        ("t", "try { s.pop(); } catch (Exception e) { assertNull(e); }", "pop", "makes what is asserted", "high"),
+        ("t", "s.push(1); assertEquals(1, counter);", "push", "last call before", "low"),
+    ],
+)
+def test_which_call_is_about_the_method_under_test(
+    tmp_path: Path, test: str, lines: str, expected: str, rule: str, confidence: str
+) -> None:
+    body = f"int counter;\n@Test public void {test}() {{ Stack s = new Stack(), other = new Stack(); {lines} }}"
     text = test_class(body, imports=JUNIT4 + "import shop.util.Texts;\n")
     (row,) = rows_of(mine(tmp_path, {TEST_FILE: text}))
-    assert (row["source"]["focal_name"], row["source"]["focal_rule"]) == ("pop", "class under test")
+    source = row["source"]
+    assert (source["focal_name"], source["focal_rule"], source["focal_confidence"]) == (expected, rule, confidence)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +483,9 @@ def test_the_class_under_test_comes_before_other_classes(tmp_path: Path) -> None
         ("assertEquals(1, 1);", "no focal method"),
         ('String s = "a"; assertEquals(1, s.length());', "no focal method"),
         ("assertEquals(1, helper());", "no focal method"),
-        ("assertEquals(1, unknown().size());", "no focal method"),
+        ("assertEquals(1, unknown().size());", "focal method is unclear"),
+        ("Stack s = Stack.of(1); assertEquals(1, s.pop(unknown(), 1));", "focal method is unclear"),
+        ("Stack s = new Stack(); s.push(1); int x = 1; assertEquals(1, x);", "no focal method"),
         ("Other o = other(); assertEquals(1, o.only());", "focal method has no body"),
     ],
 )

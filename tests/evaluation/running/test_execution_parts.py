@@ -17,7 +17,15 @@ from evaluation.running.class_path import (
 )
 from evaluation.running.jdk import Jdk, find_jdk
 from evaluation.running.mutation import list_default_values, make_mutants
-from evaluation.running.splice import as_utf8, find_missing_imports, find_span_problem, silence_other_assertions, splice
+from evaluation.running.splice import (
+    PLACES,
+    as_utf8,
+    find_missing_imports,
+    find_span_problem,
+    mark_places,
+    silence_other_assertions,
+    splice,
+)
 from tests.helpers.java_project import junit_jars, need_jdk, write_project
 from utils.errors import UserError
 
@@ -348,3 +356,21 @@ def test_a_plain_folder_with_its_own_jars(tmp_path, monkeypatch):
     found = resolve_class_path(root, None, find_jdk())
     assert (found.folders[0] / "FooTest.class").is_file() and (found.folders[0] / "Foo.class").is_file()
     assert len(found.jars) == len(junit_jars())
+
+
+@pytest.mark.parametrize(
+    ("assertion", "prediction", "marked"),
+    [
+        ("assertEquals(1, x());", "\nassertNull(y);\n", "{ MARK assertEquals(1, x()); }"),
+        ("Exception e = assertThrows(x);", "\nassertNull(y);\n", "MARK Exception e = assertThrows(x);"),
+        ("assertEquals(1, s.x())", "\n{ assertNull(y); }\n", "{ MARK assertEquals(1, s.x()); }"),
+    ],
+)
+def test_a_lambda_s_expression_becomes_a_block_and_a_variable_keeps_its_scope(assertion, prediction, marked):
+    source = f"void t() {{ f(() -> {assertion}) }}".encode()
+    span = (source.index(assertion.encode()), source.index(assertion.encode()) + len(assertion))
+    assert splice(source, span, "assertNull(y)").text == source.decode().replace(assertion, prediction)
+    assert mark_places(source, {span: 0}) == source.decode().replace(
+        assertion, marked.replace("MARK", f"{PLACES}.reach(0);")
+    )
+    assert find_span_problem(source, {"assertion_span": span, "assertion_kind": "assert"}) == ""
