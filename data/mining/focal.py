@@ -237,12 +237,9 @@ class FocalFinder:
     def _is_local_value(self, name: str) -> bool:
         return not self.resolver.is_field(name)
 
-    def _statement(self, node: Node) -> Node:
-        return self.resolver.statement_of(node)
-
     def _assigned(self, node: Node) -> str:
         """The variable that holds the value of a statement's expression, or the empty string."""
-        statement = self._statement(node)
+        statement = self.resolver.statement_of(node)
         if statement.type in ("local_variable_declaration", "resource"):
             holders = statement.children_by_field_name("declarator") or [statement]
             return next((field_text(item, "name", self.source) for item in holders if _holds(item, node)), "")
@@ -256,25 +253,21 @@ class FocalFinder:
         """The calls in statements that made or could change one of the variables, or what these were made of."""
         known = set(names)
         found: list[Call] = []
-        by_statement: dict[int, tuple[Node, list[Call]]] = {}
-        for call in calls:
-            statement = self._statement(call.node)
-            by_statement.setdefault(statement.id, (statement, []))[1].append(call)
         for statement in reversed(self.resolver.statements):
             if statement.start_byte >= position:
                 continue
             if not known.isdisjoint(self._caught_in(statement)):
-                found += by_statement.get(statement.id, (statement, []))[1]
+                found += [call for call in calls if _holds(statement, call.node)]
                 continue
             mentioned = set(self._mentioned(statement))
             assigned = self._assigned(statement.named_children[-1]) if statement.named_children else ""
             changed = {name for name in mentioned & known if not self._is_value(name, statement.end_byte)}
             if assigned not in known and not changed:
                 continue
-            found += by_statement.get(statement.id, (statement, []))[1]
+            found += [call for call in calls if _holds(statement, call.node)]
             if assigned in known:
                 known |= mentioned
-        return sorted(found, key=lambda call: call.node.end_byte)
+        return sorted({call.node.id: call for call in found}.values(), key=lambda call: call.node.end_byte)
 
     def _caught_in(self, statement: Node) -> Iterator[str]:
         """The names of the exceptions that a statement may throw, as the ``catch`` clauses around it call them."""

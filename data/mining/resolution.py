@@ -13,7 +13,7 @@ from data.java.syntax import field_text, text_of, type_name, walk, walk_evaluati
 from data.mining.projects import JavaClass, Method, Project, read_variables
 from data.mining.types import LAMBDA, NULL, PRIMITIVES, VARIABLE, WIDER, Found, Type, Types
 
-STATEMENTS = ("statement", "declaration", "resource", "lambda_expression")
+STATEMENTS = ("statement", "declaration", "resource")
 CALLS = frozenset({"method_invocation", "object_creation_expression", "method_reference"})
 COMPARISONS = frozenset({"==", "!=", "<", ">", "<=", ">=", "&&", "||"})
 ASSERTION_CHAIN = Type("<assertion>")
@@ -132,7 +132,7 @@ class CallResolver:
         self._variables.setdefault(name, []).append(variable)
 
     def statement_of(self, node: Node) -> Node:
-        """The innermost statement, declaration or lambda that a node of the test stands in."""
+        """The innermost statement or declaration that a node of the test stands in."""
         return self._statements[node.id]
 
     def find_variable(self, name: str, position: int) -> _Variable | None:

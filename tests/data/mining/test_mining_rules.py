@@ -464,6 +464,14 @@ def test_the_class_under_test_is_told_by_the_name(tmp_path: Path, name: str) -> 
         ("t", "int x = s.pop(); String t = text(x); assertEquals(1, t);", "pop", "makes what is asserted", "high"),
         ("t", "try { s.pop(); fail(); } catch (Exception e) { }", "pop", "last call before", "high"),
         ("t", "try { s.pop(); } catch (Exception e) { assertNull(e); }", "pop", "makes what is asserted", "high"),
+        ("t", "int x = run(() -> s.pop()); assertEquals(1, x);", "pop", "makes what is asserted", "high"),
+        (
+            "t",
+            "int x = switch (1) { default -> s.pop(); }; assertEquals(1, x);",
+            "pop",
+            "makes what is asserted",
+            "high",
+        ),
         ("t", "s.push(1); assertEquals(1, counter);", "push", "last call before", "low"),
     ],
 )

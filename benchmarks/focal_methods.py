@@ -1,0 +1,101 @@
+"""Checks the focal methods that mining finds against the methods that javac resolves the calls of the tests to.
+
+python benchmarks/focal_methods.py --project corpus/commons-codec --class_path '/usr/share/java/*'
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from data.java.syntax import UnreadableFile, read_java
+from data.mining.projects import JavaClass, Project, index_file
+from data.mining.sources import find_projects
+from data.mining.tasks import Limits, mine_file
+from data.mining.types import get_types
+from data.rows.readers import Source
+
+Call = tuple[int, str, str, int, str, int]  # line, class, name, parameters, file and line of the declaration
+LIMITS = Limits()
+
+
+def resolve_calls(root: Path, files: list[str], class_path: str) -> dict[str, list[Call]]:
+    """The calls of each file, as javac resolves them."""
+    found: dict[str, list[Call]] = defaultdict(list)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+        plain = [name for name in files if not name.endswith(("module-info.java", "package-info.java"))]
+        listed.write("\n".join(str(root / name) for name in plain))
+        listed.flush()
+        command = ["java", str(Path(__file__).with_name("ResolveCalls.java")), class_path, listed.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for line in done.stdout.splitlines():
+        file, number, owner, name, count, declared, declared_line = line.split("\t")
+        found[file].append((int(number), owner, name, int(count), declared, int(declared_line or 0)))
+    return found
+
+
+def judge(root: Path, project: Project, classes: list[JavaClass], source: Source, calls: list[Call]) -> str:
+    """What the test's calls say of a focal method: it is called, it implements what is called, or it is not."""
+    name = (
+        "<init>"
+        if source["focal_name"] == source["focal_class"].split("$")[-1].split(".")[-1]
+        else source["focal_name"]
+    )
+    first, last = source["test_lines"]
+    named = [call for call in calls if first <= call[0] <= last and call[2] == name]
+    place = (str(root / source["focal_file"]), source["focal_lines"][0])
+    if any(call[4:] == place for call in named):
+        return "very overload"
+    types = get_types(project)
+    focal_class = source["focal_class"].replace("$", ".")
+    for call in named:
+        owner = call[1].removeprefix("<anonymous ").removesuffix(">")
+        for item in classes:  # one that inherits the method and is what the call is made on
+            known = {parent.qualified for parent in types.lineage(types.of(item))[0]}
+            if {focal_class, owner} <= known:
+                return "implementation"
+    return "wrong overload" if named else "unrelated"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--project", type=Path, nargs="+", required=True)
+    parser.add_argument("--class_path", default="/usr/share/java/*")
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    report = {}
+    for source in find_projects(args.project, Path(tempfile.gettempdir())):
+        root = source.root.resolve()
+        indexed = []
+        for name in source.files:
+            try:
+                indexed.append(index_file(name, read_java(root / name, LIMITS.max_file_bytes)))
+            except UnreadableFile:
+                continue
+        project, classes = Project(source.name, indexed), [item for file in indexed for item in file.classes]
+        calls = resolve_calls(root, list(source.files), args.class_path)
+        counts: Counter[str] = Counter()
+        for file in (item.file for item in indexed if item.may_hold_tests):
+            for test in mine_file(project, root, file, LIMITS).tests:
+                for row in test.rows:
+                    verdict = judge(root, project, classes, row["source"], calls[str(root / file)])
+                    counts[verdict] += 1
+                    if verdict not in ("very overload", "implementation"):
+                        where = {key: row["source"].get(key) for key in ("test_class", "test_name", "focal_class")}
+                        print(verdict, where, row["source"]["focal_name"], row["assertions"], file=sys.stderr)
+        report[source.name] = {"tasks": counts.total(), **counts}
+        print(json.dumps({source.name: report[source.name]}), flush=True)
+    if args.output is not None:
+        args.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
