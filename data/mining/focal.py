@@ -14,6 +14,7 @@ Constructors come last. Where an answer needs to know where a call leads, and th
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -89,25 +90,22 @@ class FocalFinder:
         self.under_test = find_class_under_test(project, owner)
         self.resolver = CallResolver(get_types(project), owner, method, source, self.under_test)
         self._name = field_text(method, "name", source)
+        self._assertions: Sequence[Assertion] = ()
+        self._asserted: set[int] = set()
+        self._mentions: dict[int, frozenset[str]] = {}  # of statements
 
-    def find(self, targets: Sequence[Node], position: int, assertions: Iterable[Assertion]) -> Focal | str:
+    def find(self, targets: Sequence[Node], position: int, assertions: Sequence[Assertion]) -> Focal | str:
         """The focal method of the assertions ``targets``, which begin at the byte ``position``; or why there is none.
 
         Without targets: that of an assertion which is still to be written there. ``assertions`` are all of the test: a
         call in an earlier one counts less. What a Mockito ``verify`` names is a call that it expects, not one it makes.
         """
         verifies = bool(targets) and all(item.kind.startswith("verify") for item in assertions if item.node in targets)
-        others = [item.node for item in assertions if item.node not in targets]
-        inside: list[Node] = []
-        before: list[Node] = []
-        earlier: list[Node] = []
-        for node in self.resolver.calls:
-            if any(_holds(target, node) for target in targets):
-                inside.append(node)
-            elif node.end_byte <= position:
-                (earlier if any(_holds(other, node) for other in others) else before).append(node)
-        reached = {"inside": [] if verifies else self._resolve(inside), "before": self._resolve(earlier + before)}
-        reached["before"].sort(key=lambda call: call.node.end_byte)
+        self._note_asserted(assertions)
+        calls = self.resolver.calls
+        inside = [node for node in calls if any(_holds(target, node) for target in targets)]
+        before = sorted((node for node in calls if node.end_byte <= position), key=lambda node: node.end_byte)
+        reached = {"inside": [] if verifies else self._resolve(inside), "before": self._resolve(before)}
         return (
             self._find_named(reached)
             or self._find_inside(targets, reached["inside"], constructors=False)
@@ -117,6 +115,17 @@ class FocalFinder:
             or self._find_before(targets, position, reached["before"], constructors=True)
             or NOTHING
         )
+
+    def _note_asserted(self, assertions: Sequence[Assertion]) -> None:
+        """Remember which calls stand in an assertion."""
+        if self._assertions is assertions:
+            return
+        self._assertions = assertions
+        starts = [item.node.start_byte for item in assertions]
+        for call in self.resolver.calls:
+            place = bisect_right(starts, call.start_byte) - 1
+            if place >= 0 and _holds(assertions[place].node, call):
+                self._asserted.add(call.id)
 
     def _resolve(self, nodes: Sequence[Node]) -> list[Call]:
         """The calls that lead, or may lead, to code of the project."""
@@ -186,7 +195,7 @@ class FocalFinder:
             return UNCLEAR if any(call.place == "unknown" for call in wanted) and not constructors else None
 
         def rank(call: Call) -> tuple[bool, ...]:
-            return (*self._rank(call), self._assigned(call.node) in names)
+            return (*self._rank(call), call.node.id not in self._asserted, self._assigned(call.node) in names)
 
         best = max(reversed(candidates), key=rank)
         rivals = [call for call in candidates if call.method != best.method and rank(call) == rank(best)]
@@ -259,7 +268,9 @@ class FocalFinder:
             if not known.isdisjoint(self._caught_in(statement)):
                 found += [call for call in calls if _holds(statement, call.node)]
                 continue
-            mentioned = set(self._mentioned(statement))
+            if statement.id not in self._mentions:
+                self._mentions[statement.id] = frozenset(self._mentioned(statement))
+            mentioned = self._mentions[statement.id]
             assigned = self._assigned(statement.named_children[-1]) if statement.named_children else ""
             changed = {name for name in mentioned & known if not self._is_value(name, statement.end_byte)}
             if assigned not in known and not changed:
