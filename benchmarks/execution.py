@@ -1,8 +1,8 @@
 """Do human assertions pass when they are run on a real library, do broken ones fail, and what does it cost?
 
-Mines a project (without one: the sample project, with Debian's JUnit), then judges, in this order: the human
-assertion (its third run, after the two of the control), no assertion, ``assertTrue(true)``, and the human assertion
-with its last bracket cut off.
+Mines a project (without one: the sample project, with Debian's JUnit), then judges the human assertion, after the
+control's three runs of it; none; what must never be non-trivial: ``assertTrue(true)`` and ``(false)``, a bare call and
+the toss of a coin; and the human assertion with its last bracket cut off.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.atomic_io import write_json
 from utils.errors import UserError, run_main
+from utils.signals import exit_on_signal
 
 if TYPE_CHECKING:
     from evaluation.running.outcomes import Outcome
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 Json = dict[str, Any]
 SAMPLE_CLASSES = 50
+COIN = "if (System.nanoTime() / 1000 % 2 == 0) throw new AssertionError();"
 DEBIAN_JUNIT = (
     "junit4",
     "hamcrest",
@@ -101,6 +103,11 @@ def time_system(name: str, judge: Callable[..., list[Outcome]], tasks: list[Json
         "load_average_at_start": round(load, 1),
     }
     if name == "human":
+        result["human_trivial"] = [
+            {"assertion": text, "reason": one.trivial, "mutants": one.mutants_tried}
+            for text, one in zip(human, outcomes, strict=True)
+            if one.trivial
+        ]
         result["human_not_passed"] = [
             {
                 "test": f"{task['test_class']}.{task['test_name']}",
@@ -117,6 +124,7 @@ def time_system(name: str, judge: Callable[..., list[Outcome]], tasks: list[Json
 def measure(args: argparse.Namespace) -> int:
     from evaluation.execution_settings import ExecutionSettings
     from evaluation.running.execution import ProjectExecutor
+    from evaluation.systems.baselines import strip_assertion
 
     rows = mine(args.project)
     mined = len(rows)
@@ -128,10 +136,14 @@ def measure(args: argparse.Namespace) -> int:
         "human": lambda progress: executor.execute(tasks, human, progress),
         "no assertion": lambda progress: executor.execute_without(tasks, progress),
         "assertTrue(true)": lambda progress: executor.execute(tasks, ["assertTrue(true);"] * len(tasks), progress),
+        "assertTrue(false)": lambda progress: executor.execute(tasks, ["assertTrue(false);"] * len(tasks), progress),
+        "bare call": lambda progress: executor.execute(tasks, list(map(strip_assertion, human)), progress),
+        "coin toss": lambda progress: executor.execute(tasks, [COIN] * len(tasks), progress),
         "bracket missing": lambda progress: executor.execute(
             tasks, [text.rpartition(")")[0] for text in human], progress
         ),
     }
+    exit_on_signal()
     start = time.monotonic()
     settings = ExecutionSettings(workers=args.workers, timeout_s=args.timeout, jdk_home=args.jdk_home)
     with ProjectExecutor(args.project, args.class_path, settings) as executor:
@@ -142,6 +154,7 @@ def measure(args: argparse.Namespace) -> int:
             "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
             "settings": {"workers": args.workers, "timeout_s": args.timeout, "max_mutants": settings.max_mutants},
             "mined_tasks": mined,
+            "cell_missing": executor.find_missing_layers(),
             "build_seconds": round(time.monotonic() - start, 1),
             "systems": {},
         }

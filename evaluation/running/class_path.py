@@ -203,6 +203,17 @@ def _module_roots(project: Path, part: str) -> list[Path]:
     return [path for folder in outer if (path := folder / part).is_dir()]
 
 
+def _find_generated(project: Path) -> dict[str, list[tuple[Path, Path]]]:
+    """For main and test: files that a build, however old, made beside the classes, and their names there."""
+    found: dict[str, list[tuple[Path, Path]]] = {"main": [], "test": []}
+    for names in BUILT:
+        for part, folders in zip(found, names, strict=True):
+            for folder in (project / name for name in folders):
+                files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".class")
+                found[part] += [(path, path.relative_to(folder)) for path in files]
+    return found
+
+
 def _find_finished_build(
     project: Path, main_sources: list[Path], test_sources: list[Path]
 ) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
@@ -230,8 +241,10 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
     roots = {part: _module_roots(project, part) for part in ("main", "test")}
     found = (path for part in roots.values() for root in part for path in (root / "resources").rglob("*"))
     resources = [path for path in found if path.exists()]
+    generated = _find_generated(project)
+    made = [path for files in generated.values() for path, _ in files]
     digest = hashlib.sha256(f"{jdk.version}".encode())
-    for path in (*sources, *sorted(resources), *class_path):
+    for path in (*sources, *sorted(resources), *made, *class_path):
         status = path.stat()
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     tests = {path for path in sources if any(root in path.parents for root in roots["test"])}
@@ -250,6 +263,11 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
                     shutil.copytree(origin, target / part, dirs_exist_ok=True, ignore_dangling_symlinks=True)
         else:
             facts = _compile_best(project, sources, roots, class_path, jdk, target)
+            for part, files in generated.items():
+                for path, name in files:
+                    if not (target / part / name).exists():
+                        (target / part / name).parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copy2(path, target / part / name)
         (target / "build.json").write_text(json.dumps(facts), encoding="utf-8")
     for old in sorted(home.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_BUILDS]:
         shutil.rmtree(old, ignore_errors=True)

@@ -26,7 +26,7 @@ from evaluation.running.splice import (
     silence_other_assertions,
     splice,
 )
-from tests.helpers.java_project import junit_jars, need_jdk, write_project
+from tests.helpers.java_project import MAIN, junit_jars, need_jdk, write_project
 from utils.errors import UserError
 
 TEST = b"""package p;
@@ -374,3 +374,17 @@ def test_a_lambda_s_expression_becomes_a_block_and_a_variable_keeps_its_scope(as
         assertion, marked.replace("MARK", f"{PLACES}.reach(0);")
     )
     assert find_span_problem(source, {"assertion_span": span, "assertion_kind": "assert"}) == ""
+
+
+def test_resources_that_an_earlier_build_made_are_found_and_hidden_sources_are_not(tmp_path, monkeypatch):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    root = write_project(tmp_path / "project")
+    made = root / "target" / "classes" / "shop" / "zones.dat"  # without classes the build is not a finished one
+    made.parent.mkdir(parents=True)
+    made.write_text("UTC")
+    hidden = root / ".pc" / "fix.patch" / MAIN
+    hidden.mkdir(parents=True)
+    (hidden / "Cart.java").write_text("package shop; public class Cart { broken }")
+    (folder, *_) = [path for path in resolve_class_path(root, junit_jars(), find_jdk()).folders if path.name == "main"]
+    assert (folder / "shop" / "zones.dat").read_text() == "UTC" and (folder / "shop" / "Cart.class").is_file()

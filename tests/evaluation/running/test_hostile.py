@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 from pathlib import Path
 
 import psutil
@@ -88,3 +90,51 @@ def test_hostile(executor, project, hostile, tmp_path):
 @pytest.mark.parametrize("hostile", [one for one in HOSTILE if one.name not in QUICK], ids=ids)
 def test_all_that_is_hostile(executor, project, hostile, tmp_path):
     check(executor, project, hostile, tmp_path / "written-by-a-prediction")
+
+
+# -- fuzz ------------------------------------------------------------------------------------------------------------
+
+SEEDS = [
+    HUMAN,
+    'assertEquals("cart of a", cart.label("a"));',
+    "assertTrue(cart.isEmpty() || cart.total() >= 3);",
+    "try { cart.label(null); fail(); } catch (IllegalArgumentException e) { assertNotNull(e.getMessage()); }",
+    "assertArrayEquals(new int[] {3, 4}, new int[] {cart.total() - 4, 4});",
+    "for (int i = 0; i < 3; i++) { cart.add(i); assertEquals(7 + i, cart.total(), 0.5); }",
+    "java.util.Arrays.asList(1, 2).forEach(x -> assertNotNull(x));",
+]
+PIECES = re.compile(r'"[^"]*"|\w+|\s+|.')
+NOISE = ["{", "}", "(", ")", ";", '"', "'", "\\u007b", "/*", "//", "0x", "null", "this", "return", "while (true)", "\n"]
+NOISE += ["class", "->", "::", "<", "int", "throw", "@", "é", "\0", "9" * 40, "switch", "assert", "new", "...", "yield"]
+
+
+def mutate(chance: random.Random) -> str:
+    pieces = PIECES.findall(chance.choice(SEEDS))
+    for _ in range(chance.choice((1, 1, 2, 3, 8))):
+        place = chance.randrange(len(pieces))
+        other = chance.choice(NOISE) if chance.random() < 0.5 else chance.choice(PIECES.findall(chance.choice(SEEDS)))
+        pieces[place : place + chance.choice((0, 1, 1, 2))] = [other] * chance.choice((0, 1, 1, 1, 2))
+        pieces = pieces or [";"]
+    return "".join(pieces)
+
+
+def fuzz(executor: ProjectExecutor, project: Path, count: int) -> None:
+    chance = random.Random(20)
+    texts = [mutate(chance) for _ in range(count)]
+    before = fingerprint(project)
+    outcomes = executor.execute([task(project, "CartTest.java", "testTotal", HUMAN)] * count, texts)
+    statuses = {outcome.status for outcome in outcomes}
+    assert statuses <= {"passed", "failed", "timeout", "died", "compile error"} and "passed" in statuses
+    for text, outcome in zip(texts, outcomes, strict=True):
+        assert not (outcome.nontrivial and "cart" not in text), (text, outcome)
+    assert executor_control(executor, project) and fingerprint(project) == before
+
+
+def test_mutated_assertions_crash_nothing(executor, project):
+    fuzz(executor, project, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_two_thousand_mutated_assertions_crash_nothing(executor, project):
+    fuzz(executor, project, 2000)
