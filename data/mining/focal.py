@@ -200,7 +200,8 @@ class FocalFinder:
         best = max(reversed(candidates), key=rank)
         rivals = [call for call in candidates if call.method != best.method and rank(call) == rank(best)]
         assert best.method is not None
-        return Focal(best.method, "before", rule, "low" if rivals else "high")
+        unsure = rivals or (best.node.id in self._asserted and self._assigned(best.node) not in names)
+        return Focal(best.method, "before", rule, "low" if unsure else "high")
 
     def _find_uncalled(self) -> Focal | None:
         """A getter, say, that only the missing assertion would call."""
