@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,17 +178,13 @@ class TaskEncoder:
 
         From the first item on that does not fit all are left out; one that is longer than everything is passed over.
         """
-        # Nobody writes 16 characters a token: what is that far behind cannot fit.
-        items = [item for item in items if len(item.text) <= 16 * limit]
-        ends = accumulate(len(item.text) for item in items)
-        near = [item for item, end in zip(items, ends, strict=True) if end <= 16 * limit]
-        if not near:
-            return [], []
         newline = self.plain("\n")
         ids: list[int] = [separator]
         shown: list[ContextItem] = []
-        encoded = [self.plain(item.text) for item in near]
-        for item, tokens in zip(near, encoded, strict=True):
+        for item in items:
+            if len(item.text) > 16 * limit:  # nobody writes so many characters a token
+                continue
+            tokens = self.plain(item.text)
             line = [*(newline if shown else ()), *tokens]
             if len(ids) + len(line) <= limit:
                 ids += line
