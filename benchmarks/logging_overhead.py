@@ -93,6 +93,9 @@ def train(folder: Path, steps: int) -> list[Block]:
                     before = time.perf_counter(), time.process_time()
                 yield batches[step % len(batches)]
 
+        def lost_worker(self) -> None:
+            """There are none."""
+
         def end_epoch(self, epoch: int) -> dict[str, float]:
             return {}
 

@@ -53,6 +53,9 @@ class ReadyMade:
     def batches(self, epoch: int, start: int):
         return iter(self.ready[start:])
 
+    def lost_worker(self) -> None:
+        """There are none."""
+
     def end_epoch(self, epoch: int) -> dict:
         return {}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 
 import numpy as np
 import torch
@@ -16,6 +18,19 @@ from data.distillation.file import attach_shared
 from data.distillation.signal import TeacherSignal
 from data.rows.rejected import RejectedRows
 from utils.training_utils import count_default_workers
+
+
+class _Plan:
+    """The rows of each batch of the epoch at hand; loader processes that stay ask for another at each epoch."""
+
+    def __init__(self, batches: list[list[int]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 class JsonlTrainingData:
@@ -42,6 +57,10 @@ class JsonlTrainingData:
         self.live_teacher = live_teacher
         self._shared = {name: tensor.to(device) for name, tensor in dataset.shared.items()}
         self._seen = 0  # rows read so far
+        self._plan = _Plan([])
+        self._loader: DataLoader | None = None  # the one whose processes stay from epoch to epoch
+        self._reading = False
+        self._workers: list = []
 
     def micro_batches(self, epoch: int) -> int:
         """How many micro-batches an epoch has, over all processes."""
@@ -59,19 +78,38 @@ class JsonlTrainingData:
             window=loading.length_group_window,
             group=loading.length_grouping,
         )
-        mine = share_of_rank(len(everything), self.rank, self.world)[start:]
-        workers = loading.num_workers if loading.num_workers is not None else count_default_workers()
-        workers = min(workers, len(mine))
-        loader = DataLoader(
+        mine = share_of_rank(len(everything), self.rank, self.world)
+        plan = [everything[number].tolist() for number in mine[start:]]
+        if self._reading:  # a second reader beside the first
+            yield from self._read(self._make_loader(_Plan(plan), 0), start, len(everything))
+            return
+        if self._loader is None:
+            workers = loading.num_workers if loading.num_workers is not None else count_default_workers()
+            self._loader = self._make_loader(self._plan, min(workers, len(mine)))
+        self._plan.batches, self._reading = plan, True
+        try:
+            yield from self._read(self._loader, start, len(everything))
+        finally:
+            self._reading = False
+
+    def _make_loader(self, plan: _Plan, workers: int) -> DataLoader:
+        loading = self.config.loading
+        return DataLoader(
             self.dataset,
-            batch_sampler=[everything[number].tolist() for number in mine],
+            batch_sampler=plan,
             collate_fn=Collator(self.dataset.tokenizer.pad_token_id),
             num_workers=workers,
             prefetch_factor=loading.prefetch_factor if workers else None,
+            persistent_workers=workers > 0,
             pin_memory=loading.pin_memory and torch.cuda.is_available(),
         )
-        for number, batch in enumerate(loader, start):
-            if number * self.world + self.rank < len(everything):  # else repeated, and counted where it is not
+
+    def _read(self, loader: DataLoader, start: int, total: int) -> Iterator[Batch]:
+        others = set(multiprocessing.active_children())
+        batches = iter(loader)
+        self._workers += set(multiprocessing.active_children()) - others
+        for number, batch in enumerate(batches, start):
+            if number * self.world + self.rank < total:  # else repeated, and counted where it is not
                 self._seen += len(batch["labels"]) + len(batch["rejected"])
                 self.rejected.add(batch["rejected"], self._seen)
             if "input_ids" in batch:
@@ -80,6 +118,14 @@ class JsonlTrainingData:
                 elif (stored := batch["teacher"]) is not None:
                     batch["teacher"] = attach_shared(stored, self._shared)
             yield batch
+
+    def lost_worker(self, patience: float = 1.0) -> str | None:
+        """How a loader process ended that should not have, if there is one; waits ``patience`` seconds for its end."""
+        if not self._workers:
+            return None
+        wait([worker.sentinel for worker in self._workers], patience)
+        codes = [worker.exitcode for worker in self._workers if worker.exitcode]
+        return f"killed by signal {-codes[0]}" if codes and codes[0] < 0 else f"exit code {codes[0]}" if codes else None
 
     def end_epoch(self, epoch: int) -> dict[str, float]:
         """What to report at the end of an epoch: with sampling, the share of all rows that was used so far."""

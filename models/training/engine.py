@@ -36,7 +36,7 @@ from models.training.plan import Plan, no_softening
 from models.training.run import Run
 from models.training.step import StepResult, TrainingStep
 from models.training.step_log import StepLog
-from models.training.windows import TrainingData, Window, Windows
+from models.training.windows import Ahead, TrainingData, Window, Windows
 from utils.errors import UserError
 from utils.logging_utils import step_columns
 from utils.signals import REQUEUE_EXIT_CODE, StopSignal, exit_on_signal
@@ -151,14 +151,10 @@ class TrainingEngine:
         try:
             stopped = self._train()
         except (RuntimeError, ConnectionError, EOFError) as error:
-            # The last two: it died between announcing a batch and handing it over.
-            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            explained = self._explain(error)
+            if explained is error:
                 raise
-            reason = str(error).partition("\n")[0].rstrip(". ")
-            raise UserError(
-                f"step {self.progress.step + 1}: a data worker died ({reason}), most often for lack of memory;"
-                " continue with --resume, and fewer --num_workers"
-            ) from None
+            raise explained from None
         finally:
             self.logger.end_progress()
         if stopped:
@@ -171,11 +167,31 @@ class TrainingEngine:
             return REQUEUE_EXIT_CODE
         return 0
 
+    def _explain(self, error: Exception) -> Exception:
+        """What the user can do about an error of a step; the error itself where that is not known."""
+        where = f"step {self.progress.step + 1}"
+        first = str(error).strip().partition("\n")[0].rstrip(". ")
+        if lost := self.data.lost_worker():
+            return UserError(
+                f"{where}: a data worker died ({lost}), most often for lack of memory; continue with --resume,"
+                " and fewer --num_workers"
+            )
+        if "does not have a deterministic implementation" in first:
+            return UserError(f"{where}: {first.partition(', but')[0]}; --no_deterministic does without")
+        if isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            causes = [line.strip() for line in str(error).splitlines() if line.strip()]
+            cause = next((line for line in causes if "Error" in line or "error" in line), causes[0])
+            return UserError(
+                f"{where}: torch.compile failed ({cause[:300]}); leave out --compile, or fix what it lacks"
+            )
+        return error
+
     def _train(self) -> bool:
         """All steps that are left; returns whether a signal stopped them."""
         while not self.progress.finished and self.progress.epoch < len(self.plan.steps_per_epoch):
-            for window in self.epoch():
-                self.train_step(window)
+            ahead = Ahead(self.epoch(), self.through.prepare)
+            for window in ahead:
+                self.train_step(window, ahead.fetch)
                 self._maybe_validate()
                 self._maybe_finish()
                 told_to_stop, minutes_over = self._any(self.signal.received is not None, self._save_minutes_over())
@@ -212,14 +228,14 @@ class TrainingEngine:
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
-    def train_step(self, window: Window) -> None:
-        """One optimiser step, its place in the progress, its line in the logs."""
+    def train_step(self, window: Window, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """One optimiser step, its place in the progress, its line in the logs; ``meanwhile`` as in ``TrainingStep``."""
         started = time.monotonic()
         progress, plan = self.progress, self.plan
         every = self.config.output.grad_norm_steps
         where, learning_rate = plan.loss_progress(progress.step), plan.learning_rate(progress.step)
         wants_norms = every > 0 and progress.step % every == 0
-        result = self.step(window, progress.step, learning_rate, where, wants_norms)
+        result = self.step(window, progress.step, learning_rate, where, wants_norms, meanwhile)
         self._count_nonfinite(result, window)
         if result.applied and plan.alpha and result.hard_loss is not None:
             plan.alpha.observe(result.hard_loss)
@@ -261,7 +277,8 @@ class TrainingEngine:
             return
         path = self.folder / f"nonfinite_step_{progress.step + 1}.pt"
         if self.accelerator.is_main_process:
-            kept = [{key: batch[key] for key in ("input_ids", "labels", "row_ids")} for batch, _ in window]
+            names = ("input_ids", "labels", "row_ids")
+            kept = [{name: batch[name].cpu() for name in names} for batch, _ in window]
             torch.save(kept, path)
         raise UserError(
             f"{progress.nonfinite_in_row} steps in a row had a non-finite loss; the last batch is in {path};"

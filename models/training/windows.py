@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol
 
@@ -25,6 +25,37 @@ class TrainingData(Protocol):
 
     def end_epoch(self, epoch: int) -> dict[str, float]:
         """What is known of the data after an epoch (coverage, ...)."""
+
+    def lost_worker(self) -> str | None:
+        """How a loader process ended that should not have; None where none did."""
+
+
+class Ahead:
+    """Windows, of which ``fetch`` can get the next one before it is asked for, its batches moved by ``move``."""
+
+    def __init__(self, windows: Iterator[Window], move: Callable[[Batch], Batch]) -> None:
+        self._windows = windows
+        self._move = move
+        self._next: Window | Exception | None = None
+
+    def fetch(self) -> None:
+        """Get the next window. What goes wrong is raised where the window is asked for."""
+        if self._next is None:
+            try:
+                self._next = [(self._move(batch), counts) for batch, counts in next(self._windows)]
+            except Exception as error:
+                self._next = error
+
+    def __iter__(self) -> Iterator[Window]:
+        return self
+
+    def __next__(self) -> Window:
+        self.fetch()
+        found, self._next = self._next, None
+        if isinstance(found, Exception):
+            raise found
+        assert found is not None
+        return found
 
 
 class Windows:

@@ -1,0 +1,56 @@
+"""Loader processes stay from epoch to epoch, give what no processes give, and their end is noticed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from benchmarks.workload import build_tokenizer, list_texts, make_rows
+from config.command_line import parse_config
+from config.defaults import StudentConfig
+from data.batches.loader import JsonlTrainingData
+from data.dataset import AssertionDataset
+from data.rows.rejected import RejectedRows
+
+
+@pytest.fixture
+def make_data(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("benchmarks.workload.KEPT", tmp_path)
+    path = tmp_path / "raw.jsonl"
+    path.write_text("".join(f"{line}\n" for line in map(json.dumps, make_rows(40))))
+    dataset = AssertionDataset(path, build_tokenizer(list_texts(make_rows(40)), "loader", 300), teacher=False)
+
+    def make(workers: int) -> JsonlTrainingData:
+        config = parse_config(StudentConfig, ["--num_workers", str(workers), "--batch_size", "8"])
+        return JsonlTrainingData(dataset, config, RejectedRows(tmp_path / "rejected", path, 40, 0.1))
+
+    return make
+
+
+def ids(batches) -> list[list[int]]:
+    return [batch["row_ids"].tolist() for batch in batches]
+
+
+def test_processes_stay_and_give_what_none_give(make_data):
+    alone, data = make_data(0), make_data(2)
+    others = set(multiprocessing.active_children())
+    assert ids(data.batches(0, 0)) == ids(alone.batches(0, 0))
+    workers = set(multiprocessing.active_children()) - others
+    assert len(workers) == 2
+    left = data.batches(1, 0)
+    next(left)  # left in the middle, as at a signal
+    beside = ids(data.batches(0, 3))  # a second reader beside it
+    assert beside == ids(alone.batches(0, 3))
+    left.close()
+    assert ids(data.batches(1, 2)) == ids(alone.batches(1, 2))
+    assert set(multiprocessing.active_children()) - others == workers
+    assert data.lost_worker(0.0) is None and alone.lost_worker() is None
+    os.kill(next(iter(workers)).pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError):
+        ids(data.batches(2, 0))
+    assert data.lost_worker() == "killed by signal 9"
