@@ -121,6 +121,30 @@ def same_bytes(run: Run) -> dict[str, Any]:
     return {"ok": len(set(found.values())) == 1, "hashes": found, **facts}
 
 
+def recording_fails(run: Run) -> dict[str, Any]:
+    """The second shape cannot be recorded: the run says so, goes on, and ends with the same bytes."""
+    import torch
+
+    from models.training import passes
+
+    record, made = passes.Graph.__init__, []
+
+    def fail(graph, function, pool):
+        def spoiled():
+            made.append(1)
+            if len(made) == 3:
+                torch.cuda.synchronize()
+            return function()
+
+        record(graph, spoiled, pool)
+
+    with tempfile.TemporaryDirectory() as name:
+        found = {"recorded": train(run, Path(name) / "recorded")[0]}
+        passes.Graph.__init__ = fail  # type: ignore[method-assign]
+        found["failed"], facts = train(run, Path(name) / "failed")
+    return {"ok": len(set(found.values())) == 1 and facts["graphs"] == 0, "hashes": found, **facts}
+
+
 def compiled(run: Run) -> dict[str, Any]:
     """The loss of the first step without dropout, compiled and not; seconds to compile; then ``same_bytes``."""
     with tempfile.TemporaryDirectory() as name:
@@ -179,10 +203,11 @@ CHECKS: dict[str, tuple[Callable[[Run], dict[str, Any]], Run]] = {
     "fp16": (same_bytes, Run("fp16")),
     "bf16, ce kl pans": (same_bytes, Run("bf16", ("ce", "kl", "pans"))),
     "bf16, accumulated": (same_bytes, Run("bf16", flags=(("gradient_accumulation_steps", "2"),))),
+    "bf16, recording fails": (recording_fails, Run("bf16")),
     "bf16, checkpointing": (same_bytes, Run("bf16", flags=(("gradient_checkpointing", "True"),))),
+    "half weights": (half_weights, Run()),
     "compiled, bf16": (compiled, Run("bf16")),
     "compiled, 220M": (compile_large, Run("bf16")),
-    "half weights": (half_weights, Run()),
 }
 EQUAL = [("bf16", "bf16 once more")]  # across processes
 TOY = ("fp32", "bf16")

@@ -29,6 +29,17 @@ from utils.errors import run_main
 TOKENS = 30
 
 
+def write_like_java(model, tokenizer, rows: list[dict[str, Any]]) -> None:
+    """Keep the model to tokens of assertions: random ones would lead into states that no trained model visits."""
+    import torch
+
+    used = {token for row in rows for text in row["assertions"] for token in tokenizer(text)["input_ids"]}
+    head = model.get_output_embeddings()
+    barred = torch.full((head.weight.shape[0],), -1e4, device=head.weight.device)
+    barred[sorted(used - {tokenizer.eos_token_id})] = 0.0
+    head.register_forward_hook(lambda module, inputs, logits: logits + barred)
+
+
 def time_generation(model, tokenizer, rows: list[list[int]], left: Callable[[], bool]) -> Iterator[list[Any]]:
     """Greedy and with four beams, with and without constraints: name, seconds, rows and tokens a second."""
     from models.decoding.generate import GenerationOptions, generate_candidates
@@ -120,6 +131,7 @@ def main() -> int:
         tokenizer = build_tokenizer(list_texts(make_rows(300)), "synthetic", shape.vocabulary)
         model = build_model(shape, dropout_rate=0.0).eval()
         raw = list(make_rows(args.rows))
+        write_like_java(model, tokenizer, raw)
         path = folder / "raw.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in raw))
         from data.rows.tokenization import encode_source

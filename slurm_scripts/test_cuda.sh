@@ -22,7 +22,7 @@ require_gpus 1
 prepare_environment
 [[ $DEVICE == cpu ]] || nvidia-smi
 
-DEVICE=$DEVICE exec python - <<'PY'
+DEVICE=$DEVICE python - <<'PY'
 import os
 import sys
 import time
@@ -64,3 +64,6 @@ for index in range(torch.cuda.device_count()):
     check(f"cuda:{index}", torch.device("cuda", index))
 print("CUDA check passed")
 PY
+[[ $DEVICE != cpu ]] || exit 0
+# Does the same seed give the same bytes here, twice and after a resume?
+exec python benchmarks/gpu_checks.py --checks fp32 bf16 fp16 --budget 600 --output logs/gpu_checks.json

@@ -73,7 +73,9 @@ def use_fast_parts(model: PreTrainedModel, *, norms: bool = True, attention: boo
             if type(module) is T5LayerNorm:
                 module.__class__ = FusedNorm
     if attention:
-        model.set_attn_implementation(BIASED)
+        for part in model.modules():  # encoder and decoder have configurations of their own
+            if isinstance(part, PreTrainedModel):
+                part.set_attn_implementation(BIASED)
 
 
 def compile_blocks(model: PreTrainedModel, deterministic: bool) -> None:

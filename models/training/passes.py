@@ -8,14 +8,13 @@ which one launch replays. Head and loss, whose number of rows differs from batch
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from config.defaults import RunConfig
@@ -117,7 +116,7 @@ class Recording:
         states = self._forward.result
         assert states is not None
         self.states, self.gradient = states.detach(), torch.zeros_like(states)
-        self._backward = Graph(lambda: below.add_below(states, self.gradient), pool)
+        self._backward = Graph(lambda: below.write_below(states, self.gradient), pool)
         self._forward.result = None  # and with it the graph of autograd
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -134,15 +133,23 @@ class Recording:
 class SplitPass:
     """See the module. The same bytes with and without graphs: what is replayed is what would have run."""
 
-    def __init__(self, accelerator: Accelerator, trained: PreTrainedModel, module: PreTrainedModel, say: Say) -> None:
-        """module: what computes, ``trained`` itself or its ``half_copy``."""
+    def __init__(
+        self, accelerator: Accelerator, trained: PreTrainedModel, module: PreTrainedModel, say: Say, adds_up: bool
+    ) -> None:
+        """module: what computes, ``trained`` itself or its ``half_copy``. adds_up: over several micro-batches."""
         self.accelerator, self.module, self.say = accelerator, module, say
         self.halved = module is not trained
         self.head = TargetHead(module)
         self._pairs = list(zip(module.parameters(), trained.parameters(), strict=True))
-        self._trained = {mine: theirs for mine, theirs in self._pairs if theirs.requires_grad}
-        self._parameters = list(self._trained)
-        self._at_head = [p for p in self.head.head.parameters() if p in self._trained]
+        self._parameters = [mine for mine, theirs in self._pairs if theirs.requires_grad]
+        self._trained = [theirs for _, theirs in self._pairs if theirs.requires_grad]
+        of_head = {id(parameter) for parameter in self.head.head.parameters()}
+        self._at_head = [place for place, mine in enumerate(self._parameters) if id(mine) in of_head]
+        self.adds_up = adds_up
+        # Place among the parameters -> gradient [fp32] of the last micro-batch, for those that have a part in the loss.
+        # Where nothing adds up these are the trained parameters' own gradients.
+        self._fresh: dict[int, Tensor] = {}
+        self._sums: list[Tensor] = []  # the trained parameters' gradients, of the same places
         self._padded = False  # to few lengths
         self._pool: Pool | None = None
         self._seen: set[tuple] = set()
@@ -196,36 +203,46 @@ class SplitPass:
         assert self._leaf is not None and self._states is not None
         if self.accelerator.scaler is not None:
             loss = self.accelerator.scaler.scale(loss)
-        gradient, *at_head = torch.autograd.grad(loss, [self._leaf, *self._at_head], allow_unused=True)
-        if gradient is not None and self._current:
+        head = [self._parameters[place] for place in self._at_head]
+        gradient, *at_head = torch.autograd.grad(loss, [self._leaf, *head], allow_unused=True)
+        if gradient is None:  # a loss that does not depend on the model
+            gradient = torch.zeros_like(self._leaf)
+        if self._current:
             self._current.backward(gradient)
-        elif gradient is not None:
-            self.add_below(self._states, gradient)
-        self._add(self._at_head, at_head)
+        else:
+            self.write_below(self._states, gradient)
+        for place, addend in zip(self._at_head, at_head, strict=True):
+            if addend is not None:
+                self._fresh[place] += addend
+        if self.adds_up:
+            torch._foreach_add_(self._sums, [*self._fresh.values()])
         self._states = self._leaf = None
 
-    def add_below(self, states: Tensor, gradient: Tensor) -> None:
-        """Add the gradients of all that made ``states``."""
-        self._add(self._parameters, torch.autograd.grad(states, self._parameters, gradient, allow_unused=True))
+    def write_below(self, states: Tensor, gradient: Tensor) -> None:
+        """Overwrite ``_fresh`` with the gradients of all that made ``states``."""
+        found = torch.autograd.grad(states, self._parameters, gradient, allow_unused=True)
+        if not self._fresh:
+            self._make_room([place for place, one in enumerate(found) if one is not None or place in self._at_head])
+        targets, sources = [], []
+        for place, fresh in self._fresh.items():
+            if (source := found[place]) is None:
+                fresh.zero_()
+            else:
+                targets.append(fresh)
+                sources.append(source)
+        torch._foreach_copy_(targets, sources)
 
-    def _add(self, parameters: Iterable[Parameter], gradients: Iterable[Tensor | None]) -> None:
-        sums, addends = [], []
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is None:
-                continue
-            trained = self._trained[parameter]
-            if trained.grad is None:
-                trained.grad = torch.zeros_like(trained)
-            sums.append(trained.grad)
-            addends.append(gradient)
-        if sums:
-            torch._foreach_add_(sums, addends)
+    def _make_room(self, places: list[int]) -> None:
+        for place in places:
+            trained = self._trained[place]
+            trained.grad = total = torch.zeros_like(trained)
+            self._sums.append(total)
+            self._fresh[place] = torch.zeros_like(trained) if self.adds_up else total
 
     def zero(self) -> None:
-        # Not set to None: the graphs add to these very tensors.
-        gradients = [p.grad for p in self._trained.values() if p.grad is not None]
-        if gradients:
-            torch._foreach_zero_(gradients)
+        # Not set to None: the graphs write to these very tensors, and where nothing adds up they overwrite them.
+        if self.adds_up and self._sums:
+            torch._foreach_zero_(self._sums)
 
     @torch.no_grad()
     def weights_moved(self) -> None:
@@ -240,7 +257,7 @@ class SplitPass:
 
     def _recording(self, inputs: Sequence[Tensor]) -> Recording | None:
         """The recording of this shape; None for its first batch, which warms up what a recording may not do."""
-        if self._pool is None:
+        if self._pool is None or not self._fresh:
             return None
         shape = tuple(tensor.shape for tensor in inputs)
         if shape in self._recordings or shape not in self._seen or len(self._recordings) == MAX_GRAPHS:
@@ -254,13 +271,16 @@ class SplitPass:
                 reason = OUT_OF_MEMORY
             self.say(f"--cuda_graphs: the run goes on without ({reason}); the results are the same")
             self._stop_recording()
+            self._current = None
             return None
         return self._recordings[shape]
 
     def _stop_recording(self) -> None:
         self._pool = None
         self._recordings.clear()
-        self._current = None
+        # The generator still believes that it is being recorded; a copy of its state does not.
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator.graphsafe_set_state(generator.clone_state())
         torch.cuda.empty_cache()
 
 
@@ -294,7 +314,9 @@ def choose_pass(
     model = prepare(bare_model)
     if not (halved or graphs):
         return model, WholePass(accelerator, model, bare_model, targets_only=not hardware.fsdp)
-    split = SplitPass(accelerator, bare_model, module, say)
+    split = SplitPass(accelerator, bare_model, module, say, adds_up=config.optimization.gradient_accumulation_steps > 1)
     if graphs:
+        # Its dropout is another when it is recorded.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         split.record()
     return model, split

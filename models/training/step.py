@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from config.defaults import RunConfig
-from data.batches.collate import IGNORED
+from data.batches.collate import IGNORED, Batch
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from models.training.passes import Pass
 from models.training.windows import Window
@@ -147,23 +147,35 @@ class TrainingStep:
         Returns [2 x components] raw values, then weighted ones, of this process, and the gradient norms of the
         components on the first micro-batch.
         """
-        world = self.accelerator.num_processes
         values = torch.zeros(2 * len(self.loss.components), device=self.accelerator.device)
         norms: Mapping[str, Tensor] = {}
         self.through.train()
         for index, (batch, counts) in enumerate(window):
-            batch = self.through.prepare(batch)
-            is_last = index == len(window) - 1
-            with nullcontext() if is_last else self.through.no_sync():
-                logits = self.through.logits(batch)
-                if component_norms and not norms:
-                    norms = self.loss.gradient_norms(logits, batch, where, denominators)
-                if counts:
-                    output = self.loss(logits, batch, where, denominators)
-                    values += torch.stack([*output.raw.values(), *output.weighted.values()])
-                # DDP averages over the processes; the denominators already span them. A stand-in takes part, with 0.
-                self.through.backward(output.total * world if counts else logits.sum() * 0.0)
+            with nullcontext() if index == len(window) - 1 else self.through.no_sync():
+                found, norms_here = self._micro_batch(
+                    batch, counts, where, denominators, component_norms and index == 0
+                )
+            values += found
+            norms = norms or norms_here
         return values, norms
+
+    def _micro_batch(
+        self, batch: Batch, counts: bool, where: LossProgress, denominators: Denominators, component_norms: bool
+    ) -> tuple[Tensor | float, Mapping[str, Tensor]]:
+        """One micro-batch of ``_accumulate``. Its graph of autograd ends here: a recorded one must find none alive."""
+        batch = self.through.prepare(batch)
+        logits = self.through.logits(batch)
+        norms: Mapping[str, Tensor] = {}
+        if component_norms:
+            norms = self.loss.gradient_norms(logits, batch, where, denominators)
+        if not counts:
+            # A stand-in takes part, with 0.
+            self.through.backward(logits.sum() * 0.0)
+            return 0.0, norms
+        output = self.loss(logits, batch, where, denominators)
+        # DDP averages over the processes; the denominators already span them.
+        self.through.backward(output.total * self.accelerator.num_processes)
+        return torch.stack([*output.raw.values(), *output.weighted.values()]), norms
 
     def _apply(self, norm: Tensor, finite_norm: bool, finite_loss: bool) -> tuple[bool, bool]:
         """Clip and step where loss and gradient are finite. Returns ``applied`` and ``nonfinite`` of the result."""

@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import math
+import subprocess
 import sys
 
 import pytest
@@ -20,6 +21,7 @@ QUICK = [
     ("generation",),
     ("data_generation",),
     ("gpu_step",),
+    ("gpu_generation",),
     ("beam_quality",),
     ("frame",),
     ("scaling", "--part", "sizes"),
@@ -76,3 +78,13 @@ def test_turns_ratios_and_table():
 
 def test_no_turn_begins_beyond_the_budget():
     assert len(in_turns({"a": lambda: None}, 50, warmup=0, budget=0.0)["a"]) == 1
+
+
+@pytest.mark.slow
+def test_everything_for_a_gpu_runs_at_toy_size(tmp_path):
+    command = ["bash", "benchmarks/gpu.sh", "--toy", "--limit", "3000", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=RESULTS.parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stored = {path.name for path in tmp_path.iterdir()}
+    parts = ("checks", "step_220m", "step_48m", "generation", "compiled")
+    assert stored == {f"{part}.json" for part in parts} | {"log.txt", "machine.txt"}

@@ -6,7 +6,7 @@ The model never writes a token after which the text can no longer become an asse
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -175,9 +175,48 @@ class Rule:
     """What holds after a state: the ids that must not follow, those among them with which the model tries to end, and
     the id that begins the right ending (-1: none)."""
 
-    forbidden: Tensor
-    ending: Tensor
+    forbidden: list[int]
+    ending: list[int]
     begin: int
+
+
+class RuleTable:
+    """The rules of the states met so far on one device, a row each, so that a batch needs few launches there."""
+
+    def __init__(self, vocab_size: int, device: torch.device) -> None:
+        self.device = device
+        self.forbidden = torch.zeros(64, vocab_size, dtype=torch.bool, device=device)
+        self.ending = torch.zeros_like(self.forbidden)
+        self.begin = torch.zeros(64, 1, dtype=torch.long, device=device)
+        self._numbers: dict[State, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def number(self, state: State, rule_of: Callable[[State], Rule]) -> int:
+        """The row of a state."""
+        if state not in self._numbers:
+            number = len(self._numbers)
+            if number == len(self.begin):
+                self.forbidden, self.ending, self.begin = (
+                    torch.cat([part, torch.zeros_like(part)]) for part in (self.forbidden, self.ending, self.begin)
+                )
+            rule = rule_of(state)
+            self.forbidden[number, torch.tensor(rule.forbidden, dtype=torch.long, device=self.device)] = True
+            if rule.begin >= 0:
+                self.ending[number, torch.tensor(rule.ending, dtype=torch.long, device=self.device)] = True
+                self.begin[number] = rule.begin
+            self._numbers[state] = number
+        return self._numbers[state]
+
+    def apply(self, numbers: list[int], scores: Tensor) -> Tensor:
+        """The scores [n, V] under the rules ``numbers``."""
+        rows = torch.tensor(numbers, device=self.device)
+        allowed = scores.masked_fill(self.forbidden[rows], -torch.inf)
+        begin = self.begin[rows]
+        # Without an ending that was meant, the logsumexp is -inf and changes nothing.
+        meant = scores.masked_fill(~self.ending[rows], -torch.inf).logsumexp(-1, keepdim=True)
+        return allowed.scatter(1, begin, torch.logaddexp(allowed.gather(1, begin), meant))
 
 
 class JavaConstraint(LogitsProcessor):
@@ -193,7 +232,7 @@ class JavaConstraint(LogitsProcessor):
         self.end_ids = end_ids
         self._significant = [index for index, text in enumerate(self.texts) if not SIGNIFICANT.isdisjoint(text)]
         self._by_text = {text: index for index, text in reversed([*enumerate(self.texts)]) if index not in end_ids}
-        self._rules: dict[State, Rule] = {}
+        self._table: RuleTable | None = None
         self._states: dict[tuple[int, ...], State] = {}
 
     def _state(self, ids: tuple[int, ...]) -> State:
@@ -211,35 +250,24 @@ class JavaConstraint(LogitsProcessor):
         return bool(text) and CLOSING.issuperset(text)
 
     def _rule(self, state: State) -> Rule:
-        if state not in self._rules:
-            if len(self._rules) == MAX_RULES:
-                self._rules.clear()
-            # In a character literal, and after a backslash, any token can be wrong.
-            looked_at = range(len(self.texts)) if state.quote == "'" or state.escaped else self._significant
-            forbidden = [i for i in looked_at if i not in self.end_ids and state.after(self.texts[i]) is None]
-            meant = [index for index in forbidden if self._only_closes(index, state)]
-            if not state.complete:
-                forbidden += self.end_ids
-                meant += self.end_ids
-            prefixes = (state.ending[:length] for length in range(len(state.ending), 0, -1))
-            begin = next((self._by_text[text] for text in prefixes if text in self._by_text), -1)
-            if state.complete and not state.ending:
-                begin = self.end_ids[0]
-            self._rules[state] = Rule(torch.tensor(forbidden, dtype=torch.long), torch.tensor(meant).long(), begin)
-        return self._rules[state]
+        # In a character literal, and after a backslash, any token can be wrong.
+        looked_at = range(len(self.texts)) if state.quote == "'" or state.escaped else self._significant
+        forbidden = [i for i in looked_at if i not in self.end_ids and state.after(self.texts[i]) is None]
+        meant = [index for index in forbidden if self._only_closes(index, state)]
+        if not state.complete:
+            forbidden += self.end_ids
+            meant += self.end_ids
+        prefixes = (state.ending[:length] for length in range(len(state.ending), 0, -1))
+        begin = next((self._by_text[text] for text in prefixes if text in self._by_text), -1)
+        if state.complete and not state.ending:
+            begin = self.end_ids[0]
+        return Rule(forbidden, meant, begin)
 
     def __call__(self, input_ids: LongTensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         if input_ids.shape[1] == 1:
             self._states.clear()  # another batch
-        rows_of: dict[State, list[int]] = defaultdict(list)
-        for number, row in enumerate(input_ids.tolist()):
-            rows_of[self._state(tuple(row[1:]))].append(number)
-        allowed = scores.clone()
-        for state, numbers in rows_of.items():
-            rule = self._rule(state)
-            rows = torch.tensor(numbers, device=scores.device)
-            allowed[rows[:, None], rule.forbidden.to(scores.device)] = -torch.inf
-            if rule.begin >= 0 and len(rule.ending):
-                meant = scores[rows[:, None], rule.ending.to(scores.device)].logsumexp(-1)
-                allowed[rows, rule.begin] = torch.logaddexp(allowed[rows, rule.begin], meant)
-        return allowed
+        full = self._table is not None and len(self._table) + len(input_ids) > MAX_RULES
+        if self._table is None or self._table.device != scores.device or full:
+            self._table = RuleTable(scores.shape[1], scores.device)
+        states = [self._state(tuple(row[1:])) for row in input_ids.tolist()]
+        return self._table.apply([self._table.number(state, self._rule) for state in states], scores)
