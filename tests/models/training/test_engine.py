@@ -131,7 +131,7 @@ def test_fp16_lets_a_window_without_rows_pass(tmp_path):
     [
         ((), "val_loss"),
         (("--use_enhanced_metrics",), "code_quality_score"),
-        (("--use_enhanced_metrics", "--embedding_model", "none"), "val_loss"),
+        (("--use_enhanced_metrics", "--embedding_model", "none", "--loss_components", "focal", "jsd"), "val_loss"),
         (("--validation_metric", "exact_match"), "exact_match"),
     ],
 )
