@@ -115,11 +115,11 @@ class TaskEncoder:
 
     def plain(self, text: str) -> list[int]:
         """The ids of a text without a frame. What spells a control token is text like any other: written in pieces."""
-        encode = partial(self.tokenizer, add_special_tokens=False, verbose=False)
+        encode = partial(self.tokenizer.__call__, add_special_tokens=False, verbose=False)
         if not self.spells_control(text):
             return encode(text)["input_ids"]
         ids = encode(text, split_special_tokens=True)["input_ids"]
-        control = set(self.tokenizer.convert_tokens_to_ids(self._control.findall(text)))
+        control = {self.tokenizer.convert_tokens_to_ids(token) for token in self._control.findall(text)}
         if control.isdisjoint(ids):
             return ids
         # Some tokenizers find the spelling in their vocabulary again: break it after its first character.

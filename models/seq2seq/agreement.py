@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from data.rows.readers import Sample
@@ -25,7 +26,8 @@ def settle_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     ...) would change what is written without a word. Raises UserError where the tokenizer has ids that the model's
     embedding lacks.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
+    embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    rows = embedding.shape[0]
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= rows:
         raise UserError(

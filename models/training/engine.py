@@ -277,8 +277,14 @@ class TrainingEngine:
             return
         path = self.folder / f"nonfinite_step_{progress.step + 1}.pt"
         if self.accelerator.is_main_process:
-            names = ("input_ids", "labels", "row_ids")
-            kept = [{name: batch[name].cpu() for name in names} for batch, _ in window]
+            kept = [
+                {
+                    "input_ids": batch["input_ids"].cpu(),
+                    "labels": batch["labels"].cpu(),
+                    "row_ids": batch["row_ids"].cpu(),
+                }
+                for batch, _ in window
+            ]
             torch.save(kept, path)
         raise UserError(
             f"{progress.nonfinite_in_row} steps in a row had a non-finite loss; the last batch is in {path};"
