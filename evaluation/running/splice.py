@@ -78,7 +78,8 @@ def mark_places(source: bytes, spans: Mapping[tuple[int, int], int]) -> str:
         text = with_semicolon(source[start:end].decode())
         # One statement, since it may be all that an if governs; but a variable must stay in its scope.
         opening, closing = ("", "") if DECLARATION.match(text) else ("{ ", " }")
-        pieces += [source[last:start], f"{opening}{PLACES}.reach({number}); {text}{closing}".encode()]
+        # On a line of its own: an empty place may stand behind a comment.
+        pieces += [source[last:start], f"\n{opening}{PLACES}.reach({number}); {text}{closing}".encode()]
         last = end
     return b"".join((*pieces, source[last:])).decode()
 
