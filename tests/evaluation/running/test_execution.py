@@ -36,7 +36,7 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executor(project):
-    with ProjectExecutor(project, junit_jars(), ExecutionSettings(workers=1, timeout_s=2, memory_mb=128)) as running:
+    with ProjectExecutor(project, junit_jars(), ExecutionSettings(workers=1, timeout_s=8, memory_mb=128)) as running:
         yield running
 
 
@@ -343,7 +343,7 @@ REMOVE_ALL = """try (var all = Files.walk(Paths.get("").toAbsolutePath())) {
 
 @pytest.mark.parametrize("sandbox", ["auto", "off"])
 def test_a_removed_scratch_folder_is_made_again(project, sandbox):
-    settings = ExecutionSettings(workers=1, timeout_s=2, nontrivial=False, sandbox=sandbox)
+    settings = ExecutionSettings(workers=1, timeout_s=8, nontrivial=False, sandbox=sandbox)
     with ProjectExecutor(project, junit_jars(), settings) as executor:
         assert ("cell" in executor.find_missing_layers()) is (sandbox == "off")
         judge(executor, project, REMOVE_ALL)
@@ -377,7 +377,7 @@ def newest_jdk_without_guard() -> Path:
 
 def test_without_a_security_manager_the_jvm_dies_and_is_replaced(project, tmp_path):
     home, before = newest_jdk_without_guard(), fingerprint(project)
-    settings = ExecutionSettings(workers=1, timeout_s=2, jdk_home=home, nontrivial=False)
+    settings = ExecutionSettings(workers=1, timeout_s=8, jdk_home=home, nontrivial=False)
     with ProjectExecutor(project, junit_jars(), settings) as executor:
         for name in ("exits", "halts", "loops", *CONTAINED):
             prediction = BAD[name][0].replace("FILE", str(tmp_path / "written")).replace("PROJECT", str(project))

@@ -33,7 +33,7 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def executor(project):
     """Its end is the last test: no process, control group or scratch folder is left."""
-    settings = ExecutionSettings(workers=1, timeout_s=2, memory_mb=128, scratch_mb=64)
+    settings = ExecutionSettings(workers=1, timeout_s=8, memory_mb=128, scratch_mb=64)
     with ProjectExecutor(project, junit_jars(), settings) as running:
         assert executor_control(running, project)
         yield running
