@@ -222,7 +222,7 @@ def test_data_that_do_not_fit_the_run_are_told_at_the_start(teacher_run: Path, t
     output = run(*words, "--loss_components", "ce")
     assert "validation.jsonl holds no teacher logits" in output
     validation.write_text("\n".join([header, *(json.dumps({**row, "assertions": []}) for row in rows)]) + "\n")
-    assert "none of 20 rows looked at can be used" in last_line(run(*words, "--loss_components", "ce", code=2))
+    assert "none of the first 20 rows can be used" in last_line(run(*words, "--loss_components", "ce", code=2))
     shutil.copy(teacher_run / validation.name, validation)
     assert "the teacher cut its targets at" in run(*words)
 
