@@ -14,7 +14,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+from typing_extensions import NotRequired  # in typing from Python 3.11 on
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

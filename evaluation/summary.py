@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Required, TypedDict
+from typing import Final, TypedDict
+
+from typing_extensions import Required  # in typing from Python 3.11 on
 
 from data.rows.readers import Json
 

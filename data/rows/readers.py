@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, TypedDict, cast
+
+from typing_extensions import NotRequired  # in typing from Python 3.11 on
 
 from data.java.normal_form import find_assertion
 from data.java.tokens import PLACEHOLDER
