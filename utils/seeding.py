@@ -72,4 +72,4 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     import numpy as np
     import torch
 
-    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]) >> 1)
