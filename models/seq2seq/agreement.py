@@ -14,7 +14,9 @@ from data.rows.tokenization import TaskEncoder, TextFormat
 from utils.errors import UserError
 
 SPECIAL_IDS = {"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"}
+# Settings that do not decide which tokens are written.
 NO_CHOICE = {"cache_implementation", "transformers_version", "use_cache", "_from_model_config"}
+NO_CHOICE |= {"output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"}
 # Above these shares of unknown input tokens, and of targets that do not come back from their ids.
 UNKNOWN_REFUSED, UNKNOWN_TOLD, LOST_REFUSED = 0.3, 0.001, 0.5
 

@@ -12,7 +12,7 @@ from tokenizers import normalizers
 from data.rows.readers import parse_sample
 from data.rows.tokenization import TaskEncoder, TextFormat
 from models.seq2seq.agreement import check_texts, choose_frame, settle_special_ids
-from models.seq2seq.loading import load_model, load_tokenizer
+from models.seq2seq.loading import build_scratch, load_model, load_tokenizer, train_tokenizer
 from tests.helpers.commands import SMALL, make_rows, run_script, write_rows
 from tests.helpers.published import make_roberta_files, make_t5
 from utils.errors import UserError
@@ -46,6 +46,12 @@ def test_one_source_of_special_ids_and_no_hidden_settings(folder, tmp_path):
     plain = load_model(str(folder))
     settle_special_ids(plain, tokenizer, "m")
     torch.testing.assert_close(model.generate(ids, max_new_tokens=8), plain.generate(ids, max_new_tokens=8))
+
+
+def test_nothing_is_told_of_a_model_that_brings_no_settings():
+    tokenizer = train_tokenizer(TEXTS, 300)
+    model = build_scratch("tiny", tokenizer, dropout_rate=0.0, attention="eager", seed=1)
+    assert settle_special_ids(model, tokenizer, "--model_name scratch:tiny") == []
 
 
 def test_a_token_that_the_embedding_lacks_is_refused(folder):
