@@ -89,7 +89,8 @@ def test_the_default_size_gives_over_2500_tasks_of_many_kinds_and_hardly_a_dupli
     }
     assert max(kinds.values()) < 0.6 * len(sources)
     assert {source["framework"] for source in sources} == {"junit4", "junit5"}
-    assert {source["focal_rule"] for source in sources} == {"class under test"}
+    rules = {"test name", "called in the assertion", "makes what is asserted"}
+    assert {source["focal_rule"] for source in sources} <= rules  # none is only the last call before
 
 
 def test_bad_arguments(tmp_path: Path) -> None:
