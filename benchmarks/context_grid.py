@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.ablation_statistics import SeedSpread, estimate_mean, get_scores, pool_seed_spread, show_estimate
-from benchmarks.grid import Flags, Json, Run, Store
+from benchmarks.grid import Flags, Json, Run, Store, make_words
 from benchmarks.measuring import table
 from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError, run_main
@@ -75,13 +75,6 @@ class Plan:
         """Every student: its name and seed, in the order of the plan."""
         return [(name, seed) for name, student in self.students.items() for seed in student["seeds"]]
 
-    def words(self, flags: Flags) -> list[str]:
-        words: list[str] = []
-        for flag, value in flags.items():
-            values = [] if value is True else value if isinstance(value, list) else [value]
-            words += [f"--{flag}", *(self.fill_in(str(one)) for one in values)]
-        return words
-
     def fill_in(self, text: str) -> str:
         return text.replace("$WORK", str(self.work)).replace("$DATA", self.settings["data"])
 
@@ -95,7 +88,7 @@ def call(plan: Plan, script: str, flags: Flags, log: str) -> None:
     path = plan.work / f"{log}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as handle:
-        words = [sys.executable, script, *plan.words(flags)]
+        words = [sys.executable, script, *make_words(flags, plan.fill_in)]
         code = subprocess.run(words, cwd=ROOT, stdout=handle, stderr=subprocess.STDOUT, check=False).returncode
     if code:
         last = path.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["no output"]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import lzma
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -239,15 +240,19 @@ class Grid:
         return all(self.read_run(task, library) for library in ("", *self.list_libraries(task)))
 
     def make_words(self, flags: Flags) -> list[str]:
-        """Flags as the words of a command line, with $WORK and $DATA filled in."""
-        words: list[str] = []
-        for flag, value in flags.items():
-            values = [] if value is True else value if isinstance(value, list) else [value]
-            words += [f"--{flag}", *(self.fill_in(str(one)) for one in values)]
-        return words
+        return make_words(flags, self.fill_in)
 
     def fill_in(self, text: str) -> str:
         return text.replace("$WORK", str(self.work)).replace("$DATA", self.settings.get("data", ""))
+
+
+def make_words(flags: Flags, fill_in: Callable[[str], str]) -> list[str]:
+    """Flags as the words of a command line; ``fill_in`` puts folders in the place of $WORK and $DATA."""
+    words: list[str] = []
+    for flag, value in flags.items():
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        words += [f"--{flag}", *(fill_in(str(one)) for one in values)]
+    return words
 
 
 def list_tasks(plan: Json) -> list[Task]:
