@@ -162,7 +162,8 @@ def gather(tasks: str, folder: Path, baselines: Sequence[str], facts: Json) -> J
 
 def make_tokenizer(plan: Plan) -> None:
     """The students' tokenizer, trained on 25,000 rows with their context, unless $DATA has it."""
-    from data.rows.context import PARTS, list_items
+    from config.defaults import CONTEXT_PARTS
+    from data.rows.context import list_items
     from data.rows.readers import parse_json_line, parse_sample
     from models.seq2seq.loading import train_tokenizer
 
@@ -173,7 +174,7 @@ def make_tokenizer(plan: Plan) -> None:
     with open(plan.fill_in("$DATA/raw_training.jsonl"), encoding="utf-8") as lines:
         for line in islice(lines, 25_000):
             sample = parse_sample(parse_json_line(line))
-            context = "\n".join(item.text for item in list_items(sample.context, PARTS))
+            context = "\n".join(item.text for item in list_items(sample.context, CONTEXT_PARTS))
             texts += [f"{sample.test}\n{sample.focal}", context, sample.target]
     train_tokenizer(texts, 4096).save_pretrained(folder)
 

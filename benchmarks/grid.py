@@ -54,6 +54,7 @@ class Run(Measured, total=False):
     teacher: str
     steps: int
     train_seconds: float
+    memory_mb: float
     data_bytes: int
 
 

@@ -4,7 +4,8 @@
     python evaluation/real_bugs.py --defects4j defects4j --mirrors mirrors --projects Csv Codec Cli Lang \\
         --student_model_path results/run/final_model --output_dir results/real_bugs
 
-In the tests that show a bug, each assertion in turn is masked and written anew. docs/execution.md explains the numbers.
+Takes the tests that show a bug, masks one assertion at a time and lets each system write it.
+docs/execution.md explains the numbers.
 """
 
 from __future__ import annotations

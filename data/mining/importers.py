@@ -248,7 +248,7 @@ def _read_togbench(root: Path) -> Iterator[Record | str]:
 
 def _make_togbench_record(row: dict[str, str | None], path: Path) -> Record | str:
     """``assertion``, where there is such a column, stands at the placeholder or at the end of the prefix; else the
-    prefix's own assertions are masked. ``focal_methods``: Java, or a JSON list of which the first counts."""
+    prefix's own assertions are masked. ``focal_methods``: Java, or a JSON list; its first entry is used."""
     prefix, focal = (row["test_prefix"] or "").strip(), (row["focal_methods"] or "").strip()
     if focal.startswith("["):
         try:

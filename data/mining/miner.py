@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from config.defaults import CONTEXT_PARTS
 from data.java.syntax import UnreadableFile, read_java
 from data.mining.deduplicate import NearDuplicates
 from data.mining.projects import FileIndex, Project, index_file
 from data.mining.sources import ProjectSource
 from data.mining.split import assign, group_kin
 from data.mining.tasks import FileResult, Limits, MinedTest, mine_file
-from data.rows.context import PARTS, list_items
+from data.rows.context import list_items
 from data.rows.readers import Json, Row
 from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError
@@ -224,7 +225,7 @@ def split_tests(tests: Sequence[MinedTest], options: SplitOptions) -> list[str]:
 def describe_contexts(rows: Sequence[Row]) -> Json:
     """For each part of the contexts: the share of tasks that have it, and its mean entries and characters there."""
     described: Json = {}
-    for part in PARTS:
+    for part in CONTEXT_PARTS:
         shown = [[item.text for item in list_items(row.get("context", {}), {part})] for row in rows]
         there = [texts for texts in shown if texts]
         if there:

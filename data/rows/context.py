@@ -11,7 +11,6 @@ from typing import NamedTuple, TypedDict, cast
 
 from config.defaults import CONTEXT_PARTS
 
-PARTS = CONTEXT_PARTS
 LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
@@ -63,8 +62,8 @@ def read_context(value: object) -> Context:
     if not isinstance(value, dict):
         raise ContextError("context is not an object")
     for part, content in value.items():
-        if part not in PARTS:
-            raise ContextError(f"context: {part[:30]!r} is not a part; there are {', '.join(PARTS)}")
+        if part not in CONTEXT_PARTS:
+            raise ContextError(f"context: {part[:30]!r} is not a part; there are {', '.join(CONTEXT_PARTS)}")
         if part in ("siblings", "retrieved"):
             _check_siblings(content, part)
         elif part != "doc":
