@@ -361,9 +361,9 @@ def test_a_plain_folder_with_its_own_jars(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("assertion", "prediction", "marked"),
     [
-        ("assertEquals(1, x());", "\nassertNull(y);\n", "{ MARK assertEquals(1, x()); }"),
-        ("Exception e = assertThrows(x);", "\nassertNull(y);\n", "MARK Exception e = assertThrows(x);"),
-        ("assertEquals(1, s.x())", "\n{ assertNull(y); }\n", "{ MARK assertEquals(1, s.x()); }"),
+        ("assertEquals(1, x());", "\nassertNull(y);\n", "\n{ MARK assertEquals(1, x()); }"),
+        ("Exception e = assertThrows(x);", "\nassertNull(y);\n", "\nMARK Exception e = assertThrows(x);"),
+        ("assertEquals(1, s.x())", "\n{ assertNull(y); }\n", "\n{ MARK assertEquals(1, s.x()); }"),
     ],
 )
 def test_a_lambda_s_expression_becomes_a_block_and_a_variable_keeps_its_scope(assertion, prediction, marked):
@@ -374,6 +374,12 @@ def test_a_lambda_s_expression_becomes_a_block_and_a_variable_keeps_its_scope(as
         assertion, marked.replace("MARK", f"{PLACES}.reach(0);")
     )
     assert find_span_problem(source, {"assertion_span": span, "assertion_kind": "assert"}) == ""
+
+
+def test_an_empty_place_behind_a_comment_is_marked_on_a_line_of_its_own():
+    source = b"void t() { f(); // why\n}"
+    end = source.index(b"\n")
+    assert mark_places(source, {(end, end): 3}).splitlines()[1].startswith(f"{{ {PLACES}.reach(3);")
 
 
 def test_resources_that_an_earlier_build_made_are_found_and_hidden_sources_are_not(tmp_path, monkeypatch):
