@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
 
     args.output_dir = args.output_dir or Path(f"results/{time.strftime('%Y-%m-%d_%H-%M-%S')}_real_bugs")
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    exit_on_signal()
+    exit_on_signal(f"continue with --output_dir {args.output_dir}")
     bugs = read_bugs(args.defects4j, args.projects, args.limit)
     mirrors = {project: find_mirror(args.mirrors, project) for project in args.projects}
     folders = {bug.name: cache_dir("real_bugs") / bug.name for bug in bugs}

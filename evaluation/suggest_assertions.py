@@ -330,7 +330,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     file, project, method = locate_test(args.test, args.project)
     from evaluation.running.open_tests import find_open_tests
+    from utils.signals import exit_on_signal
 
+    exit_on_signal("run it again")
     before = file.read_bytes()
     tests, left_out = find_open_tests(project, file, method)
     executor = None

@@ -33,14 +33,14 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def exit_on_signal() -> None:
-    """Let the same signals end the process at once: Ctrl-C as usual, the others with code 85.
+def exit_on_signal(advice: str = "continue with --resume") -> None:
+    """Let the same signals end the process at once: Ctrl-C as usual, the others with code 85 and some advice.
 
-    For work that saves its results as it goes, such as an evaluation.
+    For work that saves its results as it goes, such as an evaluation, or that leaves nothing behind.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
-        print(f"{signal.Signals(number).name}: stopped; continue with --resume", file=sys.stderr)
+        print(f"{signal.Signals(number).name}: stopped; {advice}", file=sys.stderr)
         sys.exit(REQUEUE_EXIT_CODE)
 
     for number in STOPS:
