@@ -52,7 +52,7 @@ NOT_RUN = {
     "--project": "runs Java, see tests/evaluation/running; here the flags",
     "--versions": "downloads an environment; here the flags, without them the command is run",
     "demo.py": "ten minutes; its steps are run here one by one",
-    "a cluster's or a machine's own commands": "squeue, module, git clone, hf download and the like",
+    "a cluster's or a machine's own commands": "squeue, module, git clone, hf download, grep into a file and the like",
 }
 FOREIGN = (
     "cd",
@@ -462,7 +462,7 @@ def execute(place: Path, command: Command, output: Path) -> None:
         "accelerate": launcher,
         "tensorboard": tensorboard,
     }
-    if first in FOREIGN or "<" in first:
+    if first in FOREIGN or "<" in first or ">" in rest:
         return
     if first in ("tail", "head", "grep", "cat", "ls"):
         look(place, words, output)

@@ -52,8 +52,6 @@ def losses(tmp_path, monkeypatch, compile: bool) -> tuple[list[float], int]:
     monkeypatch.setattr(logger, "step", lambda row: rows.append(row["loss_total"]))
     loss = fixed_loss({"ce": 1.0})
     accelerator = Accelerator(cpu=True)
-    accelerator.state._mixed_precision = "no"  # one state for the whole process: another test may have set it
-    torch.set_float32_matmul_precision("highest")
     engine = TrainingEngine(Run(config, tmp_path, accelerator, logger), model, None, loss, Batches())
     for _ in range(2):
         for window in engine.epoch():

@@ -73,12 +73,6 @@ def engine_of(folder, *flags: str, scaler=None, data=None) -> TrainingEngine:
     return TrainingEngine(run, model, NoTokenizer(), loss, data or Batches())
 
 
-@pytest.fixture(autouse=True)
-def plain_precision_afterwards():
-    yield
-    Accelerator(cpu=True).state._mixed_precision = "no"
-
-
 def steps(engine: TrainingEngine, epochs: int) -> None:
     for _ in range(epochs):
         for window in engine.epoch():

@@ -55,12 +55,6 @@ def engine_of(folder, *flags: str, dropout: float = 0.1, data=None) -> TrainingE
     return TrainingEngine(run, small_t5(dropout), NoTokenizer(), fixed_loss({"ce": 1.0}), data or Batches())
 
 
-@pytest.fixture(autouse=True)
-def plain_precision_afterwards():
-    yield
-    Accelerator(cpu=True).state._mixed_precision = "no"
-
-
 def train(engine: TrainingEngine, steps: int) -> list[float]:
     losses: list[float] = []
     record = engine.logger.step
