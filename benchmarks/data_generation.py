@@ -38,6 +38,7 @@ def build_cases(args: argparse.Namespace, workload: Workload, folder: Path) -> t
     from data.batches.collate import Collator
     from data.dataset import AssertionDataset, Item
     from models.decoding.generate import GenerationOptions, generate_predictions
+    from models.decoding.torch_writer import TorchWriter
     from models.seq2seq.inputs import shift_right
     from models.teacher.writer import DistillationWriter, WriterSettings
 
@@ -71,8 +72,7 @@ def build_cases(args: argparse.Namespace, workload: Workload, folder: Path) -> t
             items, np.zeros((2, workload.vocabulary)), writer.open_pool()
         )
     cases["predictions (16 tokens each), greedy"] = lambda: generate_predictions(
-        model,
-        tokenizer,
+        TorchWriter(model, tokenizer),
         [item.input_ids for item in items],
         GenerationOptions(max_output_len=16, batch_size=args.batch_size),
     )

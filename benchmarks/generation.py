@@ -43,14 +43,15 @@ def build_ways(model, tokenizer, sources: list[list[int]], batch_size: int) -> d
     import torch
 
     from models.decoding.generate import GenerationOptions, generate_predictions, length_sorted, pad_rows
+    from models.decoding.torch_writer import TorchWriter
 
     def generate_one_by_one(beams: int) -> list[str]:
         options = GenerationOptions(batch_size=1, num_beams=beams)
-        return [generate_predictions(model, tokenizer, [source], options)[0] for source in sources]
+        return [generate_predictions(TorchWriter(model, tokenizer), [source], options)[0] for source in sources]
 
     def generate_batched(beams: int) -> list[str]:
         options = GenerationOptions(batch_size=batch_size, num_beams=beams)
-        return generate_predictions(model, tokenizer, sources, options)
+        return generate_predictions(TorchWriter(model, tokenizer), sources, options)
 
     @torch.inference_mode()
     def encode() -> None:

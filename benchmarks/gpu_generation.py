@@ -43,6 +43,7 @@ def write_like_java(model, tokenizer, rows: list[dict[str, Any]]) -> None:
 def time_generation(model, tokenizer, rows: list[list[int]], left: Callable[[], bool]) -> Iterator[list[Any]]:
     """Greedy and with four beams, with and without constraints: name, seconds, rows and tokens a second."""
     from models.decoding.generate import GenerationOptions, generate_candidates
+    from models.decoding.torch_writer import TorchWriter
 
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     for title, decoding, beams, batch in (
@@ -54,11 +55,11 @@ def time_generation(model, tokenizer, rows: list[list[int]], left: Callable[[], 
         if not left():
             break
         options = GenerationOptions(max_output_len=TOKENS, batch_size=batch, num_beams=beams, decoding=decoding)
-        generate_candidates(model, tokenizer, rows[:8], options)  # kernels, tables of the constraints
+        generate_candidates(TorchWriter(model, tokenizer), rows[:8], options)  # kernels, tables of the constraints
         used = rows if beams == 1 else rows[: len(rows) // 2]
         wait_for_gpu()
         started = time.perf_counter()
-        generate_candidates(model, tokenizer, used, options)
+        generate_candidates(TorchWriter(model, tokenizer), used, options)
         wait_for_gpu()
         seconds = time.perf_counter() - started
         yield [title, seconds, len(used) / seconds, TOKENS * len(used) / seconds]

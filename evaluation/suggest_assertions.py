@@ -158,20 +158,15 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
     from transformers.utils import logging
 
     from data.java.tokens import one_line
-    from data.rows.tokenization import TaskEncoder, TextFormat
+    from data.rows.tokenization import TaskEncoder
     from evaluation.running.splice import with_semicolon
     from models.decoding.generate import GenerationOptions, generate_candidates
-    from models.seq2seq.agreement import settle_special_ids
-    from models.seq2seq.loading import load_model, load_tokenizer
+    from models.exported.loading import open_model
     from utils.device import resolve_device
 
     logging.disable_progress_bar()
-    tokenizer = load_tokenizer(args.model, "MODEL")
-    model = load_model(args.model, flag="MODEL")
-    for note in settle_special_ids(model, tokenizer, "MODEL"):
-        print(f"warning: {note}", file=sys.stderr)
-    model.to(resolve_device(args.device))  # type: ignore[arg-type]
-    encoder = TaskEncoder(tokenizer, TextFormat.of_model(model))
+    writer = open_model(args.model, "MODEL", resolve_device(args.device)).writer
+    encoder = TaskEncoder(writer.tokenizer, writer.text_format)
     rows = [encoder.source(test.sample, args.max_input_len) for test in tests]
     options = GenerationOptions(
         max_output_len=args.max_output_len,
@@ -180,7 +175,7 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
         num_return_sequences=args.candidates,
         decoding="names",
     )
-    texts = generate_candidates(model, tokenizer, rows, options)
+    texts = generate_candidates(writer, rows, options)
     candidates = [
         list(
             dict.fromkeys(

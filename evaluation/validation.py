@@ -19,6 +19,7 @@ from data.distillation.signal import TeacherSignal
 from data.rows.readers import Sample
 from evaluation.evaluators import TextEncoder, evaluate_predictions
 from models.decoding.generate import GenerationOptions, generate_predictions
+from models.decoding.torch_writer import TorchWriter
 from models.loss_functions import COMPONENTS
 from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from models.seq2seq.inputs import shift_right, to_device
@@ -109,8 +110,7 @@ class Validator:
             for index, length in enumerate(batch["attention_mask"].sum(1).tolist()):
                 sources.append(batch["input_ids"][index, :length].tolist())
         texts = generate_predictions(
-            model,
-            self.tokenizer,
+            TorchWriter(model, self.tokenizer),
             sources,
             GenerationOptions(
                 max_output_len=self.settings.max_output_len,

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from data.distillation.file import name_tokenizer, read_header
 from data.rows.context_choice import ContextChoice
 from data.rows.readers import Sample
@@ -20,7 +18,7 @@ from evaluation.systems.nearest_sibling import copy_nearest
 from evaluation.systems.predictions import read_predictions
 from evaluation.systems.teacher_logits import measure_closeness, open_stored_logits
 from evaluation.tasks import Tasks
-from models.decoding.generate import GenerationOptions
+from models.decoding.generate import GenerationOptions, Writer
 from models.losses.critical_tokens import find_critical_tokens
 from models.seq2seq.loading import load_tokenizer
 from models.seq2seq.teacher_forced import score_stored_teacher
@@ -74,8 +72,8 @@ def collect_systems(
         student_tasks = teacher_tasks  # the baselines stand beside the teacher alone
     given = read_predictions(request.predictions, student_tasks)  # a fault there should show before models write
 
-    def probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        found.closeness = measure_closeness(request, student_tasks, model, tokenizer)
+    def probe(writer: Writer) -> None:
+        found.closeness = measure_closeness(request, student_tasks, writer)
 
     if request.teacher_model:
         found.systems[TEACHER] = runner.run(

@@ -14,26 +14,25 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.batches.collate import IGNORED, Batch
 from data.distillation.file import file_sha256
 from data.rows.context_choice import ContextChoice, describe
 from data.rows.readers import Sample
-from data.rows.tokenization import TaskEncoder, TextFormat
+from data.rows.tokenization import TaskEncoder
 from evaluation.progress import show_progress
 from evaluation.summary import Latency, SystemFacts
 from models.decoding.generate import (
     GenerationOptions,
+    Writer,
     generate_candidates,
     latency_per_assertion,
     length_sorted,
     pad_rows,
 )
+from models.exported.loading import Opened, open_model
 from models.losses.critical_tokens import find_critical_tokens
-from models.seq2seq.agreement import check_texts, settle_special_ids
-from models.seq2seq.folders import find_model_folder, weight_files
-from models.seq2seq.loading import count_parameters, load_model, load_tokenizer
+from models.seq2seq.agreement import check_texts
 from models.seq2seq.teacher_forced import TeacherForced, score_teacher_forced
 from utils.metrics import FORCED_METRICS
 
@@ -104,10 +103,10 @@ class PredictionStore:
         self._handle.close()
 
 
-def compute_model_key(folder: Path, inputs: Sequence[Sequence[int]], options: GenerationOptions) -> str:
+def compute_model_key(model: Opened, inputs: Sequence[Sequence[int]], options: GenerationOptions) -> str:
     """16 hex digits that change with anything that decides the texts: weights, tokenizer, input ids and options."""
     digest = hashlib.sha256(repr(options).encode())
-    for file in sorted((*weight_files(folder), *folder.glob("*.json"))):
+    for file in sorted((*model.weights, *model.folder.glob("*.json"))):
         digest.update(f"{file.name} {file_sha256(file)}".encode())
     for ids in inputs:
         digest.update(np.asarray([len(ids), *ids], dtype="<i4").tobytes())
@@ -142,18 +141,13 @@ def place_forced_metrics(forced: TeacherForced, n: int) -> dict[str, np.ndarray]
     return measured
 
 
-def measure_latency(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    inputs: Sequence[Sequence[int]],
-    options: GenerationOptions,
-) -> dict[str, Latency]:
+def measure_latency(writer: Writer, inputs: Sequence[Sequence[int]], options: GenerationOptions) -> dict[str, Latency]:
     """Device -> seconds per assertion, one at a time, on the model's device and on the CPU. Leaves the model there."""
     rows = inputs[:: max(1, len(inputs) // options.latency_samples)][: options.latency_samples]
     found: dict[str, Latency] = {}
-    for device in dict.fromkeys([model.device.type, "cpu"]):
-        model.to(device)  # type: ignore[arg-type]
-        seconds = latency_per_assertion(model, tokenizer, rows, options)
+    for device in dict.fromkeys([writer.device.type, "cpu"]):
+        writer.to(device)
+        seconds = latency_per_assertion(writer, rows, options)
         found[device] = {
             "median_seconds": float(np.median(seconds)),
             "p90_seconds": float(np.quantile(seconds, 0.9)),
@@ -182,7 +176,7 @@ class ModelRunner:
         name: str,
         flag: str,
         samples: Sequence[Sample],
-        probe: Callable[[PreTrainedModel, PreTrainedTokenizerBase], None] | None = None,
+        probe: Callable[[Writer], None] | None = None,
     ) -> System:
         """The model ``name`` (a folder or hub name, given by ``flag``) on these samples.
 
@@ -193,30 +187,26 @@ class ModelRunner:
         on_gpu = self.device.startswith("cuda")
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
-        tokenizer = load_tokenizer(name, flag)
-        model = load_model(name, flag=flag)
-        for note in settle_special_ids(model, tokenizer, f"{flag} {name}"):
-            print(f"warning: {note}", file=sys.stderr)
-        model.to(self.device)  # type: ignore[arg-type]
-        path = find_model_folder(name, flag)
+        model = open_model(name, flag, self.device)
+        writer = model.writer
         has_context = any(sample.context for sample in samples)
-        shown = self.context.choose(TextFormat.of_model(model), f"{flag} {name}", has_context, "--teacher_data")
-        encoder = TaskEncoder(tokenizer, shown)
+        shown = self.context.choose(writer.text_format, f"{flag} {name}", has_context, "--teacher_data")
+        encoder = TaskEncoder(writer.tokenizer, shown)
         for note in check_texts(encoder, samples[:CHECKED], f"{flag} {name}"):
             print(f"warning: {note}", file=sys.stderr)
         layouts = [encoder.lay_out(sample, self.options.max_input_len) for sample in samples]
         inputs = [layout.ids for layout in layouts]
 
         file = self.folder / f"{title.replace(' ', '_')}.jsonl"
-        store = PredictionStore(file, compute_model_key(path, inputs, self.options), self.resume)
-        candidates = self._write_texts(title, model, tokenizer, inputs, store)
-        critical = find_critical_tokens(tokenizer).mask(model.config.vocab_size)
+        store = PredictionStore(file, compute_model_key(model, inputs, self.options), self.resume)
+        candidates = self._write_texts(title, writer, inputs, store)
+        critical = find_critical_tokens(writer.tokenizer).mask(writer.vocab_size)
         batches = make_target_batches(encoder, samples, inputs, self.options)
-        forced = score_teacher_forced(model, batches, critical, len(encoder.begin))
+        forced = score_teacher_forced(writer.logits, batches, critical, len(encoder.begin))
         facts: SystemFacts = {
             "path": str(name),
-            "parameters": count_parameters(model),
-            "size_bytes": sum(file.stat().st_size for file in weight_files(path)),
+            "parameters": model.parameters,
+            "size_bytes": model.size_bytes,
             "loss": forced.mean_loss if math.isfinite(forced.mean_loss) else None,
             "context": describe(shown),
             "inputs_cut": dict(Counter(piece for layout in layouts for piece in layout.cut).most_common()),
@@ -225,9 +215,9 @@ class ModelRunner:
         if on_gpu:
             facts["memory_bytes"] = {"cuda": torch.cuda.max_memory_allocated(self.device)}
         if probe is not None:
-            probe(model, tokenizer)
+            probe(writer)
         if self.options.latency_samples:
-            facts["latency"] = measure_latency(model, tokenizer, inputs, self.options)
+            facts["latency"] = measure_latency(writer, inputs, self.options)
         return System(
             title,
             [texts[0] for texts in candidates],
@@ -242,8 +232,7 @@ class ModelRunner:
     def _write_texts(
         self,
         title: str,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        writer: Writer,
         inputs: Sequence[Sequence[int]],
         store: PredictionStore,
     ) -> list[list[str]]:
@@ -256,8 +245,7 @@ class ModelRunner:
                 count(len(places))
 
             generate_candidates(
-                model,
-                tokenizer,
+                writer,
                 [inputs[index] for index in todo],
                 self.options,
                 on_batch=keep,

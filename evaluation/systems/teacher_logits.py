@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from data.batches.collate import IGNORED, Batch, Collator
 from data.dataset import AssertionDataset
@@ -21,6 +21,7 @@ from evaluation.request import EvaluationRequest
 from evaluation.scores.significance import bootstrap_interval, cluster_sums, mean_statistic
 from evaluation.summary import Metrics
 from evaluation.tasks import Tasks, find_clusters
+from models.decoding.generate import Writer
 from models.losses.divergences import divergence_rows
 from models.losses.teacher_rows import TeacherRows
 from models.seq2seq.teacher_forced import top_choice
@@ -93,24 +94,19 @@ class Closeness:
 
 
 @torch.inference_mode()
-def compare_logits(model: PreTrainedModel, stored: StoredLogits, temperatures: Sequence[float]) -> Closeness | str:
-    """How near ``model`` is to the teacher at the reference's tokens, or why that is not known."""
+def compare_logits(writer: Writer, stored: StoredLogits, temperatures: Sequence[float]) -> Closeness | str:
+    """How near the model is to the teacher at the reference's tokens, or why that is not known."""
     n = len(stored.rows)
     found = Closeness({t: np.full(n, np.nan) for t in temperatures}, np.full(n, np.nan), np.full(n, np.nan))
-    model.eval()
-    device = model.device
     for batch in stored:
         stored_signal = batch["teacher"]
         assert stored_signal is not None  # these are the rows of a file with logits
-        signal = stored_signal.to(device)
-        if isinstance(signal, TopKSignal) and signal.tail_shape is None:
+        if isinstance(stored_signal, TopKSignal) and stored_signal.tail_shape is None:
             return "the file stores the top of the distribution without the shape of its tail"
-        labels = batch["labels"].to(device)
-        output = model(
-            input_ids=batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), labels=labels
-        )
-        target = labels != IGNORED
-        student = output.logits[target].float()
+        logits = writer.logits(batch)
+        signal = stored_signal.to(logits.device)
+        target = batch["labels"].to(logits.device) != IGNORED
+        student = logits[target].float()
         values = [(student.argmax(-1) == top_choice(signal)).float(), torch.ones_like(student[:, 0])]
         for temperature in temperatures:
             teacher = TeacherRows(signal, temperature)(0, len(student)).float()
@@ -153,13 +149,11 @@ def name_closeness_measures(temperatures: Iterable[float]) -> list[str]:
     return ["top1_agreement", *(f"kl_t{temperature:g}" for temperature in temperatures)]
 
 
-def measure_closeness(
-    request: EvaluationRequest, tasks: Tasks, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> Metrics:
+def measure_closeness(request: EvaluationRequest, tasks: Tasks, writer: Writer) -> Metrics:
     """How near a model is to the stored teacher logits, at temperature 1 and at the request's."""
     temperatures = list(dict.fromkeys([1.0, request.temperature]))
-    stored = open_stored_logits(request, tasks.rows, tokenizer, model.config.vocab_size, TextFormat.of_model(model))
-    found = stored if isinstance(stored, str) else compare_logits(model, stored, temperatures)
+    stored = open_stored_logits(request, tasks.rows, writer.tokenizer, writer.vocab_size, writer.text_format)
+    found = stored if isinstance(stored, str) else compare_logits(writer, stored, temperatures)
     if isinstance(found, str):
         return {name: {"value": None, "reason": found} for name in name_closeness_measures(temperatures)}
     return summarise_closeness(found, find_clusters(tasks.samples))

@@ -1,19 +1,21 @@
-"""Write texts with a model, and time it."""
+"""Write texts with a trained model, whatever runs it, and time it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from config.defaults import DataConfig, ValidationConfig
+from data.batches.collate import Batch
 from data.java.statements import is_valid_java
-from models.decoding.constraints.build import Decoding, build_constraints
-from models.decoding.search import decode
+from data.rows.tokenization import TextFormat
+from models.decoding.constraints.build import Decoding
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,35 @@ class GenerationOptions:
     decoding: Decoding = "java"
 
 
+class Writer(Protocol):
+    """A trained model that writes assertions: in torch (``TorchWriter``), or exported to another engine.
+
+    ``text_format``: what its inputs look like; ``vocab_size``: the width V of its logits.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    text_format: TextFormat
+    vocab_size: int
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def to(self, device: str) -> None:
+        """Move to another device."""
+        ...
+
+    def write(self, rows: Sequence[Sequence[int]], options: GenerationOptions) -> list[list[str]]:
+        """The ``num_return_sequences`` best texts of each row of input ids, in one batch."""
+        ...
+
+    def logits(self, batch: Batch) -> Tensor:
+        """[B, T, V] float: what it expects at each of the batch's labels [B, T], given those before (teacher-forced).
+
+        Add a label's log-probabilities up and you have that of a given text.
+        """
+        ...
+
+
 def pad_rows(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """[len(rows), longest] int64, filled up with ``value`` on the right."""
     padded = torch.full((len(rows), max(map(len, rows))), value, dtype=torch.int64)
@@ -49,41 +80,19 @@ def length_sorted(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]
         yield order[start : start + batch_size]
 
 
-def _write_batch(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Sequence[int]],
-    options: GenerationOptions,
-) -> list[list[str]]:
-    """The candidates of each row of one batch."""
-    beams = options.num_beams
-    input_ids = pad_rows(rows, tokenizer.pad_token_id)
-    attention_mask = torch.zeros_like(input_ids)
-    for place, row in enumerate(rows):
-        attention_mask[place, : len(row)] = 1
-    output = decode(
-        model,
-        input_ids.to(model.device),
-        attention_mask.to(model.device),
-        max_new_tokens=options.max_output_len,
-        num_beams=beams,
-        num_return_sequences=beams,
-        constraints=build_constraints(options.decoding, model, tokenizer, rows, beams),
-    )
-    decoded = tokenizer.batch_decode(output, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    texts = []
-    for place in range(len(rows)):
-        found = [text.strip() for text in decoded[place * beams : (place + 1) * beams]]
-        if options.decoding != "free" and beams > 1:
-            found.sort(key=is_valid_java, reverse=True)
-        texts.append(found[: options.num_return_sequences])
-    return texts
+def rank_texts(texts: Sequence[str], options: GenerationOptions) -> list[str]:
+    """The ``num_return_sequences`` best of a model's texts, which come best first.
+
+    Unless decoding is free, those that parse come before those that do not.
+    """
+    found = [text.strip() for text in texts]
+    if options.decoding != "free":
+        found.sort(key=is_valid_java, reverse=True)
+    return found[: options.num_return_sequences]
 
 
-@torch.inference_mode()
 def generate_candidates(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    writer: Writer,
     rows: Sequence[Sequence[int]],
     options: GenerationOptions,
     *,
@@ -91,51 +100,36 @@ def generate_candidates(
 ) -> list[list[str]]:
     """Write ``num_return_sequences`` texts for each row of input ids, best first, in the order of ``rows``.
 
-    Nothing is sampled, so the result is a function of model and input. Unless decoding is free, beams that parse come
-    before those that do not. ``on_batch`` is called after each batch with the places in ``rows`` and their texts.
+    Nothing is sampled, so the result is a function of model and input. ``on_batch`` is called after each batch with the
+    places in ``rows`` and their texts.
     """
-    was_training = model.training
-    model.eval()
     texts: list[list[str]] = [[] for _ in rows]
-    try:
-        for indices in length_sorted([len(row) for row in rows], options.batch_size):
-            written = _write_batch(model, tokenizer, [rows[index] for index in indices], options)
-            for index, found in zip(indices, written, strict=True):
-                texts[index] = found
-            if on_batch is not None:
-                on_batch(indices, written)
-    finally:
-        model.train(was_training)
+    for indices in length_sorted([len(row) for row in rows], options.batch_size):
+        written = writer.write([rows[index] for index in indices], options)
+        for index, found in zip(indices, written, strict=True):
+            texts[index] = found
+        if on_batch is not None:
+            on_batch(indices, written)
     return texts
 
 
-def generate_predictions(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Sequence[int]],
-    options: GenerationOptions,
-) -> list[str]:
+def generate_predictions(writer: Writer, rows: Sequence[Sequence[int]], options: GenerationOptions) -> list[str]:
     """Write the best text for each row of input ids."""
-    return [candidates[0] for candidates in generate_candidates(model, tokenizer, rows, options)]
+    return [candidates[0] for candidates in generate_candidates(writer, rows, options)]
 
 
-def latency_per_assertion(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Sequence[int]],
-    options: GenerationOptions,
-) -> list[float]:
+def latency_per_assertion(writer: Writer, rows: Sequence[Sequence[int]], options: GenerationOptions) -> list[float]:
     """Measure the seconds that each row takes in a batch of its own, after one run to warm up."""
     alone = replace(options, batch_size=1)
-    on_gpu = model.device.type == "cuda"
+    on_gpu = writer.device.type == "cuda"
     seconds: list[float] = []
     for number, row in enumerate([rows[0], *rows]):
         if on_gpu:
-            torch.cuda.synchronize(model.device)
+            torch.cuda.synchronize(writer.device)
         start = time.perf_counter()
-        generate_candidates(model, tokenizer, [row], alone)
+        generate_candidates(writer, [row], alone)
         if on_gpu:
-            torch.cuda.synchronize(model.device)
+            torch.cuda.synchronize(writer.device)
         if number:
             seconds.append(time.perf_counter() - start)
     return seconds

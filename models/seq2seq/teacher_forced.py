@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
 
 from data.batches.collate import IGNORED, Batch
 from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
-from models.seq2seq.inputs import shift_right
 
 
 @dataclass
@@ -70,33 +68,24 @@ def _combine(rows: list[list[Tensor]], losses: list[Tensor], row_ids: list[Tenso
 
 @torch.inference_mode()
 def score_teacher_forced(
-    model: PreTrainedModel, batches: Iterable[Batch], critical: Tensor | None = None, begin: int = 0
+    logits_of: Callable[[Batch], Tensor], batches: Iterable[Batch], critical: Tensor | None = None, begin: int = 0
 ) -> TeacherForced:
-    """Run the model once over each batch (input_ids, attention_mask, labels and, optionally, row_ids).
+    """Score a model on each batch (input_ids, attention_mask, labels and, optionally, row_ids).
 
-    ``begin``: see ``accuracy_per_sample``.
+    ``logits_of`` a batch: [B, T, V] at its labels, as ``Writer.logits`` gives them. ``begin``: see
+    ``accuracy_per_sample``.
     """
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
     rows: list[list[Tensor]] = []
     losses: list[Tensor] = []
     row_ids: list[Tensor] = []
-    try:
-        for batch in batches:
-            labels = batch["labels"].to(device)
-            logits = model(
-                input_ids=batch["input_ids"].to(device),
-                attention_mask=batch["attention_mask"].to(device),
-                decoder_input_ids=shift_right(model, labels),  # the model's own shift may differ (PLBART, mBART)
-            ).logits
-            rows.append(list(accuracy_per_sample(logits.argmax(-1), labels, critical, begin)))
-            nll = cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
-            losses.append(nll[:, begin:].sum(1))
-            if "row_ids" in batch:
-                row_ids.append(batch["row_ids"])
-    finally:
-        model.train(was_training)
+    for batch in batches:
+        logits = logits_of(batch)
+        labels = batch["labels"].to(logits.device)
+        rows.append(list(accuracy_per_sample(logits.argmax(-1), labels, critical, begin)))
+        nll = cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+        losses.append(nll[:, begin:].sum(1))
+        if "row_ids" in batch:
+            row_ids.append(batch["row_ids"])
     return _combine(rows, losses, row_ids)
 
 

@@ -34,6 +34,7 @@ from data.distillation.file import Header, publishing, tokenizer_path
 from data.rows.readers import parse_json_line
 from data.rows.tokenization import labels_hash, tokenizer_fingerprint
 from models.decoding.generate import GenerationOptions, generate_predictions
+from models.decoding.torch_writer import TorchWriter
 from models.teacher.forward import TeacherPass, finite_sums, mean_logits, split_rows
 from utils.atomic_io import atomic_directory, atomic_writer, write_json
 from utils.compress import try_pack
@@ -282,7 +283,9 @@ class DistillationWriter:
             batch_size=self.settings.batch_size,
             num_beams=self.settings.num_beams,
         )
-        return generate_predictions(self.model, self.tokenizer, [item.input_ids for item in items], options)
+        return generate_predictions(
+            TorchWriter(self.model, self.tokenizer), [item.input_ids for item in items], options
+        )
 
     def _check_rejected(self, note: Note, seen: int) -> None:
         bad = sum(note.rejected.values())

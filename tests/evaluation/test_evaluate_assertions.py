@@ -295,7 +295,7 @@ def test_models_write_as_the_decoding_says(raw_data, teacher_run, tmp_path, monk
 
     asked, real = [], systems.generate_candidates
     monkeypatch.setattr(
-        systems, "generate_candidates", lambda *words, **named: asked.append(words[3].decoding) or real(*words, **named)
+        systems, "generate_candidates", lambda *words, **named: asked.append(words[2].decoding) or real(*words, **named)
     )
     for choice in ([], ["--decoding", "names"], ["--decoding", "free"]):
         evaluate(

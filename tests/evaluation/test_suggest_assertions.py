@@ -320,7 +320,7 @@ def test_only_names_that_the_test_knows_are_suggested(project, model, monkeypatc
     asked = []
     monkeypatch.setattr(
         "models.decoding.generate.generate_candidates",
-        lambda *words: asked.append(words[3].decoding) or [["assertTrue(cart.isEmpty());"]],
+        lambda *words: asked.append(words[2].decoding) or [["assertTrue(cart.isEmpty());"]],
     )
     main([str(model), f"{project / TESTS / 'CartOpenTest.java'}#testSum", "--no_execution"])
     assert asked == ["names"]
@@ -337,7 +337,7 @@ def test_explain_shows_exactly_the_ids_that_the_model_gets(project, tmp_path, ca
     save_model(trained, tokenizer, tmp_path / "model")
     given = []
 
-    def generate(model, tokenizer, rows, options):
+    def generate(writer, rows, options):
         given.extend(rows)
         return [["assertTrue(cart.isEmpty());"]]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
-from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessorList, PreTrainedTokenizerBase
 
 from models.decoding.constraints.java import JavaConstraint
 from models.decoding.constraints.loops import NoLoops
@@ -24,21 +24,23 @@ name_vocabulary_of = lru_cache(maxsize=4)(NameVocabulary)
 
 def build_constraints(
     decoding: Decoding,
-    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Sequence[int]],
     num_beams: int,
+    *,
+    vocab_size: int,
+    end_ids: Sequence[int],
 ) -> LogitsProcessorList:
-    """Build the constraints for one batch: the input ids of its ``rows``, each continued in ``num_beams`` beams."""
+    """Build the constraints for one batch: the input ids of its ``rows``, each continued in ``num_beams`` beams.
+
+    ``vocab_size``: the width of the model's logits; ``end_ids``: the tokens with which it ends a text.
+    """
     constraints = LogitsProcessorList()
     if decoding == "free":
         return constraints
-    assert model.generation_config is not None
-    vocab_size, ends = model.config.vocab_size, model.generation_config.eos_token_id
     if decoding == "names":
         texts = tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=False)
         marks = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
         texts = [marks.sub("\n", text) for text in texts]  # so that test, method and context end their lines
         constraints.append(NameConstraint(name_vocabulary_of(tokenizer, vocab_size), texts, num_beams))
-    end_ids = (ends,) if isinstance(ends, int) else tuple(ends)
-    return LogitsProcessorList([*constraints, java_constraint_of(tokenizer, vocab_size, end_ids), NoLoops()])
+    return LogitsProcessorList([*constraints, java_constraint_of(tokenizer, vocab_size, tuple(end_ids)), NoLoops()])

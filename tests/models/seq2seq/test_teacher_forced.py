@@ -6,6 +6,7 @@ import torch
 
 from data.distillation.signal import DenseSignal, HiddenSignal, TopKSignal
 from models.decoding.generate import pad_rows
+from models.decoding.torch_writer import TorchWriter
 from models.seq2seq.teacher_forced import score_stored_teacher, score_teacher_forced
 from tests.helpers.random_models import model_without_ties
 
@@ -44,7 +45,7 @@ def labels(rows):
 def test_teacher_forced_agrees_with_one_sample_at_a_time(model, rows, labels, size):
     critical = torch.zeros(VOCAB, dtype=torch.bool)
     critical[2:12] = True
-    found = score_teacher_forced(model, batches_of(rows, labels, size), critical)
+    found = score_teacher_forced(TorchWriter(model, None).logits, batches_of(rows, labels, size), critical)
     assert found.row_ids.tolist() == list(range(7))
     for index, (row, wanted) in enumerate(zip(rows, labels, strict=True)):
         with torch.no_grad():
@@ -61,7 +62,7 @@ def test_teacher_forced_agrees_with_one_sample_at_a_time(model, rows, labels, si
 
 def test_accuracy_from_a_stored_signal_is_that_of_the_model(model, rows, labels):
     """In each encoding, what the teacher's file says is what its model would."""
-    expected = score_teacher_forced(model, batches_of(rows, labels, 3))
+    expected = score_teacher_forced(TorchWriter(model, None).logits, batches_of(rows, labels, 3))
     for encode in (
         lambda logits: DenseSignal(logits),
         lambda logits: HiddenSignal(logits, torch.eye(VOCAB)),

@@ -8,6 +8,7 @@ from data.java.statements import is_valid_java
 from models.decoding.constraints.java import JavaConstraint, State
 from models.decoding.generate import GenerationOptions, generate_candidates, pad_rows
 from models.decoding.search import decode
+from models.decoding.torch_writer import TorchWriter
 from tests.helpers.pieces import Pieces
 from tests.helpers.random_models import model_without_ties
 
@@ -203,8 +204,8 @@ def test_a_random_model_ends_no_text_inside_a_bracket(model, tokenizer, beams):
 def test_a_row_gets_the_same_texts_alone_and_in_a_batch(model, tokenizer, beams):
     rows = [tokenizer(text)["input_ids"][:length] for text in JAVA for length in (3, 9, 14)]
     options = GenerationOptions(max_output_len=16, batch_size=5, num_beams=beams, num_return_sequences=beams)
-    alone = [generate_candidates(model, tokenizer, [row], options)[0] for row in rows]
-    assert generate_candidates(model, tokenizer, rows, options) == alone
+    alone = [generate_candidates(TorchWriter(model, tokenizer), [row], options)[0] for row in rows]
+    assert generate_candidates(TorchWriter(model, tokenizer), rows, options) == alone
 
 
 def test_beams_that_parse_come_first(model, tokenizer, monkeypatch):
@@ -212,9 +213,9 @@ def test_beams_that_parse_come_first(model, tokenizer, monkeypatch):
     ids = torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(tokenizer(text)["input_ids"] or [1]) for text in texts] * 2, True
     )
-    monkeypatch.setattr("models.decoding.generate.decode", lambda *_, **__: ids)
+    monkeypatch.setattr("models.decoding.torch_writer.decode", lambda *_, **__: ids)
     options = {"num_beams": 4, "num_return_sequences": 3}
     best = ["f();", "g();", "a(;"]
-    assert generate_candidates(model, tokenizer, [[3], [4]], GenerationOptions(**options)) == [best] * 2
+    assert generate_candidates(TorchWriter(model, tokenizer), [[3], [4]], GenerationOptions(**options)) == [best] * 2
     free = GenerationOptions(decoding="free", **options)
-    assert generate_candidates(model, tokenizer, [[3]], free) == [texts[:3]]
+    assert generate_candidates(TorchWriter(model, tokenizer), [[3]], free) == [texts[:3]]

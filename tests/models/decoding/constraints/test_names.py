@@ -10,6 +10,7 @@ from models.decoding.constraints.names import ALWAYS, NameConstraint, NameVocabu
 from models.decoding.constraints.token_texts import token_texts
 from models.decoding.generate import GenerationOptions, generate_candidates, pad_rows
 from models.decoding.search import decode
+from models.decoding.torch_writer import TorchWriter
 from tests.helpers.pieces import Pieces
 from tests.helpers.random_models import model_without_ties
 
@@ -122,8 +123,8 @@ def test_each_row_keeps_its_own_names_when_others_leave_the_batch(models, tokeni
         max_output_len=16, batch_size=4, num_beams=beams, num_return_sequences=beams, decoding="names"
     )
     for model in models:
-        alone = [generate_candidates(model, tokenizer, [row], options)[0] for row in rows]
-        assert generate_candidates(model, tokenizer, rows, options) == alone
+        alone = [generate_candidates(TorchWriter(model, tokenizer), [row], options)[0] for row in rows]
+        assert generate_candidates(TorchWriter(model, tokenizer), rows, options) == alone
     assert bool(let_go) == (beams == 1)  # with beams the library keeps all rows
 
 

@@ -1,0 +1,80 @@
+"""A model in torch as a Writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from data.batches.collate import Batch
+from data.rows.tokenization import TextFormat
+from models.decoding.constraints.build import build_constraints
+from models.decoding.generate import GenerationOptions, pad_rows, rank_texts
+from models.decoding.search import decode
+from models.seq2seq.inputs import shift_right
+
+
+class TorchWriter:
+    """A Writer (models/decoding/generate.py). A model in training is back in training after each call."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.text_format = TextFormat.of_model(model)
+        self.vocab_size: int = model.config.vocab_size
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def to(self, device: str) -> None:
+        self.model.to(device)  # type: ignore[arg-type]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.model.train(was_training)
+
+    def write(self, rows: Sequence[Sequence[int]], options: GenerationOptions) -> list[list[str]]:
+        beams = options.num_beams
+        input_ids = pad_rows(rows, self.tokenizer.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        for place, row in enumerate(rows):
+            attention_mask[place, : len(row)] = 1
+        ends = self.model.generation_config.eos_token_id
+        constraints = build_constraints(
+            options.decoding,
+            self.tokenizer,
+            rows,
+            beams,
+            vocab_size=self.vocab_size,
+            end_ids=[ends] if isinstance(ends, int) else ends,
+        )
+        with self._evaluating():
+            output = decode(
+                self.model,
+                input_ids.to(self.device),
+                attention_mask.to(self.device),
+                max_new_tokens=options.max_output_len,
+                num_beams=beams,
+                num_return_sequences=beams,
+                constraints=constraints,
+            )
+        texts = self.tokenizer.batch_decode(output, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [rank_texts(texts[place * beams : (place + 1) * beams], options) for place in range(len(rows))]
+
+    def logits(self, batch: Batch) -> Tensor:
+        labels = batch["labels"].to(self.device)
+        with self._evaluating():
+            return self.model(
+                input_ids=batch["input_ids"].to(self.device),
+                attention_mask=batch["attention_mask"].to(self.device),
+                decoder_input_ids=shift_right(self.model, labels),  # the model's own shift may differ (PLBART, mBART)
+            ).logits

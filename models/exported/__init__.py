@@ -1,0 +1,1 @@
+"""Students that have left home: exported to an engine that runs them without torch."""
