@@ -133,6 +133,7 @@ def load_student(
         dropout_rate=settings.dropout_rate,
         attention=settings.attention,
         seed=config.hardware.seed,
+        copying=settings.scratch_copying,
         vocab_size=vocab_size,
         say=say,
     )

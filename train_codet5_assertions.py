@@ -153,6 +153,7 @@ def load_teacher(
         dropout_rate=settings.dropout_rate,
         attention=settings.attention,
         seed=config.hardware.seed,
+        copying=settings.scratch_copying,
         say=say,
     )
     return tokenizer, model

@@ -240,6 +240,7 @@ def _idle_in_training(config: RunConfig) -> Iterator[Idle]:
     if not model.model_name.startswith("scratch:"):
         yield "tokenizer_name", f"{model.model_name} has a tokenizer"
         yield "scratch_vocab_size", f"{model.model_name} has a tokenizer"
+        yield "scratch_copying", f"{model.model_name} is trained already"
     elif model.tokenizer_name:
         yield "scratch_vocab_size", "--tokenizer_name has its vocabulary"
 

@@ -71,7 +71,7 @@ class ModelConfig:
     model_name: str = arg(
         "Salesforce/codet5p-220m",
         "seq2seq model to train: a hub name, a local folder, or "
-        f"scratch:{'|'.join(SCRATCH_SIZES)} (built here, at random)",
+        f"scratch:{'|'.join(SCRATCH_SIZES)} (built here, untrained)",
         reads=True,
     )
     tokenizer_name: str | None = arg(
@@ -81,6 +81,9 @@ class ModelConfig:
     )
     scratch_vocab_size: int | None = arg(
         None, "vocabulary of a tokenizer trained here; default 2048 for tiny and small, 32100 for base", low=300
+    )
+    scratch_copying: bool = arg(
+        True, "a scratch: model starts with attention that copies from its input, else at random"
     )
     dropout_rate: float = arg(0.1, "dropout of the trained model", low=0.0, high=0.9)
     attention: str = arg("sdpa", "attention kernel", choices=("sdpa", "eager"))

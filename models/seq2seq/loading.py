@@ -30,6 +30,7 @@ from transformers import __version__ as transformers_version
 from transformers.utils import logging as transformers_logging
 
 from data.rows.readers import PLACEHOLDER
+from models.seq2seq.copying import start_copying
 from models.seq2seq.folders import find_model_folder, refuse_pointers
 from utils.atomic_io import atomic_directory
 from utils.errors import UserError
@@ -201,10 +202,12 @@ def build_scratch(
     attention: str,
     seed: int,
     vocab_size: int | None = None,
+    copying: bool = True,
     say: Callable[[str], None] = warn,
 ) -> PreTrainedModel:
     """A T5 of a small shape with random weights, drawn from ``seed`` alone.
 
+    ``copying``: its attention starts such that it copies from its input (models/seq2seq/copying.py).
     ``vocab_size``: of a teacher whose vocabulary is padded beyond its tokenizer; default: that of the tokenizer.
     """
     d_model, d_ff, heads, encoder_layers, decoder_layers, _ = SCRATCH_SHAPES[size]
@@ -227,7 +230,10 @@ def build_scratch(
         config._attn_implementation = kernel
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return T5ForConditionalGeneration(config)
+            model = T5ForConditionalGeneration(config)
+            if copying:
+                start_copying(model, seed)
+            return model
 
     return _attend(build, attention, SCRATCH_PREFIX + size, say)
 
