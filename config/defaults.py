@@ -164,6 +164,9 @@ class OptimizationConfig:
     """Steps, learning rate, AdamW."""
 
     batch_size: int = arg(4, "samples of a micro-batch, per process", low=1)
+    max_batch_tokens: int | None = arg(
+        None, "a micro-batch takes as many samples as have this many input tokens with padding, not --batch_size", low=1
+    )
     gradient_accumulation_steps: int = arg(
         4, "micro-batches of an optimiser step, per process", low=1, free_on_resume=True
     )

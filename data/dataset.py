@@ -187,6 +187,16 @@ class AssertionDataset(Dataset):
         """[n] bytes of each row without its stored logits, as a stand-in for its length in tokens; nothing is read."""
         return self.index.text_lengths[self.first_row : self.first_row + self.size]
 
+    def token_lengths(self) -> np.ndarray:
+        """[n] input tokens of each row, as the model sees it. Every row is read and tokenised, so this takes time."""
+        lengths = np.ones(self.size, dtype=np.int64)  # a bad row has none, but takes a place
+        for row in self.chosen:
+            try:
+                lengths[row] = len(self.encoder.source(self.sample(int(row)), self.max_input_len))
+            except RowError:
+                continue
+        return lengths
+
     def raw(self, index: int) -> bytes:
         """The bytes of row ``index``."""
         return self._read(self.first_row + index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from multiprocessing.connection import wait
 
 import numpy as np
@@ -64,20 +65,36 @@ class JsonlTrainingData:
 
     def micro_batches(self, epoch: int) -> int:
         """How many micro-batches an epoch has, over all processes."""
-        return -(-len(self.dataset.rows_of_epoch(epoch)) // self.config.optimization.batch_size)
+        optim = self.config.optimization
+        if optim.max_batch_tokens is not None:
+            return len(self._all_batches(epoch))
+        return -(-len(self.dataset.rows_of_epoch(epoch)) // optim.batch_size)
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        """This process's micro-batches of an epoch, from number ``start`` on."""
-        loading = self.config.loading
-        everything = micro_batches(
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        """Of every row: tokens where batches are filled by tokens, else bytes, which cost nothing to know."""
+        if self.config.optimization.max_batch_tokens is None:
+            return self.dataset.byte_lengths()
+        return self.dataset.token_lengths()
+
+    def _all_batches(self, epoch: int) -> list[np.ndarray]:
+        """The rows of each micro-batch of an epoch, over all processes."""
+        optim, loading = self.config.optimization, self.config.loading
+        return micro_batches(
             self.dataset.rows_of_epoch(epoch),
-            self.dataset.byte_lengths(),
-            self.config.optimization.batch_size,
+            self._lengths,
+            optim.batch_size,
             seed=self.config.hardware.seed,
             epoch=epoch,
             window=loading.length_group_window,
             group=loading.length_grouping,
+            max_tokens=optim.max_batch_tokens,
         )
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """This process's micro-batches of an epoch, from number ``start`` on."""
+        loading = self.config.loading
+        everything = self._all_batches(epoch)
         mine = share_of_rank(len(everything), self.rank, self.world)
         plan = [everything[number].tolist() for number in mine[start:]]
         if self._reading:  # a second reader beside the first

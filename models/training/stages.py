@@ -159,6 +159,7 @@ def announce(
         "student": config.model.model_name,
         "student_parameters": count_parameters(engine.bare_model),
         "batch_size": optim.batch_size,
+        "max_batch_tokens": optim.max_batch_tokens,
         "gradient_accumulation_steps": optim.gradient_accumulation_steps,
         "processes": run.accelerator.num_processes,
         "epochs": optim.epochs,

@@ -34,6 +34,7 @@ class RunFacts(TypedDict, total=False):
     teacher: str | None
     teacher_parameters: int | None
     batch_size: int
+    max_batch_tokens: int | None
     gradient_accumulation_steps: int
     processes: int
     epochs: float
@@ -190,10 +191,13 @@ def _model(name: str | None, parameters: int | None) -> str:
 def _batch(facts: RunFacts) -> str:
     if "batch_size" not in facts:
         return ""
-    factors = [facts["batch_size"], facts.get("gradient_accumulation_steps", 1), facts.get("processes", 1)]
+    tokens = facts.get("max_batch_tokens")
+    factors = [tokens or facts["batch_size"], facts.get("gradient_accumulation_steps", 1), facts.get("processes", 1)]
     return (
-        f"{factors[0]} × {factors[1]} accumulated × {factors[2]} process{'' if factors[2] == 1 else 'es'}"
-        f" = {factors[0] * factors[1] * factors[2]} samples a step"
+        f"{factors[0]}{' tokens' if tokens else ''} × {factors[1]} accumulated"
+        f" × {factors[2]} process{'' if factors[2] == 1 else 'es'}"
+        f" = {'at most ' if tokens else ''}{factors[0] * factors[1] * factors[2]}"
+        f" {'input tokens' if tokens else 'samples'} a step"
     )
 
 

@@ -8,12 +8,14 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.workload import build_tokenizer, list_texts, make_rows
 from config.command_line import parse_config
 from config.defaults import StudentConfig
 from data.batches.loader import JsonlTrainingData
+from data.batches.sampling import micro_batches
 from data.dataset import AssertionDataset
 from data.rows.rejected import RejectedRows
 
@@ -25,8 +27,8 @@ def make_data(tmp_path: Path, monkeypatch):
     path.write_text("".join(f"{line}\n" for line in map(json.dumps, make_rows(40))))
     dataset = AssertionDataset(path, build_tokenizer(list_texts(make_rows(40)), "loader", 300), teacher=False)
 
-    def make(workers: int) -> JsonlTrainingData:
-        config = parse_config(StudentConfig, ["--num_workers", str(workers), "--batch_size", "8"])
+    def make(workers: int, *flags: str) -> JsonlTrainingData:
+        config = parse_config(StudentConfig, ["--num_workers", str(workers), "--batch_size", "8", *flags])
         return JsonlTrainingData(dataset, config, RejectedRows(tmp_path / "rejected", path, 40, 0.1))
 
     return make
@@ -54,3 +56,29 @@ def test_processes_stay_and_give_what_none_give(make_data):
     with pytest.raises(RuntimeError):
         ids(data.batches(2, 0))
     assert data.lost_worker() == "killed by signal 9"
+
+
+def test_batches_are_filled_up_to_their_tokens_and_no_row_is_lost(make_data):
+    data = make_data(0, "--max_batch_tokens", "600")
+    batches = list(data.batches(0, 0))
+    assert len(batches) == data.micro_batches(0)
+    assert sorted(row for batch in ids(batches) for row in batch) == list(range(40))
+    sizes = [batch["input_ids"].numel() for batch in batches]
+    assert max(sizes) <= 600
+    assert len({len(batch["input_ids"]) for batch in batches}) > 1
+    # No two neighbours of one window would have fitted into one.
+    assert sum(sizes) > 600 * (len(batches) - 2) / 2
+    assert ids(data.batches(1, 0)) != ids(batches) and ids(data.batches(0, 2)) == ids(batches)[2:]
+
+
+def test_a_row_longer_than_the_tokens_has_a_batch_of_its_own(make_data):
+    batches = list(make_data(0, "--max_batch_tokens", "1").batches(0, 0))
+    assert [len(batch["input_ids"]) for batch in batches] == [1] * 40
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_filling_keeps_each_row_once_within_the_tokens(group):
+    lengths = np.random.default_rng(1).integers(10, 200, 103)
+    plan = micro_batches(np.arange(103), lengths, 4, seed=3, epoch=1, window=4, group=group, max_tokens=700)
+    assert sorted(np.concatenate(plan).tolist()) == list(range(103))
+    assert all(len(part) * lengths[part].max() <= 700 for part in plan)
