@@ -16,7 +16,7 @@ from data.java.frameworks import (
     ROOT_NAMES,
     VALUE_NAMES,
 )
-from data.java.syntax import field_text, text_of, walk
+from data.java.syntax import field_text, list_nodes, text_of
 from data.java.tokens import one_line
 
 
@@ -113,7 +113,7 @@ def find_assertions(method: Node, source: bytes, scope: Scope) -> tuple[list[Ass
     """The outermost assertions of a test in source order, and the reasons why others were left out."""
     found: list[Assertion] = []
     left_out: list[str] = []
-    for node in walk(method):
+    for node in list_nodes(method):
         if found and node.end_byte <= found[-1].node.end_byte:
             continue  # inside the lambda of the assertion before
         if node.type == "lambda_expression":

@@ -64,19 +64,17 @@ def walk(node: Node, skip: Collection[str] = ()) -> Iterator[Node]:
     while stack:
         current = stack.pop()
         yield current
-        stack.extend(child for child in reversed(current.named_children) if child.type not in skip)
+        children = current.named_children
+        if children:
+            children.reverse()
+            stack += [child for child in children if child.type not in skip] if skip else children
 
 
-def walk_evaluation_order(node: Node) -> Iterator[Node]:
-    """Named nodes, children before parents: the order in which the calls of an expression are made."""
-    stack = [(node, False)]
-    while stack:
-        current, done = stack.pop()
-        if done or current.named_child_count == 0:
-            yield current
-        else:
-            stack.append((current, True))
-            stack.extend((child, False) for child in reversed(current.named_children))
+@lru_cache(maxsize=2)
+def list_nodes(node: Node) -> tuple[Node, ...]:
+    """All named nodes in source order. Those of the last nodes asked for are remembered: several readers of one test
+    share a walk."""
+    return tuple(walk(node))
 
 
 def read_modifiers(node: Node, source: bytes) -> tuple[set[str], dict[str, str]]:

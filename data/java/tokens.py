@@ -27,7 +27,8 @@ TOKEN = re.compile(
 )
 _COARSE_LITERAL = r'"""[\s\S]*?(?<!\\)"""|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
 _COARSE_BLANK = r"(?:\s|//[^\n]*|/\*[\s\S]*?\*/)+"
-BLANK_OR_LITERAL = re.compile(f"({_COARSE_LITERAL})|{_COARSE_BLANK}")
+# A single blank that stays one is not looked at: most are.
+BLANK_OR_LITERAL = re.compile(rf"({_COARSE_LITERAL})|(?:(?! [^\s/)])|(?<=\())" + _COARSE_BLANK)
 COARSE_TOKEN = re.compile(rf"{_COARSE_BLANK}|({_COARSE_LITERAL}|[A-Za-z_$][\w$]*|\d[\w.]*|{PLACEHOLDER}|\S)")
 
 
@@ -46,7 +47,7 @@ def coarse_tokens(text: str) -> list[str]:
     return [token for token in COARSE_TOKEN.findall(text) if token]
 
 
-def _tidy(match: re.Match[str]) -> str:
+def _tidy_match(match: re.Match[str]) -> str:
     if match.group(1) is not None:
         return match.group(1)
     before = match.string[match.start() - 1 : match.start()]
@@ -55,9 +56,14 @@ def _tidy(match: re.Match[str]) -> str:
     return "" if before == "(" or after == ")" or (broken and (before == "." or after in (".", ";", ","))) else " "
 
 
+def tidy(text: str) -> str:
+    """``one_line`` for a part of a text: a blank at its beginning or end stays."""
+    return BLANK_OR_LITERAL.sub(_tidy_match, text)
+
+
 def one_line(text: str) -> str:
     """Java on one line: without comments, with single blanks, and with none just inside of parentheses.
 
     Literals stay as they are, so a text block keeps its lines.
     """
-    return BLANK_OR_LITERAL.sub(_tidy, text).strip()
+    return tidy(text).strip()

@@ -6,18 +6,20 @@ The assertions of other tests are added by ``data/mining/siblings.py``, once all
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import suppress
 from functools import lru_cache, partial
+from itertools import islice
 
 from tree_sitter import Node
 
 from data.java.frameworks import ASSERTION_CLASSES
-from data.java.syntax import UnreadableFile
+from data.java.syntax import UnreadableFile, text_of
 from data.mining.find_tests import TestMethod
 from data.mining.focal import FocalFinder
 from data.mining.projects import JavaClass, Method, Project
-from data.mining.variables import Field, Local, find_locals, locals_at
+from data.mining.variables import Field, find_locals, locals_at
 from data.rows.context import Context
 
 MAX_LOCALS, MAX_FIELDS, MAX_MEMBERS, MAX_MEMBERS_OF_TYPE, MAX_STYLE = 12, 12, 16, 6, 4
@@ -48,7 +50,8 @@ class ContextBuilder:
         self._style: dict[tuple[str, str], list[str]] = {}
         self._callable: dict[tuple[str, str, bool], list[Method]] = {}
         self._documentation: dict[tuple[str, tuple[int, int]], str] = {}
-        self._variables: tuple[Node, list[Local]] | None = None  # of the last test, which may hold many tasks
+        self._resolved: dict[tuple[str, str, str], JavaClass | None] = {}
+        self._last: _LastTest | None = None  # which may hold many tasks
 
     def describe(
         self, finder: FocalFinder, test: TestMethod, source: bytes, place: tuple[int, int], method: Method
@@ -58,12 +61,10 @@ class ContextBuilder:
         What stands in ``place`` (the answer of a task) has no influence. Empty parts are left out. The order follows
         from the sources alone.
         """
-        position, end = place
-        around = source[test.node.start_byte : position] + b" " + source[end : test.node.end_byte]
-        mentioned = frozenset(WORD.findall(around.decode()))
-        if self._variables is None or self._variables[0] is not test.node:
-            self._variables = test.node, find_locals(test.node, source)
-        variables = locals_at(self._variables[1], position, partial(_name_type, finder))
+        if self._last is None or self._last.test is not test:
+            self._last = _LastTest(test, source)
+        mentioned = self._last.list_words_without(source[slice(*place)])
+        variables = locals_at(self._last.variables, place[0], partial(_name_type, finder))
         owner, holder = test.owner, self.project.find(method.owner, method.file)
         fields = [found for found in self._visible_fields(owner) if found[0].name not in variables]
         fields.sort(key=lambda found: found[0].name not in mentioned)
@@ -74,7 +75,7 @@ class ContextBuilder:
         context: Context = {
             "fields": [field.text for field, _ in fields[:MAX_FIELDS]],
             "locals": list(variables.values())[:MAX_LOCALS],
-            "members": self._describe_members(owner, written, mentioned, test.name),
+            "members": self._describe_members(owner, written, mentioned, self._last),
             "doc": self._describe_method(method),
             "style": self._find_style(owner),
         }
@@ -110,8 +111,14 @@ class ContextBuilder:
             self._callable[key] = list(found.values())
         return self._callable[key]
 
+    def _resolve(self, name: str, scope: JavaClass) -> JavaClass | None:
+        key = name, scope.qualified, scope.file
+        if key not in self._resolved:
+            self._resolved[key] = self.project.resolve(name, scope)
+        return self._resolved[key]
+
     def _describe_members(
-        self, owner: JavaClass, written: list[tuple[str, JavaClass]], mentioned: frozenset[str], test_name: str
+        self, owner: JavaClass, written: list[tuple[str, JavaClass]], mentioned: Set[str], last: _LastTest
     ) -> list[str]:
         """Signatures of what an assertion may call: methods of the types in play, and the test class's own helpers.
 
@@ -121,18 +128,17 @@ class ContextBuilder:
         types: dict[str, JavaClass] = {}
         for text, scope in written:
             for name in WORD.findall(text):
-                if name[0].isupper() and (found := self.project.resolve(name, scope)) is not None:
+                if name[0].isupper() and (found := self._resolve(name, scope)) is not None:
                     types.setdefault(found.qualified, found)
-        words = _split_words(test_name)
-
-        def usefulness(method: Method) -> tuple[bool, int, int]:
-            shared = len(words & _split_words(method.name))
-            return method.name not in mentioned, -shared, len(method.parameters)
-
         texts: dict[str, None] = {}
         for item in [*types.values(), owner]:
-            methods = self._list_callable(item, item is owner)
-            for method in sorted(methods, key=usefulness)[:MAX_MEMBERS_OF_TYPE]:
+            key = item.qualified, item.file, item is owner
+            if key not in last.ranked:
+                last.ranked[key] = last.rank(self._list_callable(item, item is owner))
+            methods = last.ranked[key]
+            first = [method for method in methods if method.name in mentioned][:MAX_MEMBERS_OF_TYPE]
+            others = (method for method in methods if method.name not in mentioned)
+            for method in (*first, *islice(others, MAX_MEMBERS_OF_TYPE - len(first))):
                 texts[_show_method(method, "" if item is owner else f"{item.name}.")] = None
         return list(texts)[:MAX_MEMBERS]
 
@@ -167,6 +173,26 @@ class ContextBuilder:
             if before.endswith(b"*/") and start >= 0 and b"*/" not in before[start:-2]:
                 return _shorten_javadoc(before[start + 3 : -2].decode())
         return ""
+
+
+class _LastTest:
+    """What the tasks of one test share."""
+
+    def __init__(self, test: TestMethod, source: bytes) -> None:
+        self.test = test
+        self.variables = find_locals(test.node, source)
+        self.ranked: dict[tuple[str, str, bool], list[Method]] = {}
+        self._words = Counter(WORD.findall(text_of(test.node, source)))
+        self._name = _split_words(test.name)
+
+    def list_words_without(self, part: bytes) -> Set[str]:
+        """The words of the test that stand elsewhere than in this part of it."""
+        inside = Counter(WORD.findall(part.decode()))
+        return self._words.keys() - {word for word, times in inside.items() if times == self._words[word]}
+
+    def rank(self, methods: Iterable[Method]) -> list[Method]:
+        """Those that share most words with the test's name first, then those of few parameters."""
+        return sorted(methods, key=lambda item: (-len(self._name & _split_words(item.name)), len(item.parameters)))
 
 
 def _name_type(finder: FocalFinder, node: Node) -> str:

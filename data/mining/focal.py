@@ -22,9 +22,11 @@ from tree_sitter import Node
 
 from data.java.assertions import Assertion, find_chain_root
 from data.java.syntax import field_text, text_of, walk
+from data.mining.body import list_receivers
+from data.mining.overloads import get_overloads
 from data.mining.projects import JavaClass, Method, Project
-from data.mining.resolution import Call, CallResolver, list_receivers
-from data.mining.types import Type, get_types
+from data.mining.resolution import Call, CallResolver
+from data.mining.types import Type
 
 TEST_AFFIXES = re.compile(r"^(?:Test(?=[A-Z]))?(.+?)(?:_?(?:Unit|Integration)?(?:Tests?|TestCases?|IT|Spec))?$")
 
@@ -88,8 +90,12 @@ class FocalFinder:
         self.owner = owner
         self.source = source
         self.under_test = find_class_under_test(project, owner)
-        self.resolver = CallResolver(get_types(project), owner, method, source, self.under_test)
-        self._name = field_text(method, "name", source)
+        self.resolver = CallResolver(get_overloads(project), owner, method, source, self.under_test)
+        self.body = self.resolver.body
+        ancestors = project.ancestors(self.under_test)[0] if self.under_test is not None else ()
+        self._under_test = frozenset(item.qualified for item in ancestors)
+        self._ends = [call.end_byte for call in self.body.calls]
+        self._named = self._list_named(field_text(method, "name", source))
         self._assertions: Sequence[Assertion] = ()
         self._asserted: set[int] = set()
         self._mentions: dict[int, frozenset[str]] = {}  # of statements
@@ -102,19 +108,23 @@ class FocalFinder:
         """
         verifies = bool(targets) and all(item.kind.startswith("verify") for item in assertions if item.node in targets)
         self._note_asserted(assertions)
-        calls = self.resolver.calls
-        inside = [node for node in calls if any(_holds(target, node) for target in targets)]
-        before = sorted((node for node in calls if node.end_byte <= position), key=lambda node: node.end_byte)
-        reached = {"inside": [] if verifies else self._resolve(inside), "before": self._resolve(before)}
+        inside = [] if verifies else [node for target in targets for node in self._list_calls_in(target)]
+        before = self.body.calls[: bisect_right(self._ends, position)]
+        reached = self._resolve(inside)
         return (
-            self._find_named(reached)
-            or self._find_inside(targets, reached["inside"], constructors=False)
+            self._find_named(before, inside)
+            or self._find_inside(targets, reached, constructors=False)
             or (None if targets else self._find_uncalled())
-            or self._find_before(targets, position, reached["before"])
-            or self._find_inside(targets, reached["inside"], constructors=True)
-            or self._find_before(targets, position, reached["before"], constructors=True)
+            or self._find_before(targets, position, before)
+            or self._find_inside(targets, reached, constructors=True)
+            or self._find_before(targets, position, before, constructors=True)
             or NOTHING
         )
+
+    def _list_calls_in(self, node: Node) -> list[Node]:
+        """The calls in a node of the test, in the order in which they are made."""
+        ending = self.body.calls[bisect_right(self._ends, node.start_byte) : bisect_right(self._ends, node.end_byte)]
+        return [call for call in ending if call.start_byte >= node.start_byte]
 
     def _note_asserted(self, assertions: Sequence[Assertion]) -> None:
         """Remember which calls stand in an assertion."""
@@ -122,7 +132,7 @@ class FocalFinder:
             return
         self._assertions = assertions
         starts = [item.node.start_byte for item in assertions]
-        for call in self.resolver.calls:
+        for call in self.body.calls:
             place = bisect_right(starts, call.start_byte) - 1
             if place >= 0 and _holds(assertions[place].node, call):
                 self._asserted.add(call.id)
@@ -139,15 +149,27 @@ class FocalFinder:
 
     # -- the four questions ------------------------------------------------------------------------------------------
 
-    def _find_named(self, reached: dict[str, list[Call]]) -> Focal | None:
+    def _list_named(self, test_name: str) -> dict[int, int]:
+        """The calls that the test's name may name -> how many words of it their methods' names are."""
+        if self.under_test is None:
+            return {}
+        found = {}
+        for call in self.body.calls:
+            if call.type != "object_creation_expression":
+                name = call.child_by_field_name("name") if call.type == "method_invocation" else call.children[-1]
+                words = count_named_words(test_name, text_of(name, self.source)) if name is not None else 0
+                if words:
+                    found[call.id] = words
+        return found
+
+    def _find_named(self, before: Sequence[Node], inside: Sequence[Node]) -> Focal | None:
         best: tuple[int, Focal] | None = None
-        for position in ("before", "inside"):
-            for call in reached[position]:
-                method = call.method
+        for position, nodes in (("before", before), ("inside", inside)) if self._named else ():
+            for call in self._resolve([node for node in nodes if node.id in self._named]):
+                method, words = call.method, self._named[call.node.id]
                 if method is None or call.place != "project" or method.constructor or not self._is_under_test(method):
                     continue
-                words = count_named_words(self._name, method.name)
-                if words and (best is None or words >= best[0]):
+                if best is None or words >= best[0]:
                     best = words, Focal(method, position, NAME, "high")
         return best[1] if best is not None else None
 
@@ -170,18 +192,18 @@ class FocalFinder:
         return Focal(best.method, "inside", INSIDE, "low" if unsure else "high")
 
     def _find_before(
-        self, targets: Sequence[Node], position: int, calls: list[Call], constructors: bool = False
+        self, targets: Sequence[Node], position: int, before: Sequence[Node], constructors: bool = False
     ) -> Focal | str | None:
         names = self._list_variables(targets)
         rule = MADE if names else LAST
-        related = self._find_related(names, position, calls) if names else self._find_near(targets, calls)
+        related = self._resolve(self._find_related(names, position) if names else self._find_near(targets, before))
         wanted = [call for call in related if call.method is None or call.method.constructor == constructors]
         candidates = [call for call in wanted if call.place == "project" and call.method is not None]
         if not candidates and names and not all(self._is_local_value(name) for name in names):
             rule = LAST  # a field, say: what changes it cannot be seen
             candidates = [
                 call
-                for call in calls
+                for call in self._resolve(before)
                 if call.place == "project"
                 and call.method is not None
                 and call.method.constructor == constructors
@@ -219,9 +241,7 @@ class FocalFinder:
     def _is_under_test(self, method: Method) -> bool:
         if self.under_test is None:
             return False
-        return method.owner.startswith(self.under_test.qualified + ".") or any(
-            item.qualified == method.owner for item in self.project.ancestors(self.under_test)[0]
-        )
+        return method.owner in self._under_test or method.owner.startswith(self.under_test.qualified + ".")
 
     def _rank(self, call: Call) -> tuple[bool, ...]:
         method = call.method
@@ -235,13 +255,13 @@ class FocalFinder:
 
     def _mentioned(self, node: Node) -> Iterator[str]:
         for item in walk(node):
-            parent = self.resolver.parents.get(item.id)
+            parent = self.body.parents.get(item.id)
             if item.type != "identifier" or parent is None:
                 continue
             name = text_of(item, self.source)
             if parent.type == "method_invocation" and parent.child_by_field_name("name") == item:
                 continue
-            if self.resolver.find_variable(name, item.start_byte) is not None or self.resolver.is_field(name):
+            if self.body.find_variable(name, item.start_byte) is not None or self.resolver.is_field(name):
                 yield name
 
     def _is_local_value(self, name: str) -> bool:
@@ -249,7 +269,7 @@ class FocalFinder:
 
     def _assigned(self, node: Node) -> str:
         """The variable that holds the value of a statement's expression, or the empty string."""
-        statement = self.resolver.statement_of(node)
+        statement = self.body.statement_of(node)
         if statement.type in ("local_variable_declaration", "resource"):
             holders = statement.children_by_field_name("declarator") or [statement]
             return next((field_text(item, "name", self.source) for item in holders if _holds(item, node)), "")
@@ -259,15 +279,16 @@ class FocalFinder:
             return next(self._mentioned(target), "") if target is not None else ""
         return ""
 
-    def _find_related(self, names: Iterable[str], position: int, calls: list[Call]) -> list[Call]:
-        """The calls in statements that made or could change one of the variables, or what these were made of."""
+    def _find_related(self, names: Iterable[str], position: int) -> list[Node]:
+        """The calls before a byte of the file, in statements that made or could change one of the variables, or what
+        these were made of."""
         known = set(names)
-        found: list[Call] = []
-        for statement in reversed(self.resolver.statements):
+        found: list[Node] = []
+        for statement in reversed(self.body.statements):
             if statement.start_byte >= position:
                 continue
             if not known.isdisjoint(self._caught_in(statement)):
-                found += [call for call in calls if _holds(statement, call.node)]
+                found += self._list_calls_in(statement)
                 continue
             if statement.id not in self._mentions:
                 self._mentions[statement.id] = frozenset(self._mentioned(statement))
@@ -276,31 +297,32 @@ class FocalFinder:
             changed = {name for name in mentioned & known if not self._is_value(name, statement.end_byte)}
             if assigned not in known and not changed:
                 continue
-            found += [call for call in calls if _holds(statement, call.node)]
+            found += self._list_calls_in(statement)
             if assigned in known:
                 known |= mentioned
-        return sorted({call.node.id: call for call in found}.values(), key=lambda call: call.node.end_byte)
+        earlier = {call.id: call for call in found if call.end_byte <= position}
+        return sorted(earlier.values(), key=lambda call: call.end_byte)
 
     def _caught_in(self, statement: Node) -> Iterator[str]:
         """The names of the exceptions that a statement may throw, as the ``catch`` clauses around it call them."""
-        inner, outer = statement, self.resolver.parents.get(statement.id)
+        inner, outer = statement, self.body.parents.get(statement.id)
         while outer is not None:
             if outer.type.startswith("try_") and inner.type == "block":
                 for clause in outer.named_children:
                     if clause.type == "catch_clause":
                         yield field_text(clause.named_children[0], "name", self.source)
-            inner, outer = outer, self.resolver.parents.get(outer.id)
+            inner, outer = outer, self.body.parents.get(outer.id)
 
     def _is_value(self, name: str, position: int) -> bool:
         """Whether a variable holds something that no call can change."""
         known = self.resolver.type_of_name(name, position)
         return known is not None and (known.is_primitive or known.name in VALUES)
 
-    def _find_near(self, targets: Sequence[Node], calls: list[Call]) -> list[Call]:
+    def _find_near(self, targets: Sequence[Node], before: Sequence[Node]) -> Sequence[Node]:
         """Of an assertion that looks at no variable: the calls before it, in its block for ``fail()``."""
-        block = self.resolver.parents.get(targets[0].id) if targets else None
-        near = [call for call in calls if block is not None and _holds(block, call.node)]
-        return near or calls
+        block = self.body.parents.get(targets[0].id) if targets else None
+        near = [call for call in before if block is not None and _holds(block, call)]
+        return near if self._resolve(near) else before
 
 
 def _holds(outer: Node, inner: Node) -> bool:

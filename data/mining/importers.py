@@ -19,7 +19,16 @@ from data.java.tokens import one_line
 from data.mining.miner import Collected
 from data.mining.projects import index_file
 from data.mining.sources import archive_name, unpack
-from data.mining.tasks import Limits, MinedTest, duplicate_key, find_problem, focal_link, group_by_task, select_imports
+from data.mining.tasks import (
+    Limits,
+    MinedTest,
+    duplicate_key,
+    find_problem,
+    focal_link,
+    group_by_task,
+    list_words,
+    select_imports,
+)
 from data.rows.readers import (
     FOCAL_KEYS,
     PLACEHOLDER,
@@ -193,7 +202,7 @@ def _read_file_facts(value: object, part: str, method: str) -> Json:
     if not classes:
         return {}
     facts: Json = {f"{part}_class": classes[0].binary_name}
-    return {**facts, "imports": select_imports(classes[0].imports, method)} if part == "test" else facts
+    return {**facts, "imports": select_imports(classes[0].imports, list_words(method))} if part == "test" else facts
 
 
 def _read_jsonl(root: Path) -> Iterator[Record | str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -224,27 +225,46 @@ def split_tests(tests: Sequence[MinedTest], options: SplitOptions) -> list[str]:
 
 def describe_contexts(rows: Sequence[Row]) -> Json:
     """For each part of the contexts: the share of tasks that have it, and its mean entries and characters there."""
-    described: Json = {}
-    for part in CONTEXT_PARTS:
-        shown = [[item.text for item in list_items(row.get("context", {}), {part})] for row in rows]
-        there = [texts for texts in shown if texts]
-        if there:
-            described[part] = {
-                "share": round(len(there) / len(rows), 4),
-                "entries": round(sum(map(len, there)) / len(there), 2),
-                "characters": round(sum(len(text) for texts in there for text in texts) / len(there), 1),
-            }
-    return described
+    counted: dict[str, Counter[str]] = {part: Counter() for part in CONTEXT_PARTS}
+    for row in rows:
+        items = list_items(row.get("context", {}), CONTEXT_PARTS)
+        for part in {item.part for item in items}:
+            counted[part]["rows"] += 1
+        for item in items:
+            counted[item.part]["entries"] += 1
+            counted[item.part]["characters"] += len(item.text)
+    return {
+        part: {
+            "share": round(counts["rows"] / len(rows), 4),
+            "entries": round(counts["entries"] / counts["rows"], 2),
+            "characters": round(counts["characters"] / counts["rows"], 1),
+        }
+        for part, counts in counted.items()
+        if counts
+    }
 
 
 def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def _write_rows(path: Path, rows: Iterable[Row]) -> None:
-    with atomic_writer(path) as handle:
+def _write_rows(path: Path, rows: Iterable[Row]) -> list[int]:
+    """Write a row to a line; return where each begins, in bytes, and where the last ends."""
+    places = [0]
+    with atomic_writer(path, "wb") as handle:
         for row in rows:
-            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+            line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+            handle.write(line)
+            places.append(places[-1] + len(line))
+    return places
+
+
+def _copy_rows(source: Path, target: Path, places: Iterable[tuple[int, int]]) -> None:
+    """Write the lines of another file that begin and end at these places."""
+    with source.open("rb") as lines, atomic_writer(target, "wb") as handle:
+        for start, end in places:
+            lines.seek(start)
+            handle.write(lines.read(end - start))
 
 
 def split_path(output: Path, split: str) -> Path:
@@ -257,19 +277,21 @@ def write(collected: Collected, splits: Sequence[str], output: Path, settings: J
     rows: list[Row] = []
     for test, split in zip(collected.tests, splits, strict=True):
         for row in test.rows:
-            rows.append({**row, "source": {**row["source"], "split": split}} if split else row)
+            if split:
+                row["source"]["split"] = split
+            rows.append(row)
     if not rows:
         reasons = {unit: dict(counter.most_common(3)) for unit, counter in collected.left_out.items() if counter}
         raise UserError(f"--source: no usable test was found ({dict(collected.counts)}, left out: {reasons})")
-    _write_rows(output, rows)
+    places = list(pairwise(_write_rows(output, rows)))
     used = [name for name in SPLIT_FILES if name in splits]
     if used and (alone := sum(not split for split in splits)):
         warn(f"{alone} tests came without a split: their rows are in {output} alone; --split_by splits all of them")
     for name in used:
-        part = [row for row in rows if row["source"].get("split") == name]
+        part = [place for row, place in zip(rows, places, strict=True) if row["source"].get("split") == name]
         # A run that takes the first N rows of a file must get rows of all projects.
         random.Random(settings.get("seed", 0)).shuffle(part)
-        _write_rows(split_path(output, name), part)
+        _copy_rows(output, split_path(output, name), part)
     for name in SPLIT_FILES.keys() - set(used):
         split_path(output, name).unlink(
             missing_ok=True

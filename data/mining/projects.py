@@ -338,7 +338,7 @@ class Project:
     @staticmethod
     def _nearest(found: list[JavaClass], near: str) -> JavaClass:
         """Several source trees may hold a class of the same name: the one that shares most of the path."""
-        return max(found, key=lambda item: _count_shared_folders(item.file, near))
+        return max(found, key=lambda item: _count_shared_folders(item.file, near)) if len(found) > 1 else found[0]
 
     def methods_named(self, name: str) -> tuple[Method, ...]:
         """The methods of that name in all classes that are not tests."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tree_sitter import Node
 
 from data.java.frameworks import ROOT_NAMES
 from data.java.jdk import list_method_names
-from data.java.syntax import field_text, text_of, type_name, walk, walk_evaluation_order
+from data.java.syntax import field_text, text_of, type_name
+from data.mining.body import CALLS, TestBody, Variable, list_arguments
+from data.mining.implementations import find_implementation
+from data.mining.overloads import Overloads
 from data.mining.projects import JavaClass, Method, Project, read_variables
-from data.mining.types import LAMBDA, NULL, PRIMITIVES, VARIABLE, WIDER, Found, Type, Types
+from data.mining.types import LAMBDA, NULL, PRIMITIVES, VARIABLE, WIDER, Found, Type
 
-STATEMENTS = ("statement", "declaration", "resource")
-CALLS = frozenset({"method_invocation", "object_creation_expression", "method_reference"})
 COMPARISONS = frozenset({"==", "!=", "<", ">", "<=", ">=", "&&", "||"})
 ASSERTION_CHAIN = Type("<assertion>")
 SOFT = Type("SoftAssertions")
@@ -33,45 +34,24 @@ class Call:
     method: Method | None = None
 
 
-@dataclass
-class _Variable:
-    start: int
-    end: int
-    declared: Node | None
-    value: Node | None
-    owner: Node
-
-
 class CallResolver:
     """Resolves the calls of one test method."""
 
     def __init__(
-        self, types: Types, owner: JavaClass, method: Node, source: bytes, under_test: JavaClass | None = None
+        self, overloads: Overloads, owner: JavaClass, method: Node, source: bytes, under_test: JavaClass | None = None
     ) -> None:
-        self.types = types
-        self.project: Project = types.project
+        self.overloads = overloads
+        self.types = overloads.types
+        self.project: Project = self.types.project
         self.owner = owner
         self.source = source
         self.under_test = under_test
-        self._has_classes = False
+        self.body = TestBody(method, source)
         self._calls: dict[int, Call] = {}
         self._found: dict[int, Found | str] = {}
         self._typed: dict[int, Type | None] = {}
-        self._variables: dict[str, list[_Variable]] = {}
-        self._assigned: set[str] = set()
-        self._local_types: set[str] = set()
+        self._own: dict[str, Type] = {}
         self._environment = self._read_type_variables(method)
-        self.parents: dict[int, Node] = {}  # Node.parent looks for it from the root
-        self._statements: dict[int, Node] = {}
-        for node in walk(method):
-            own = node.type.endswith(STATEMENTS)
-            self._statements[node.id] = node if own else self._statements[self.parents[node.id].id]
-            self.parents.update((child.id, node) for child in node.named_children)
-        for node in walk(method):
-            self._read_declaration(node)
-        self.calls = [node for node in walk_evaluation_order(method) if node.type in CALLS]
-        kinds = ("expression_statement", "local_variable_declaration", "resource")
-        self.statements = [node for node in walk(method) if node.type in kinds]
 
     def _read_type_variables(self, method: Node) -> dict[str, Type | None]:
         """The type variables in force in the test."""
@@ -86,61 +66,14 @@ class CallResolver:
 
     def _this(self, scope: JavaClass) -> Type:
         """A class as its own code sees it: its type variables stand for themselves."""
-        arguments = tuple(self._environment.get(name) for name in scope.variables)
-        return replace(self.types.of(scope), args=arguments)
+        if scope.qualified not in self._own:
+            arguments = tuple(self._environment.get(name) for name in scope.variables)
+            self._own[scope.qualified] = replace(self.types.of(scope), args=arguments)
+        return self._own[scope.qualified]
 
     # -- variables ---------------------------------------------------------------------------------------------------
 
-    def _read_declaration(self, node: Node) -> None:
-        self._has_classes |= node.type == "class_body"
-        kind, type_node, value = node.type, node.child_by_field_name("type"), node.child_by_field_name("value")
-        block = self.parents.get(node.id, node)
-        if kind == "local_variable_declaration":
-            for item in node.children_by_field_name("declarator"):
-                self._declare(item, block, type_node, item.child_by_field_name("value"))
-        elif kind == "formal_parameter":
-            self._declare(node, self.parents.get(block.id, block), type_node, None)
-        elif kind == "enhanced_for_statement":
-            self._declare(node, node, type_node, value)
-        elif kind == "resource":
-            self._declare(node, self.parents.get(block.id, block), type_node, value)
-        elif kind == "catch_formal_parameter":
-            types = next(child for child in node.named_children if child.type == "catch_type").named_children
-            self._declare(node, block, types[0] if len(types) == 1 else None, None)
-        elif kind == "instanceof_expression" and node.child_by_field_name("name") is not None:
-            around = block
-            while around.id in self.parents and around.type not in ("block", "lambda_expression"):
-                around = self.parents[around.id]
-            self._declare(node, around, node.child_by_field_name("right"), None)
-        elif kind == "lambda_expression":
-            parameters = node.child_by_field_name("parameters")
-            if parameters is not None and parameters.type in ("identifier", "inferred_parameters"):
-                names = [parameters] if parameters.type == "identifier" else parameters.named_children
-                for item in names:
-                    name = text_of(item, self.source)
-                    variable = _Variable(node.start_byte, node.end_byte, None, None, node)
-                    self._variables.setdefault(name, []).append(variable)
-        elif kind in ("assignment_expression", "update_expression"):
-            target = node.child_by_field_name("left") or node.named_children[0]
-            self._assigned.add(text_of(target, self.source))
-        elif kind.endswith("_declaration") and kind not in ("method_declaration", "field_declaration"):
-            self._local_types.add(field_text(node, "name", self.source))
-
-    def _declare(self, node: Node, block: Node, declared: Node | None, value: Node | None) -> None:
-        name = field_text(node, "name", self.source)
-        variable = _Variable(node.start_byte, block.end_byte, declared, value, node)
-        self._variables.setdefault(name, []).append(variable)
-
-    def statement_of(self, node: Node) -> Node:
-        """The innermost statement or declaration that a node of the test stands in."""
-        return self._statements[node.id]
-
-    def find_variable(self, name: str, position: int) -> _Variable | None:
-        """The local variable that a name means at a byte of the file."""
-        known = [item for item in self._variables.get(name, ()) if item.start <= position <= item.end]
-        return known[-1] if known else None
-
-    def _type_of_local(self, name: str, variable: _Variable) -> Type | None:
+    def _type_of_local(self, name: str, variable: Variable) -> Type | None:
         node, written = variable.owner, type_name(variable.declared, self.source)
         if node.type == "lambda_expression":
             return self._type_of_lambda_parameter(name, node)
@@ -150,7 +83,7 @@ class CallResolver:
         assert variable.declared is not None or written == ""
         known = self._parse(variable.declared, field_text(node, "dimensions", self.source))
         fresh = variable.value is not None and variable.value.type == "object_creation_expression"
-        if known is not None and fresh and value is not None and name not in self._assigned:
+        if known is not None and fresh and value is not None and name not in self.body.assigned:
             return replace(known, created=value.created)
         return known
 
@@ -163,7 +96,7 @@ class CallResolver:
         return seen.args[0] if seen is not None and seen.args else None
 
     def _type_of_lambda_parameter(self, name: str, function: Node) -> Type | None:
-        call = self.parents[self.parents[function.id].id]
+        call = self.body.parents[self.body.parents[function.id].id]
         if call.type not in CALLS:
             return None
         if field_text(call, "name", self.source) == "assertSoftly":
@@ -172,9 +105,9 @@ class CallResolver:
         found = self._found.get(call.id)
         if not isinstance(found, Found):
             return None
-        listed = _arguments(call)
+        listed = list_arguments(call)
         position = next((i for i, item in enumerate(listed) if item == function), None)
-        parameters = self.types.expand(found, len(listed)) if found.method.varargs else self.types.parameters(found)
+        parameters = self.overloads.expand(found, len(listed))
         interface = parameters[position] if position is not None and position < len(parameters) else None
         method = self.types.functional_method(interface) if interface is not None and interface.declared else None
         if method is None:
@@ -182,7 +115,7 @@ class CallResolver:
         named = function.child_by_field_name("parameters")
         names = [named] if named is not None and named.type == "identifier" else (named.named_children if named else [])
         index = next((i for i, item in enumerate(names) if text_of(item, self.source) == name), 0)
-        types = self.types.parameters(method)
+        types = self.overloads.parameters(method)
         known = types[index] if index < len(types) else None
         return known if known is None or not known.qualified.startswith("<") else None
 
@@ -192,7 +125,7 @@ class CallResolver:
         if node is None:
             return None
         text = text_of(node, self.source)
-        if text.partition("<")[0].partition("[")[0].partition(".")[0] in self._local_types:
+        if text.partition("<")[0].partition("[")[0].partition(".")[0] in self.body.local_types:
             return None
         return self.types.parse(text + dimensions, self.owner, self._environment)
 
@@ -216,7 +149,7 @@ class CallResolver:
         if kind in ("parenthesized_expression", "update_expression"):
             return self.type_of(node.named_children[-1])
         if kind == "this":
-            return self._this(self.owner) if self._around(node) is None else None
+            return self._this(self.owner) if self.body.class_around(node) is None else None
         if kind == "cast_expression":
             return self._parse(node.child_by_field_name("type"))
         if kind == "array_access":
@@ -292,7 +225,7 @@ class CallResolver:
 
     def type_of_name(self, name: str, position: int) -> Type | None:
         """The type of a variable, a field or a class, as a name means it at a byte of the file."""
-        variable = self.find_variable(name, position)
+        variable = self.body.find_variable(name, position)
         if variable is not None:
             return self._type_of_local(name, variable)
         for scope in self.project.enclosing(self.owner):
@@ -303,7 +236,7 @@ class CallResolver:
             known = self._type_of_member(self.types.of(declared), name) if declared is not None else None
             if known is not None:
                 return known
-        if name in self._local_types:
+        if name in self.body.local_types:
             return None
         return self.types.parse(name, self.owner, {}) if name[:1].isupper() else None
 
@@ -346,11 +279,14 @@ class CallResolver:
             return ASSERTION_CHAIN
         found = self._found.get(call.id)
         if isinstance(found, Found):
-            known = self.types.returned(found, [self.type_of(item) for item in _arguments(call)])
+            known = self.overloads.returned(found, self._type_arguments(call))
             if found.method.name == "getClass" or known is None:
                 return known
             return None if known.qualified.startswith("<") else known
         return None
+
+    def _type_arguments(self, call: Node) -> tuple[Type | None, ...]:
+        return tuple(self.type_of(item) for item in list_arguments(call))
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -386,19 +322,19 @@ class CallResolver:
         return self._choose(call, members) if members else Call(call, "unknown" if is_open else "outside")
 
     def _resolve_unqualified(self, call: Node, name: str) -> Call:
-        body = self._around(call)
+        body = self.body.class_around(call)
         while body is not None:
             declared = [field_text(item, "name", self.source) for item in body.named_children]
             if name in declared:
                 return Call(call, "tests")
-            creation = self.parents[body.id]
+            creation = self.body.parents[body.id]
             if creation.type == "object_creation_expression":
                 known = self._parse(creation.child_by_field_name("type"))
                 if known is None or known.declared is None:
                     return Call(call, "unknown")
                 if members := self.types.members(known, name):
                     return self._choose(call, members)
-            body = self._around(body)
+            body = self.body.class_around(body)
         is_open = False
         for scope in self.project.enclosing(self.owner):
             if members := self.types.members(self._this(scope), name):
@@ -413,15 +349,6 @@ class CallResolver:
         if members:
             return self._choose(call, members)
         return Call(call, "outside" if single or is_open or imports.static_star else "unknown")
-
-    def _around(self, node: Node) -> Node | None:
-        """The body of the innermost class inside of the test method that holds a node."""
-        if not self._has_classes:
-            return None
-        current = self.parents.get(node.id)
-        while current is not None and current.type != "class_body":
-            current = self.parents.get(current.id)
-        return current
 
     def _reach(self, call: Node, receiver: Type | None, name: str | None) -> Call:
         if receiver is None:
@@ -446,7 +373,7 @@ class CallResolver:
             return Call(call, "unknown" if name is None else "outside")
         if len(owners) == 1 and name not in list_method_names():
             method = owners[0]
-            count = len(_arguments(call))
+            count = len(list_arguments(call))
             if call.type == "method_invocation" and count == len(method.parameters) and not method.varargs:
                 declared = self.project.find(method.owner, method.file)
                 assert declared is not None
@@ -463,14 +390,14 @@ class CallResolver:
         if not any(self.types.lineage(self._this(scope))[1] for scope in self.project.enclosing(self.owner)):
             return False
         found = self._found.get(call.id)
-        return not isinstance(found, Found) or not self.types.fits(found, [self.type_of(i) for i in _arguments(call)])
+        return not isinstance(found, Found) or not self.overloads.fits(found, self._type_arguments(call))
 
-    def _choose(self, call: Node, members: list[Found]) -> Call:
+    def _choose(self, call: Node, members: Sequence[Found]) -> Call:
         if call.type == "method_reference":
             names = {(item.method.name, item.method.generics[0]) for item in members}
             chosen: Found | str = members[0] if len(names) == 1 else "ambiguous"
         else:
-            chosen = self.types.choose(members, [self.type_of(item) for item in _arguments(call)])
+            chosen = self.overloads.choose(members, self._type_arguments(call))
         self._found[call.id] = chosen
         if isinstance(chosen, str):
             ours = any(item.holder.declared is not None and item.holder.declared.file for item in members)
@@ -478,54 +405,13 @@ class CallResolver:
         return self._place(call, chosen)
 
     def _place(self, call: Node, found: Found) -> Call:
-        method = self._find_implementation(found)
+        method = find_implementation(self.types, found, self.under_test)
         owner = self.project.find(method.owner, method.file) if method.file else None
         if owner is None:
             return Call(call, "outside")
         if owner.in_tests:
             return Call(call, "tests", method)
         return Call(call, "project" if method.has_body else "bodiless", method)
-
-    def _find_implementation(self, found: Found) -> Method:
-        """The method of the class of the object, where that is known; else, of a method without a body, that of the
-        class under test, or the only one that there is."""
-        method, receiver = found.method, found.receiver
-        if method.static or method.constructor:
-            return method
-        dynamic = receiver.created
-        if dynamic is None and not method.has_body and method.file and self.under_test is not None:
-            seen = self.types.view(self.types.of(self.under_test), found.holder.qualified)
-            dynamic = self.under_test if seen is not None else None
-        if dynamic is not None:
-            written = [name.partition("<")[0] for name in method.generics[0]]
-            fitting = [
-                item.method
-                for item in self.types.members(self.types.of(dynamic), method.name)
-                if len(item.method.parameters) == len(method.parameters) and item.method.has_body
-            ]
-            same = [item for item in fitting if list(item.generics[0]) == list(method.generics[0])]
-            same = same or [item for item in fitting if [n.partition("<")[0] for n in item.generics[0]] == written]
-            if same or len({item.generics[0] for item in fitting}) == 1:
-                return (same or fitting)[0]
-        if method.has_body or not method.file or found.holder.declared is None:
-            return method
-        candidates = [
-            item
-            for item in self.project.methods_named(method.name)
-            if item.has_body and item.parameters == method.parameters
-        ]
-        owners = [self.project.find(item.owner, item.file) for item in candidates]
-        kin = [
-            item
-            for item, owner in zip(candidates, owners, strict=True)
-            if owner is not None and self.project.extends(owner, found.holder.declared)
-        ]
-        return kin[0] if len(kin) == 1 else method
-
-
-def _arguments(call: Node) -> list[Node]:
-    listed = call.child_by_field_name("arguments")
-    return [item for item in listed.named_children if "comment" not in item.type] if listed is not None else []
 
 
 def _promote(left: Type | None, right: Type | None) -> Type | None:
@@ -546,15 +432,3 @@ def _promote(left: Type | None, right: Type | None) -> Type | None:
             key=lambda name: ("int", *WIDER["int"]).index(name) if name in ("int", *WIDER["int"]) else -1,
         )
     )
-
-
-def list_receivers(call: Node) -> Iterator[Node]:
-    """The calls on whose results a call is made, innermost last."""
-    receiver = call.child_by_field_name("object")
-    while receiver is not None:
-        if receiver.type in CALLS:
-            yield receiver
-        inner = receiver.child_by_field_name("object")
-        if inner is None and receiver.type in ("parenthesized_expression", "cast_expression"):
-            inner = receiver.named_children[-1]
-        receiver = inner

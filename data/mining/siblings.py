@@ -58,6 +58,7 @@ def add_siblings(tests: Sequence[MinedTest], splits: Sequence[str] = (), progres
     owners = [index for index, test in enumerate(tests) for _ in test.rows]
     rows = [row for test in tests for row in test.rows]
     bag = WordBag(rows)
+    described: dict[int, Sibling] = {}  # each is the sibling of many
     of_class, of_focal = (_group(rows, key) for key in ("test_class", "focal_class"))
     for places in tqdm([*of_class, *of_focal], desc="siblings", unit="class", disable=not progress):
         asking = [i for i, place in enumerate(places) if len(_siblings_of(rows[place])) < MAX_SIBLINGS]
@@ -72,7 +73,9 @@ def add_siblings(tests: Sequence[MinedTest], splits: Sequence[str] = (), progres
                 text = "\n".join(other["assertions"])
                 if text and text not in seen:  # an open test has none
                     seen.add(text)
-                    found.append(_describe(other, text))
+                    if places[j] not in described:
+                        described[places[j]] = _describe(other, text)
+                    found.append(described[places[j]])
     _add_retrieved(tests, splits, rows, owners, bag)
     for row in rows:
         _finish(row)

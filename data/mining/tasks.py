@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
+
+from tree_sitter import Node
 
 from data.java.assertions import Assertion, find_assertions, group_adjacent, write_target
 from data.java.syntax import (
@@ -18,7 +22,7 @@ from data.java.syntax import (
     read_java,
     text_of,
 )
-from data.java.tokens import coarse_tokens, one_line
+from data.java.tokens import coarse_tokens, one_line, tidy
 from data.mining.context import ContextBuilder, ReadFile
 from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
@@ -59,7 +63,14 @@ class FileResult:
     left_out: dict[str, Counter[str]] = field(default_factory=lambda: {"test": Counter(), "assertion": Counter()})
 
 
-def find_problem(test: str, focal: str, assertions: Iterable[str], limits: Limits) -> str:
+@lru_cache(maxsize=1 << 12)  # a focal method has many tasks
+def _count_tokens(text: str) -> int:
+    return len(coarse_tokens(text))
+
+
+def find_problem(
+    test: str, focal: str, assertions: Iterable[str], limits: Limits, tokens_of_test: int | None = None
+) -> str:
     """Why a task is too long, or cannot be written down; the empty string where it can."""
     for text, limit, what in (
         *((item, limits.max_assertion_tokens, "assertion") for item in assertions),
@@ -70,9 +81,36 @@ def find_problem(test: str, focal: str, assertions: Iterable[str], limits: Limit
             return f"{what} is not UTF-8"
         if what == "assertion" and "\n" in text:
             return "assertion holds a text block"
-        if len(coarse_tokens(text)) > limit:
+        counted = tokens_of_test if what == "test" else None
+        if (_count_tokens(text) if counted is None else counted) > limit:
             return f"{what} too long"
     return ""
+
+
+class _CutTest:
+    """A test on one line, in pieces: what stands before, in and after each of its tasks' assertions.
+
+    No blank or token reaches over the edge of an assertion, so a piece is tidied and counted once for all tasks.
+    """
+
+    def __init__(self, test: Node, source: bytes, groups: Sequence[Sequence[Assertion]]) -> None:
+        edges = [edge for group in groups for edge in (group[0].node.start_byte, group[-1].node.end_byte)]
+        cuts = pairwise((test.start_byte, *edges, test.end_byte))
+        written = [source[start:end].decode() for start, end in cuts]
+        self._pieces = [tidy(text) for text in written]
+        self._words = [list_words(text) for text in written]
+        self._tokens = [len(coarse_tokens(text)) for text in written]
+
+    @property
+    def whole(self) -> str:
+        return "".join(self._pieces).strip()
+
+    def mask(self, number: int) -> tuple[str, int, set[str]]:
+        """The test with a placeholder for a group of assertions, its number of tokens, and its words."""
+        place = 2 * number + 1
+        masked = "".join((*self._pieces[:place], PLACEHOLDER, *self._pieces[place + 1 :])).strip()
+        words = set().union(*self._words[:place], *self._words[place + 1 :])
+        return masked, sum(self._tokens) - self._tokens[place] + 1, words
 
 
 def group_by_task(assertions: list[Assertion], limits: Limits) -> list[list[Assertion]]:
@@ -98,6 +136,7 @@ def duplicate_key(test: str) -> tuple[str, ...]:
     return tuple(tokens[opening:])
 
 
+@lru_cache(maxsize=1 << 12)
 def focal_link(focal: str) -> tuple[str, ...]:
     """The link between tests of one method or of copies of it, also in a fork of the project.
 
@@ -107,9 +146,12 @@ def focal_link(focal: str) -> tuple[str, ...]:
     return (f"method {hashlib.sha256(' '.join(tokens).encode()).hexdigest()}",) if len(tokens) >= COPIED_TOKENS else ()
 
 
-def select_imports(imports: Imports, text: str) -> list[str]:
-    """The imports that a piece of code mentions, and all those with a star."""
-    words = set(re.findall(r"\w+", text))
+def list_words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
+
+
+def select_imports(imports: Imports, words: Container[str]) -> list[str]:
+    """The imports that are among the words of a piece of code, and all those with a star."""
     return [line for line in imports.lines if line.endswith(".*") or line.rpartition(".")[2] in words]
 
 
@@ -159,8 +201,10 @@ def _mine_test(
         return
     ancestors = project.ancestors(test.owner)[0]
     rows, links = [], {f"{project.name}: {item.outermost}" for item in ancestors if item.in_tests}
-    for group in group_by_task(assertions, limits):
-        found = _make_task(project, test, source, finder, assertions, group, limits, builder)
+    groups = group_by_task(assertions, limits)
+    cut = _CutTest(test.node, source, groups)
+    for number, group in enumerate(groups):
+        found = _make_task(test, source, finder, assertions, group, cut.mask(number), limits, builder)
         if isinstance(found, str):
             result.left_out["assertion"][found] += len(group)
         else:
@@ -168,19 +212,24 @@ def _mine_test(
             rows.append(row)
             links.update((f"{project.name}: {focal_class}", *focal_link(row["focal_method"])))
     if rows:
-        key = duplicate_key(one_line(text_of(test.node, source)))
+        key = duplicate_key(cut.whole)
         result.tests.append(MinedTest(tuple(rows), tuple(sorted(links)), key))
     else:
         result.left_out["test"]["no usable assertion"] += 1
 
 
+@lru_cache(maxsize=1 << 12)
+def _show_focal(text: bytes) -> str:
+    return one_line(text.decode())
+
+
 def _make_task(
-    project: Project,
     test: TestMethod,
     source: bytes,
     finder: FocalFinder,
     assertions: list[Assertion],
     group: list[Assertion],
+    cut: tuple[str, int, set[str]],
     limits: Limits,
     builder: ContextBuilder,
 ) -> tuple[Row, str] | str:
@@ -190,20 +239,19 @@ def _make_task(
     if isinstance(focal, str):
         return focal
     method = focal.method
-    owner = project.find(method.owner, method.file)
+    owner = builder.project.find(method.owner, method.file)
     assert owner is not None
     try:
         focal_source = builder.read(method.file)
     except (OSError, UnreadableFile):
         return "file of the focal method vanished or changed while it was mined"
-    before, after = source[test.node.start_byte : start].decode(), source[end : test.node.end_byte].decode()
-    masked = one_line(before + PLACEHOLDER + after)
-    focal_text = one_line(focal_source[slice(*method.span)].decode())
+    masked, tokens, words = cut
+    focal_text = _show_focal(focal_source[slice(*method.span)])
     targets = [write_target(item, source) for item in group]
-    if problem := find_problem(masked, focal_text, targets, limits):
+    if problem := find_problem(masked, focal_text, targets, limits, tokens):
         return problem
     provenance: Source = {
-        "project": project.name,
+        "project": builder.project.name,
         "test_file": test.owner.file,
         "focal_file": method.file,
         "test_class": test.owner.binary_name,
@@ -220,7 +268,7 @@ def _make_task(
         "focal_call": focal.position,
         "focal_rule": focal.rule,
         "focal_confidence": focal.confidence,
-        "imports": select_imports(test.owner.imports, before + after + " ".join(targets)),
+        "imports": select_imports(test.owner.imports, words | list_words(" ".join(targets))),
     }
     context = builder.describe(finder, test, source, (start, end), method)
     row: Row = {

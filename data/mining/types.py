@@ -7,9 +7,9 @@ not known is not made.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any
 
 from data.java.jdk import find_declaration
@@ -40,7 +40,7 @@ class Type:
 
     name: str
     declared: JavaClass | None = field(default=None, compare=False)
-    args: tuple[Type | None, ...] = ()
+    args: tuple[Type | None, ...] = field(default=(), hash=False)
     qualified: str = ""
     created: JavaClass | None = field(default=None, compare=False)
 
@@ -53,10 +53,10 @@ class Type:
         return self.name in PRIMITIVES
 
     def element(self) -> Type:
-        return replace(self, name=self.name[:-2], created=None)
+        return Type(self.name[:-2], self.declared, self.args, self.qualified)
 
     def array(self, dimensions: int = 1) -> Type:
-        return replace(self, name=self.name + "[]" * dimensions, created=None) if dimensions else self
+        return Type(self.name + "[]" * dimensions, self.declared, self.args, self.qualified) if dimensions else self
 
 
 NULL, LAMBDA = Type("null"), "lambda"
@@ -74,7 +74,7 @@ class Found:
 
 
 @lru_cache(maxsize=100_000)
-def _read(text: str) -> Tree:
+def read_type(text: str) -> Tree:
     """A type's text as (name, arguments, dimensions); ``?`` is the name of a wildcard without a bound."""
     tokens = TYPE_TOKEN.findall(text)
     position = 0
@@ -111,12 +111,18 @@ def _read(text: str) -> Tree:
     return take()
 
 
-@lru_cache(maxsize=4096)
-def _find_in_jdk(qualified: str) -> JavaClass | None:
+@cache
+def _index_declaration(line: str) -> dict[str, JavaClass]:
+    """A type of the JDK and those inside of it, by qualified name."""
+    return {item.qualified: item for item in index_file("", line.encode()).classes}
+
+
+@lru_cache(maxsize=1 << 16)  # most of those asked for are no types of the JDK
+def find_in_jdk(qualified: str) -> JavaClass | None:
     parts = qualified.split(".")
     for count in range(2, len(parts) + 1):
         if line := find_declaration(".".join(parts[:count])):
-            return next((item for item in index_file("", line.encode()).classes if item.qualified == qualified), None)
+            return _index_declaration(line).get(qualified)
     return None
 
 
@@ -127,13 +133,14 @@ class Types:
         self.project = project
         self._lineages: dict[Type, tuple[tuple[Type, ...], bool]] = {}
         self._by_name: dict[tuple[str, str], dict[str, list[Method]]] = {}
+        self._members: dict[tuple[Type, str | None], tuple[Found, ...]] = {}
+        self._parsed: dict[tuple[str, str, str], Type | None] = {}
         self._resolved: dict[tuple[str, str, str], JavaClass | None] = {}
-        self._parameters: dict[tuple[str, str, tuple[int, int], Type], tuple[Type | None, ...]] = {}
 
     # -- names -------------------------------------------------------------------------------------------------------
 
     def find(self, qualified: str, near: str) -> JavaClass | None:
-        return self.project.find(qualified, near) or _find_in_jdk(qualified)
+        return self.project.find(qualified, near) or find_in_jdk(qualified)
 
     def resolve(self, name: str, scope: JavaClass) -> JavaClass | None:
         """The class of the project or of the JDK that a name, as written inside ``scope``, stands for."""
@@ -160,9 +167,14 @@ class Types:
 
     def parse(self, text: str, scope: JavaClass, environment: Environment) -> Type | None:
         """The type that a text stands for inside ``scope``; None for a wildcard and for a variable not known."""
-        return self._build(_read(text), scope, environment)
+        if environment:
+            return self.build(read_type(text), scope, environment)
+        key = (text, scope.qualified, scope.file)
+        if key not in self._parsed:
+            self._parsed[key] = self.build(read_type(text), scope, environment)
+        return self._parsed[key]
 
-    def _build(self, tree: Tree, scope: JavaClass, environment: Environment) -> Type | None:
+    def build(self, tree: Tree, scope: JavaClass, environment: Environment) -> Type | None:
         name, arguments, dimensions = tree
         if name in environment:
             known = environment[name]
@@ -174,7 +186,7 @@ class Types:
         declared = self.resolve(name, scope)
         if declared is None and re.fullmatch(r"[A-Z]\d?", name):
             return None  # a type variable, most likely
-        inner = tuple(self._build(item, scope, environment) for item in arguments)
+        inner = tuple(self.build(item, scope, environment) for item in arguments)
         simple = name.rpartition(".")[2]
         return Type(simple, declared, inner, declared.qualified if declared else name).array(dimensions)
 
@@ -212,7 +224,7 @@ class Types:
             is_open |= len(known) < len(parents)
             classes = [parent for parent in known if parent.declared is not None and not parent.declared.interface]
             pending = classes + pending + [parent for parent in known if parent not in classes]
-        top = _find_in_jdk("java.lang.Object")
+        top = find_in_jdk("java.lang.Object")
         if top is not None:
             found.setdefault(top.qualified, self.of(top))
         return tuple(found.values()), is_open
@@ -281,13 +293,19 @@ class Types:
                     abstract.setdefault(key, Found(method, parent, item))
         return next(iter(abstract.values())) if len(abstract) == 1 else None
 
-    # -- overloads ---------------------------------------------------------------------------------------------------
+    # -- methods -----------------------------------------------------------------------------------------------------
 
-    def members(self, receiver: Type, name: str | None) -> list[Found]:
+    def members(self, receiver: Type, name: str | None) -> tuple[Found, ...]:
         """The methods of that name, inherited ones included, nearest first; constructors for None."""
-        parents = self.lineage(receiver)[0] if name is not None else (receiver,)
-        found = []
-        for parent in parents:
+        if receiver.created is not None:  # not part of the key
+            return tuple(self._find_members(receiver, name))
+        key = receiver, name
+        if key not in self._members:
+            self._members[key] = tuple(self._find_members(receiver, name))
+        return self._members[key]
+
+    def _find_members(self, receiver: Type, name: str | None) -> Iterator[Found]:
+        for parent in self.lineage(receiver)[0] if name is not None else (receiver,):
             if parent.declared is None:
                 continue
             key = (parent.declared.qualified, parent.declared.file)
@@ -296,155 +314,8 @@ class Types:
                 for method in parent.declared.methods:
                     index.setdefault("" if method.constructor else method.name, []).append(method)
                 self._by_name[key] = index
-            found += [Found(m, parent, receiver) for m in self._by_name[key].get(name or "", ())]
-        return found
-
-    def method_environment(self, found: Found) -> dict[str, Type | None]:
-        """What names mean in a method's signature; its own type variables stand for themselves."""
-        environment = self.environment(found.holder)
-        scope = found.holder.declared
-        for name, bound in found.method.generics[2].items():
-            known = None
-            if bound and scope is not None:
-                tree = _read(bound)
-                known = environment.get(tree[0]) or self._build((tree[0], (), tree[2]), scope, {})
-            environment[name] = Type(name, None, (known,), VARIABLE)
-        return environment
-
-    def parameters(self, found: Found) -> tuple[Type | None, ...]:
-        method = found.method
-        key = (method.owner, method.file, method.span, found.holder)
-        if key not in self._parameters:
-            scope, environment = found.holder.declared, self.method_environment(found)
-            assert scope is not None
-            self._parameters[key] = tuple(self.parse(text, scope, environment) for text in method.generics[0])
-        return self._parameters[key]
-
-    def _fits(self, argument: Type | None, wanted: Type | None, loose: bool) -> bool | None:
-        if argument is None:
-            anything = wanted is None or wanted.name == "Object" or wanted.qualified == VARIABLE
-            return True if loose and anything and not (wanted and wanted.is_array) else None
-        if wanted is not None and argument.is_primitive and wanted.is_primitive:
-            return argument.name == wanted.name or wanted.name in WIDER.get(argument.name, ())
-        if wanted is None or argument.is_primitive == wanted.is_primitive:
-            if argument.is_primitive:
-                return loose
-            return self.is_subtype(argument, wanted)
-        if not loose:
-            return False
-        if argument.is_primitive:
-            box = _find_in_jdk(f"java.lang.{BOXES[argument.name]}")
-            return self.is_subtype(self.of(box), wanted) if box is not None else None
-        if argument.name in UNBOXED:
-            name = UNBOXED[argument.name]
-            return name == wanted.name or wanted.name in WIDER.get(name, ())
-        return None if argument.qualified == VARIABLE else False
-
-    def _applies(self, found: Found, arguments: Sequence[Type | None], phase: int) -> bool | None:
-        """Whether a method takes the arguments: strictly (1), with boxing (2), with a variable number (3)."""
-        wanted = self.expand(found, len(arguments)) if phase == 3 else self.parameters(found)
-        if (phase == 3 and not found.method.varargs) or len(wanted) != len(arguments):
-            return False
-        known: bool | None = True
-        for argument, parameter in zip(arguments, wanted, strict=True):
-            fits = self._fits(argument, parameter, phase > 1)
-            if fits is False:
-                return False
-            known = known and fits
-        return known
-
-    def fits(self, found: Found, arguments: Sequence[Type | None]) -> bool:
-        """Whether a method takes these arguments for sure."""
-        return any(self._applies(found, arguments, phase) for phase in (1, 2, 3))
-
-    def expand(self, found: Found, count: int) -> tuple[Type | None, ...]:
-        """The parameters of a method with a variable number, for ``count`` arguments."""
-        types = self.parameters(found)
-        if not found.method.varargs or count < len(types) - 1:
-            return types
-        last = types[-1].element() if types[-1] is not None and types[-1].is_array else None
-        return (*types[:-1], *(last for _ in range(count - len(types) + 1)))
-
-    def choose(self, members: Sequence[Found], arguments: Sequence[Type | None]) -> Found | str:
-        """The overload that Java would call (JLS 15.12.2); else "none", or "ambiguous" where too little is known."""
-        seen: set[tuple[str, ...]] = set()
-        distinct = []
-        for item in members:
-            key = tuple(parameter.name if parameter is not None else "" for parameter in self.parameters(item))
-            key += ("...",) if item.method.varargs else ()
-            if key not in seen:
-                seen.add(key)
-                distinct.append(item)
-        earlier: list[Found] = []  # may be what a phase before this one finds
-        for phase in (1, 2, 3):
-            verdicts = [(item, self._applies(item, arguments, phase)) for item in distinct]
-            sure = [item for item, verdict in verdicts if verdict]
-            maybe = [item for item, verdict in verdicts if verdict is None]
-            if sure:
-                best = self._most_specific(sure, len(arguments), phase)
-                if best is None or any(item is not best for item in earlier):
-                    return "ambiguous"
-                certain = all(self._is_more_specific(best, item, len(arguments), phase) for item in maybe)
-                return best if certain else "ambiguous"
-            earlier += [item for item in maybe if item not in earlier]
-        if len(earlier) == 1:
-            return earlier[0]
-        return "ambiguous" if earlier else "none"
-
-    def _most_specific(self, items: Sequence[Found], count: int, phase: int) -> Found | None:
-        if len(items) == 1:
-            return items[0]
-        best = [x for x in items if all(x is y or self._is_more_specific(x, y, count, phase) for y in items)]
-        return best[0] if best else None
-
-    def _is_more_specific(self, one: Found, other: Found, count: int, phase: int) -> bool:
-        if phase == 3:
-            pairs = zip(self.expand(one, count), self.expand(other, count), strict=False)
-        elif len(self.parameters(one)) != len(self.parameters(other)):
-            return False
-        else:
-            pairs = zip(self.parameters(one), self.parameters(other), strict=True)
-        return all(
-            right is None
-            if left is None
-            else (right is not None and right.name in WIDER.get(left.name, ())) or self.is_subtype(left, right) is True
-            for left, right in pairs
-        )
-
-    def returned(self, found: Found, arguments: Sequence[Type | None]) -> Type | None:
-        """What a call gives; type variables of the method are inferred from the arguments."""
-        scope = found.holder.declared
-        assert scope is not None
-        if found.method.constructor:
-            return found.receiver
-        environment = dict(self.method_environment(found))
-        own = found.method.generics[2]
-        if own:
-            bound: dict[str, Type] = {}
-            parameters = self.parameters(found)
-            if len(parameters) != len(arguments) or (
-                found.method.varargs and arguments and (arguments[-1] is None or not arguments[-1].is_array)
-            ):
-                parameters = self.expand(found, len(arguments))
-            for wanted, argument in zip(parameters, arguments, strict=False):
-                self._unify(wanted, argument, bound)
-            environment.update((name, bound.get(name)) for name in own)
-        return self.parse(found.method.generics[1], scope, environment)
-
-    def _unify(self, wanted: Type | None, argument: Type | None, bound: dict[str, Type]) -> None:
-        if wanted is None or argument is None or argument.name in ("null", LAMBDA):
-            return
-        if wanted.qualified == VARIABLE:
-            depth = wanted.name.count("[]")
-            if argument.name.count("[]") >= depth:
-                kept = replace(argument, name=argument.name[: len(argument.name) - 2 * depth], created=None)
-                box = _find_in_jdk(f"java.lang.{BOXES[kept.name]}") if kept.is_primitive else None
-                bound.setdefault(wanted.name[: len(wanted.name) - 2 * depth], self.of(box) if box is not None else kept)
-            return
-        if wanted.args and argument.declared is not None:
-            seen = self.view(argument, wanted.qualified)
-            for left, right in zip(wanted.args, seen.args if seen is not None else (), strict=False):
-                self._unify(left, right, bound)
+            for method in self._by_name[key].get(name or "", ()):
+                yield Found(method, parent, receiver)
 
 
 @lru_cache(maxsize=1)

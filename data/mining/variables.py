@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from data.java.syntax import field_text, read_modifiers, text_of, walk
+from data.java.syntax import field_text, list_nodes, read_modifiers, text_of, walk
 from data.java.tokens import coarse_tokens, one_line
 
 VALUE_TOKENS = 12  # a longer first value of a field is left out
@@ -73,9 +73,9 @@ class Local:
 def find_locals(method: Node, source: bytes) -> list[Local]:
     """The parameters and local variables of a test, in source order."""
     found: list[Local] = []
-    for node in walk(method):
-        if node.type in DECLARATIONS:
-            found += DECLARATIONS[node.type](node, source)
+    for node in list_nodes(method):
+        if (read := DECLARATIONS.get(node.type)) is not None:
+            found += read(node, source)
     return found
 
 
