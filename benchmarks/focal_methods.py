@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -16,8 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from data.java.syntax import UnreadableFile, read_java
-from data.mining.projects import JavaClass, Project, index_file
+from benchmarks.javac import ask_javac, read_project
+from data.mining.projects import JavaClass, Project
 from data.mining.sources import find_projects
 from data.mining.tasks import Limits, mine_file
 from data.mining.types import get_types
@@ -30,15 +29,8 @@ LIMITS = Limits()
 def resolve_calls(root: Path, files: list[str], class_path: str) -> dict[str, list[Call]]:
     """The calls of each file, as javac resolves them."""
     found: dict[str, list[Call]] = defaultdict(list)
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
-        plain = [name for name in files if not name.endswith(("module-info.java", "package-info.java"))]
-        listed.write("\n".join(str(root / name) for name in plain))
-        listed.flush()
-        command = ["java", str(Path(__file__).with_name("ResolveCalls.java")), class_path, listed.name]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    for line in done.stdout.splitlines():
-        file, number, owner, name, count, declared, declared_line = line.split("\t")
-        found[file].append((int(number), owner, name, int(count), declared, int(declared_line or 0)))
+    for file, number, owner, name, count, declared, line in ask_javac("ResolveCalls.java", root, files, class_path):
+        found[file].append((int(number), owner, name, int(count), declared, int(line or 0)))
     return found
 
 
@@ -74,13 +66,8 @@ def main() -> None:
     report = {}
     for source in find_projects(args.project, Path(tempfile.gettempdir())):
         root = source.root.resolve()
-        indexed = []
-        for name in source.files:
-            try:
-                indexed.append(index_file(name, read_java(root / name, LIMITS.max_file_bytes)))
-            except UnreadableFile:
-                continue
-        project, classes = Project(source.name, indexed), [item for file in indexed for item in file.classes]
+        project, indexed = read_project(source)
+        classes = [item for file in indexed for item in file.classes]
         calls = resolve_calls(root, list(source.files), args.class_path)
         counts: Counter[str] = Counter()
         for file in (item.file for item in indexed if item.may_hold_tests):

@@ -16,8 +16,10 @@ from data.java.frameworks import (
     ROOT_NAMES,
     VALUE_NAMES,
 )
-from data.java.syntax import field_text, list_nodes, text_of
-from data.java.tokens import one_line
+from data.java.syntax import field_text, list_nodes, text_of, walk
+from data.java.tokens import join_text_block, one_line
+
+STRINGS = frozenset({"string_literal", "text_block"})  # a text block is either, by the version of the grammar
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,15 @@ def find_assertions(method: Node, source: bytes, scope: Scope) -> tuple[list[Ass
 
 
 def write_target(assertion: Assertion, source: bytes) -> str:
-    """The text of an assertion on one line; with a semicolon, also where it is what a lambda consists of."""
-    text = one_line(text_of(assertion.node, source))
-    return text if text.endswith((";", "}")) else f"{text};"
+    """The text of an assertion on one line, text blocks too; with a semicolon, also where it is what a lambda consists
+    of."""
+    start, text = assertion.node.start_byte, source[assertion.node.start_byte : assertion.node.end_byte]
+    blocks = [node for node in walk(assertion.node) if node.type in STRINGS] if b'"""' in text else []
+    for node in reversed(blocks):
+        if (literal := text_of(node, source)).startswith('"""'):
+            text = text[: node.start_byte - start] + join_text_block(literal).encode() + text[node.end_byte - start :]
+    line = one_line(text.decode())
+    return line if line.endswith((";", "}")) else f"{line};"
 
 
 def group_adjacent(assertions: list[Assertion]) -> Iterator[list[Assertion]]:

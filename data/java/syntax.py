@@ -64,10 +64,8 @@ def walk(node: Node, skip: Collection[str] = ()) -> Iterator[Node]:
     while stack:
         current = stack.pop()
         yield current
-        children = current.named_children
-        if children:
-            children.reverse()
-            stack += [child for child in children if child.type not in skip] if skip else children
+        children = current.named_children[::-1]
+        stack += [child for child in children if child.type not in skip] if skip else children
 
 
 @lru_cache(maxsize=2)

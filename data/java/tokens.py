@@ -67,3 +67,14 @@ def one_line(text: str) -> str:
     Literals stay as they are, so a text block keeps its lines.
     """
     return tidy(text).strip()
+
+
+def join_text_block(literal: str) -> str:
+    """The string literal on one line that means the same as a text block (JLS 3.10.6)."""
+    lines = re.sub(r"\r\n?", "\n", literal[3:-3]).split("\n")[1:]
+    # Blank lines do not count for the indentation, but for the one that ends the text block.
+    margins = [len(line) - len(line.lstrip(" \t\f")) for line in lines[:-1] if line.strip()]
+    margin = min((*margins, len(lines[-1]) - len(lines[-1].lstrip(" \t\f"))))
+    text = "\n".join(line[margin:].rstrip(" \t\f") for line in lines)
+    joined = {'"': '\\"', "\n": "\\n", "\\\n": ""}
+    return '"' + re.sub(r'\\[\s\S]|["\n]', lambda match: joined.get(match.group(), match.group()), text) + '"'

@@ -95,7 +95,8 @@ class FocalFinder:
         ancestors = project.ancestors(self.under_test)[0] if self.under_test is not None else ()
         self._under_test = frozenset(item.qualified for item in ancestors)
         self._ends = [call.end_byte for call in self.body.calls]
-        self._named = self._list_named(field_text(method, "name", source))
+        self._name = field_text(method, "name", source)
+        self._named = self._list_named()
         self._assertions: Sequence[Assertion] = ()
         self._asserted: set[int] = set()
         self._mentions: dict[int, frozenset[str]] = {}  # of statements
@@ -149,7 +150,7 @@ class FocalFinder:
 
     # -- the four questions ------------------------------------------------------------------------------------------
 
-    def _list_named(self, test_name: str) -> dict[int, int]:
+    def _list_named(self) -> dict[int, int]:
         """The calls that the test's name may name -> how many words of it their methods' names are."""
         if self.under_test is None:
             return {}
@@ -157,7 +158,7 @@ class FocalFinder:
         for call in self.body.calls:
             if call.type != "object_creation_expression":
                 name = call.child_by_field_name("name") if call.type == "method_invocation" else call.children[-1]
-                words = count_named_words(test_name, text_of(name, self.source)) if name is not None else 0
+                words = count_named_words(self._name, text_of(name, self.source)) if name is not None else 0
                 if words:
                     found[call.id] = words
         return found
@@ -226,13 +227,21 @@ class FocalFinder:
         return Focal(best.method, "before", rule, "low" if unsure else "high")
 
     def _find_uncalled(self) -> Focal | None:
-        """A getter, say, that only the missing assertion would call."""
-        best: tuple[tuple[int, int], Method] | None = None
+        """A getter, say, that only the missing assertion would call.
+
+        Of overloads the one of whose types the test's name says most (``decodeBuffer``: ``decode(Buffer)``), then that
+        of fewest parameters.
+        """
+        best: tuple[tuple[int, int, int], Method] | None = None
+        mentioned = set(split_words(self._name))
         for owner in self.project.ancestors(self.under_test)[0] if self.under_test is not None else ():
             for method in owner.methods:
                 words = count_named_words(self._name, method.name)
-                rank = (words, -len(method.parameters))
-                if words and method.has_body and not method.constructor and (best is None or rank > best[0]):
+                if not words or not method.has_body or method.constructor:
+                    continue
+                types = {word for name in method.parameters for word in split_words(name.replace("[]", "Array"))}
+                rank = (words, len(types & mentioned), -len(method.parameters))
+                if best is None or rank > best[0]:
                     best = rank, method
         return Focal(best[1], "none", NAME, "high") if best is not None else None
 

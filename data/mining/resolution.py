@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tree_sitter import Node
 
-from data.java.frameworks import ROOT_NAMES
+from data.java.frameworks import ROOT_NAMES, VALUE_NAMES
 from data.java.jdk import list_method_names
 from data.java.syntax import field_text, text_of, type_name
 from data.mining.body import CALLS, TestBody, Variable, list_arguments
@@ -276,6 +276,13 @@ class CallResolver:
     def _type_of_call(self, call: Node) -> Type | None:
         reached = self.resolve(call)
         if reached.place == "assertion":
+            expected = list_arguments(call)[:1]
+            if (
+                expected
+                and expected[0].type == "class_literal"
+                and field_text(call, "name", self.source) in VALUE_NAMES
+            ):
+                return self._parse(expected[0].named_children[0])
             return ASSERTION_CHAIN
         found = self._found.get(call.id)
         if isinstance(found, Found):

@@ -80,7 +80,7 @@ def find_problem(
         if SUBSTITUTE in text:
             return f"{what} is not UTF-8"
         if what == "assertion" and "\n" in text:
-            return "assertion holds a text block"
+            return "assertion spans lines"
         counted = tokens_of_test if what == "test" else None
         if (_count_tokens(text) if counted is None else counted) > limit:
             return f"{what} too long"

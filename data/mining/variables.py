@@ -56,13 +56,16 @@ def read_fields(members: Sequence[Node], source: bytes) -> tuple[Field, ...]:
 def _is_set_up(method: Node, source: bytes) -> bool:
     if field_text(method, "name", source) == "setUp":
         return True
+    if b"Before" not in source[method.start_byte : method.end_byte]:
+        return False
     _, annotations = read_modifiers(method, source)
     return any(name.rpartition(".")[2] in SET_UP for name in annotations)
 
 
 @dataclass(frozen=True)
 class Local:
-    """A local variable; ``scope``: the bytes in which it can be named; ``written``: its type, empty for ``var``."""
+    """A local variable; ``scope``: the bytes in which it can be named; ``written``: its type, empty where it is to be
+    told by ``value``."""
 
     name: str
     written: str
@@ -148,6 +151,14 @@ def _of_pattern(node: Node, source: bytes) -> Iterator[Local]:
         yield Local(name, _read_type(node, source, "right"), _inside(body), None)
 
 
+def _of_lambda(node: Node, source: bytes) -> Iterator[Local]:
+    """The parameters without types: what they are is told by the names themselves."""
+    parameters = node.child_by_field_name("parameters")
+    if parameters is not None and parameters.type in ("identifier", "inferred_parameters"):
+        for item in [parameters] if parameters.type == "identifier" else parameters.named_children:
+            yield Local(text_of(item, source), "", _inside(node), item)
+
+
 DECLARATIONS: dict[str, Callable[[Node, bytes], Iterator[Local]]] = {
     "local_variable_declaration": _of_statement,
     "formal_parameter": _of_parameter,
@@ -155,4 +166,5 @@ DECLARATIONS: dict[str, Callable[[Node, bytes], Iterator[Local]]] = {
     "enhanced_for_statement": _of_loop,
     "catch_formal_parameter": _of_handler,
     "instanceof_expression": _of_pattern,
+    "lambda_expression": _of_lambda,
 }

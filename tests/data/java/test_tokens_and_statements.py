@@ -5,7 +5,7 @@ import pytest
 
 from data.java.normal_form import name_assertion, normalise, split_assertions
 from data.java.statements import is_valid_java
-from data.java.tokens import strip_comments, tokenize
+from data.java.tokens import join_text_block, strip_comments, tokenize
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,23 @@ from data.java.tokens import strip_comments, tokenize
 )
 def test_tokens(text, tokens):
     assert tokenize(text) == tokens
+
+
+@pytest.mark.parametrize(
+    ("lines", "literal"),
+    [
+        (["    a", "      b", "    "], r'"a\n  b\n"'),
+        (["    a", "  "], r'"  a\n"'),  # the line of the end counts for the indentation
+        (["    a  ", "", "    b"], r'"a\n\nb"'),
+        (['  say "x"', r'  \"""'], r'"say \"x\"\n\"\"\""'),
+        (["  one \\", r"  line\t\s", "  "], r'"one line\t\s\n"'),
+        ([""], '""'),
+    ],
+)
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_a_text_block_on_one_line(lines, literal, line_break):
+    """By JLS 3.10.6; ``javac`` takes both for the same constant."""
+    assert join_text_block('"""  ' + line_break + line_break.join(lines) + '"""') == literal
 
 
 def test_white_space_never_matters():

@@ -80,6 +80,15 @@ def test_a_caught_exception_is_a_local_inside_its_handler_alone(tmp_path: Path) 
     assert context_of(result, 1)["locals"] == ["Stack s"]
 
 
+def test_a_parameter_of_a_lambda_has_the_type_that_its_place_gives(tmp_path: Path) -> None:
+    body = """@Test public void t() {
+        java.util.List.of(new Stack()).forEach(s -> { assertEquals(0, s.size()); });
+        java.util.Map.of("a", new Stack()).forEach((name, s) -> assertEquals(1, s.pop()));
+        assertEquals(2, new Stack().size()); }"""
+    result = mine_body(tmp_path, body)
+    assert [row["context"].get("locals") for row in rows_of(result)] == [["Stack s"], ["Stack s", "String name"], None]
+
+
 # -- members, documentation, style -------------------------------------------------------------------------------------
 
 
@@ -277,6 +286,24 @@ def test_a_suggestion_is_made_from_the_very_context_that_was_mined(tmp_path: Pat
     assert not left_out and (test.name, test.focal) == ("testPopTwice", row["focal_method"])
     assert test.context == row["context"] and "siblings" in test.context
     assert "".join(test.masked.split()) == "".join(row["test_method_masked"].split())
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "parameters"),
+    [
+        ("testPush", "", "int item"),  # of fewest parameters
+        ("testPushString", "", "String item"),
+        ("testPush", 's.push("1");', "String item"),  # what is called counts more
+    ],
+)
+def test_the_overload_that_a_suggestion_is_about(tmp_path: Path, name: str, body: str, parameters: str) -> None:
+    from evaluation.running.open_tests import find_open_tests
+    from tests.helpers.mining_fixtures import write_project
+
+    text = test_class(f"@Test public void {name}() {{ Stack s = new Stack(); {body} }}")
+    write_project(tmp_path, {STACK_TEST: text})
+    (test,), _ = find_open_tests(tmp_path, tmp_path / STACK_TEST)
+    assert f"push({parameters})" in test.focal
 
 
 # -- sources that are not what they were -----------------------------------------------------------------------------

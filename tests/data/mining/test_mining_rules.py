@@ -268,7 +268,6 @@ def test_assertions_that_are_recognised(tmp_path: Path, statement: str, kind: st
         ("Helpers.assertContents(s, 1);", "helper of the project"),
         ("assertSize(s);", "helper of the project"),
         ("var chain = assertThat(s.pop());", "result of the assertion is used later"),
-        ('assertEquals("""\n  two\n  """, s.pop());', "assertion holds a text block"),
         ("assertEquals(" + " + ".join(["1"] * 60) + ", s.pop());", "assertion too long"),
     ],
 )
@@ -317,6 +316,21 @@ def test_a_helper_is_known_by_what_it_does(tmp_path: Path) -> None:
     assert result.left_out["assertion"] == {"helper of the project": 1}
 
 
+def test_a_text_block_is_a_text_on_one_line(tmp_path: Path) -> None:
+    body = """@Test public void t() { String a = \"\"\"
+            kept
+            \"\"\";
+        assertEquals(\"\"\"
+            "two"
+              lines
+            \"\"\", Texts.twice(a)); // a comment
+    }"""
+    imports = JUNIT4 + "import shop.util.Texts;\n"
+    (row,) = rows_of(mine(tmp_path, {TEST_FILE: test_class(body, imports=imports)}))
+    assert row["assertions"] == ['assertEquals("\\"two\\"\\n  lines\\n", Texts.twice(a));']
+    assert 'String a = """\n            kept\n            """; <AssertPlaceHolder>' in row["test_method_masked"]
+
+
 def test_soft_assertions_of_a_lambda(tmp_path: Path) -> None:
     body = """@Test public void t() {
         Stack s = new Stack();
@@ -332,6 +346,18 @@ def test_tests_of_records_and_interfaces(tmp_path: Path) -> None:
     imports = "import org.junit.jupiter.api.*;\nimport static org.junit.jupiter.api.Assertions.*;"
     rows = rows_of(mine(tmp_path, {TEST_FILE: test_class(body, imports=imports)}))
     assert [row["source"]["test_name"] for row in rows] == ["t", "u"]
+
+
+def test_what_is_thrown_has_the_type_that_is_expected(tmp_path: Path) -> None:
+    body = """@Test void t() {
+        var e = assertThrows(Full.class, () -> new Stack().push(1));
+        assertEquals(1, e.limit()); }"""
+    imports = "import org.junit.jupiter.api.*;\nimport static org.junit.jupiter.api.Assertions.*;"
+    full = "package shop; public class Full extends RuntimeException { public int limit() { return 9; } }"
+    files = {TEST_FILE: test_class(body, imports=imports), "src/main/java/shop/Full.java": full}
+    result = mine(tmp_path, files)
+    assert focal(result) == ["shop.Stack.push", "shop.Full.limit"]
+    assert rows_of(result)[1]["context"]["locals"] == ["Full e"]
 
 
 def test_then_counts_only_where_a_bdd_library_is_imported(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""What javac says of the sources of a project, for checks of the miner."""
+
+from __future__ import annotations
+
+import glob
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from data.java.syntax import UnreadableFile, read_java
+from data.mining.projects import FileIndex, Project, index_file
+from data.mining.sources import ProjectSource
+from data.mining.tasks import Limits
+
+LIMITS = Limits()
+
+
+def ask_javac(program: str, root: Path, files: Iterable[str], class_path: str) -> Iterator[list[str]]:
+    """The fields of each line that a program of this folder prints of these files. ``class_path``: joined by colons;
+    an entry may be a pattern."""
+    jars = [jar for entry in class_path.split(":") for jar in sorted(glob.glob(entry))]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed, tempfile.TemporaryFile("w+") as printed:
+        plain = [name for name in files if not name.endswith(("module-info.java", "package-info.java"))]
+        listed.write("\n".join(str(root / name) for name in plain))
+        listed.flush()
+        command = ["java", "-Xmx6g", str(Path(__file__).with_name(program)), ":".join(jars), listed.name]
+        subprocess.run(command, stdout=printed, check=True)
+        printed.seek(0)
+        for line in printed:
+            yield line.rstrip("\n").split("\t")
+
+
+def read_project(source: ProjectSource) -> tuple[Project, list[FileIndex]]:
+    """The index of a project; files that cannot be read are left out."""
+    indexed = []
+    for name in source.files:
+        try:
+            indexed.append(index_file(name, read_java(source.root / name, LIMITS.max_file_bytes)))
+        except UnreadableFile:
+            continue
+    return Project(source.name, indexed), indexed
