@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import islice
@@ -190,9 +190,10 @@ class _LastTest:
         inside = Counter(WORD.findall(part.decode()))
         return self._words.keys() - {word for word, times in inside.items() if times == self._words[word]}
 
-    def rank(self, methods: Iterable[Method]) -> list[Method]:
+    def rank(self, methods: Sequence[Method]) -> list[Method]:
         """Those that share most words with the test's name first, then those of few parameters."""
-        return sorted(methods, key=lambda item: (-len(self._name & _split_words(item.name)), len(item.parameters)))
+        keys = [(-len(self._name & _split_words(method.name)), len(method.parameters)) for method in methods]
+        return [methods[i] for i in sorted(range(len(methods)), key=keys.__getitem__)]
 
 
 def _name_type(finder: FocalFinder, node: Node) -> str:

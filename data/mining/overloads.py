@@ -28,6 +28,7 @@ class Overloads:
     def __init__(self, types: Types) -> None:
         self.types = types
         self._parameters: dict[tuple[int, Type], tuple[Type | None, ...]] = {}
+        self._chosen: dict[tuple[int, tuple[Type | None, ...]], Found | str] = {}
 
     def method_environment(self, found: Found) -> dict[str, Type | None]:
         """What names mean in a method's signature; its own type variables stand for themselves."""
@@ -95,8 +96,16 @@ class Overloads:
         last = types[-1].element() if types[-1] is not None and types[-1].is_array else None
         return (*types[:-1], *(last for _ in range(count - len(types) + 1)))
 
-    def choose(self, members: Sequence[Found], arguments: Sequence[Type | None]) -> Found | str:
+    def choose(self, members: Sequence[Found], arguments: tuple[Type | None, ...]) -> Found | str:
         """The overload that Java would call (JLS 15.12.2); else "none", or "ambiguous" where too little is known."""
+        if not isinstance(members, tuple):
+            return self._choose(members, arguments)
+        key = id(members), arguments  # Types.members remembers its tuples
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(members, arguments)
+        return self._chosen[key]
+
+    def _choose(self, members: Sequence[Found], arguments: tuple[Type | None, ...]) -> Found | str:
         seen: set[tuple[str, ...]] = set()
         distinct = []
         for item in members:

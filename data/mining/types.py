@@ -133,7 +133,9 @@ class Types:
         self.project = project
         self._lineages: dict[Type, tuple[tuple[Type, ...], bool]] = {}
         self._by_name: dict[tuple[str, str], dict[str, list[Method]]] = {}
-        self._members: dict[tuple[Type, str | None], tuple[Found, ...]] = {}
+        self._members: dict[tuple[Type, str | None, int], tuple[Found, ...]] = {}
+        self._functional: dict[Type, Found | None] = {}
+        self._of: dict[tuple[str, str], Type] = {}
         self._parsed: dict[tuple[str, str, str], Type | None] = {}
         self._resolved: dict[tuple[str, str, str], JavaClass | None] = {}
 
@@ -191,7 +193,10 @@ class Types:
         return Type(simple, declared, inner, declared.qualified if declared else name).array(dimensions)
 
     def of(self, declared: JavaClass) -> Type:
-        return Type(declared.name, declared, (), declared.qualified)
+        key = declared.qualified, declared.file
+        if key not in self._of:
+            self._of[key] = Type(declared.name, declared, (), declared.qualified)
+        return self._of[key]
 
     # -- subtypes ----------------------------------------------------------------------------------------------------
 
@@ -282,6 +287,11 @@ class Types:
 
     def functional_method(self, item: Type) -> Found | None:
         """The one abstract method of a functional interface."""
+        if item not in self._functional:
+            self._functional[item] = self._find_functional_method(item)
+        return self._functional[item]
+
+    def _find_functional_method(self, item: Type) -> Found | None:
         abstract: dict[tuple[str, int], Found] = {}
         concrete = {(m.name, len(m.parameters)) for m in self.lineage(item)[0][-1].declared.methods}  # type: ignore[union-attr]
         for parent in self.lineage(item)[0]:
@@ -297,9 +307,7 @@ class Types:
 
     def members(self, receiver: Type, name: str | None) -> tuple[Found, ...]:
         """The methods of that name, inherited ones included, nearest first; constructors for None."""
-        if receiver.created is not None:  # not part of the key
-            return tuple(self._find_members(receiver, name))
-        key = receiver, name
+        key = receiver, name, id(receiver.created)  # which equality does not look at
         if key not in self._members:
             self._members[key] = tuple(self._find_members(receiver, name))
         return self._members[key]
