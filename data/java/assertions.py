@@ -19,6 +19,7 @@ from data.java.frameworks import (
 from data.java.syntax import field_text, list_nodes, text_of, walk
 from data.java.tokens import join_text_block, one_line
 
+HELPER = "helper of the project"
 STRINGS = frozenset({"string_literal", "text_block"})  # a text block is either, by the version of the grammar
 
 
@@ -111,31 +112,44 @@ def _find_value(node: Node) -> Node | None:
     return None
 
 
+def walk_assertions(method: Node, source: bytes, scope: Scope) -> Iterator[tuple[Assertion, str]]:
+    """The outermost assertions of a test in source order, each with the reason why it is no task, or an empty one."""
+    end = method.start_byte
+    for node in list_nodes(method):
+        if node.end_byte <= end:
+            continue  # inside the lambda of the assertion before
+        found, reason = _judge_node(node, source, scope)
+        if found is not None:
+            if not reason:
+                end = found.node.end_byte
+            yield found, reason
+
+
+def _judge_node(node: Node, source: bytes, scope: Scope) -> tuple[Assertion | None, str]:
+    """The assertion that a node of a test is, and why it is no task; None where it is no assertion."""
+    if node.type == "lambda_expression":
+        body = node.child_by_field_name("body")
+        if body is not None and (kind := recognise_assertion(body, source, scope)):
+            return Assertion(body, kind), ""
+    elif (value := _find_value(node)) is not None:
+        kind = recognise_assertion(value, source, scope)
+        if kind in VALUE_NAMES:
+            return Assertion(node, kind), ""
+        if kind in ASSERT_NAMES:
+            return Assertion(node, kind), "result of the assertion is used later"
+    elif node.type == "expression_statement":
+        if kind := recognise_assertion(node.named_children[0], source, scope):
+            return Assertion(node, kind), ""
+        call = find_root_call(node)
+        if call is not None and (looks_like_helper(node, source) or scope.asserts(call)):
+            return Assertion(node, field_text(call, "name", source)), HELPER
+    return None, ""
+
+
 def find_assertions(method: Node, source: bytes, scope: Scope) -> tuple[list[Assertion], list[str]]:
     """The outermost assertions of a test in source order, and the reasons why others were left out."""
-    found: list[Assertion] = []
-    left_out: list[str] = []
-    for node in list_nodes(method):
-        if found and node.end_byte <= found[-1].node.end_byte:
-            continue  # inside the lambda of the assertion before
-        if node.type == "lambda_expression":
-            body = node.child_by_field_name("body")
-            if body is not None and (kind := recognise_assertion(body, source, scope)):
-                found.append(Assertion(body, kind))
-        elif (value := _find_value(node)) is not None:
-            kind = recognise_assertion(value, source, scope)
-            if kind in VALUE_NAMES:
-                found.append(Assertion(node, kind))
-            elif kind in ASSERT_NAMES:
-                left_out.append("result of the assertion is used later")
-        elif node.type == "expression_statement":
-            if kind := recognise_assertion(node.named_children[0], source, scope):
-                found.append(Assertion(node, kind))
-            elif looks_like_helper(node, source) or (
-                (call := find_root_call(node)) is not None and scope.asserts(call)
-            ):
-                left_out.append("helper of the project")
-    return found, left_out
+    judged = list(walk_assertions(method, source, scope))
+    return [found for found, reason in judged if not reason], [reason for _, reason in judged if reason]
 
 
 def write_target(assertion: Assertion, source: bytes) -> str:

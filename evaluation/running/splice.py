@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tree_sitter import Node
-
-from data.java.assertions import find_root_call, looks_like_helper
-from data.java.frameworks import FRAMEWORKS, ROOT_NAMES
-from data.java.syntax import parse, text_of, walk
+from data.java.assertions import Scope, find_root_call, walk_assertions
+from data.java.frameworks import FRAMEWORKS
+from data.java.syntax import parse
 
 Task = Mapping[str, Any]  # the ``source`` object of a mined row (docs/data.md)
 CALL = re.compile(r"(?:\b(Assert|Assertions)\s*\.\s*|(?<![\w.]))(assert\w+|fail)\s*\(")
@@ -111,32 +109,26 @@ def silence_other_assertions(
     """The file with each other assertion of the test made harmless, and where ``span`` is then.
 
     An assertion becomes ``try { assertion } catch (Throwable ignored) { }``: its calls are still made, but it cannot
-    fail, so a failure comes from the one at ``span``.
+    fail, so a failure comes from the one at ``span``. One whose value is stored stays, since later code needs it.
     """
+    test = parse(source).descendant_for_byte_range(*test_span)
     pieces = []
     last = 0
     shift = 0
-    for node in _find_assertions(source, test_span):
-        start, end = node.start_byte, node.end_byte
-        if end > span[0] and start < span[1]:
+    for assertion, _ in walk_assertions(test, source, Scope()) if test is not None else ():
+        start, end = assertion.node.start_byte, assertion.node.end_byte
+        if start < last or (end > span[0] and start < span[1]):  # within one that is harmless already, or the own place
             continue
-        pieces += [source[last:start], HARMLESS[0], source[start:end], HARMLESS[1]]
+        before, after = HARMLESS
+        if assertion.node.parent is not None and assertion.node.parent.type == "lambda_expression":
+            before, after = b"{ " + before, b";" + after + b" }"
+        elif find_root_call(assertion.node) is None:
+            continue
+        pieces += [source[last:start], before, source[start:end], after]
         last = end
         if end <= span[0]:
-            shift += len(HARMLESS[0]) + len(HARMLESS[1])
+            shift += len(before) + len(after)
     return b"".join((*pieces, source[last:])), (span[0] + shift, span[1] + shift)
-
-
-def _find_assertions(source: bytes, test_span: tuple[int, int]) -> Iterator[Node]:
-    """The outermost statements of a test that assert something, directly or through a helper."""
-    end, last = test_span
-    for node in walk(parse(source)):
-        call = find_root_call(node) if end <= node.start_byte and node.end_byte <= last else None
-        if call is None:
-            continue
-        if text_of(call.child_by_field_name("name"), source) in ROOT_NAMES or looks_like_helper(node, source):  # type: ignore[arg-type]
-            end = node.end_byte
-            yield node
 
 
 def find_span_problem(source: bytes, task: Task) -> str:

@@ -44,7 +44,7 @@ class T {
 }
 """
 SPAN = (TEST.index(b"PLACE;"), TEST.index(b"PLACE;") + 6)
-TEST_SPAN = (TEST.index(b"@Test"), TEST.index(b"    @Test public void u"))
+TEST_SPAN = (TEST.index(b"@Test"), TEST.index(b"\n    @Test public void u"))
 
 
 # -- splicing --------------------------------------------------------------------------------------------------------
@@ -82,6 +82,19 @@ def test_other_assertions_lose_their_verdict_and_keep_their_calls():
     for assertion in ("assertTrue(a);", "foo.assertAll(() -> { assertTrue(b); });", "checkBar(c);"):
         assert "try { " + assertion + " } catch (Throwable ignored$) { }" in text
     assert text.count("ignored$") == 3  # neither use(d) nor the other test
+
+
+def test_a_lambda_s_assertion_becomes_a_block_and_one_whose_value_is_stored_stays():
+    source = b"""class T { @Test public void t() {
+        Exception e = assertThrows(X.class, () -> x());
+        items.forEach(item -> assertNotNull(item));
+        PLACE;
+    } }"""
+    at = source.index(b"PLACE;")
+    test_span = (source.index(b"@Test"), source.rindex(b"}", 0, source.rindex(b"}")) + 1)
+    text = silence_other_assertions(source, (at, at + 6), test_span)[0].decode()
+    assert "item -> { try { assertNotNull(item); } catch (Throwable ignored$) { } });" in text
+    assert "        Exception e = assertThrows(X.class, () -> x());" in text and text.count("ignored$") == 1
 
 
 @pytest.mark.parametrize(
