@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Sequence
 
 from data.rows.files import require_file
@@ -20,8 +21,9 @@ def read_predictions(given: Sequence[str], tasks: Tasks) -> dict[str, list[str]]
     """By name, one text for each task; the empty string for a task that a file leaves out.
 
     ``row`` is the task's row in the data file, counted from 0 without the header; without it, lines are in the order of
-    the rows. Rows that are not judged are ignored, so one file serves for any part of the data. Raises UserError for a
-    name or a line that cannot be used, two texts for a row, and a file for other data.
+    the rows. Rows that are not judged are ignored, so one file serves for any part of the data. A warning tells how
+    many those are, and how many tasks are left out. Raises UserError for a name or a line that cannot be used, two
+    texts for a row, and a file for other data.
     """
     found: dict[str, list[str]] = {}
     for item in given:
@@ -51,4 +53,11 @@ def _read(given: str, tasks: Tasks, taken: Collection[str]) -> tuple[str, list[s
     found = [texts.get(row) for row in tasks.rows]
     if all(text is None for text in found):
         raise UserError(f"{FLAG} {path}: has none of the {len(found)} rows that are judged; is it for other data?")
+    lacking, strange = found.count(None), len(set(texts).difference(tasks.rows))
+    if lacking or strange:
+        print(
+            f"warning: {FLAG} {name}: {lacking} of {len(found)} judged rows have no prediction, which counts as a wrong"
+            f" one; {strange} predictions are for rows that are not judged",
+            file=sys.stderr,
+        )
     return name, [text or "" for text in found]

@@ -24,13 +24,21 @@ def write(folder, *lines):
     return f"llm={path}"
 
 
-def test_by_row_and_by_place(tmp_path):
+def test_by_row_and_by_place(tmp_path, capsys):
     by_row = write(
         tmp_path, '{"row": 3, "prediction": "c"}', '{"row": 0, "prediction": "a"}', '{"row": 9, "prediction": "z"}'
     )
     assert read_predictions([by_row], TASKS) == {"llm": ["a", "", "c"]}
+    told = capsys.readouterr().err
+    assert told.splitlines() == [
+        "warning: --predictions llm: 1 of 3 judged rows have no prediction, which counts as a wrong one;"
+        " 1 predictions are for rows that are not judged"
+    ]
     by_place = write(tmp_path, *(f'{{"prediction": "{text}"}}' for text in "abcd"))
     assert read_predictions([by_place], TASKS) == {"llm": ["a", "c", "d"]}
+    complete = write(tmp_path, *(f'{{"row": {row}, "prediction": "a"}}' for row in TASKS.rows))
+    capsys.readouterr()
+    assert read_predictions([complete], TASKS) == {"llm": ["a", "a", "a"]} and not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
