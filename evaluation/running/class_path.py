@@ -394,7 +394,9 @@ def _run_javac(
         arguments = Path(scratch, "arguments")
         quoted = (str(item).replace("\\", "\\\\").replace('"', '\\"') for item in words)
         arguments.write_text("\n".join(f'"{item}"' for item in quoted), encoding="utf-8")
-        command = [jdk.tool("javac"), "-J-Duser.language=en", "-J-Dfile.encoding=UTF-8", f"@{arguments}"]
+        # One short run on what may be a busy machine: the thorough compiler of the JVM would not pay.
+        quick = ("-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC")
+        command = [jdk.tool("javac"), *quick, "-J-Duser.language=en", "-J-Dfile.encoding=UTF-8", f"@{arguments}"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, errors="replace")
     if done.returncode == 0:
         return []

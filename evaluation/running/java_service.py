@@ -88,7 +88,8 @@ class JavaService:
 
     ``folders`` hold the project's classes, which every run loads again; ``jars`` are loaded once. Sources are compiled
     for the Java ``release`` (None: the JDK's own). ``work`` is the JVM's working directory, temporary folder and home;
-    before each run it holds what ``origin`` holds.
+    before each run it holds what ``origin`` holds. ``adapters``: those that were compiled before, shared by services of
+    one class path.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class JavaService:
         memory_mb: int = 512,
         jvm_args: Sequence[str] = (),
         ground: Ground = FIRST_GROUND,
+        adapters: dict[str, list[bytes] | None] | None = None,
     ) -> None:
         self.jdk = jdk
         self.folders = folders
@@ -115,8 +117,9 @@ class JavaService:
         self.memory_mb, self.jvm_args = memory_mb, tuple(jvm_args)
         self.ground = ground
         self.starts = 0
+        self.ended = False
         self.missing: dict[str, str] = {}
-        self._adapters: dict[str, list[bytes] | None] = {}
+        self._adapters = {} if adapters is None else adapters
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._stderr: deque[str] = deque(maxlen=20)
@@ -176,9 +179,16 @@ class JavaService:
         return self._adapters.get(adapter) is not None
 
     def start(self) -> None:
-        """Start the JVM if it is not running."""
+        """Start the JVM if it is not running. Raises RuntimeError after ``end``."""
+        if self.ended:
+            raise RuntimeError("the service has ended")
         if self._process is None:
             self._start()
+
+    def end(self) -> None:
+        """Close it for good. From another thread: the request that is running there fails, and no new JVM starts."""
+        self.ended = True
+        self.close()
 
     def close(self) -> None:
         """Kill the JVM and all processes that it started."""

@@ -29,7 +29,7 @@ class Worker:
 
     def close(self) -> None:
         for service in (self.first, self.second):
-            service.close()
+            service.end()
             service.cell.remove()
 
 
@@ -52,6 +52,7 @@ class Workers:
     def __init__(self, project: Path, class_path: ClassPath, jdk: Jdk, settings: ExecutionSettings) -> None:
         self.project, self.class_path, self.jdk, self.settings = project, class_path, jdk, settings
         self._scratch = tempfile.TemporaryDirectory(prefix="execution-", ignore_cleanup_errors=True)
+        self._adapters: dict[str, list[bytes] | None] = {}
         self._all: list[Worker] = []
         self._free: queue.Queue[Worker] = queue.Queue()
         try:
@@ -87,6 +88,7 @@ class Workers:
             memory_mb=settings.memory_mb,
             jvm_args=settings.jvm_args,
             ground=ground,
+            adapters=self._adapters,
         )
 
     def close(self) -> None:
