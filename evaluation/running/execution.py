@@ -63,13 +63,16 @@ FocalKey = tuple[str, str, int, int]
 
 
 @dataclass(frozen=True)
-class _TestFile:
+class TestFile:
     """A test's file as UTF-8, and the byte ranges of the assertion and of the whole test in it."""
 
     name: str
     source: bytes
     span: tuple[int, int]
     test_span: tuple[int, int] | None
+
+
+TestFile.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test class
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class _Compiled:
     how often it must repeat what it did.
     """
 
-    file: _TestFile
+    file: TestFile
     statement: str
     imports: tuple[str, ...]
     spliced: Spliced
@@ -189,7 +192,11 @@ class ProjectExecutor:
                     progress()
 
         with ThreadPoolExecutor(self.settings.workers) as pool:
-            return list(pool.map(one, range(len(tasks))))
+            try:
+                return list(pool.map(one, range(len(tasks))))
+            except BaseException:  # such as a signal: what is running would keep us waiting
+                workers.close()
+                raise
 
     # -- one task ------------------------------------------------------------------------------------------------
 
@@ -217,7 +224,9 @@ class ProjectExecutor:
         run = self._run(worker.first, task, compiled.classes, alone=compiled.alone)
         outcome = Outcome(run.status, run.reason, True, run.status == "passed", no, run.seconds, compiled.imports)
         if not outcome.passed:
-            return replace(outcome, status="failed") if run.status in ("broken", "missing") else outcome
+            elsewhere = run.status == "failed" and run.lines.isdisjoint(compiled.spliced.lines)
+            status = "failed" if run.status in ("broken", "missing") else run.status
+            return replace(outcome, status=status, elsewhere=elsewhere)
         if not self.settings.nontrivial:
             return outcome
         if empty:  # there is nothing that could fail
@@ -225,10 +234,10 @@ class ProjectExecutor:
         outcome = replace(outcome, reached=self._is_reached(worker, task, file))
         if not outcome.reached and not forbids_its_place(statement):
             return replace(outcome, trivial=NOT_REACHED)
-        limit = max(MIN_MUTANT_SECONDS, MUTANT_SLOWNESS * max(control.seconds, run.seconds))
-        return replace(outcome, **self._try_mutants(worker, task, compiled, min(limit, self.settings.timeout_s)))
+        limit = self._limit_mutant(max(control.seconds, run.seconds))
+        return replace(outcome, **self._try_mutants(worker, task, compiled, limit))
 
-    def _read_test_file(self, task: Task) -> _TestFile | str:
+    def _read_test_file(self, task: Task) -> TestFile | str:
         """The test's file, or why the task cannot be judged."""
         for key in ("test_file", "test_class", "test_name", "assertion_span", "framework", "focal_file", "focal_name"):
             if key not in task:
@@ -249,7 +258,7 @@ class ProjectExecutor:
         span = task["assertion_span"]
         test_span = task.get("test_span") or ()
         source, (start, end, *test) = as_utf8(raw, *span, *test_span)
-        return _TestFile(path.name, source, (start, end), (test[0], test[1]) if test else None)
+        return TestFile(path.name, source, (start, end), (test[0], test[1]) if test else None)
 
     def _path_in_project(self, name: str) -> Path | None:
         """None for a path that leaves the project: rows are data, and may name anything."""
@@ -304,7 +313,7 @@ class ProjectExecutor:
                 self._originals[task["test_file"]] = known
         return known
 
-    def _is_reached(self, worker: Worker, task: Task, file: _TestFile) -> bool:
+    def _is_reached(self, worker: Worker, task: Task, file: TestFile) -> bool:
         """Whether the test as it is comes to the place of the assertion.
 
         All places of the test that are asked for are marked at once. One that cannot be marked counts as reached.
@@ -345,7 +354,7 @@ class ProjectExecutor:
             alone,
         )
 
-    def _compile(self, worker: Worker, task: Task, file: _TestFile, statement: str) -> _Compiled | str:
+    def _compile(self, worker: Worker, task: Task, file: TestFile, statement: str) -> _Compiled | str:
         """Compile as it is, else with the framework's own assertion methods imported; or javac's error."""
         statement, asserting = set_apart_assertions(with_semicolon(statement))
         spliced = splice(file.source, file.span, statement)
@@ -373,7 +382,7 @@ class ProjectExecutor:
             broken = {**mutated, **compiled.classes}
             run = self._run(worker.first, task, broken, limit, compiled.alone)
             tried += 1
-            if self._noticed(run, compiled):
+            if self._is_noticed(run, compiled.spliced.lines, compiled.asserting):
                 stable = self._fails_and_passes_again(worker.second, task, compiled, broken)
                 return {
                     "nontrivial": stable,
@@ -390,6 +399,10 @@ class ProjectExecutor:
             reason = FAILS_BEFORE if before else ALWAYS_PASSES
         return {"nontrivial": False if tried else None, "mutants_tried": tried, "trivial": reason}
 
+    def _limit_mutant(self, seconds: float) -> float:
+        """How long a test may take on a mutant if it takes so many ``seconds`` on the code as it is."""
+        return min(max(MIN_MUTANT_SECONDS, MUTANT_SLOWNESS * seconds), self.settings.timeout_s)
+
     def _isolate(self, worker: Worker, task: Task, compiled: _Compiled) -> _Compiled:
         """With the test's other assertions made harmless, where it then still compiles and passes."""
         file = compiled.file
@@ -405,15 +418,15 @@ class ProjectExecutor:
         passes = self._run(worker.first, task, harmless.classes, alone=compiled.alone).status == "passed"
         return replace(compiled, spliced=alone, classes=harmless.classes) if passes else compiled
 
-    def _noticed(self, run: TestRun, compiled: _Compiled) -> bool:
-        """Whether an assertion of the statement failed, by an exception in its arguments or because it does not hold.
+    def _is_noticed(self, run: TestRun, lines: range, asserting: frozenset[int]) -> bool:
+        """Whether an assertion of the statement on these ``lines`` failed, by an exception in its arguments or because
+        it does not hold. ``asserting``: those of the lines, from 0, that assert something.
 
         An assertion that is not known as one shows itself by its error, if the code under test did not raise that.
         """
-        lines = compiled.spliced.lines
         if run.status != "failed" or run.lines.isdisjoint(lines):
             return False
-        if not run.lines.isdisjoint(lines[0] + line for line in compiled.asserting):
+        if not run.lines.isdisjoint(lines[0] + line for line in asserting):
             return True
         if run.asserted.isdisjoint(lines):
             return False
@@ -423,7 +436,8 @@ class ProjectExecutor:
     def _fails_and_passes_again(self, service: JavaService, task: Task, compiled: _Compiled, broken: Classes) -> bool:
         """In turn, in another JVM: chance, a clock, or what runs leave behind would not repeat that for long."""
         for _ in range(compiled.rounds):
-            if not self._noticed(self._run(service, task, broken, alone=compiled.alone), compiled):
+            again = self._run(service, task, broken, alone=compiled.alone)
+            if not self._is_noticed(again, compiled.spliced.lines, compiled.asserting):
                 return False
             if self._run(service, task, compiled.classes, alone=compiled.alone).status != "passed":
                 return False

@@ -32,7 +32,7 @@ class Outcome:
     method compiles; it is False where the prediction does not pass. ``trivial`` says why one that passes is not
     non-trivial. ``imports``: assertion methods of the framework that were imported for the prediction. ``seconds``: how
     long the run on unchanged code took. ``killed``: the mutant that it noticed. ``reached``: whether the control
-    comes to the assertion's place.
+    comes to the assertion's place. ``elsewhere``: the test fails, but not in the prediction.
     """
 
     status: str
@@ -46,6 +46,7 @@ class Outcome:
     killed: str = ""
     trivial: str = ""
     reached: bool = True
+    elsewhere: bool = False
 
 
 def compute_rates(outcomes: Sequence[Outcome]) -> dict[str, np.ndarray]:

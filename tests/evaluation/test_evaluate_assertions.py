@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 
 from data.rows.readers import parse_sample
@@ -16,7 +20,7 @@ from evaluation.evaluate_assertions import build_parser
 from evaluation.request import EvaluationRequest
 from evaluation.systems.baselines import TRIVIAL, count_leaks, retrieve
 from evaluation.systems.models import PredictionStore
-from tests.helpers.commands import make_rows, run_script, write_rows
+from tests.helpers.commands import ROOT, make_rows, run_script, write_rows
 from tests.helpers.java_project import junit_jars, need_jdk, task, write_project
 from utils.errors import UserError
 from utils.metrics import METRICS
@@ -180,6 +184,47 @@ def test_retrieval_and_leak_in_the_summary(stored, tmp_path):
     assert summary["run"]["inputs_seen_in_training"] >= 1
     assert "very input of a training row" in (tmp_path / "o/report.md").read_text()
     assert all(row["systems"]["trivial"]["prediction"] == TRIVIAL for row in rows_of(tmp_path / "o"))
+
+
+# -- predictions of other tools
+
+
+def test_predictions_of_another_tool_stand_beside_the_baselines(stored, tmp_path, capsys):
+    """Twelve rows: one tool wrote eleven of the human assertions, the other half of them and one for no row."""
+    human = [json.loads(line)["assertions"][0] for line in stored.read_text().splitlines()]
+    most = write_rows(tmp_path / "most.jsonl", [{"row": n, "prediction": human[n]} for n in range(11)])
+    even = [{"row": n, "prediction": human[n]} for n in range(0, 12, 2)]
+    half = write_rows(tmp_path / "half.jsonl", [*even, {"row": 40, "prediction": "fail();"}])
+    given = ["--predictions", f"most={most}", "--predictions", f"half={half}"]
+    evaluate("--teacher_data", stored, *given, "--output_dir", tmp_path / "o", *QUICK)
+    summary = summary_of(tmp_path / "o")
+    exact = {name: metrics["exact_match"]["value"] for name, metrics in summary["baselines"].items()}
+    assert (exact["most"], exact["half"], exact["trivial"]) == (pytest.approx(11 / 12), 0.5, 0)
+    assert rows_of(tmp_path / "o")[1]["systems"]["half"]["prediction"] == ""
+    assert "| half |" in (tmp_path / "o/report.md").read_text()
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "--predictions" in line]
+    assert warnings == [
+        "warning: --predictions most: 1 of 12 judged rows have no prediction, which counts as a wrong one;"
+        " 0 predictions are for rows that are not judged",
+        "warning: --predictions half: 6 of 12 judged rows have no prediction, which counts as a wrong one;"
+        " 1 predictions are for rows that are not judged",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(0, "a();"), (0, "b();")], "line 2: a second prediction for row 0; keep one"),
+        ([(77, "a();"), (78, "b();")], "has none of the 12 rows that are judged; is it for other data?"),
+        ([(-1, "a();")], "line 1: no row number or no text"),
+    ],
+)
+def test_predictions_that_cannot_be_meant_end_the_command_with_one_line(stored, tmp_path, rows, message):
+    file = write_rows(tmp_path / "llm.jsonl", [{"row": row, "prediction": text} for row, text in rows])
+    words = ["--teacher_data", stored, "--predictions", f"llm={file}", "--output_dir", tmp_path / "o", *QUICK]
+    with pytest.raises(UserError, match="^--predictions [^\n]*" + re.escape(message)):
+        evaluate(*words)
+    assert not (tmp_path / "o" / "metrics_summary_final.json").exists()
 
 
 # -- a teacher's file and models
@@ -544,6 +589,44 @@ def test_a_project_that_cannot_be_compiled_ends_it_before_a_model_is_looked_for(
         with pytest.raises(UserError, match=message) as caught:
             evaluate("--teacher_data", data, "--project", place, "--student_model_path", tmp_path, *QUICK)
         assert "model" not in str(caught.value)
+
+
+@pytest.mark.jdk
+def test_a_stopped_evaluation_leaves_neither_process_nor_folder(tmp_path):
+    """The prediction would run for ten minutes; the process is asked to stop as soon as a JVM works on it."""
+    need_jdk()
+    project = write_project(tmp_path / "project")
+    human = "assertEquals(7, cart.total());"
+    row = {
+        "focal_method": "public int total() { return total; }",
+        "test_method_masked": "@Test public void t() { Cart cart = new Cart(); <AssertPlaceHolder> }",
+        "assertions": [human],
+        "source": task(project, "CartTest.java", "testTotal", human),
+    }
+    data = write_rows(tmp_path / "data.jsonl", [row])
+    loops = write_rows(tmp_path / "loops.jsonl", [{"row": 0, "prediction": f"while (cart != null) {{ }} {human}"}])
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    words = [sys.executable, SCRIPT, "--teacher_data", data, "--predictions", f"loops={loops}", "--project", project]
+    words += ["--class_path", os.pathsep.join(map(str, junit_jars())), "--output_dir", tmp_path / "o", *QUICK]
+    environment = {
+        **os.environ,
+        "TMPDIR": str(scratch),
+        "DISTIL_CACHE": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    words += ["--timeout", "600", "--no_controls"]
+    done = subprocess.Popen(list(map(str, words)), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    names: dict[psutil.Process, str] = {}
+    while done.poll() is None and list(names.values()).count("java") < 2:  # the control runs in both JVMs
+        with suppress(psutil.NoSuchProcess):
+            names = {child: child.name() for child in psutil.Process(done.pid).children(recursive=True)}
+        time.sleep(0.05)
+    done.terminate()
+    _, told = done.communicate(timeout=120)
+    assert done.returncode == 85 and told.splitlines()[-1] == "SIGTERM: stopped; continue with --resume", told
+    assert not psutil.wait_procs(list(names), timeout=60)[1]
+    assert not list(scratch.iterdir())
 
 
 @pytest.mark.jdk
