@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 Json = dict[str, Any]
 SAMPLE_CLASSES = 50
-COIN = "if (System.nanoTime() / 1000 % 2 == 0) throw new AssertionError();"
 DEBIAN_JUNIT = (
     "junit4",
     "hamcrest",
@@ -124,7 +123,7 @@ def time_system(name: str, judge: Callable[..., list[Outcome]], tasks: list[Json
 def measure(args: argparse.Namespace) -> int:
     from evaluation.execution_settings import ExecutionSettings
     from evaluation.running.execution import ProjectExecutor
-    from evaluation.systems.baselines import strip_assertion
+    from evaluation.systems.baselines import COIN, FALSE, TRIVIAL, strip_assertion
 
     rows = mine(args.project)
     mined = len(rows)
@@ -135,8 +134,8 @@ def measure(args: argparse.Namespace) -> int:
     systems: dict[str, Callable[..., list[Outcome]]] = {
         "human": lambda progress: executor.execute(tasks, human, progress),
         "no assertion": lambda progress: executor.execute_without(tasks, progress),
-        "assertTrue(true)": lambda progress: executor.execute(tasks, ["assertTrue(true);"] * len(tasks), progress),
-        "assertTrue(false)": lambda progress: executor.execute(tasks, ["assertTrue(false);"] * len(tasks), progress),
+        "assertTrue(true)": lambda progress: executor.execute(tasks, [TRIVIAL] * len(tasks), progress),
+        "assertTrue(false)": lambda progress: executor.execute(tasks, [FALSE] * len(tasks), progress),
         "bare call": lambda progress: executor.execute(tasks, list(map(strip_assertion, human)), progress),
         "coin toss": lambda progress: executor.execute(tasks, [COIN] * len(tasks), progress),
         "bracket missing": lambda progress: executor.execute(

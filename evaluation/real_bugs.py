@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from evaluation.running.defects4j import Bug
 
 HUMAN = "human"
-DEBIAN = "/usr/share/java"
-DEFAULT_JARS = ("junit4", "hamcrest", "commons-lang3", "commons-io")
 TASKS_FILE, SUMMARY_FILE, REPORT_FILE = "tasks.jsonl", "real_bugs.json", "report.md"
 
 
@@ -42,9 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--mirrors", type=Path, required=True, help="folder with git mirrors of the projects")
     add("--projects", nargs="+", default=["Csv", "Codec", "Cli", "Lang"], help="projects of Defects4J")
     add("--limit", type=int, help="the first N bugs of each project (None: all)")
+    add("--train_data", help="training rows, for the baseline that copies from the nearest")
     add("--student_model_path", help="folder of a model")
     add("--predictions", action="append", default=[], metavar="NAME=FILE", help=f"texts for the rows of {TASKS_FILE}")
-    add("--class_path", help=f"jars for all projects (None: JUnit 4 and two of Commons in {DEBIAN})")
+    add("--class_path", help="jars for all projects (None: those that Defects4J keeps for each)")
     add("--jdk_home", help="as for evaluate_assertions.py")
     add("--sandbox", choices=get_args(Sandbox), default=ExecutionSettings.sandbox, help="as there")
     add("--timeout", type=float, default=ExecutionSettings.timeout_s, help="seconds that a test may take")
@@ -54,21 +53,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def prepare(bug: Bug, mirror: Path, folder: Path, output: Path) -> list[Json]:
-    """The tasks of a bug, kept in ``output``; none where its tests hold no assertion that the miner takes."""
-    from data.mining.tasks import Limits
-    from evaluation.running.defects4j import check_out, mine_triggers
+def prepare(bug: Bug, mirror: Path, folder: Path, output: Path) -> tuple[list[Json], str]:
+    """The tasks of a bug, kept in ``output``; and, if its tests hold no assertion that the miner takes, why."""
+    from evaluation.running.bug_tasks import mine_triggers
+    from evaluation.running.defects4j import check_out
     from utils.atomic_io import write_json
 
     kept = output / "bugs" / f"{bug.name}.tasks.json"
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        mined = mine_triggers(bug, check_out(bug, mirror, folder), Limits())
-        write_json(kept, {"fixed": bug.fixed, "triggers": bug.triggers, "rows": mined})
-    rows: list[Json] = json.loads(kept.read_text(encoding="utf-8"))["rows"]
-    for row in rows:
+        rows, problem = mine_triggers(bug, check_out(bug, mirror, folder))
+        write_json(kept, {"fixed": bug.fixed, "triggers": bug.triggers, "problem": problem, "rows": rows})
+    found: Json = json.loads(kept.read_text(encoding="utf-8"))
+    for row in found["rows"]:
         row["source"]["bug"] = bug.name
-    return rows
+    return found["rows"], found["problem"]
 
 
 def write_predictions(args: argparse.Namespace, rows: Sequence[Json]) -> dict[str, list[str]]:
@@ -76,7 +75,7 @@ def write_predictions(args: argparse.Namespace, rows: Sequence[Json]) -> dict[st
     from data.rows.readers import parse_sample
     from evaluation.request import EvaluationRequest
     from evaluation.summary import STUDENT
-    from evaluation.systems.baselines import FALSE, TRIVIAL, strip_assertion
+    from evaluation.systems.baselines import COIN, FALSE, TRIVIAL, retrieve, strip_assertion
     from evaluation.systems.nearest_sibling import copy_nearest
     from evaluation.systems.predictions import read_predictions
     from evaluation.tasks import read_samples
@@ -87,9 +86,13 @@ def write_predictions(args: argparse.Namespace, rows: Sequence[Json]) -> dict[st
         "trivial": [TRIVIAL] * len(rows),
         "false": [FALSE] * len(rows),
         "bare_call": [strip_assertion(sample.target) for sample in samples],
+        "coin": [COIN] * len(rows),
         "nearest_sibling": [copy_nearest(sample) for sample in samples],
         **read_predictions(args.predictions, tasks),
     }
+    if args.train_data:
+        training = read_samples(args.train_data, "--train_data", 0.0).samples
+        texts["retrieval"] = retrieve(training, samples).predictions
     if args.student_model_path:
         from evaluation.systems.collect import build_runner
         from utils.device import resolve_device
@@ -104,43 +107,64 @@ def write_predictions(args: argparse.Namespace, rows: Sequence[Json]) -> dict[st
 
 
 def judge(
-    args: argparse.Namespace, bug: Bug, fixed: Path, rows: Sequence[Json], texts: Mapping[str, Sequence[str]]
+    args: argparse.Namespace,
+    bug: Bug,
+    fixed: Path,
+    jars: Sequence[str],
+    rows: Sequence[Json],
+    texts: Mapping[str, Sequence[str | None]],
 ) -> Json:
-    """The verdicts of every system on a bug's tasks, kept in the output folder while the texts stay the same."""
-    from evaluation.running.bugs import BugExecutor
+    """The verdicts of every system on a bug's tasks; what is kept in the output folder is not judged again."""
+    from evaluation.running.bugs import FOUND, BugExecutor
     from evaluation.running.class_path import resolve_class_path
     from evaluation.running.defects4j import make_buggy
     from evaluation.running.jdk import find_jdk
+    from evaluation.summary import EXECUTION_RULES
     from utils.atomic_io import write_json
 
-    kept = args.output_dir / "bugs" / f"{bug.name}.json"
-    found: Json = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    if found.get("texts") == texts and "problem" in found:
-        return found
-    result: Json = {"bug": bug.name, "fixed": bug.fixed, "problem": "", "texts": texts, "verdicts": {}}
     tasks = [row["source"] for row in rows]
-    settings = ExecutionSettings(args.workers, args.timeout, args.jdk_home, nontrivial=False, sandbox=args.sandbox)
-    jars = args.class_path or os.pathsep.join(f"{DEBIAN}/{name}.jar" for name in DEFAULT_JARS)
-    try:
-        buggy = make_buggy(bug, fixed)
-        class_path = resolve_class_path(fixed, jars, find_jdk(args.jdk_home))
-        with BugExecutor(fixed, class_path, settings, buggy) as executor:
-            if error := executor.compile_bug():
-                raise UserError(f"the buggy classes do not compile: {error[:200]}")
-            result["verdicts"][HUMAN] = executor.judge_bug(tasks, [None] * len(tasks))
-            for name, predictions in texts.items():
-                result["verdicts"][name] = executor.judge_bug(tasks, predictions)
-    except UserError as error:
-        result["problem"] = str(error).replace(str(fixed), bug.name)
-    write_json(kept, result)
-    return result
+    jdk = find_jdk(args.jdk_home)
+    ground: Json = {
+        "fixed": bug.fixed,
+        "rules": EXECUTION_RULES,
+        "jdk": jdk.version,
+        "jars": [*map(os.path.basename, jars)],
+    }
+    ground["places"] = [[task["test_class"], task["test_name"], *task["assertion_span"]] for task in tasks]
+    kept = args.output_dir / "bugs" / f"{bug.name}.json"
+    result: Json = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    if result.get("ground") != ground:
+        result = {"bug": bug.name, "ground": ground, "problem": "", "cell_missing": {}, "texts": {}, "verdicts": {}}
+    left = {name: list(every) for name, every in texts.items() if result["texts"].get(name) != list(every)}
+
+    def is_hopeless() -> bool:
+        """Without a human assertion that finds the bug, the others do not count."""
+        human = result["verdicts"].get(HUMAN)
+        return bool(result["problem"]) or (human is not None and not any(verdict == FOUND for verdict, _ in human))
+
+    if left and not is_hopeless():
+        settings = ExecutionSettings(args.workers, args.timeout, args.jdk_home, sandbox=args.sandbox)
+        try:
+            buggy = make_buggy(bug, fixed)
+            with BugExecutor(fixed, resolve_class_path(fixed, jars, jdk), settings, buggy) as executor:
+                if error := executor.compile_bug():
+                    raise UserError(f"the buggy classes do not compile: {error[:200]}")
+                for name, predictions in left.items():
+                    if not is_hopeless():
+                        result["verdicts"][name] = executor.judge_bug(tasks, predictions)
+                        result["texts"][name] = predictions
+                result["cell_missing"] = executor.find_missing_layers()
+        except UserError as error:
+            result["problem"] = str(error).replace(str(fixed), bug.name)
+        write_json(kept, result)
+    return {**result, "verdicts": {name: result["verdicts"][name] for name in texts if name in result["verdicts"]}}
 
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from evaluation.progress import show_progress
     from evaluation.reports.real_bugs import make_report, summarise_bugs
-    from evaluation.running.defects4j import check_out, find_mirror, read_bugs
+    from evaluation.running.defects4j import check_out, find_jars, find_mirror, read_bugs
     from utils.atomic_io import atomic_writer, write_json
     from utils.cache import cache_dir
     from utils.signals import exit_on_signal
@@ -150,30 +174,38 @@ def main(argv: list[str] | None = None) -> int:
     exit_on_signal(f"continue with --output_dir {args.output_dir}")
     bugs = read_bugs(args.defects4j, args.projects, args.limit)
     mirrors = {project: find_mirror(args.mirrors, project) for project in args.projects}
-    folders = {bug.name: cache_dir("real_bugs") / bug.name for bug in bugs}
+    folders = {bug.name: cache_dir("real_bugs") / f"{bug.project}-{bug.fixed[:12]}" for bug in bugs}
+    jars: dict[str, list[str]] = {
+        project: args.class_path.split(os.pathsep)
+        if args.class_path
+        else [*map(str, find_jars(args.defects4j, project, cache_dir("real_bugs") / f"{project}-jars"))]
+        for project in args.projects
+    }
     rows: dict[str, list[Json]] = {}
+    problems: dict[str, str] = {}
     with show_progress("tasks of the bugs", len(bugs)) as count:
         for bug in bugs:
-            rows[bug.name] = prepare(bug, mirrors[bug.project], folders[bug.name], args.output_dir)
+            rows[bug.name], problems[bug.name] = prepare(bug, mirrors[bug.project], folders[bug.name], args.output_dir)
             count(1)
     together = [row for bug in bugs for row in rows[bug.name]]
     if not together:
         raise UserError(f"--projects {' '.join(args.projects)}: no test that shows a bug holds a usable assertion")
     with atomic_writer(args.output_dir / TASKS_FILE) as handle:
         handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in together)
-    texts = write_predictions(args, together)
-    results = []
+    texts: dict[str, Sequence[str | None]] = {HUMAN: [None] * len(together), **write_predictions(args, together)}
+    results: list[Json] = []
     first = 0
     with show_progress("bugs: running", len(bugs)) as count:
         for bug in bugs:
             mine = rows[bug.name]
-            part = {name: list(every[first : first + len(mine)]) for name, every in texts.items()}
+            part = {name: every[first : first + len(mine)] for name, every in texts.items()}
             first += len(mine)
             if mine:
                 fixed = check_out(bug, mirrors[bug.project], folders[bug.name])
-                results.append(judge(args, bug, fixed, mine, part))
+                results.append(judge(args, bug, fixed, jars[bug.project], mine, part))
             else:
-                results.append({"bug": bug.name, "fixed": bug.fixed, "problem": "no usable assertion", "verdicts": {}})
+                problem = f"no usable assertion: {problems[bug.name]}"
+                results.append({"bug": bug.name, "ground": {"fixed": bug.fixed}, "problem": problem, "verdicts": {}})
             count(1)
     summary = summarise_bugs(results, list(texts))
     write_json(args.output_dir / SUMMARY_FILE, summary)

@@ -22,6 +22,7 @@ TITLES = {
     "trivial": "assertTrue(true)",
     "false": "assertTrue(false)",
     "bare_call": "a call without an assertion",
+    "coin": "the toss of a coin",
 }
 EXECUTION_RULES = 2  # 1: without the conditions on assertion, place, repetition and cause (docs/execution.md)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -155,8 +155,18 @@ def select_imports(imports: Imports, words: Container[str]) -> list[str]:
     return [line for line in imports.lines if line.endswith(".*") or line.rpartition(".")[2] in words]
 
 
-def mine_file(project: Project, root: Path, file: str, limits: Limits, read: ReadFile | None = None) -> FileResult:
-    """Second pass over one file, relative to the project's ``root``; ``read``: another way to the project's files."""
+def mine_file(
+    project: Project,
+    root: Path,
+    file: str,
+    limits: Limits,
+    read: ReadFile | None = None,
+    names: Collection[str] | None = None,
+) -> FileResult:
+    """Second pass over one file, relative to the project's ``root``; ``read``: another way to the project's files.
+
+    ``names``: of the tests that are wanted (None: all).
+    """
     result = FileResult()
     read = read or (lambda name: read_java(root / name, limits.max_file_bytes))
     try:
@@ -167,6 +177,8 @@ def mine_file(project: Project, root: Path, file: str, limits: Limits, read: Rea
     tree = parse(source)
     builder = ContextBuilder(project, read)
     for test in find_test_methods(tree, source, project, file, package_of(tree, source)):
+        if names is not None and test.name not in names:
+            continue
         result.counts["tests"] += 1
         if test.problem:
             result.left_out["test"][test.problem] += 1

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from data.rows.readers import Json
 from evaluation.running.bugs import FALSE_ALARM, FOUND, MISSED, NO_COMPILE
 from evaluation.running.outcomes import DROPPED, wilson
-from evaluation.summary import title_of
+from evaluation.summary import EXECUTION_RULES, title_of
 
 HUMAN = "human"
 APART = "Lang"  # its code is in common training data
@@ -18,7 +18,7 @@ VERDICTS = (FOUND, MISSED, FALSE_ALARM, NO_COMPILE)
 def summarise_bugs(results: Sequence[Json], systems: Sequence[str]) -> Json:
     """By project, and for all but APART: how many bugs each system finds, of those that the human assertions find.
 
-    ``bugs``: id -> fixed commit, problem (empty: none), and each system's verdicts, task by task.
+    ``bugs``: id -> fixed commit, problem (empty: none), and task by task its test and each system's verdict.
     """
     groups: dict[str, list[Json]] = {}
     for result in results:
@@ -28,11 +28,14 @@ def summarise_bugs(results: Sequence[Json], systems: Sequence[str]) -> Json:
         if project != APART:
             groups[f"all but {APART}"].append(result)
     return {
+        "rules": EXECUTION_RULES,
+        "cell_missing": {name: why for result in results for name, why in result.get("cell_missing", {}).items()},
         "groups": {name: _count(group, systems) for name, group in groups.items()},
         "bugs": {
             result["bug"]: {
-                "fixed": result["fixed"],
+                "fixed": result["ground"]["fixed"],
                 "problem": _find_problem(result),
+                "tests": [f"{place[0]}.{place[1]}" for place in result["ground"].get("places", ())],
                 "verdicts": {name: [verdict for verdict, _ in found] for name, found in result["verdicts"].items()},
             }
             for result in results
@@ -48,8 +51,8 @@ def _find_problem(result: Json) -> str:
     """Why a bug cannot judge anyone: no task that can tell, or no human assertion of them notices it."""
     if result["problem"] or _finds(result, HUMAN):
         return str(result["problem"])
-    reasons = Counter(reason for verdict, reason in result["verdicts"][HUMAN] if verdict == DROPPED)
-    return reasons.most_common(1)[0][0] if reasons else "no human assertion fails on the bug"
+    reasons = Counter(reason for _, reason in result["verdicts"][HUMAN])
+    return ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
 
 
 def _count(results: Sequence[Json], systems: Sequence[str]) -> Json:
@@ -57,10 +60,10 @@ def _count(results: Sequence[Json], systems: Sequence[str]) -> Json:
     counts: Json = {
         "bugs": len(results),
         "stable": len(stable),
-        "left_out": dict(Counter(map(_find_problem, results)) - Counter({"": len(results)})),
+        "left_out": {result["bug"]: problem for result in results if (problem := _find_problem(result))},
         "systems": {},
     }
-    for name in (HUMAN, *systems):
+    for name in systems:
         verdicts = Counter(v for result in stable for v, _ in result["verdicts"][name] if v != DROPPED)
         found = sum(_finds(result, name) for result in stable)
         low, high = wilson(found, len(stable)) if stable else (None, None)
@@ -93,5 +96,5 @@ def make_report(summary: Mapping[str, Json]) -> str:
             )
             title = "human assertion (control)" if system == HUMAN else title_of(system)
             lines.append(f"| {title} | {rate} | " + " | ".join(str(found["tasks"][v]) for v in VERDICTS) + " |")
-        lines += [f"- left out: {reason} ({count})" for reason, count in group["left_out"].items()]
+        lines += ["", *(f"- {bug} is left out: {reason}" for bug, reason in group["left_out"].items())]
     return "\n".join(lines) + "\n"

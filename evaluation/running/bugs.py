@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.class_path import ClassPath
-from evaluation.running.execution import ProjectExecutor
-from evaluation.running.java_service import Classes
+from evaluation.running.execution import ProjectExecutor, TestFile
+from evaluation.running.java_service import Classes, TestRun
 from evaluation.running.outcomes import DROPPED, Outcome
-from evaluation.running.splice import Task
+from evaluation.running.splice import HARMLESS, Task
 from evaluation.running.workers import Worker
 
 FOUND, MISSED, FALSE_ALARM, NO_COMPILE = "found", "missed", "false alarm", "does not compile"
+# Raised where classes that were compiled against the fixed version do not fit the buggy one: no word of the bug.
+LINKAGE = frozenset({"NoSuchMethodError", "NoSuchFieldError", "IncompatibleClassChangeError", "AbstractMethodError"})
 
 
 class BugExecutor(ProjectExecutor):
-    """Runs tests of the fixed version, and on it with the buggy classes in their place.
+    """Runs tests of the fixed version. The buggy version stands where others have mutants, under the same conditions.
 
     ``buggy``: the changed sources by path. Use it as a context manager.
     """
@@ -27,49 +29,66 @@ class BugExecutor(ProjectExecutor):
     ) -> None:
         super().__init__(fixed, class_path, settings)
         self.buggy = buggy
-        self._classes: Classes | None = None
+        self._classes: Classes = {}
+        self._problems: dict[tuple[str, str, int], str] = {}
 
     def compile_bug(self) -> str:
-        """javac's error where the buggy sources do not compile alone; empty where they do."""
+        """javac's error where the buggy sources do not compile; empty where they do."""
         assert self._workers is not None
         with self._workers.take() as worker:
             compiled = worker.first.compile(dict(self.buggy))
-        self._classes = compiled.classes
+        self._classes = compiled.classes or {}
         return compiled.error
 
     def judge_bug(self, tasks: Sequence[Task], predictions: Sequence[str | None]) -> list[tuple[str, str]]:
-        """For each task a verdict and its reason: FOUND, MISSED, FALSE_ALARM (it fails on the fixed version),
-        NO_COMPILE, or DROPPED. None stands for the human assertion."""
+        """For each task a verdict and its reason: FOUND, MISSED, FALSE_ALARM (the assertion fails on the fixed
+        version), NO_COMPILE, or DROPPED. None stands for the human assertion."""
         outcomes = self._map(lambda worker, i: self._judge_one(worker, tasks[i], predictions[i]), tasks, None)
         return [(outcome.status, outcome.reason) for outcome in outcomes]
 
     def _judge_one(self, worker: Worker, task: Task, statement: str | None) -> Outcome:
-        file = self._read_test_file(task)
-        on_fixed = self._judge(worker, task, statement)
-        if isinstance(file, str) or on_fixed.status == DROPPED:
-            return on_fixed
-        if not self._passes_without(worker, task):
-            return Outcome(DROPPED, "the test fails on the bug without the assertion, too")
-        if not on_fixed.compiled:
-            return Outcome(NO_COMPILE, on_fixed.reason)
-        if not on_fixed.passed:
-            return Outcome(FALSE_ALARM, on_fixed.reason)
-        text = file.source[slice(*file.span)].decode() if statement is None else statement
-        compiled = self._compile(worker, task, file, text)
-        if isinstance(compiled, str) or not compiled.asserting:
-            return Outcome(MISSED, "asserts nothing")
-        compiled = self._isolate(worker, task, compiled)
-        run = self._run(worker.first, task, {**(self._classes or {}), **compiled.classes})
-        # An exception within the assertion shows the bug as well: without the assertion, the test passes.
-        noticed = run.status == "failed" and not run.lines.isdisjoint(compiled.spliced.lines)
-        return Outcome(FOUND if noticed else MISSED, run.reason)
+        if problem := self._find_problem(worker, task):
+            return Outcome(DROPPED, problem)
+        outcome = self._judge(worker, task, statement)
+        if not outcome.compiled:
+            return Outcome(NO_COMPILE, outcome.reason)
+        if outcome.elsewhere:
+            return Outcome(MISSED, "the rest of the test needs what the human assertion calls")
+        if not outcome.passed:
+            return Outcome(FALSE_ALARM, outcome.reason)
+        return Outcome(FOUND) if outcome.nontrivial else Outcome(MISSED, outcome.trivial)
 
-    def _passes_without(self, worker: Worker, task: Task) -> bool:
-        """Whether the bug leaves the test alone once its assertions are harmless and this one is taken out."""
+    def _find_problem(self, worker: Worker, task: Task) -> str:
+        """Why a task cannot show the bug: without any verdict of an assertion, its test must pass on the bug."""
         file = self._read_test_file(task)
-        assert not isinstance(file, str)
-        compiled = self._compile(worker, task, file, ";")
-        if isinstance(compiled, str):
-            return False
-        compiled = self._isolate(worker, task, compiled)
-        return self._run(worker.first, task, {**(self._classes or {}), **compiled.classes}).status == "passed"
+        if isinstance(file, str):
+            return file
+        if problem := self._check_control(worker, task).problem:
+            return problem
+        key = (task["test_class"], task["test_name"], task["assertion_span"][0])
+        with self._lock:
+            known = self._problems.get(key)
+        if known is None:
+            known = self._run_without_verdicts(worker, task, file)
+            with self._lock:
+                self._problems[key] = known
+        return known
+
+    def _run_without_verdicts(self, worker: Worker, task: Task, file: TestFile) -> str:
+        human = file.source[slice(*file.span)].decode().strip().removesuffix(";")
+        for statement in (f"{HARMLESS[0].decode()}{human};{HARMLESS[1].decode()}", ";"):
+            compiled = self._compile(worker, task, file, statement)
+            if not isinstance(compiled, str):
+                compiled = self._isolate(worker, task, compiled)
+                run = self._run(worker.first, task, {**compiled.classes, **self._classes})
+                return "" if run.status == "passed" else f"without the assertion, the test {run.status} on the bug"
+        return "the assertion cannot be taken out of its test"
+
+    def _compile_mutants(self, worker: Worker, task: Task) -> Iterator[tuple[Classes, str]]:
+        yield self._classes, "the bug"
+
+    def _limit_mutant(self, seconds: float) -> float:
+        return self.settings.timeout_s
+
+    def _is_noticed(self, run: TestRun, lines: range, asserting: frozenset[int]) -> bool:
+        return run.error not in LINKAGE and super()._is_noticed(run, lines, asserting)

@@ -12,16 +12,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from data.java.syntax import UnreadableFile, read_java
-from data.mining.projects import Project, index_file
-from data.mining.sources import find_java_files
-from data.mining.tasks import Limits, mine_file
-from data.rows.readers import Row
-from utils.atomic_io import atomic_directory
+from utils.atomic_io import atomic_directory, atomic_writer
 from utils.errors import UserError
 
 REPOSITORIES = {"Csv": "commons-csv", "Codec": "commons-codec", "Cli": "commons-cli", "Lang": "commons-lang"}
 TRIGGER = re.compile(r"^--- ([\w.$]+)::(\w+)", re.MULTILINE)
+SHARED_JAR = "framework/projects/lib/junit-4.12-hamcrest-1.3.jar"  # for projects that keep an older JUnit
 PATCHED = re.compile(r"^\+\+\+ b/(\S+\.java)$", re.MULTILINE)
 
 
@@ -122,20 +118,25 @@ def make_buggy(bug: Bug, fixed: Path) -> dict[str, str]:
         return {name: Path(scratch, name).read_bytes().decode("utf-8", "replace") for name in names}
 
 
-def mine_triggers(bug: Bug, root: Path, limits: Limits) -> list[Row]:
-    """The tasks of the tests that show the bug, as the miner makes them."""
-    texts: dict[str, bytes] = {}
-    for name in find_java_files(root):
-        try:
-            texts[name] = read_java(root / name, limits.max_file_bytes)
-        except UnreadableFile:
-            continue
-    indexed = [index_file(name, text) for name, text in texts.items()]
-    project = Project(bug.project, indexed)
-    wanted = {owner.rpartition(".")[2].partition("$")[0] for owner, _ in bug.triggers}
-    rows = []
-    for item in indexed:
-        if Path(item.file).stem in wanted and item.may_hold_tests:
-            rows += [row for test in mine_file(project, root, item.file, limits).tests for row in test.rows]
-    shown = set(bug.triggers)
-    return [row for row in rows if (row["source"]["test_class"], row["source"]["test_name"]) in shown]
+def find_jars(defects4j: Path, project: str, folder: Path) -> list[Path]:
+    """The jars that Defects4J keeps for a project's tests, of each the newest release, written to ``folder`` once.
+
+    Raises UserError where it keeps none.
+    """
+    repository = _open_repository(defects4j)
+    places = (SHARED_JAR, f"framework/projects/{project}/lib")
+    listed = _git(repository, "ls-tree", "-r", "-z", "--name-only", "HEAD", *places).decode().split("\0")
+    newest: dict[str, tuple[list[int], str]] = {}
+    for name in sorted((item for item in listed if item.endswith(".jar")), key=lambda item: item != SHARED_JAR):
+        artifact = re.sub(r"-\d[\w.]*$", "", Path(name).stem)
+        version = [int(part) for part in re.findall(r"\d+", Path(name).stem[len(artifact) :])]
+        newest[artifact] = max(newest.get(artifact, (version, name)), (version, name))
+    if not newest:
+        raise UserError(f"{defects4j}: keeps no jars for {project}; name them with --class_path")
+    jars = []
+    for _, name in newest.values():
+        jars.append(folder / Path(name).name)
+        if not jars[-1].is_file():
+            with atomic_writer(jars[-1], "wb") as handle:
+                handle.write(_git(repository, "show", f"HEAD:{name}"))
+    return jars

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,15 @@ from data.mining.find_tests import TestMethod, find_test_methods
 from data.mining.focal import FocalFinder
 from data.mining.helpers import TestScope
 from data.mining.projects import Project, index_file, package_of
-from data.mining.siblings import MAX_SIBLINGS, add_siblings
+from data.mining.siblings import add_siblings
 from data.mining.tasks import Limits, MinedTest, mine_file
 from data.rows.context import Context
 from data.rows.readers import PLACEHOLDER, Row, Sample, Source
+from evaluation.running.neighbours import mine_neighbours
 from evaluation.running.splice import Task, as_utf8
 from utils.errors import UserError
 
 BUILD_FILES = ("pom.xml", "build.gradle", "build.gradle.kts", "build.xml")
-MAX_OTHER_FILES = 20  # that are looked through for siblings
 LEAVES = frozenset({"return_statement", "throw_statement", "break_statement", "continue_statement", "yield_statement"})
 
 
@@ -94,7 +93,7 @@ def find_open_tests(project_dir: Path, file: Path, method: str = "") -> tuple[li
             left_out[test.name] = described
         else:
             found.append(described)
-    test_files = [item.file for item in indexed if item.may_hold_tests and item.file != name]
+    test_files = [item.file for item in indexed if item.may_hold_tests]
     _add_siblings(found, project, texts, name, test_files)
     return found, left_out
 
@@ -102,26 +101,18 @@ def find_open_tests(project_dir: Path, file: Path, method: str = "") -> tuple[li
 def _add_siblings(
     found: Sequence[OpenTest], project: Project, texts: dict[str, bytes], file: str, test_files: Sequence[str]
 ) -> None:
-    """The assertions of other tests: of the file, then of the ``test_files`` that name the class of a focal method,
-    those of its folder first."""
+    """Put the assertions of other tests of the project into the contexts of the open tests of a file."""
     if not found:
         return
 
     def mine(path: str) -> list[MinedTest]:
         return mine_file(project, Path(), path, Limits(), lambda name: texts[name]).tests
 
+    focal_classes = {test.source["focal_class"] for test in found}
+    others = mine_neighbours(file, mine(file), focal_classes, texts, test_files, mine)
     asking = [MinedTest((_as_row(test, project.name),), (), ()) for test in found]
-    own = {(test.source["test_class"], test.name) for test in found}
-    others = mine(file)
-    if sum(len(test.rows) for test in others) < MAX_SIBLINGS:
-        classes = {test.source["focal_class"].rpartition(".")[2].partition("$")[0] for test in found}
-        named = re.compile(rf"\b(?:{'|'.join(map(re.escape, classes))})\b".encode())
-        folder = file.rpartition("/")[0]
-        near = sorted(test_files, key=lambda path: (path.rpartition("/")[0] != folder, path))
-        for path in [path for path in near if named.search(texts[path])][:MAX_OTHER_FILES]:
-            others += mine(path)
-    kept = [test for test in others if _identify(test) not in own]
-    add_siblings([*kept, *asking])
+    open_ones = {(test.source["test_class"], test.name) for test in found}
+    add_siblings([*(test for test in others if _identify(test) not in open_ones), *asking])
 
 
 def _identify(test: MinedTest) -> tuple[str, str]:

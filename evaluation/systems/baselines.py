@@ -13,6 +13,7 @@ from data.rows.readers import PLACEHOLDER, Sample
 
 TRIVIAL = "assertTrue(true);"
 FALSE = "assertTrue(false);"
+COIN = "if (System.nanoTime() / 1000 % 2 == 0) throw new AssertionError();"
 NOTHING = "this.hashCode();"  # a call for a reference that makes none
 CALLS = frozenset({"method_invocation", "object_creation_expression"})
 CHUNK_CELLS = 20_000_000  # similarities in memory at a time: 80 MB

@@ -9,7 +9,11 @@ import subprocess
 import pytest
 
 from evaluation.real_bugs import main
-from tests.helpers.java_project import MAIN, jar, junit_jars, need_jdk, write_project
+from evaluation.running.bugs import BugExecutor
+from evaluation.running.defects4j import find_jars
+from tests.helpers.commands import write_rows
+from tests.helpers.java_project import MAIN, TESTS, jar, junit_jars, need_jdk, write_project
+from utils.errors import UserError
 
 pytestmark = pytest.mark.jdk
 PATCH = """--- a/src/main/java/shop/Cart.java
@@ -40,14 +44,17 @@ def place(tmp_path, monkeypatch):
     root = write_project(tmp_path / "mirrors" / "commons-csv")
     cart = (root / MAIN / "Cart.java").read_text().splitlines()
     assert cart[9:11] == ["    public void add(int price) {", "        total += price;"]
+    (root / TESTS / "HeirTest.java").write_text("package shop; public class HeirTest extends CartTest { }")
     fixed = commit(root)
     records = tmp_path / "defects4j" / "framework" / "projects" / "Csv"
     records.mkdir(parents=True)
     head = "bug.id,revision.id.buggy,revision.id.fixed,report.id,report.url\n"
-    (records / "active-bugs.csv").write_text(f"{head}1,0,{fixed},CSV-1,none\n2,0,{fixed},CSV-2,none\n")
-    for number, test in ((1, "testTotal"), (2, "testStaticState")):
+    tests = ("CartTest::testTotal", "CartTest::testEmpty", "HeirTest::testTotal", "CartTest::testGone")
+    lines = [f"{number},0,{fixed},CSV-{number},none\n" for number, _ in enumerate(tests, 1)]
+    (records / "active-bugs.csv").write_text(head + "".join(lines))
+    for number, test in enumerate(tests, 1):
         for folder, text in (
-            ("trigger_tests", f"--- shop.CartTest::{test}\njunit.framework.AssertionFailedError\n"),
+            ("trigger_tests", f"--- shop.{test}\njunit.framework.AssertionFailedError\n"),
             ("patches", PATCH),
         ):
             (records / folder).mkdir(exist_ok=True)
@@ -56,26 +63,55 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_bug_is_found_by_the_assertions_that_tell_the_versions_apart(place, capsys):
+def test_a_bug_is_found_by_the_assertions_that_tell_the_versions_apart(place, capsys, monkeypatch):
     output = place / "out"
     words = ["--defects4j", place / "defects4j", "--mirrors", place / "mirrors", "--projects", "Csv", "--workers", "1"]
     words += ["--class_path", os.pathsep.join(map(str, [*junit_jars(), jar("hamcrest")])), "--output_dir", output]
-    assert main(list(map(str, words))) == 0
+    row = {"focal_method": "int total()", "test_method_masked": "void t() { <AssertPlaceHolder> }"}
+    training = write_rows(place / "train.jsonl", [{**row, "assertions": ["assertEquals(7, cart.total());"]}])
+    assert main(list(map(str, [*words, "--train_data", training]))) == 0
     tasks = [json.loads(line) for line in (output / "tasks.jsonl").read_text().splitlines()]
     assert [task["assertions"][0] for task in tasks if task["source"]["bug"] == "Csv-1"] == [
         "assertEquals(3, cart.total());",
         "assertEquals(7, cart.total());",
     ]
+    assert tasks[0]["context"]["siblings"], "the other tests of the class"
+    verdicts = json.loads((output / "real_bugs.json").read_text())["bugs"]["Csv-1"]["verdicts"]
+    assert verdicts["retrieval"] == ["false alarm", "found"]
+    assert verdicts["false"] == ["false alarm"] * 2
+    assert not any("found" in verdicts[name] for name in ("trivial", "false", "bare_call", "coin"))
+
     texts = ["assertTrue(cart.total() > 2);", "assertTrue(cart.total() > 4);"]
-    given = place / "llm.jsonl"
-    given.write_text("".join(json.dumps({"row": row, "prediction": text}) + "\n" for row, text in enumerate(texts)))
+    given = write_rows(place / "llm.jsonl", [{"row": row, "prediction": text} for row, text in enumerate(texts)])
+    judged, real = [], BugExecutor.judge_bug
+    monkeypatch.setattr(BugExecutor, "judge_bug", lambda *given: judged.append(given[2]) or real(*given))
     assert main([*map(str, words), "--predictions", f"llm={given}"]) == 0
+    assert judged == [texts, [""], ["", ""]], "what is kept is not judged again"
     summary = json.loads((output / "real_bugs.json").read_text())
     bug = summary["bugs"]["Csv-1"]
-    assert bug["problem"] == "" and bug["verdicts"]["human"] == ["missed", "found"]
-    assert bug["verdicts"]["llm"] == ["missed", "found"]
-    assert bug["verdicts"]["false"] == ["false alarm"] * 2
-    assert summary["bugs"]["Csv-2"]["problem"] != ""
+    assert bug["problem"] == "" and bug["verdicts"]["human"] == bug["verdicts"]["llm"] == ["missed", "found"]
+    assert summary["bugs"]["Csv-3"]["verdicts"]["human"] == ["missed", "found"], "an inherited test"
+    assert summary["bugs"]["Csv-2"]["problem"] == "passes whatever the code does (1)"
+    assert summary["bugs"]["Csv-4"]["problem"] == "no usable assertion: the test is not in the fixed version (1)"
     group = summary["groups"]["Csv"]
-    assert (group["bugs"], group["stable"], group["systems"]["human"]["bugs_found"]) == (2, 1, 1)
+    assert (group["bugs"], group["stable"], group["systems"]["human"]["bugs_found"]) == (4, 2, 2)
     assert group["systems"]["llm"]["bugs_found"] == 1 and "llm" in capsys.readouterr().out
+
+
+def test_the_newest_release_of_each_jar_that_defects4j_keeps(tmp_path):
+    library = tmp_path / "framework" / "projects"
+    names = (
+        "lib/junit-4.12-hamcrest-1.3.jar",
+        *(f"Csv/lib/{name}" for name in ("io-2.4.jar", "io-2.10.jar", "asm.jar")),
+    )
+    for name in names:
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_bytes(name.encode())
+    commit(tmp_path)
+    jars = find_jars(tmp_path, "Csv", tmp_path / "jars")
+    assert [path.read_text() for path in jars] == [names[0], names[3], names[2]], "JUnit first, then by name"
+    assert find_jars(tmp_path, "Lang", tmp_path / "jars") == jars[:1]
+    empty = tmp_path / "empty"
+    commit(empty, README="nothing")
+    with pytest.raises(UserError, match="keeps no jars for Csv; name them with --class_path"):
+        find_jars(empty, "Csv", tmp_path / "jars")

@@ -97,8 +97,9 @@ final class TestRunner {
             Class<?> owner = Class.forName(testClass, true, loader);
             var outcome = adapters.get(adapter).apply(owner, method);
             status = outcome.getKey();
+            String declares = findDeclaring(owner, method).getName().replaceAll("\\$.*", "");
             for (Throwable error : outcome.getValue()) {
-                describe(error, owner, loader, result);
+                describe(error, declares, loader, result);
             }
         } catch (Throwable error) {
             result.reason = explain(error);
@@ -109,12 +110,11 @@ final class TestRunner {
     }
 
     /** Adds what a failure says: its reason if it is the first, and where in the test's file it passed. */
-    private static void describe(Throwable error, Class<?> owner, TaskLoader loader, Result result) {
+    private static void describe(Throwable error, String outermost, TaskLoader loader, Result result) {
         if (result.reason.isEmpty()) {
             result.reason = explain(error);
             result.error = error.getClass().getSimpleName();
         }
-        String outermost = owner.getName().replaceAll("\\$.*", "");
         Throwable current = error;
         for (int depth = 0; current != null && depth < MAX_CAUSES; depth++, current = current.getCause()) {
             // What ran out of memory or stack may have left a class of the JDK half initialised.
@@ -134,6 +134,18 @@ final class TestRunner {
                 result.raiser = result.raiser.isEmpty() ? raiser : result.raiser;
             }
         }
+    }
+
+    /** The class of which a test is, which may inherit it. */
+    private static Class<?> findDeclaring(Class<?> owner, String method) {
+        for (Class<?> current = owner; current != null; current = current.getSuperclass()) {
+            for (java.lang.reflect.Method declared : current.getDeclaredMethods()) {
+                if (declared.getName().equals(method)) {
+                    return current;
+                }
+            }
+        }
+        return owner;
     }
 
     /** The error and its message; of a class that could not be initialised, why. */
