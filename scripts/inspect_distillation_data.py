@@ -3,9 +3,9 @@
 
     python scripts/inspect_distillation_data.py FILE [--reference DENSE_FILE] [--tokenizer NAME] [--max_rows N] [--json]
 
-Prints the header, the number of rows, bad rows by reason, bytes per token, the entropy and the probability outside the
-most likely tokens; and, with the teacher's tokenizer, how often the first choice is the label, where the first row of
-logits predicts the first label (offset 0) or the second row does (1; a file without a header may be so).
+Prints the header, the number of rows, bad and odd rows by reason, bytes per token, the entropy and the probability
+outside the most likely tokens; and, with the teacher's tokenizer, how often the first choice is the label, where the
+first row of logits predicts the first label (offset 0) or the second row does (1; a file without a header may be so).
 With --reference (the same rows with dense or hidden logits) it also prints, at T = 1, 1.5, 2 and 4:
 KL(reference || file), JSD, top-1 agreement, and cosine and norm ratio of the gradients on a student half-way between
 the mean logits and the teacher's.
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from data.distillation.file import Header
     from data.distillation.signal import TeacherSignal
+    from data.rows.readers import Sample
     from data.rows.tokenization import TaskEncoder
     from utils.compress import Rows
 
@@ -43,6 +44,7 @@ class StoredRow:
     """A usable row with its decoded logits, and the bytes that these take as JSON."""
 
     row: Json
+    sample: Sample
     teacher: Rows
     logit_bytes: int
 
@@ -60,12 +62,12 @@ def read_rows(path: Path) -> Iterator[StoredRow | str]:
             row = parse_json_line(read(number))
             if is_header(row):
                 continue
-            parse_sample(row)
+            sample = parse_sample(row)
             text, old = row.get("teacher_logits_compressed"), row.get("compressed_logits")
             if text is not None:
-                yield StoredRow(row, unpack(text), len(json.dumps(text)))
+                yield StoredRow(row, sample, unpack(text), len(json.dumps(text)))
             elif isinstance(old, dict):
-                yield StoredRow(row, DenseRows(decompress_logits(old)), len(json.dumps(old)))
+                yield StoredRow(row, sample, DenseRows(decompress_logits(old)), len(json.dumps(old)))
             else:
                 raise RowError("missing teacher logits")
         except (RowError, CompressionError) as error:
@@ -168,14 +170,13 @@ class Alignment:
             return
         self.encoder = TaskEncoder(tokenizer, header.text_format if header else TextFormat())
 
-    def add(self, row: Json, signal: TeacherSignal) -> None:
-        from data.rows.readers import parse_sample
+    def add(self, sample: Sample, signal: TeacherSignal) -> None:
         from models.seq2seq.teacher_forced import top_choice
 
         if self.encoder is None:
             return
         top = top_choice(signal).tolist()
-        labels = self.encoder.target(parse_sample(row).target, self.header.max_output_len if self.header else len(top))
+        labels = self.encoder.target(sample.target, self.header.max_output_len if self.header else len(top))
         self.positions += len(labels)
         for offset in (0, 1):
             self.right[offset] += sum(a == b for a, b in zip(top[offset:], labels, strict=False))
@@ -190,6 +191,7 @@ class Alignment:
 def inspect(path: Path, reference_path: Path | None, max_rows: int | None, tokenizer: str | None = None) -> Json:
     """The report as plain values. Memory does not grow with the file."""
     from data.distillation.file import build_signal, load_shared, read_header
+    from data.rows.oddities import find_oddities
     from models.teacher.fidelity import TEMPERATURES
 
     header = read_header(path)
@@ -198,6 +200,7 @@ def inspect(path: Path, reference_path: Path | None, max_rows: int | None, token
     reference = Reference(reference_path) if reference_path else None
     alignment = Alignment(path, header, tokenizer)
     bad: Counter[str] = Counter()
+    odd: Counter[str] = Counter()
     entropy = 0.0
     masses = dict.fromkeys(TEMPERATURES, 0.0)
     rows = tokens = logit_bytes = 0
@@ -215,7 +218,8 @@ def inspect(path: Path, reference_path: Path | None, max_rows: int | None, token
         logit_bytes += stored.logit_bytes
         vocabulary = signal.vocab_size
         entropy += sum_entropy(signal)
-        alignment.add(stored.row, signal)
+        alignment.add(stored.sample, signal)
+        odd.update(find_oddities(stored.sample))
         for t in TEMPERATURES:
             masses[t] += sum_tail_mass(signal, t, 64)
         if reference is None:
@@ -237,6 +241,7 @@ def inspect(path: Path, reference_path: Path | None, max_rows: int | None, token
         "header": header.to_json() if header else None,
         "rows": rows,
         "bad_rows": dict(bad.most_common()),
+        "odd_rows": dict(odd.most_common()),
         "tokens": tokens,
         "vocab_size": vocabulary,
         "logit_bytes_per_token": logit_bytes / tokens,
@@ -250,10 +255,13 @@ def inspect(path: Path, reference_path: Path | None, max_rows: int | None, token
 
 
 def format_report(report: Json) -> str:
+    from data.rows.oddities import tell_oddities
+
     header = report["header"]
     lines = [f"{report['file']}: {report['rows']} rows, {report['tokens']} tokens, {report['file_bytes']:,} bytes"]
     lines.append("header: " + (", ".join(f"{k} {v}" for k, v in header.items()) if header else "none (old format)"))
     lines += [f"bad rows: {count} x {reason}" for reason, count in report["bad_rows"].items()]
+    lines += tell_oddities("odd rows", report["odd_rows"], str(report["rows"]))
     lines.append(f"logits: {report['logit_bytes_per_token']:.0f} bytes of JSON per token, V = {report['vocab_size']}")
     lines.append(f"entropy at T=1: {report['entropy']:.3f} nats per token")
     labels = report["labels"]

@@ -5,7 +5,9 @@ Works on anything that a model may write, whether it is Java or not.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from data.java.frameworks import (
     ARITY,
@@ -20,6 +22,7 @@ from data.java.tokens import TOKEN, strip_comments, tokenize
 
 TYPE_SIGNS = frozenset("<>.,?[]&@")
 OPEN, CLOSE = frozenset("([{"), frozenset(")]}")
+BEFORE_VALUE, AFTER_VALUE = frozenset({"(", ",", "=", "->", "return"}), frozenset({")", ",", ";", ""})
 
 
 def split_assertions(text: str) -> list[str]:
@@ -174,8 +177,24 @@ def normalise(text: str, framework: str | None = None) -> tuple[str, ...]:
     return tuple(kept)
 
 
+def _drop_brackets(tokens: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """Without the round brackets that enclose a whole argument or value: ``f((7), x)`` is ``f(7, x)``."""
+    redundant: set[int] = set()
+    opened: list[int] = []
+    for at, (token, _, _) in enumerate(tokens):
+        if token == "(":
+            opened.append(at)
+        elif token == ")" and opened:
+            first = opened.pop()
+            before, after = (tokens[i][0] if 0 <= i < len(tokens) else "" for i in (first - 1, at + 1))
+            if before in BEFORE_VALUE and after in AFTER_VALUE and at > first + 1:
+                redundant |= {first, at}
+    return [item for at, item in enumerate(tokens) if at not in redundant] if redundant else tokens
+
+
 def _place_tokens(text: str) -> list[tuple[str, int, int]]:
-    """Tokens with their places in ``text``; a qualifier that is usually imported belongs to the name that follows."""
+    """Tokens with their places in ``text``, spelt in one way: a qualifier that is usually imported belongs to the name
+    that follows, and needless brackets are left out."""
     found: list[tuple[str, int, int]] = []
     for match in TOKEN.finditer(text):
         if match.lastgroup in ("blank", "comment"):
@@ -189,28 +208,77 @@ def _place_tokens(text: str) -> list[tuple[str, int, int]]:
             while first >= 2 and found[first - 1][0] == "." and found[first - 2][0][0].islower():
                 first -= 2
             found[first:] = [(token, found[first][1], match.end())]
-    return found
+    return _drop_brackets(found)
+
+
+@lru_cache(1 << 14)  # an assertion is the sibling of many
+def spell(text: str) -> tuple[str, ...]:
+    """Tokens of ``text``, the same for spellings that mean the same: blanks, line breaks, comments, qualifiers such as
+    ``Assert.``, needless brackets and the last semicolon may differ."""
+    tokens = tuple(token for token, _, _ in _place_tokens(text))
+    return tokens[:-1] if tokens[-1:] == (";",) else tokens
+
+
+def find_tokens(tokens: tuple[str, ...], wanted: tuple[str, ...]) -> int | None:
+    """Where the statement ``wanted`` begins in ``tokens``, both as ``spell`` gives them; None where it does not stand.
+
+    ``log.fail()`` does not hold ``fail()``, nor ``assertThat(x).isNull()`` the beginning of itself.
+    """
+    size = len(wanted)
+    for at in range(len(tokens) - size + 1 if size else 0):
+        after = at + size
+        chained = tokens[max(0, at - 1) : at] == (".",) or tokens[after : after + 1] == (".",)
+        if tokens[at:after] == wanted and not chained:
+            return at
+    return None
+
+
+def _place(tokens: list[tuple[str, int, int]], first: int, after: int) -> tuple[int, int]:
+    """From the first token to the last before ``after``, or to the semicolon that ends the statement there."""
+    last = after if tokens[after : after + 1] and tokens[after][0] == ";" else after - 1
+    return tokens[first][1], tokens[last][2]
 
 
 def find_assertion(text: str, assertion: str) -> tuple[int, int] | None:
-    """Where ``assertion`` first stands in ``text``, as (start, end); None where it does not.
+    """Where ``assertion`` first stands in ``text`` as a whole statement, as (start, end); None where it does not.
 
-    Both are compared by tokens: blanks, line breaks, comments and qualifiers such as ``Assert.`` may differ. The
-    semicolon belongs to the place where both have it.
+    Both are compared as ``spell`` gives them. The semicolon belongs to the place, whether the assertion has one or not.
     """
-    wanted = [token for token, _, _ in _place_tokens(assertion)]
-    semicolon = wanted[-1:] == [";"]
-    wanted = wanted[: len(wanted) - semicolon]
+    wanted = spell(assertion)
     if not wanted or wanted[0] not in text:  # the second saves most of the work, since most texts lack it
         return None
     tokens = _place_tokens(text)
+    at = find_tokens(tuple(token for token, _, _ in tokens), wanted)
+    return None if at is None else _place(tokens, at, at + len(wanted))
+
+
+def _count_words(tokens: Sequence[str]) -> Counter[str]:
+    return Counter(token for token in tokens if token[0].isalnum() or token[0] in "_$\"'")
+
+
+def find_near_assertion(text: str, assertion: str) -> tuple[int, int] | None:
+    """Where a statement stands that calls the same assertion with the same words, as ``find_assertion`` tells it.
+
+    Their order may differ, and one of the two may have more, up to a third: a message, a cast, another call.
+    """
+    wanted = spell(assertion)
+    if wanted[1:2] != ("(",) or wanted[0] not in text:
+        return None
+    words = _count_words(wanted)
+    tokens = _place_tokens(text)
     names = [token for token, _, _ in tokens]
-    for at in range(len(names) - len(wanted) + 1):
-        after = at + len(wanted)
-        # ``log.fail()`` does not hold ``fail()``, nor ``assertThat(x).isNull()`` the beginning of itself.
-        if names[at:after] == wanted and names[at - 1 : at] != ["."] and names[after : after + 1] != ["."]:
-            last = after if semicolon and names[after : after + 1] == [";"] else after - 1
-            return tokens[at][1], tokens[last][2]
+    for at, name in enumerate(names[:-1]):
+        if name != wanted[0] or names[at + 1] != "(" or (at and names[at - 1] == "."):
+            continue
+        depth, after = 0, at
+        while after < len(names) and depth >= 0 and (depth or names[after] != ";"):
+            depth += (names[after] in OPEN) - (names[after] in CLOSE)
+            after += 1
+        after -= depth < 0  # a bracket that encloses the statement
+        others = _count_words(names[at:after])
+        more, fewer = (others - words).total(), (words - others).total()
+        if min(more, fewer) == 0 and 3 * max(more, fewer) <= words.total():
+            return _place(tokens, at, after)
     return None
 
 

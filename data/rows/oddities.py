@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from data.java.normal_form import find_assertion
-from data.java.statements import is_valid_java
+from data.java.statements import can_assert, parse_statements
 from data.rows.readers import Sample
 
 VISIBLE = "the answer also stands elsewhere in the test"
 NO_JAVA = "the target is no Java statement"
+NO_CALL = "the target calls nothing, so it asserts nothing"
 COMMENT_SIGN = re.compile(r"//|/\*|\*/")
 
 
@@ -21,8 +22,9 @@ def find_oddities(sample: Sample) -> list[str]:
     uncommented = COMMENT_SIGN.sub(" ", sample.test)  # a comment shows the answer as well
     if any(find_assertion(text, one) for one in sample.assertions for text in (sample.test, uncommented)):
         found.append(VISIBLE)
-    if not is_valid_java(sample.target):
-        found.append(NO_JAVA)
+    statements = parse_statements(sample.target)
+    if statements is None or not can_assert(statements):
+        found.append(NO_JAVA if statements is None else NO_CALL)
     return found
 
 

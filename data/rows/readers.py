@@ -8,12 +8,13 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from typing_extensions import NotRequired  # in typing from Python 3.11 on
 
-from data.java.normal_form import find_assertion
+from data.java.normal_form import find_assertion, find_near_assertion
 from data.java.tokens import PLACEHOLDER
 from data.rows.context import Context, ContextError, read_context
 
@@ -22,15 +23,20 @@ TEST_KEYS = ("test_method_masked", "test_method")
 TARGET_KEYS = ("assertions", "assertion", "original_target")
 HEADER_KEY = "distillation_header"
 HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # or a whole pair: one part alone does not tell
-LITERAL_OR_BLANK = re.compile(
-    r"""(\"\"\"(?:\\.|[^\\])*?\"\"\"|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(?:\s*//[^\n]*\n)+\s*|\s+""", re.DOTALL
+# Literals and block comments; a string that is broken over lines; blanks and line comments.
+PIECES = re.compile(
+    r"""(?P<kept>\"\"\"(?:\\.|[^\\])*?\"\"\"|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|/\*.*?\*/)
+      |(?P<broken>"(?:\\.|[^"\\])*")|(?:\s*//[^\n]*(?:\n|\Z))+\s*|\s+""",
+    re.DOTALL | re.VERBOSE,
 )
 
 # What is odd about a row that can be used all the same.
 MASKED_HERE = "the test has no placeholder: it got one in place of the answer"
+MASKED_NEAR = "the test has no placeholder: it got one in place of a statement much like the answer"
 MASKED_AT_END = "the test has no placeholder and not the answer: it got one at its end"
 MANY_PLACEHOLDERS = "the test has several placeholders: the first counts"
 LIST_AS_TEXT = "the target is a list written as text: it was read as that list"
+BROKEN_STRING = "the target breaks a line within a string literal: it was read as \\n"
 
 Json = dict[str, Any]  # a JSON object as it was read: any keys, any values
 
@@ -139,21 +145,33 @@ def _read_text(row: Json, keys: tuple[str, ...], what: str) -> str:
     raise RowError(f"missing {what}")
 
 
+def _write_piece(match: re.Match[str]) -> str:
+    if match["broken"]:
+        return match["broken"].replace("\r", "\\r").replace("\n", "\\n")
+    return match["kept"] or " "
+
+
 def _join_lines(text: str) -> str:
     """Blanks collapsed, except in literals and text blocks: there they are part of what is asserted.
 
-    A ``//`` comment before another line goes, since on one line it would swallow what follows.
+    A ``//`` comment goes, since on one line it would swallow what follows; a line break in a string literal, which Java
+    does not have, becomes the escape that it was before something unescaped it.
     """
-    return LITERAL_OR_BLANK.sub(lambda match: match.group(1) or " ", text.strip()).strip()
+    return PIECES.sub(_write_piece, text.strip()).strip()
+
+
+def _breaks_string(text: str) -> bool:
+    return "\n" in text and any(match["broken"] for match in PIECES.finditer(text))
 
 
 def _list_as_text(text: str) -> list[str] | None:
     """The list of texts that ``text`` is, as Python or JSON writes one; no Java assertion begins with a bracket."""
     if not (text.startswith("[") and text.endswith("]")):
         return None
-    for read in (json.loads, ast.literal_eval):
+    escaped = text.replace("\n", "\\n")  # neither kind has line breaks within its texts, but who wrote it may
+    for read, written in product((json.loads, ast.literal_eval), (text, escaped)):
         try:
-            value = read(text)
+            value = read(written)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -161,8 +179,8 @@ def _list_as_text(text: str) -> list[str] | None:
     return None
 
 
-def _read_assertions(row: Json) -> tuple[tuple[str, ...], bool]:
-    """The assertions, and whether they came as a list in a text."""
+def _read_assertions(row: Json) -> tuple[tuple[str, ...], list[str]]:
+    """The assertions, and what was odd about how they are written."""
     for key in TARGET_KEYS:
         value = row.get(key)
         if value is None:
@@ -172,19 +190,21 @@ def _read_assertions(row: Json) -> tuple[tuple[str, ...], bool]:
             raise RowError("assertion is not a string")
         lists = [_list_as_text(item.strip()) for item in values]
         parts = [part for item, found in zip(values, lists, strict=True) for part in (found or [item])]
-        kept = tuple(_join_lines(part) for part in parts if part.strip())
+        kept = tuple(joined for part in parts if (joined := _join_lines(part)))
         if kept:
-            return kept, any(lists)
+            odd = {LIST_AS_TEXT: any(lists), BROKEN_STRING: any(map(_breaks_string, parts))}
+            return kept, [name for name, holds in odd.items() if holds]
     raise RowError("missing assertion")
 
 
 def _mask(test: str, assertions: tuple[str, ...]) -> tuple[str, str]:
     """The test with a placeholder, and what was odd about it."""
-    for assertion in assertions:
-        if place := find_assertion(test, assertion):
-            test = test[: place[0]] + ("" if PLACEHOLDER in test else PLACEHOLDER) + test[place[1] :]
-    if PLACEHOLDER in test:
-        return test, MASKED_HERE
+    for find, how in ((find_assertion, MASKED_HERE), (find_near_assertion, MASKED_NEAR)):
+        for assertion in assertions:
+            if place := find(test, assertion):
+                test = test[: place[0]] + ("" if PLACEHOLDER in test else PLACEHOLDER) + test[place[1] :]
+        if PLACEHOLDER in test:
+            return test, how
     head, brace, tail = test.rpartition("}")
     return (f"{head}{PLACEHOLDER} {brace}{tail}" if brace else f"{test} {PLACEHOLDER}"), MASKED_AT_END
 
@@ -197,8 +217,7 @@ def parse_sample(row: Json) -> Sample:
     the missing assertion belongs. ``Sample.oddities`` tells what was done.
     """
     test = _read_text(row, TEST_KEYS, "masked test")
-    assertions, listed = _read_assertions(row)
-    odd = [LIST_AS_TEXT] if listed else []
+    assertions, odd = _read_assertions(row)
     placeholders = test.count(PLACEHOLDER)
     if not placeholders:
         test, how = _mask(test, assertions)

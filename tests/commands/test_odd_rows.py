@@ -11,16 +11,19 @@ from transformers import AutoTokenizer
 
 from data.rows.tokenization import TaskEncoder, TextFormat
 from models.seq2seq.loading import build_scratch, save_model, train_tokenizer
-from tests.helpers.commands import SMALL, make_rows, run_script, write_rows
+from tests.helpers.commands import SMALL, make_rows, run_here, run_script, write_rows
 from utils.compress import compress_logits
 
 ODD = {
     "the test has no placeholder: it got one in place of the answer": 4,
     "the test has no placeholder and not the answer: it got one at its end": 3,
+    "the test has no placeholder: it got one in place of a statement much like the answer": 2,
     "the test has several placeholders: the first counts": 2,
     "the answer also stands elsewhere in the test": 1,
     "the target is a list written as text: it was read as that list": 5,
+    "the target breaks a line within a string literal: it was read as \\n": 2,
     "the target is no Java statement": 6,
+    "the target calls nothing, so it asserts nothing": 1,
 }
 
 
@@ -42,6 +45,13 @@ def odd_rows() -> list[dict]:
         row["assertions"] = str(row["assertions"])
     for row in rows[15:21]:
         row["assertions"] = ["it should be three"]
+    for row in rows[21:23]:
+        near = row["assertions"][0].replace("(", "((long) ", 1)
+        row["test_method_masked"] = row["test_method_masked"].replace("<AssertPlaceHolder>", near)
+    for row in rows[23:25]:
+        row["teacher_prediction"] = 'assertEquals("a\\nb", item.toString());'
+        row["assertions"] = row["teacher_prediction"].replace("\\n", "\n")
+    rows[25]["assertions"] = "hello world"
     return rows
 
 
@@ -60,7 +70,7 @@ def test_training_and_evaluation_tell_what_is_odd(tmp_path: Path) -> None:
         assert f"warning: {data}: {count} of 30 rows: {oddity}" in output
     summary = json.loads((tmp_path / "e/metrics_summary_final.json").read_text())
     assert summary["run"]["rows_odd"] == ODD
-    assert summary["teacher"]["exact_match_strict"]["value"] == pytest.approx(24 / 30)  # a list in a text is read
+    assert summary["teacher"]["exact_match_strict"]["value"] == pytest.approx(23 / 30)  # a list in a text is read
 
 
 def test_nan_in_a_field_that_nobody_reads_costs_nothing(tmp_path: Path) -> None:
@@ -80,6 +90,12 @@ def test_nan_in_a_field_that_nobody_reads_costs_nothing(tmp_path: Path) -> None:
     words = ["--train_data_path", tmp_path / "train.jsonl", "--val_data_path", tmp_path / "val.jsonl", "--dry_run"]
     words += ["--model_name", tmp_path / "model", "--loss_components", "ce", "kl", "--embedding_model", "none", *SMALL]
     assert "everything fits together" in run_script("knowledge_distillation.py", *words).stdout
+
+    inspected = run_here("scripts/inspect_distillation_data.py", tmp_path / "train.jsonl", "--json").stdout
+    assert json.loads(inspected)["odd_rows"] == {}
+    write_rows(tmp_path / "odd.jsonl", [row | {"assertions": ["hello world"]} for row in rows[:3]] + rows[3:])
+    inspected = run_here("scripts/inspect_distillation_data.py", tmp_path / "odd.jsonl").stdout
+    assert "odd rows: 3 of 30: the target calls nothing, so it asserts nothing" in inspected
 
     for row in rows:  # but a scale that is NaN is none
         row["compressed_logits"]["scale"] = float("nan")

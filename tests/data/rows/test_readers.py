@@ -6,14 +6,18 @@ import json
 
 import pytest
 
+from data.java.normal_form import spell
+from data.java.tokens import tokenize
 from data.mining.file_split import split_rows
 from data.rows.files import require_file
-from data.rows.oddities import NO_JAVA, VISIBLE, find_oddities
+from data.rows.oddities import NO_CALL, NO_JAVA, VISIBLE, find_oddities
 from data.rows.readers import (
+    BROKEN_STRING,
     LIST_AS_TEXT,
     MANY_PLACEHOLDERS,
     MASKED_AT_END,
     MASKED_HERE,
+    MASKED_NEAR,
     PLACEHOLDER,
     RowError,
     is_header,
@@ -84,6 +88,7 @@ def test_the_answer_never_stands_in_the_input() -> None:
         "assertEquals( 1 , f() ) ;",
         "assertEquals(1, // one\n  f());",
         "Assert.assertEquals(1, f());",
+        "assertEquals((1), (f()));",
         "org.junit.jupiter.api.Assertions\n    .assertEquals(1, f());",
     ],
 )
@@ -94,6 +99,51 @@ def test_the_answer_is_found_by_its_tokens(written: str) -> None:
     assert find_oddities(sample) == [MASKED_HERE]
     qualified = {**row, "assertion": f"Assert.{ASSERTION}", "test_method": f"void t() {{ {ASSERTION} g(); }}"}
     assert parse_sample(qualified).test == f"void t() {{ {PLACEHOLDER} g(); }}"
+
+
+def test_a_statement_is_masked_with_its_semicolon_whether_the_target_has_one_or_not() -> None:
+    row = {"focal_method": FOCAL, "test_method": f"void t() {{ {ASSERTION} assertTrue(a); g(); }}"}
+    sample = parse_sample({**row, "assertions": [ASSERTION.rstrip(";"), "assertTrue(a)"]})
+    assert sample.test == f"void t() {{ {PLACEHOLDER}  g(); }}"
+
+
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [
+        ("assertEquals(7, (long) s.pop());", True),
+        ('assertEquals("top", 7, s.pop());', True),
+        ("assertEquals(s.pop(), 7);", True),
+        ("assertThat(list, () -> assertEquals(7L + 0, 7, s.pop()))", False),  # two words more
+        ("assertEquals(8, s.pop());", False),
+        ("assertEquals(7, s.pop().size().get());", False),
+        ("log.assertEquals(s.pop(), 7);", False),
+        ("assertSame(7, s.pop());", False),
+    ],
+)
+def test_what_is_nearly_the_answer_is_masked_and_counted_as_such(written: str, near: bool) -> None:
+    row = {"focal_method": FOCAL, "assertion": "assertEquals(7, s.pop());", "test_method": f"void t() {{ {written} }}"}
+    sample = parse_sample(row)
+    assert sample.test == (f"void t() {{ {PLACEHOLDER} }}" if near else f"void t() {{ {written} {PLACEHOLDER} }}")
+    assert find_oddities(sample) == [MASKED_NEAR if near else MASKED_AT_END]
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("assertEquals(1, f((7)));", "Assert.assertEquals(1,f(7))"),
+        ("assertTrue((a && b));", "assertTrue(a && b);"),
+        ("run(() -> (x));", "run(() -> x);"),
+    ],
+)
+def test_spellings_that_mean_the_same_are_one(text: str, same: str) -> None:
+    assert spell(text) == spell(same)
+
+
+@pytest.mark.parametrize(
+    "text", ["f((int) x);", "f((a + b) * c);", "f((a) -> b);", "f(g());", "f((String) null, (x) + 1);"]
+)
+def test_brackets_that_mean_something_stay(text: str) -> None:
+    assert list(spell(text)) == tokenize(text)[:-1]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +174,14 @@ def test_what_is_odd_about_a_test_is_told(test: str, oddities: list[str]) -> Non
         (["['fail();']", "assertTrue(a);"], ("fail();", "assertTrue(a);"), [LIST_AS_TEXT]),
         ("assertEquals( // it's 8\n 8, x);", ("assertEquals( 8, x);",), []),
         ('assertEquals("//", // not\n x);', ('assertEquals("//", x);',), []),
-        ("assertTrue(a); // at the end", ("assertTrue(a); // at the end",), []),
+        ("assertTrue(a); // at the end", ("assertTrue(a);",), []),
+        ("assertTrue(a /* it's \"open */ );", ("assertTrue(a /* it's \"open */ );",), []),
+        (r"""['assertEquals("a\nb", x);']""", ('assertEquals("a\\nb", x);',), [LIST_AS_TEXT, BROKEN_STRING]),
+        ("""['assertEquals("a\nb", x);']""", ('assertEquals("a\\nb", x);',), [LIST_AS_TEXT, BROKEN_STRING]),
+        ('assertEquals("a\n  b",\n x);', ('assertEquals("a\\n  b", x);',), [BROKEN_STRING]),
+        ("hello world", ("hello world",), [NO_CALL]),
+        ("count += 1;", ("count += 1;",), [NO_CALL]),
+        ("assert count == 1;", ("assert count == 1;",), []),
         ('assertEquals("""\n  a\n  """,\n x);', ('assertEquals("""\n  a\n  """, x);',), []),
         ("x is one", ("x is one",), [NO_JAVA]),
         ("['a', 3]", ("['a', 3]",), [NO_JAVA]),
