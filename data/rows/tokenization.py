@@ -26,6 +26,7 @@ SENTINEL = re.compile(r"<extra_id_\d+>")  # control tokens that not every tokeni
 
 # The fingerprint encodes this text, too, so that it depends on merges and normalisation as well as the vocabulary.
 PROBE = 'assertEquals("ä\\n", foo.getBar(0x1F, -2.5f));\n\tassertThat(xs).containsExactly(1, 2) <AssertPlaceHolder>'
+UNKNOWN_REFUSED = 0.3  # above this share of unknown tokens a tokenizer is not one for such texts
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,13 @@ class TaskEncoder:
 def encode_source(tokenizer: PreTrainedTokenizerBase, test: str, focal: str, max_len: int) -> list[int]:
     """What model cards from before ``TaskEncoder`` call."""
     return TaskEncoder(tokenizer, TextFormat()).source(Sample(test, focal, ()), max_len)
+
+
+def share_unknown(tokenizer: PreTrainedTokenizerBase, *texts: str) -> float:
+    """Which share of the texts' tokens the tokenizer does not know; 1.0 where it makes no tokens of them."""
+    encoder, unknown = TaskEncoder(tokenizer, TextFormat()), tokenizer.unk_token_id
+    ids = [index for text in texts for index in encoder.plain(text)]
+    return sum(index == unknown for index in ids) / len(ids) if ids else 1.0
 
 
 def labels_hash(labels: Sequence[int]) -> str:

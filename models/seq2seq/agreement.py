@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from data.rows.readers import Sample
-from data.rows.tokenization import TaskEncoder, TextFormat
+from data.rows.tokenization import UNKNOWN_REFUSED, TaskEncoder, TextFormat, share_unknown
 from utils.errors import UserError
 
 SPECIAL_IDS = {"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"}
@@ -18,7 +18,7 @@ SPECIAL_IDS = {"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_to
 NO_CHOICE = {"cache_implementation", "transformers_version", "use_cache", "_from_model_config"}
 NO_CHOICE |= {"output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"}
 # Above these shares of unknown input tokens, and of targets that do not come back from their ids.
-UNKNOWN_REFUSED, UNKNOWN_TOLD, LOST_REFUSED = 0.3, 0.001, 0.5
+UNKNOWN_TOLD, LOST_REFUSED = 0.001, 0.5
 
 
 def settle_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, flag: str) -> list[str]:
@@ -66,14 +66,9 @@ def settle_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 def check_texts(encoder: TaskEncoder, samples: Sequence[Sample], where: str) -> list[str]:
     """Whether the tokenizer can write these texts; returns what it cannot. UserError where that is most of them."""
-    unknown = encoder.tokenizer.unk_token_id
-    inputs = [index for sample in samples for index in encoder.plain(f"{sample.test}\n{sample.focal}")]
-    share = sum(index == unknown for index in inputs) / max(1, len(inputs)) if unknown is not None else 0.0
-    if not inputs or share > UNKNOWN_REFUSED:
-        raise UserError(
-            f"{where}: the tokenizer knows {1 - share if inputs else 0:.0%} of the input's tokens; its files are"
-            " missing or belong to another model (tokenizer.json, or vocab.json, merges.txt, tokenizer_config.json)"
-        )
+    share = share_unknown(encoder.tokenizer, *(f"{sample.test}\n{sample.focal}" for sample in samples))
+    if share > UNKNOWN_REFUSED:
+        raise UserError(f"{where}: the tokenizer knows {1 - share:.0%} of the input's tokens; it is not one for Java")
     lost = [sample.target for sample in samples if _lost(encoder, sample.target)]
     if len(lost) > LOST_REFUSED * len(samples):
         raise UserError(

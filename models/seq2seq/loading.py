@@ -30,6 +30,7 @@ from transformers import __version__ as transformers_version
 from transformers.utils import logging as transformers_logging
 
 from data.rows.readers import PLACEHOLDER
+from data.rows.tokenization import PROBE, UNKNOWN_REFUSED, share_unknown
 from models.seq2seq.copying import start_copying
 from models.seq2seq.folders import find_model_folder, refuse_pointers
 from utils.atomic_io import atomic_directory
@@ -67,7 +68,7 @@ def scratch_size(name: str) -> str:
 
 
 def load_tokenizer(name: str, flag: str = "--model_name") -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder or hub name."""
+    """The tokenizer of a model folder or hub name. Raises UserError where it cannot be read, or does not know Java."""
     folder = Path(name).expanduser()
     if folder.is_dir() and (folder / "tokenizer_config.json").is_file():
         refuse_pointers(folder, name, flag)
@@ -79,6 +80,11 @@ def load_tokenizer(name: str, flag: str = "--model_name") -> PreTrainedTokenizer
         raise UserError(f"{flag} {name}: no usable tokenizer ({shown(error)})") from None
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
         raise UserError(f"{flag} {name}: the tokenizer lacks an end-of-sequence or a padding token")
+    if (unknown := share_unknown(tokenizer, PROBE)) > UNKNOWN_REFUSED:
+        raise UserError(
+            f"{flag} {name}: the tokenizer knows {1 - unknown:.0%} of the tokens of a line of Java; its files are"
+            " missing or belong to another model (tokenizer.json, or vocab.json, merges.txt, tokenizer_config.json)"
+        )
     return tokenizer
 
 
