@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from utils.device_names import check_device_name
+from utils.environment import set_aside
 from utils.errors import UserError
 
 # The other processes wait while the main one fits the bridge or evaluates the final model. NCCL's limit is 10 minutes.
@@ -40,16 +41,6 @@ def adopt_srun() -> None:
     }
 
 
-def _forget_accelerate_settings() -> list[str]:
-    """Take accelerate's own settings out of the environment, where a launcher or a shell profile left them.
-
-    With ACCELERATE_GRADIENT_ACCUMULATION_STEPS, for instance, it would divide the gradients once more. What holds for a
-    run is in its flags. Returns what was set, NAME=VALUE.
-    """
-    found = sorted(name for name in os.environ if name.startswith("ACCELERATE_"))
-    return [f"{name}={os.environ.pop(name)}" for name in found]
-
-
 def resolve_device(name: str) -> str:
     """``auto`` becomes cuda or cpu. Raises UserError for a device that is unknown or not there."""
     check_device_name(name)
@@ -72,9 +63,7 @@ def build_accelerator(
     device: str, *, fp16: bool, bf16: bool, tf32: bool = True, cpu_threads: int | None = None
 ) -> tuple[Accelerator, list[str]]:
     """The accelerator for this process, and a note for each setting that differs from what was asked for."""
-    notes = [
-        f"{setting} in the environment is set aside: flags alone decide" for setting in _forget_accelerate_settings()
-    ]
+    notes = set_aside()
     device = resolve_device(device)
     wanted = "fp16" if fp16 else "bf16" if bf16 else "no"
     works = {"no": True, "fp16": device.startswith("cuda"), "bf16": device != "mps"}

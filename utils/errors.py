@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from utils.environment import set_aside
+
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 PATH_ERRORS = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 
@@ -29,6 +31,9 @@ def run_main(main: Callable[[], int | None]) -> None:
     """Run an entry point and exit. A UserError or a failing disk or path: one line and code 2; Ctrl-C: code 130."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # print "?" instead of failing on a stream in Latin-1
+    notes = set_aside()
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        sys.stderr.writelines(f"warning: {note}\n" for note in notes)
     try:
         if sys.platform == "win32":  # locks, signals and reads by position are those of Unix
             raise UserError("this program runs on Linux and macOS; on Windows, run it in WSL")

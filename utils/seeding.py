@@ -35,8 +35,11 @@ def _find_seed(argv: list[str]) -> str:
 def fix_hash_seed() -> None:
     """Restart the interpreter with PYTHONHASHSEED and CUBLAS_WORKSPACE_CONFIG set, which it only reads at its start."""
     seed = _find_seed(sys.argv[1:])
-    if os.environ.get("PYTHONHASHSEED") is None and seed.isdigit():
-        os.environ["PYTHONHASHSEED"] = str(int(seed) % 2**32)
+    if not seed.isdigit():
+        return  # refused later
+    wanted = str(int(seed) % 2**32)
+    if os.environ.get("PYTHONHASHSEED") != wanted:
+        os.environ["PYTHONHASHSEED"] = wanted
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

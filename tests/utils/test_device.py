@@ -42,3 +42,31 @@ print(weight.grad.item(), accelerator.mixed_precision, accelerator.gradient_accu
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.startswith("3.0 no 1 4 ACCELERATE_DYNAMO_BACKEND=EAGER in the environment is set aside")
+
+
+def test_settings_of_the_environment_are_set_aside_before_a_library_reads_them(tmp_path):
+    """oneDNN, for one, would multiply in bf16 from its first product on."""
+    program = """
+import os, sys
+from utils.errors import run_main
+def main():
+    import torch
+    torch.manual_seed(0)
+    a = torch.randn(64, 64)
+    print((a @ a - (a.double() @ a.double())).abs().max().item() < 1e-4, sorted(os.environ.keys() & {NAMES}))
+run_main(main)
+"""
+    left = dict.fromkeys(("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"), "BF16")
+    left |= {"NVIDIA_TF32_OVERRIDE": "1", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "FSDP_OFFLOAD_PARAMS": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("{NAMES}", str(set(left)))],
+        cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, **left},
+    )  # fmt: skip
+    assert done.stdout == "True []\n"
+    told = done.stderr.splitlines()
+    assert [line.split("=")[0] for line in told] == [f"warning: {name}" for name in sorted(left)]
+    other = subprocess.run(
+        [sys.executable, "-c", "from utils.errors import run_main; run_main(lambda: 0)"],
+        cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, **left, "RANK": "1"},
+    )  # fmt: skip
+    assert other.stderr == ""  # one of several processes tells
