@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 REQUEUE_EXIT_CODE = 85  # "start me again": the Slurm scripts turn it into a requeue
@@ -31,6 +33,24 @@ def ignore_signals() -> None:
     """Ignore the signals above: for a worker process, whose parent decides when to stop."""
     for number in (*STOPS, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+
+
+def heed_parent_alone() -> None:
+    """The same for a worker that its parent ends with SIGTERM: from others, as from a scheduler that sends it to all
+    processes of a job, it does nothing. Where the system does not tell the sender (macOS), it ends the worker."""
+    for number in (signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    parent = os.getppid()
+
+    def wait_for_parent() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait_for_parent, daemon=True).start()
 
 
 def exit_on_signal(advice: str = "continue with --resume") -> None:

@@ -18,6 +18,7 @@ from data.dataset import AssertionDataset, EpochSamplingDataset
 from data.distillation.file import attach_shared
 from data.distillation.signal import TeacherSignal
 from data.rows.rejected import RejectedRows
+from utils.signals import heed_parent_alone
 from utils.training_utils import count_default_workers
 
 
@@ -32,6 +33,10 @@ class _Plan:
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+def _start_worker(number: int) -> None:
+    heed_parent_alone()
 
 
 class JsonlTrainingData:
@@ -118,6 +123,7 @@ class JsonlTrainingData:
             num_workers=workers,
             prefetch_factor=loading.prefetch_factor if workers else None,
             persistent_workers=workers > 0,
+            worker_init_fn=_start_worker,
             pin_memory=loading.pin_memory and torch.cuda.is_available(),
         )
 

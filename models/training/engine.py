@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -172,9 +173,9 @@ class TrainingEngine:
         where = f"step {self.progress.step + 1}"
         first = str(error).strip().partition("\n")[0].rstrip(". ")
         if lost := self.data.lost_worker():
+            why = ", most often for lack of memory" if lost.endswith(f"signal {signal.SIGKILL:d}") else ""
             return UserError(
-                f"{where}: a data worker died ({lost}), most often for lack of memory; continue with --resume,"
-                " and fewer --num_workers"
+                f"{where}: a data worker died ({lost}){why}; continue with --resume, and fewer --num_workers"
             )
         if "does not have a deterministic implementation" in first:
             return UserError(f"{where}: {first.partition(', but')[0]}; --no_deterministic does without")

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -124,7 +125,7 @@ def plant_kill(phase: str, call: int, share: float) -> None:
 
 
 def plant_signal(phase: str, call: int, numbers: list[int]) -> None:
-    """Signals to this process at the beginning of the ``call``-th run of a phase."""
+    """Signals to this process and its workers at the beginning of the ``call``-th run of a phase."""
     calls = 0
 
     def around(original: Callable, args: tuple, kwargs: dict) -> Any:
@@ -132,6 +133,8 @@ def plant_signal(phase: str, call: int, numbers: list[int]) -> None:
         calls += 1
         if calls == call:
             for number in numbers:
+                for worker in multiprocessing.active_children():
+                    os.kill(worker.pid or 0, number)
                 os.kill(os.getpid(), number)
         return original(*args, **kwargs)
 
@@ -362,14 +365,16 @@ def killed(phases: Sequence[str], kind: str, processes: int = 1) -> Callable[[La
     return trial
 
 
-def stopped(numbers: list[int], code: int, phase: str = "a step", processes: int = 1) -> Callable[[Lab, int], int]:
+def stopped(
+    numbers: list[int], code: int, phase: str = "a step", processes: int = 1, workers: int = 0
+) -> Callable[[Lab, int], int]:
     """Signals in a phase end the run with ``code`` and a checkpoint or a store to go on from."""
 
     def trial(lab: Lab, seed: int) -> int:
         call = random.Random(seed).randint(1, 11) if phase == "a step" else 1
         with lab.room() as folder:
             kind = "student" if phase == "a step" else "judged"
-            words = lab.words(folder, kind=kind, processes=processes)
+            words = lab.words(folder, "--num_workers", workers, kind=kind, processes=processes)
             ended = Started(words, processes, plant_signal, (phase, call, numbers), on_rank=seed % processes).wait()
             assert ended.code == code, ended.output
             assert "interrupted" in ended.output if code == 130 else "continue with --resume" in ended.output
@@ -664,7 +669,7 @@ def _faults() -> dict[str, Fault]:
         faults
         | {
             "death at each file operation of a save": Fault(crash_between_file_operations, 1, 2),
-            "SIGTERM in a step": Fault(stopped([term], 85), 1, 5),
+            "SIGTERM in a step": Fault(stopped([term], 85, workers=2), 1, 5),
             "SIGTERM to one of two processes": Fault(stopped([term], 85, processes=2), 1, 4),
             "SIGUSR1 in the final evaluation": Fault(stopped([usr1], 85, "the final evaluation"), 1, 4),
             "SIGINT once": Fault(stopped([interrupt], 85), 1, 4),

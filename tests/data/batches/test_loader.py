@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +84,20 @@ def test_filling_keeps_each_row_once_within_the_tokens(group):
     plan = micro_batches(np.arange(103), lengths, 4, seed=3, epoch=1, window=4, group=group, max_tokens=700)
     assert sorted(np.concatenate(plan).tolist()) == list(range(103))
     assert all(len(part) * lengths[part].max() <= 700 for part in plan)
+
+
+def test_a_signal_to_all_processes_of_a_job_ends_no_loader_process(make_data):
+    """The run heeds it, finishes its step and ends them; before, it was told that memory had been lacking."""
+    alone, data = make_data(0), make_data(2)
+    others = set(multiprocessing.active_children())
+    reading = data.batches(0, 0)
+    first = next(reading)
+    workers = set(multiprocessing.active_children()) - others
+    for worker, number in itertools.product(workers, (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)):
+        subprocess.run(["kill", f"-{number:d}", str(worker.pid)], check=True)  # not from their parent
+    assert [first["row_ids"].tolist(), *ids(reading)] == ids(alone.batches(0, 0))
+    assert data.lost_worker(0.0) is None
+    for worker in workers:
+        worker.terminate()
+        worker.join(30)
+        assert worker.exitcode == 0
