@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import torch
 from torch import LongTensor, Tensor
 from transformers import DynamicCache, EncoderDecoderCache, LogitsProcessorList, PreTrainedModel
@@ -68,8 +70,13 @@ def decode(
         num_return_sequences=num_return_sequences,
         do_sample=False,
         logits_processor=constraints or LogitsProcessorList(),
-        past_key_values=SharedEncoding(DynamicCache(), DynamicCache()) if num_beams > 1 else None,
+        **{_name_of_cache(model): SharedEncoding(DynamicCache(), DynamicCache()) if num_beams > 1 else None},
     )
+
+
+def _name_of_cache(model: PreTrainedModel) -> str:
+    """The argument that takes it: transformers renames it in 5.24 and will no longer know the old name in 5.40."""
+    return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 
 
 @torch.inference_mode()
@@ -88,13 +95,14 @@ def greedy(
     rows, tokens = torch.arange(len(input_ids), device=device), written[:, :1]
     encoded = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)[0]
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    keep = {_name_of_cache(model): cache}
     for step in range(1, max_new_tokens + 1):
         logits = model(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             attention_mask=attention_mask,
             decoder_input_ids=tokens,
-            past_key_values=cache,
             use_cache=True,
+            **keep,
         ).logits
         scores = constraints(written[rows, :step], logits[:, -1])  # type: ignore[arg-type]
         tokens = scores.argmax(-1, keepdim=True)
