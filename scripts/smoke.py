@@ -2,7 +2,7 @@
 """Does this installation work? A teacher, its knowledge, a student and an evaluation, tiny, in about a minute.
 
 With --versions it first makes an environment of the newest, oldest or pinned versions that requirements.txt and
-constraints.txt allow, for any Python, and runs there:
+constraints.txt allow, or of the newest of the core packages alone, for any Python, and runs there:
 
     python scripts/smoke.py
     python scripts/smoke.py --versions oldest --python python3.10
@@ -28,7 +28,7 @@ import platform
 from importlib.metadata import version
 print("Python", platform.python_version(), *(f"{{name}} {{version(name)}}" for name in {NAMED!r}), sep=", ")
 """
-RESOLVE = {"newest": "highest", "oldest": "lowest-direct", "pinned": "highest"}
+RESOLVE = {"newest": "highest", "oldest": "lowest-direct", "pinned": "highest", "core": "highest"}
 LENGTHS = ["--max_input_len", 96, "--max_output_len", 24, "--batch_size", 8, "--gradient_accumulation_steps", 2]
 SHORT = [*LENGTHS, "--num_workers", 0, "--epochs", 1, "--lr", 2e-3, "--device", "cpu", "--no_run_report",
          "--no_tensorboard", "--embedding_model", "none"]  # fmt: skip
@@ -65,7 +65,8 @@ def run(*words: object) -> None:
 
 
 def make_environment(versions: str, interpreter: str, folder: Path, torch: str | None) -> Path:
-    """An environment with these versions of what requirements.txt names; returns its Python."""
+    """An environment with these versions of what requirements.txt names ("core": in its first block); returns its
+    Python."""
     run(interpreter, "-m", "venv", "--clear", folder)
     python = folder / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "uv")
@@ -73,8 +74,15 @@ def make_environment(versions: str, interpreter: str, folder: Path, torch: str |
     if torch:
         run(*install, "--no-deps", torch)
     pins = ["--constraints", "constraints.txt"] if versions == "pinned" else []
-    run(*install, "--resolution", RESOLVE[versions], "-r", "requirements.txt", *pins, *([torch] if torch else []))
+    named = ["-r", "requirements.txt"] if versions != "core" else core_requirements()
+    run(*install, "--resolution", RESOLVE[versions], *named, *pins, *([torch] if torch else []))
     return python
+
+
+def core_requirements() -> list[str]:
+    """The requirements of the first block, which training and text scores need."""
+    first = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n#")[0]
+    return [line for line in first.splitlines() if not line.startswith("#")]
 
 
 def road(folder: Path) -> list[list[object]]:
