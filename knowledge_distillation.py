@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     from evaluation.validation import add_validation
     from models.losses.critical_tokens import find_critical_tokens
     from models.seq2seq.agreement import choose_frame
+    from models.teacher.legacy import teacher_factor
     from models.training.run import open_run
     from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
 
@@ -61,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         train=train,
         validation=validation,
         teacher_format=live.text_format if live else None,
-        legacy=legacy,
+        legacy=replace(legacy, measure=teacher_factor),
         frame=choose_frame(model, tokenizer, config.model.model_name, run.checkpoint),
     )
     has_teacher = live is not None or (train_set.has_teacher and validation_set.has_teacher)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,13 +30,20 @@ USUAL_TEMPERATURE, WRONG_POSITIONS = 3.0, 10
 BEGIN_SHARE = 0.2  # of the rows must predict the begin token first; by chance it would be one in the vocabulary
 CONFIGURATIONS = ("", "final_model", "best_model")  # where a teacher's config.json lies, seen from its data
 
+Measure = Callable[[str, TaskEncoder, "Evidence"], tuple[float | None, str]]
+
 
 @dataclass(frozen=True)
 class LegacyOptions:
-    """--legacy_offset (auto, 0, 1) and --legacy_logit_scale (auto, none, a number). Raises UserError for others."""
+    """--legacy_offset (auto, 0, 1) and --legacy_logit_scale (auto, none, a number). Raises UserError for others.
+
+    ``measure``: tells from a teacher's folder how many times too large the logits are, by its own forward pass, and a
+    line about it; asked where the scale stays in doubt and the data lie in that folder.
+    """
 
     offset: str = "auto"
     logit_scale: str = "auto"
+    measure: Measure | None = None
 
     def __post_init__(self) -> None:
         if self.offset not in ("auto", "0", "1"):
@@ -201,17 +208,17 @@ def head_factor(config: Json) -> float | None:
     return math.sqrt(config["d_model"]) if scaled else 1.0
 
 
-def _factor_beside(path: Path, vocab_size: int) -> tuple[float | None, str]:
-    """``head_factor`` of a teacher in whose folder the data lie, and where it was found."""
+def _factor_beside(path: Path, vocab_size: int) -> tuple[float | None, Path | None]:
+    """``head_factor`` of a teacher in whose folder the data lie, and its configuration."""
     for name in CONFIGURATIONS:
         place = path.parent / name / "config.json"
         try:
             config = json.loads(place.read_text(encoding="utf-8"))
             if config["vocab_size"] == vocab_size and (factor := head_factor(config)) is not None:
-                return factor, f" by {place}"
+                return factor, place
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return None, ""
+    return None, None
 
 
 def settle_layout(
@@ -230,21 +237,29 @@ def settle_layout(
             f"{path}: no header, and it stays in doubt which row of logits predicts the first token ({seen}); give"
             " --legacy_offset 0, or 1 if the first row predicts the tokenizer's begin token"
         )
-    where = ""
+    where = said = ""
     if options.logit_scale == "none":
         scale: float | None = 1.0
     elif options.logit_scale != "auto":
         scale = float(options.logit_scale)
     else:
+        beside: Path | None = None
         if factor is None:
-            factor, where = _factor_beside(path, evidence.rows[0].logits.shape[1] if evidence.rows else 0)
+            factor, beside = _factor_beside(path, evidence.rows[0].logits.shape[1] if evidence.rows else 0)
+            where = f" by {beside}" if beside else ""
         scale = find_factor(evidence, factor)
+        if scale is None and beside and options.measure:
+            try:
+                scale, said = options.measure(str(beside.parent), encoder, evidence)
+            except UserError as error:
+                said = str(error)
+            scale, said = scale if said else None, f"; {said}" if said else ""
     spread = f"spread {evidence.spread:.3g} (trained models: 1 to {USUAL_SPREAD:.0f})"
     if evidence.temperature is not None:
         spread += f", they fit the labels best at temperature {evidence.temperature:.3g}"
     if scale is None:
         raise UserError(
-            f"{path}: no header, and its logits may lack T5's factor d_model ** -0.5: {spread}. Give"
+            f"{path}: no header, and its logits may lack T5's factor d_model ** -0.5: {spread}{said}. Give"
             " --legacy_logit_scale none if they are as the model gives them, or how many times too large they are: the"
             " square root of the teacher's d_model (27.7 for 768, 32 for 1024). scripts/convert_distillation_data.py"
             " --teacher FOLDER finds out"
@@ -255,5 +270,5 @@ def settle_layout(
     what = "as they are" if scale == 1.0 else f"divided by {scale:.4g}{where}"
     return layout, (
         f"{path}: no header; row {layout.offset} of the logits predicts the first token of the text ({seen}); logits"
-        f" {what} ({spread}); frame {layout.text_format.frame}"
+        f" {what} ({spread}{said}); frame {layout.text_format.frame}"
     )

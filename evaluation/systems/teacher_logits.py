@@ -25,6 +25,7 @@ from models.decoding.generate import Writer
 from models.losses.divergences import divergence_rows
 from models.losses.teacher_rows import TeacherRows
 from models.seq2seq.teacher_forced import top_choice
+from models.teacher.legacy import teacher_factor
 from utils.errors import UserError
 
 
@@ -69,7 +70,7 @@ def open_stored_logits(
             max_output_len=header.max_output_len if header else request.max_output_len,
             vocab_size=vocab_size,
             text_format=text_format,
-            legacy=LegacyOptions(request.legacy_offset, request.legacy_logit_scale),
+            legacy=LegacyOptions(request.legacy_offset, request.legacy_logit_scale, teacher_factor),
             flag="--teacher_data",
         )
     except UserError as error:
