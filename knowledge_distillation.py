@@ -150,7 +150,7 @@ def load_live_teacher(
     if name is None:
         return None
     from data.rows.tokenization import tokenizer_fingerprint
-    from models.seq2seq.agreement import settle_special_ids
+    from models.seq2seq.agreement import check_positions, settle_special_ids
     from models.seq2seq.loading import load_model, load_tokenizer
     from models.teacher.forward import LiveTeacher
 
@@ -164,6 +164,7 @@ def load_live_teacher(
         )
     for note in settle_special_ids(teacher, tokenizer, f"--teacher_model {name}"):
         run.logger.warning(note)
+    check_positions(teacher, config.data.max_input_len, config.data.max_output_len, f"--teacher_model {name}")
     return LiveTeacher(teacher.to(run.accelerator.device))
 
 

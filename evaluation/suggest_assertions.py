@@ -165,7 +165,9 @@ def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> 
     from utils.device import resolve_device
 
     logging.disable_progress_bar()
-    writer = open_model(args.model, "MODEL", resolve_device(args.device)).writer
+    writer = open_model(
+        args.model, "MODEL", resolve_device(args.device), (args.max_input_len, args.max_output_len)
+    ).writer
     encoder = TaskEncoder(writer.tokenizer, writer.text_format)
     rows = [encoder.source(test.sample, args.max_input_len) for test in tests]
     options = GenerationOptions(

@@ -187,7 +187,7 @@ class ModelRunner:
         on_gpu = self.device.startswith("cuda")
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
-        model = open_model(name, flag, self.device)
+        model = open_model(name, flag, self.device, (self.options.max_input_len, self.options.max_output_len))
         writer = model.writer
         has_context = any(sample.context for sample in samples)
         shown = self.context.choose(writer.text_format, f"{flag} {name}", has_context, "--teacher_data")

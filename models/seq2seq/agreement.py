@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from data.rows.readers import Sample
@@ -62,6 +62,20 @@ def settle_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
         named = ", ".join(f"{key} {value}" for key, value in sorted(aside.items()))
         told.append(f"{flag}: the folder's generation settings are set aside: {named}")
     return told
+
+
+def check_positions(model: PreTrainedModel, max_input_len: int, max_output_len: int, flag: str) -> None:
+    """Raises UserError where the flags allow longer texts than the model has positions for (BART: 1024; T5 has no such
+    limit): the first long row of a run would end it."""
+    for name, length, side in (
+        ("max_input_len", max_input_len, model.get_encoder()),
+        ("max_output_len", max_output_len, model.get_decoder()),
+    ):
+        table = getattr(side, "embed_positions", None)
+        if isinstance(table, nn.Embedding) and length > (limit := table.num_embeddings - getattr(table, "offset", 0)):
+            raise UserError(
+                f"--{name} {length}: {flag} has positions for {limit} tokens; give at most --{name} {limit}"
+            )
 
 
 def check_texts(encoder: TaskEncoder, samples: Sequence[Sample], where: str) -> list[str]:

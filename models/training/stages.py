@@ -19,7 +19,7 @@ from data.rows.context_choice import ContextChoice, describe
 from data.rows.oddities import count_oddities, tell_oddities
 from data.rows.tokenization import TaskEncoder, TextFormat
 from models.multi_component_loss import MultiComponentLoss
-from models.seq2seq.agreement import check_texts, settle_special_ids
+from models.seq2seq.agreement import check_positions, check_texts, settle_special_ids
 from models.seq2seq.loading import count_parameters, load_model, save_model
 from models.teacher.forward import LiveTeacher
 from models.training.checkpoint import drop_later
@@ -201,6 +201,9 @@ def build_engine(
     train_set.encoder.format.store_in(model)
     for note in settle_special_ids(model, tokenizer, f"--model_name {config.model.model_name}"):
         run.logger.warning(note)
+    check_positions(
+        model, config.data.max_input_len, config.data.max_output_len, f"--model_name {config.model.model_name}"
+    )
     rank, world = accelerator.process_index, accelerator.num_processes
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

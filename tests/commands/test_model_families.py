@@ -78,3 +78,11 @@ def test_a_scratch_student_follows_a_padded_vocabulary(rows: tuple[Path, Path], 
     assert padded == small > len(AutoTokenizer.from_pretrained(model))
     live = ["--teacher_model", tmp_path / "teacher" / "final_model", "--no_final_evaluation"]
     run(*student(tmp_path / "teacher", "scratch:tiny", tmp_path / "live", *live))
+
+
+def test_longer_texts_than_a_model_has_positions_for_are_refused(rows: tuple[Path, Path], tmp_path: Path) -> None:
+    """Without a word until the first long row, which ended the run (on a GPU all that followed as well)."""
+    model = make_family("bart", tmp_path / "model")
+    for flag in ("--max_input_len", "--max_output_len"):
+        output = run(*teacher(model, rows, tmp_path / "run", flag, 161, "--dry_run"), code=2)
+        assert f"error: {flag} 161: --model_name {model} has positions for 160 tokens; give at most" in output
