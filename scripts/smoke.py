@@ -47,7 +47,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
         python = sys.executable
         if args.versions:
-            python = make_environment(args.versions, args.python, Path(args.environment or folder) / "venv", args.torch)
+            place = Path(args.environment or folder).resolve() / "venv"
+            torch = str(Path(args.torch).resolve()) if args.torch and Path(args.torch).is_file() else args.torch
+            python = make_environment(args.versions, args.python, place, torch)
         run(python, "-c", VERSIONS)
         for words in road(Path(folder)):
             run(python, *words)

@@ -30,7 +30,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(folder: Path, teacher: Path, *more: object) -> list[object]:
     data = ["--train_data_path", folder / "train.jsonl", "--val_data_path", folder / "val.jsonl"]
     model = ["--model_name", "scratch:tiny", "--tokenizer_name", teacher, "--dropout_rate", 0]
-    loss = ["--loss_components", "kl", "--embedding_model", "none", "--temperature", 1, "--temperature_final", 1]
+    loss = ["--loss_components", "kl", "--embedding_model", "none", "--temperature", 4, "--temperature_final", 4]
     return ["knowledge_distillation.py", *data, *model, *loss, *SMALL, "--no_run_report", *more]
 
 
@@ -50,7 +50,7 @@ def divergence(folder: Path, teacher: Path, name: str, *flags: object) -> float:
     short = ["--max_steps", 1, "--no_final_evaluation", "--validation_frequency", 0, "--output_dir", folder / name]
     run(*words(folder, teacher, *short, *flags))
     with open(folder / name / "step_metrics.csv", newline="") as handle:
-        return float(next(csv.DictReader(handle))["kl"])
+        return float(next(csv.DictReader(handle))["kl_loss_raw"])
 
 
 def test_a_scale_in_doubt_is_asked_for_and_the_answer_is_what_is_taught(teacher: Path, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_scale_in_doubt_is_asked_for_and_the_answer_is_what_is_taught(teacher:
     answered = divergence(scaled, teacher, "answered", "--legacy_logit_scale", FACTOR)
     assert answered == pytest.approx(right, rel=2e-3)
     denied = divergence(scaled, teacher, "denied", "--legacy_logit_scale", "none")
-    assert denied > 1.5 * right
+    assert denied > 1.2 * right  # a one-hot at T = 4
     assert TextFormat.of_model(load_model(str(scaled / "answered" / "final_model"))).frame == "tokenizer"
     # The rows are those of the labels; one row on, the teacher is sure of other tokens.
     shifted = divergence(scaled, teacher, "shifted", "--legacy_logit_scale", FACTOR, "--legacy_offset", 0)
