@@ -10,6 +10,7 @@ from transformers import DynamicCache, EncoderDecoderCache, LogitsProcessorList,
 from transformers.modeling_outputs import BaseModelOutput
 
 from models.decoding.constraints.names import NameConstraint
+from models.decoding.constraints.types import TypeConstraint
 
 # Settings of a model's generation config that do not change greedy decoding.
 HARMLESS = {
@@ -119,7 +120,7 @@ def greedy(
             attention_mask = attention_mask[kept]
             cache.batch_select_indices(kept)
             for one in constraints:
-                if isinstance(one, NameConstraint):  # it knows its rows
+                if isinstance(one, NameConstraint | TypeConstraint):  # they know their rows
                     one.keep(kept)
     # The start token does not end a row, even if it is the end token too (BART).
     ended = torch.isin(written, ends)

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutput
 
 from data.batches.collate import Batch
+from data.java.scope import JavaScope
 from data.rows.tokenization import TextFormat
 from models.decoding.constraints.build import build_constraints
 from models.decoding.generate import GenerationOptions, pad_rows, rank_texts
@@ -42,7 +44,9 @@ class TorchWriter:
         finally:
             self.model.train(was_training)
 
-    def write(self, rows: Sequence[Sequence[int]], options: GenerationOptions) -> list[list[str]]:
+    def write(
+        self, rows: Sequence[Sequence[int]], options: GenerationOptions, scopes: Sequence[JavaScope | None] = ()
+    ) -> list[list[str]]:
         beams = options.num_beams
         input_ids = pad_rows(rows, self.tokenizer.pad_token_id)
         attention_mask = torch.zeros_like(input_ids)
@@ -56,6 +60,7 @@ class TorchWriter:
             beams,
             vocab_size=self.vocab_size,
             end_ids=[ends] if isinstance(ends, int) else ends,
+            scopes=scopes,
         )
         with self._evaluating():
             output = decode(
@@ -72,9 +77,13 @@ class TorchWriter:
 
     def logits(self, batch: Batch) -> Tensor:
         labels = batch["labels"].to(self.device)
+        input_ids, mask = (batch[name].to(self.device) for name in ("input_ids", "attention_mask"))
+        decoder_input_ids = shift_right(self.model, labels)  # the model's own shift may differ (PLBART, mBART)
         with self._evaluating():
-            return self.model(
-                input_ids=batch["input_ids"].to(self.device),
-                attention_mask=batch["attention_mask"].to(self.device),
-                decoder_input_ids=shift_right(self.model, labels),  # the model's own shift may differ (PLBART, mBART)
-            ).logits
+            given: dict[str, object] = {"input_ids": input_ids}
+            if len(input_ids) > 1 and bool((input_ids == input_ids[:1]).all() and (mask == mask[:1]).all()):
+                # Candidates for one input share its encoding.
+                encoded = self.model.get_encoder()(input_ids=input_ids[:1], attention_mask=mask[:1])[0]
+                shared = encoded.expand(len(labels), -1, -1)
+                given = {"encoder_outputs": BaseModelOutput(last_hidden_state=shared)}
+            return self.model(**given, attention_mask=mask, decoder_input_ids=decoder_input_ids).logits

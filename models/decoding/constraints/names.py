@@ -123,8 +123,11 @@ class NameConstraint(LogitsProcessor):
     adjacent rows. Called with ids [B * beams, written], start token first, and scores [B * beams, V].
     """
 
-    def __init__(self, vocabulary: NameVocabulary, inputs: Sequence[str], beams: int) -> None:
-        self.vocabulary = vocabulary
+    def __init__(
+        self, vocabulary: NameVocabulary, inputs: Sequence[str], beams: int, free: frozenset[int] = frozenset()
+    ) -> None:
+        """``free``: the places of inputs that may use any name."""
+        self.vocabulary, self.free = vocabulary, free
         self.rows = [index for index in range(len(inputs)) for _ in range(beams)]
         found = [ALWAYS | find_names(text) for text in inputs]
         self._names = [sorted(name for name in names if not name[0].isupper()) for names in found]
@@ -171,6 +174,7 @@ class NameConstraint(LogitsProcessor):
             place = self._place(tuple(ids[1:]))
             name = None if place.member else place.name
             # A name that the input lacks can begin inside of a token, after the end of a literal: let it be.
-            rule = anything if place.quote or (name and name not in self._begun[index]) else self._rule(index, name)
+            free = index in self.free or place.quote
+            rule = anything if free or (name and name not in self._begun[index]) else self._rule(index, name)
             forbidden.append(anything if rule.all() else rule)
         return scores.masked_fill(torch.stack(forbidden).to(scores.device), -torch.inf)

@@ -1,0 +1,474 @@
+import com.sun.source.tree.CompilationUnitTree;
+import com.sun.source.tree.EmptyStatementTree;
+import com.sun.source.tree.ImportTree;
+import com.sun.source.tree.MemberSelectTree;
+import com.sun.source.tree.Scope;
+import com.sun.source.tree.Tree;
+import com.sun.source.util.JavacTask;
+import com.sun.source.util.TreePath;
+import com.sun.source.util.TreePathScanner;
+import com.sun.source.util.Trees;
+import java.io.BufferedInputStream;
+import java.io.BufferedOutputStream;
+import java.io.DataInputStream;
+import java.io.DataOutputStream;
+import java.io.IOException;
+import java.io.Writer;
+import java.net.URI;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Set;
+import javax.lang.model.element.Element;
+import javax.lang.model.element.ElementKind;
+import javax.lang.model.element.ExecutableElement;
+import javax.lang.model.element.Modifier;
+import javax.lang.model.element.PackageElement;
+import javax.lang.model.element.TypeElement;
+import javax.lang.model.element.TypeParameterElement;
+import javax.lang.model.type.ArrayType;
+import javax.lang.model.type.DeclaredType;
+import javax.lang.model.type.ExecutableType;
+import javax.lang.model.type.IntersectionType;
+import javax.lang.model.type.TypeKind;
+import javax.lang.model.type.TypeMirror;
+import javax.lang.model.type.TypeVariable;
+import javax.lang.model.type.UnionType;
+import javax.lang.model.type.WildcardType;
+import javax.lang.model.util.Elements;
+import javax.lang.model.util.Types;
+import javax.tools.DiagnosticCollector;
+import javax.tools.JavaCompiler;
+import javax.tools.JavaFileObject;
+import javax.tools.SimpleJavaFileObject;
+import javax.tools.StandardJavaFileManager;
+import javax.tools.StandardLocation;
+import javax.tools.ToolProvider;
+
+/**
+ * Tells what code can name at places of a Java file: javac attributes the file, no code of it runs.
+ *
+ * <p>A message is an int (how many fields) and then, for each field, an int (its length) and its bytes; text is UTF-8.
+ * First comes {@code class path entries, release, class of importable assertions}; then, over and over,
+ * {@code open, file, source, (offset of an empty statement)*}, answered by one field for each offset: lines as below,
+ * or {@code error} and a reason; {@code members, type}, about the file that was opened last, answered by one field.
+ *
+ * <p>A line has words separated by tabs: {@code v name type} a variable or field;
+ * {@code M name static fewest varargs returned lambdas} a method, where lambdas has a 1 for each parameter that takes a
+ * lambda; {@code C} the same for a constructor, and {@code I} for an assertion that can be imported; {@code t name type}
+ * a type; {@code k kind component} what kind of type it is; {@code p name} the root of a package. A type is a number, -1
+ * where it is not known.
+ */
+public final class ScopeService {
+    private static final int UNKNOWN = -1;
+
+    private final DataInputStream in = new DataInputStream(new BufferedInputStream(System.in, 1 << 16));
+    private final DataOutputStream out = new DataOutputStream(new BufferedOutputStream(System.out, 1 << 16));
+    private final JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
+    private StandardJavaFileManager files;
+    private String release;
+    private String importable;
+
+    // Of the file that was opened last.
+    private Trees trees;
+    private Elements elements;
+    private Types types;
+    private Scope scope;
+    private List<TypeMirror> known;
+    private Map<String, Integer> numbers;
+    private Map<TypeElement, Boolean> functional;
+
+    public static void main(String[] args) throws IOException {
+        new ScopeService().serve();
+    }
+
+    private void serve() throws IOException {
+        List<String> setup = read();
+        files = compiler.getStandardFileManager(null, Locale.ENGLISH, StandardCharsets.UTF_8);
+        List<Path> entries = new ArrayList<>();
+        for (String entry : setup.get(0).split("\n")) {
+            if (!entry.isEmpty()) {
+                entries.add(Path.of(entry));
+            }
+        }
+        files.setLocationFromPaths(StandardLocation.CLASS_PATH, entries);
+        files.setLocationFromPaths(StandardLocation.SOURCE_PATH, Collections.emptyList());
+        release = setup.get(1);
+        while (true) {
+            List<String> request = read();
+            if (request == null) {
+                return;
+            }
+            List<String> reply;
+            try {
+                reply = request.get(0).equals("open") ? open(request) : List.of(members(Integer.parseInt(request.get(1))));
+            } catch (RuntimeException | IOException | Error error) { // javac has bugs, and stops at half a file
+                reply = new ArrayList<>();
+                for (int i = 4; i < Math.max(5, request.size()); i++) {
+                    reply.add("error\t" + error);
+                }
+            }
+            write(reply);
+        }
+    }
+
+    // -- a file ------------------------------------------------------------------------------------------------------
+
+    private List<String> open(List<String> request) throws IOException {
+        importable = request.get(3);
+        List<String> options = new ArrayList<>(List.of("-proc:none", "-nowarn", "-Xlint:none"));
+        if (!release.isEmpty()) {
+            options.addAll(List.of("--release", release));
+        }
+        JavacTask task = (JavacTask) compiler.getTask(
+                Writer.nullWriter(), files, new DiagnosticCollector<JavaFileObject>(), options, null,
+                List.of(new Source(request.get(1), request.get(2))));
+        CompilationUnitTree unit = task.parse().iterator().next();
+        task.analyze();
+        trees = Trees.instance(task);
+        elements = task.getElements();
+        types = task.getTypes();
+        known = new ArrayList<>();
+        numbers = new HashMap<>();
+        functional = new HashMap<>();
+        Map<Long, TreePath> places = new HashMap<>();
+        new TreePathScanner<Void, Void>() {
+            @Override
+            public Void visitEmptyStatement(EmptyStatementTree node, Void nothing) {
+                places.put(trees.getSourcePositions().getStartPosition(unit, node), getCurrentPath());
+                return null;
+            }
+        }.scan(unit, null);
+        List<String> reply = new ArrayList<>();
+        for (String offset : request.subList(4, request.size())) {
+            TreePath place = places.get(Long.parseLong(offset));
+            try {
+                reply.add(place == null ? "error\tthe place is not in a method that javac reads" : describe(unit, place));
+            } catch (RuntimeException error) {
+                reply.add("error\t" + error);
+            }
+        }
+        return reply;
+    }
+
+    /** What can be named at a place. */
+    private String describe(CompilationUnitTree unit, TreePath place) {
+        scope = trees.getScope(place);
+        if (scope.getEnclosingClass() == null) {
+            return "error\tno class around the place";
+        }
+        Lines lines = new Lines();
+        Map<String, TypeElement> named = new LinkedHashMap<>();
+        for (Scope outer = scope; outer != null && outer.getEnclosingMethod() != null; outer = outer.getEnclosingScope()) {
+            for (Element item : outer.getLocalElements()) {
+                String name = item.getSimpleName().toString();
+                if (item.getKind().isClass() || item.getKind().isInterface()) {
+                    named.putIfAbsent(name, (TypeElement) item);
+                } else if (item.getKind() != ElementKind.TYPE_PARAMETER && !name.equals("this") && !name.equals("super")) {
+                    lines.variable(name, item.asType());
+                }
+            }
+        }
+        if (scope.getEnclosingMethod() != null) {
+            variables(lines, scope.getEnclosingMethod().getTypeParameters());
+        }
+        lines.add("v\tthis\t" + number(scope.getEnclosingClass().asType()));
+        lines.add("v\tsuper\t" + number(scope.getEnclosingClass().getSuperclass()));
+        for (Element around = scope.getEnclosingClass(); around != null; around = around.getEnclosingElement()) {
+            if (around instanceof TypeElement) {
+                TypeElement type = (TypeElement) around;
+                named.putIfAbsent(type.getSimpleName().toString(), type);
+                variables(lines, type.getTypeParameters());
+                members(lines, (DeclaredType) type.asType(), named);
+            }
+        }
+        for (ImportTree line : unit.getImports()) {
+            if (line.isStatic()) {
+                importStatic(lines, named, (MemberSelectTree) line.getQualifiedIdentifier());
+            }
+        }
+        for (ImportTree line : unit.getImports()) {
+            String name = line.getQualifiedIdentifier().toString();
+            TypeElement type = line.isStatic() || name.endsWith(".*") ? null : elements.getTypeElement(name);
+            if (type != null) {
+                named.putIfAbsent(type.getSimpleName().toString(), type);
+            }
+        }
+        PackageElement own = elements.getPackageOf(scope.getEnclosingClass());
+        addPackage(named, own);
+        for (ImportTree line : unit.getImports()) {
+            String name = line.getQualifiedIdentifier().toString();
+            if (!line.isStatic() && name.endsWith(".*")) {
+                String holder = name.substring(0, name.length() - 2);
+                addPackage(named, elements.getPackageElement(holder));
+                TypeElement type = elements.getTypeElement(holder);
+                for (Element item : type == null ? List.<Element>of() : elements.getAllMembers(type)) {
+                    if (item instanceof TypeElement) {
+                        named.putIfAbsent(item.getSimpleName().toString(), (TypeElement) item);
+                    }
+                }
+            }
+            lines.add("p\t" + name.split("\\.")[0]);
+        }
+        addPackage(named, elements.getPackageElement("java.lang"));
+        TypeElement assertions = importable.isEmpty() ? null : elements.getTypeElement(importable);
+        if (assertions != null) {
+            named.putIfAbsent(assertions.getSimpleName().toString(), assertions);
+        }
+        named.forEach((name, type) -> lines.add("t\t" + name + "\t" + number(types.erasure(type.asType()))));
+        for (Element item : assertions == null ? List.<Element>of() : elements.getAllMembers(assertions)) {
+            if (item.getKind() == ElementKind.METHOD && item.getModifiers().contains(Modifier.STATIC)) {
+                lines.method("I", (ExecutableElement) item, (ExecutableType) item.asType());
+            }
+        }
+        return lines.toString();
+    }
+
+    /** Type variables, which are types like any other. */
+    private void variables(Lines lines, List<? extends TypeParameterElement> parameters) {
+        for (TypeParameterElement item : parameters) {
+            lines.add("t\t" + item.getSimpleName() + "\t" + number(item.asType()));
+        }
+    }
+
+    private void addPackage(Map<String, TypeElement> named, PackageElement holder) {
+        for (Element item : holder == null ? List.<Element>of() : holder.getEnclosedElements()) {
+            if (item instanceof TypeElement && trees.isAccessible(scope, (TypeElement) item)) {
+                named.putIfAbsent(item.getSimpleName().toString(), (TypeElement) item);
+            }
+        }
+    }
+
+    private void importStatic(Lines lines, Map<String, TypeElement> named, MemberSelectTree name) {
+        TypeElement holder = elements.getTypeElement(name.getExpression().toString());
+        if (holder == null) {
+            return;
+        }
+        DeclaredType type = (DeclaredType) holder.asType();
+        for (Element item : elements.getAllMembers(holder)) {
+            boolean meant = name.getIdentifier().contentEquals("*") || item.getSimpleName().equals(name.getIdentifier());
+            if (meant && item.getModifiers().contains(Modifier.STATIC) && trees.isAccessible(scope, item, type)) {
+                member(lines, item, type, named);
+            }
+        }
+    }
+
+    // -- members -----------------------------------------------------------------------------------------------------
+
+    private String members(int number) {
+        Lines lines = new Lines();
+        TypeMirror type = known.get(number);
+        lines.add("k\t" + kind(type) + "\t"
+                + (type.getKind() == TypeKind.ARRAY ? number(((ArrayType) type).getComponentType()) : UNKNOWN));
+        for (TypeMirror part : parts(type)) {
+            Map<String, TypeElement> named = new LinkedHashMap<>();
+            members(lines, (DeclaredType) part, named);
+            named.forEach((name, inner) -> lines.add("t\t" + name + "\t" + number(types.erasure(inner.asType()))));
+            TypeElement holder = (TypeElement) ((DeclaredType) part).asElement();
+            if (holder.getKind() == ElementKind.CLASS) {
+                for (Element item : holder.getEnclosedElements()) {
+                    if (item.getKind() == ElementKind.CONSTRUCTOR && trees.isAccessible(scope, item, (DeclaredType) part)) {
+                        lines.method("C", (ExecutableElement) item, (ExecutableType) item.asType());
+                    }
+                }
+            }
+        }
+        return lines.toString();
+    }
+
+    private static String kind(TypeMirror type) {
+        if (type.getKind().isPrimitive() || type.getKind() == TypeKind.VOID) {
+            return "primitive";
+        }
+        return type.getKind() == TypeKind.ARRAY ? "array" : "declared";
+    }
+
+    /** The declared types whose members a value of this type has. */
+    private List<TypeMirror> parts(TypeMirror type) {
+        switch (type.getKind()) {
+            case DECLARED:
+                return List.of(type);
+            case TYPEVAR:
+                return parts(((TypeVariable) type).getUpperBound());
+            case WILDCARD:
+                TypeMirror bound = ((WildcardType) type).getExtendsBound();
+                return bound == null ? List.of(elements.getTypeElement("java.lang.Object").asType()) : parts(bound);
+            case INTERSECTION:
+                return flat(((IntersectionType) type).getBounds());
+            case UNION:
+                return flat(((UnionType) type).getAlternatives());
+            case ARRAY:
+                return List.of(elements.getTypeElement("java.lang.Object").asType());
+            default:
+                return List.of();
+        }
+    }
+
+    private List<TypeMirror> flat(List<? extends TypeMirror> given) {
+        List<TypeMirror> found = new ArrayList<>();
+        given.forEach(item -> found.addAll(parts(item)));
+        return found;
+    }
+
+    private void members(Lines lines, DeclaredType type, Map<String, TypeElement> named) {
+        for (Element item : elements.getAllMembers((TypeElement) type.asElement())) {
+            if (item.getKind() != ElementKind.CONSTRUCTOR && trees.isAccessible(scope, item, type)) {
+                member(lines, item, type, named);
+            }
+        }
+        if (type.asElement().getKind().isInterface()) { // a value of an interface has Object's methods, too
+            for (Element item : elements.getTypeElement("java.lang.Object").getEnclosedElements()) {
+                if (item.getKind() == ElementKind.METHOD && item.getModifiers().contains(Modifier.PUBLIC)) {
+                    lines.method("M", (ExecutableElement) item, (ExecutableType) item.asType());
+                }
+            }
+        }
+    }
+
+    private void member(Lines lines, Element item, DeclaredType type, Map<String, TypeElement> named) {
+        if (item instanceof TypeElement) {
+            named.putIfAbsent(item.getSimpleName().toString(), (TypeElement) item);
+        } else if (item.getKind() == ElementKind.METHOD) {
+            lines.method("M", (ExecutableElement) item, (ExecutableType) as(type, item));
+        } else if (item.getKind().isField()) {
+            lines.variable(item.getSimpleName().toString(), as(type, item));
+        }
+    }
+
+    private TypeMirror as(DeclaredType type, Element item) {
+        try {
+            return types.asMemberOf(type, item);
+        } catch (IllegalArgumentException notAMember) {
+            return item.asType();
+        }
+    }
+
+    private final class Lines {
+        private final Set<String> lines = new LinkedHashSet<>();
+        private final Set<String> variables = new LinkedHashSet<>();
+
+        void add(String line) {
+            lines.add(line);
+        }
+
+        /** The first of a name hides the others. */
+        void variable(String name, TypeMirror type) {
+            if (variables.add(name)) {
+                add("v\t" + name + "\t" + number(type));
+            }
+        }
+
+        void method(String sign, ExecutableElement method, ExecutableType type) {
+            StringBuilder lambdas = new StringBuilder();
+            int count = type.getParameterTypes().size();
+            for (int i = 0; i < count; i++) {
+                TypeMirror parameter = type.getParameterTypes().get(i);
+                if (i == count - 1 && method.isVarArgs() && parameter.getKind() == TypeKind.ARRAY) {
+                    parameter = ((ArrayType) parameter).getComponentType();
+                }
+                lambdas.append(takesLambda(parameter) ? '1' : '0');
+            }
+            add(String.join("\t", sign, method.getSimpleName(), method.getModifiers().contains(Modifier.STATIC) ? "1" : "0",
+                    String.valueOf(method.isVarArgs() ? count - 1 : count), method.isVarArgs() ? "1" : "0",
+                    String.valueOf(number(type.getReturnType())), lambdas));
+        }
+
+        @Override
+        public String toString() {
+            return String.join("\n", lines);
+        }
+    }
+
+    /** An interface with one method that has to be written. */
+    private boolean takesLambda(TypeMirror type) {
+        if (type.getKind() != TypeKind.DECLARED || !((DeclaredType) type).asElement().getKind().isInterface()) {
+            return false;
+        }
+        return functional.computeIfAbsent((TypeElement) ((DeclaredType) type).asElement(), holder -> {
+            Set<String> open = new LinkedHashSet<>();
+            for (Element item : elements.getAllMembers(holder)) {
+                if (item.getModifiers().contains(Modifier.ABSTRACT) && item.getKind() == ElementKind.METHOD
+                        && !isOfObject((ExecutableElement) item)) {
+                    open.add(item.getSimpleName().toString());
+                }
+            }
+            return open.size() == 1;
+        });
+    }
+
+    private boolean isOfObject(ExecutableElement method) {
+        for (Element item : elements.getTypeElement("java.lang.Object").getEnclosedElements()) {
+            if (item.getSimpleName().equals(method.getSimpleName()) && item.getKind() == ElementKind.METHOD
+                    && ((ExecutableElement) item).getParameters().size() == method.getParameters().size()) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /** A type's number. A type variable of a method stands for whatever the call infers. */
+    private int number(TypeMirror type) {
+        if (type.getKind() == TypeKind.ERROR || type.getKind() == TypeKind.NONE || type.getKind() == TypeKind.OTHER) {
+            return UNKNOWN;
+        }
+        if (type.getKind() == TypeKind.TYPEVAR) {
+            Element holder = ((TypeVariable) type).asElement().getEnclosingElement();
+            if (holder instanceof ExecutableElement) {
+                return UNKNOWN;
+            }
+        }
+        return numbers.computeIfAbsent(type.getKind() + " " + type, text -> {
+            known.add(type);
+            return known.size() - 1;
+        });
+    }
+
+    // -- the pipe ----------------------------------------------------------------------------------------------------
+
+    private static final class Source extends SimpleJavaFileObject {
+        private final String text;
+
+        Source(String name, String text) {
+            super(URI.create("memory:///" + name), Kind.SOURCE);
+            this.text = text;
+        }
+
+        @Override
+        public CharSequence getCharContent(boolean ignoreEncodingErrors) {
+            return text;
+        }
+    }
+
+    private List<String> read() throws IOException {
+        int count;
+        try {
+            count = in.readInt();
+        } catch (IOException closed) {
+            return null; // the Python side has ended
+        }
+        List<String> fields = new ArrayList<>(count);
+        for (int i = 0; i < count; i++) {
+            byte[] field = new byte[in.readInt()];
+            in.readFully(field);
+            fields.add(new String(field, StandardCharsets.UTF_8));
+        }
+        return fields;
+    }
+
+    private void write(List<String> fields) throws IOException {
+        out.writeInt(fields.size());
+        for (String field : fields) {
+            byte[] bytes = field.getBytes(StandardCharsets.UTF_8);
+            out.writeInt(bytes.length);
+            out.write(bytes);
+        }
+        out.flush();
+    }
+}

@@ -1,0 +1,91 @@
+"""Decoding that writes what javac can resolve: names in scope, members that the receiver has, arities that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import LongTensor, Tensor
+from transformers import LogitsProcessor
+
+from data.java.scope import JavaScope
+from models.decoding.constraints.reading import Reading
+
+BREADTHS = (32, 512)  # how many of the likeliest tokens are tried, and how many where none of them fits
+
+
+class TypeConstraint(LogitsProcessor):
+    """Gives the score -inf to tokens after which a text cannot compile at its place.
+
+    The likeliest tokens are tried until as many fit as beam search can take, so a step costs little and no table is
+    needed. ``scopes`` [B]: what can be named at the place of each text; None: that is not known, nothing is refused.
+    One object serves one batch, each text continued in ``beams`` adjacent rows. Called with ids [B * beams, written],
+    start token first, and scores [B * beams, V].
+    """
+
+    def __init__(
+        self, texts: Sequence[str], ends: Sequence[int], scopes: Sequence[JavaScope | None], beams: int
+    ) -> None:
+        """``texts`` [V]: of the tokens; ``ends``: those that end a text."""
+        self.texts, self.ends = texts, frozenset(ends)
+        self.scopes = scopes
+        self.rows = [index for index in range(len(scopes)) for _ in range(beams)]
+        self.wanted = 2 * beams
+        self._readings: dict[tuple[int, tuple[int, ...]], Reading | None] = {}
+
+    def keep(self, rows: Tensor) -> None:
+        """Continue with these rows only."""
+        self.rows = [self.rows[row] for row in rows.tolist()]
+
+    def _read(self, index: int, ids: tuple[int, ...]) -> Reading | None:
+        """Where a text stops; None behind what was refused."""
+        key = index, ids
+        if key not in self._readings:
+            scope = self.scopes[index]
+            assert scope is not None
+            before = self._read(index, ids[:-1]) if ids else None
+            if ids:
+                self._readings[key] = before.after(self.texts[ids[-1]]) if before is not None else None
+            else:
+                self._readings[key] = Reading(scope)
+        return self._readings[key]
+
+    def _fits(self, index: int, ids: tuple[int, ...], token: int) -> bool:
+        if token in self.ends:
+            reading = self._read(index, ids)
+            return reading is not None and reading.may_end()
+        return self._read(index, (*ids, token)) is not None
+
+    def __call__(self, input_ids: LongTensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+        written = [tuple(ids[1:]) for ids in input_ids.tolist()]
+        tried = scores.topk(min(BREADTHS[0], scores.shape[1]), dim=1)
+        best, values = tried.indices.tolist(), tried.values.tolist()
+        allowed = torch.full_like(scores, -torch.inf)
+        for row, (index, ids) in enumerate(zip(self.rows, written, strict=True)):
+            found = self._find(row, index, ids, best[row], values[row], scores)
+            if found is None:
+                allowed[row] = scores[row]
+            else:
+                allowed[row, found] = scores[row, found]
+        return allowed
+
+    def _find(
+        self, row: int, index: int, ids: tuple[int, ...], best: list[int], values: list[float], scores: Tensor
+    ) -> list[int] | None:
+        """The tokens that may come next; None for any, where the scope is not known or the text has left it."""
+        if self.scopes[index] is None or self._read(index, ids) is None:
+            return None
+        found = self._choose(index, ids, best, values)
+        if not found:
+            wider = scores[row].topk(min(BREADTHS[1], scores.shape[1]))
+            found = self._choose(index, ids, wider.indices.tolist(), wider.values.tolist())
+        return found or None
+
+    def _choose(self, index: int, ids: tuple[int, ...], tokens: Sequence[int], values: Sequence[float]) -> list[int]:
+        found: list[int] = []
+        for token, score in zip(tokens, values, strict=True):
+            if score == -torch.inf or len(found) == self.wanted:
+                break
+            if self._fits(index, ids, token):
+                found.append(token)
+        return found

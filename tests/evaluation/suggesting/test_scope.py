@@ -1,0 +1,162 @@
+"""What javac tells of a place in a file, and that reading refuses what cannot compile there and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from data.java.scope import JavaScope
+from evaluation.running.class_path import ClassPath
+from evaluation.running.jdk import find_jdk
+from evaluation.suggesting.scope import ScopeService
+from models.decoding.constraints.reading import fits_scope
+from tests.helpers.java_project import junit_jars, need_jdk
+
+pytestmark = pytest.mark.jdk
+SOURCE = """package shop;
+import static org.junit.Assert.assertTrue;
+import java.util.*;
+import org.junit.Test;
+public class ATest {
+  private List<String> names = new ArrayList<>();
+  static int twice(int x) { return 2 * x; }
+  class Inner { int deep; String label() { return ""; } }
+  @Test public void testA() {
+    String[] parts = {"a"}; Map<String, List<Integer>> map = new HashMap<>(); Inner inner = new Inner(); int n = 0;
+    HERE
+    int later = 0;
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    need_jdk()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTIL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        with ScopeService(find_jdk(), ClassPath((), tuple(junit_jars()))) as found:
+            yield found
+
+
+def look(service, source: str = SOURCE) -> JavaScope:
+    at = len(source.partition("HERE")[0].encode())
+    (scope,) = service.look("ATest.java", source.encode(), [(at, at + 4)], "junit4")
+    assert isinstance(scope, JavaScope), scope
+    return scope
+
+
+@pytest.fixture(scope="module")
+def scope(service):
+    return look(service)
+
+
+GOOD = [
+    "assertTrue(names.isEmpty());",
+    'assertEquals("a", names.get(0).trim());',
+    "assertEquals(3, parts.length);",
+    "assertEquals(3, parts[0].length());",
+    'assertTrue(map.get("x").get(0).intValue() > 3 && n == 2);',
+    "assertThrows(IllegalStateException.class, () -> { String x = names.get(0); x.trim(); });",
+    "assertEquals(twice(2), inner.deep);",
+    "assertEquals(new int[] {1, 2}, new ArrayList<String>().size());",
+    "assertTrue(names.stream().map(x -> x.trim()).allMatch(String::isEmpty));",
+    "names.forEach(x -> assertTrue(x.isEmpty()));",
+    "Assert.assertEquals(1, (Object) n);",
+    "org.junit.Assert.assertEquals(1, n);",
+    "assertEquals(Collections.<String>emptyList(), Arrays.asList((byte) 1, (byte) -2));",
+    "for (String name : names) { assertTrue(name.isEmpty()); }",
+    "try { names.get(0); fail(); } catch (IndexOutOfBoundsException e) { e.getMessage(); }",
+    'assertEquals("a" + n, inner.label().substring(0, n++));',
+    "assertTrue(inner instanceof Inner);",
+    "assertEquals(1.5e-3, -2.0, 0x1F);",
+    "Exception e = assertThrows(Exception.class, () -> names.get(0));",
+    'assertEquals(new Object() { public String toString() { return "x"; } }.toString(), names.getClass().getName());',
+    "assertSame(ATest.this, this);",
+    "assertEquals(n > 0 ? names : null, Map.Entry.class);",
+]
+BAD = [
+    "assertTrue(names.isEmty());",
+    'assertEquals("a", names.get(0).trimm());',
+    "assertEquals(3, parts.size());",
+    "assertEquals(3, parts[0].size());",
+    'assertTrue(map.get("x").get(0).foo());',
+    "assertTrue(later == 0);",
+    "assertTrue(nope);",
+    "assertEquals(twice(2, 3), 1);",
+    "assertEquals(twice(), 1);",
+    "assertTrue(names.get());",
+    "assertTrue(names.get(0, 1));",
+    "assertTrue(Inner.label());",
+    "assertFoo(names);",
+    "assertEquals(3, n.size());",
+    "assertTrue(new Missing());",
+    "assertEquals(1, names.size);",
+    "assertTrue(inner.deep());",
+    "assertEquals(1, );",
+    "assertTrue(x -> x);",
+    "Assert.assertNone(1);",
+    "assertEquals(1 2);",
+]
+
+
+def test_what_compiles_is_never_refused(scope):
+    assert [text for text in GOOD if not fits_scope(text, scope)] == []
+
+
+def test_what_names_something_else_is_refused(scope):
+    assert [text for text in BAD if fits_scope(text, scope)] == []
+
+
+def test_names_are_those_in_scope_at_the_place(scope):
+    names = scope.names
+    assert {"parts", "map", "inner", "n", "names", "this"} <= set(names.variables) and "later" not in names.variables
+    assert any(item.takes(1) for item in names.methods["assertTrue"]) and "assertFalse" not in names.methods
+    assert "assertFalse" in names.importable and {"List", "Inner", "String", "Assert"} <= set(names.types)
+    members = scope.members(names.variables["map"])
+    (value,) = {overload.returns for overload in members.methods["get"]}
+    assert "subList" in scope.members(value).methods  # a List<Integer>, by the map's type arguments
+
+
+def test_several_places_of_a_file_are_asked_at_once(service):
+    source = SOURCE.replace("HERE", "first();").replace("int later = 0;", 'int later = 0; second("ö");').encode()
+    spans = [(source.index(text), source.index(text) + len(text)) for text in (b'second("\xc3\xb6");', b"first();")]
+    second, first = service.look("ATest.java", source, spans, "junit4")
+    assert "later" in second.names.variables and "later" not in first.names.variables
+
+
+def test_the_expression_of_a_lambda_is_a_place(service):
+    source = SOURCE.replace("HERE", "names.forEach(x -> check(x));").encode()
+    start = source.index(b"check(x)")
+    (scope,) = service.look("ATest.java", source, [(start, start + len(b"check(x)"))], "junit4")
+    assert "x" in scope.names.variables
+
+
+def test_half_a_file_gives_a_reason_and_not_an_answer(service):
+    source = b"class ATest { void a() { int x = ; } "
+    at = source.index(b";") + 1
+    (scope,) = service.look("ATest.java", source, [(at, at)], "junit4")
+    assert isinstance(scope, JavaScope) and "x" in scope.names.variables
+    (found,) = service.look("ATest.java", b"class ATest { }", [(14, 14)], "junit4")
+    assert found == "the place is not in a method that javac reads"
+
+
+def test_a_missing_type_leaves_its_members_free(service):
+    scope = look(service, SOURCE.replace("int n = 0;", "gone.Missing gone = null; int n = 0;"))
+    assert fits_scope("assertTrue(gone.whatever(1, 2).further());", scope) and not fits_scope(
+        "assertTrue(nope);", scope
+    )
+
+
+def test_type_variables_are_types(service):
+    source = SOURCE.replace("class ATest", "class ATest<K extends Number>").replace("void testA", "<T> void testA")
+    scope = look(service, source)
+    assert fits_scope("assertEquals((T) null, ((K) null).intValue());", scope)
+    assert not fits_scope("assertEquals(1, ((K) null).trim());", scope)
+
+
+def test_a_jvm_that_ended_is_replaced(service):
+    service._process.kill()
+    service._process.wait()
+    at = SOURCE.encode().index(b"HERE")
+    assert service.look("ATest.java", SOURCE.encode(), [(at, at + 4)], "junit4") == ["the JVM ended"]
+    assert "names" in look(service).names.variables

@@ -1,0 +1,87 @@
+"""Decoding with what javac knows of a place: only tokens after which the text can still compile are left."""
+
+from __future__ import annotations
+
+import torch
+
+from data.java.scope import JavaScope, read_names
+from models.decoding.constraints.types import TypeConstraint
+
+CART = ["k\tdeclared\t-1", "M\ttotal\t0\t0\t0\t1\t", "M\tadd\t0\t1\t0\t1\t0", "v\tname\t2"]
+MEMBERS = {0: CART, 1: ["k\tprimitive\t-1"], 2: ["k\tdeclared\t-1", "M\tlength\t0\t0\t0\t1\t"]}
+PLACE = ["v\tcart\t0", "t\tCart\t0", "t\tString\t2", "M\tassertEquals\t1\t2\t0\t1\t00", "M\tassertTrue\t1\t1\t0\t1\t0"]
+TEXTS = [
+    "",
+    "</s>",
+    "assertTrue",
+    "(",
+    "cart",
+    "basket",
+    ".",
+    "total",
+    "tot",
+    "al",
+    "sum",
+    ")",
+    ";",
+    ", ",
+    "name",
+    "();",
+]
+
+
+def make_scope() -> JavaScope:
+    return JavaScope(read_names(PLACE), lambda number: read_names(MEMBERS[number]))
+
+
+def allow(*written: str, scopes=None, beams: int = 1, scores=None) -> set[str]:
+    """The tokens that may follow these."""
+    texts = ["" if text == "</s>" else text for text in TEXTS]
+    constraint = TypeConstraint(texts, [1], [make_scope()] if scopes is None else scopes, beams)
+    constraint.wanted = len(TEXTS)
+    ids = torch.tensor([[0, *(TEXTS.index(text) for text in written)]] * beams)
+    scores = torch.zeros(beams, len(TEXTS)) if scores is None else scores
+    left = constraint(ids, scores)[0] > -torch.inf
+    return {text for text, kept in zip(TEXTS, left.tolist(), strict=True) if kept and text}
+
+
+def test_only_names_in_scope_are_written():
+    assert {"cart"} <= allow("assertTrue", "(") and not {"basket", "sum", "total"} & allow("assertTrue", "(")
+
+
+def test_only_members_of_the_receiver_are_written():
+    assert allow("assertTrue", "(", "cart", ".") == {"total", "tot", "name"}
+    assert "al" in allow("assertTrue", "(", "cart", ".", "tot") and "sum" not in allow(
+        "assertTrue", "(", "cart", ".", "tot"
+    )
+
+
+def test_a_method_is_called_and_a_field_is_not():
+    assert {"(", "();"} & allow("assertTrue", "(", "cart", ".", "total") == {"("}  # "();" closes no outer bracket
+    assert not {"(", "();"} & allow("assertTrue", "(", "cart", ".", "name")
+
+
+def test_arguments_are_counted():
+    assert ", " not in allow("assertTrue", "(", "cart")
+    assert ")" not in allow("assertTrue", "(") and ")" in allow("assertTrue", "(", "cart")
+    assert not {", ", ")"} & allow("assertTrue", "(", "cart", ".", "total", "(", "cart")
+
+
+def test_a_text_ends_where_its_brackets_do():
+    assert "</s>" in allow("assertTrue", "(", "cart", ")", ";") and "</s>" not in allow("assertTrue", "(", "cart")
+
+
+def test_without_a_scope_nothing_is_refused():
+    assert allow("assertTrue", "(", scopes=[None]) == set(TEXTS) - {""}
+
+
+def test_what_was_refused_already_stays_refused():
+    scores = torch.full((1, len(TEXTS)), -torch.inf)
+    scores[0, TEXTS.index("cart")] = scores[0, TEXTS.index("basket")] = 0.0
+    assert allow("assertTrue", "(", scores=scores) == {"cart"}
+
+
+def test_rows_are_followed_when_finished_ones_leave():
+    constraint = TypeConstraint(TEXTS, [1], [None, make_scope()], 1)
+    constraint.keep(torch.tensor([1]))
+    assert constraint.rows == [1]
