@@ -11,20 +11,24 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypedDict
 
 from data.java.source_tree import find_files, walk_folders
+from evaluation.running.build_tools import MAVEN, advise
 from evaluation.running.jdk import Jdk
 from utils.atomic_io import atomic_directory
 from utils.cache import cache_dir
 from utils.errors import UserError
 
 # Folders that a build leaves: those of the main classes, then those of the tests. Gradle keeps resources separate.
+GRADLE_PARTS = ("classes/java", "classes/kotlin", "classes/groovy", "resources")
 BUILT = (
     (("target/classes",), ("target/test-classes",)),
-    (("build/classes/java/main", "build/resources/main"), ("build/classes/java/test", "build/resources/test")),
+    tuple(tuple(f"build/{kind}/{part}" for kind in GRADLE_PARTS) for part in ("main", "test")),
 )
+OTHER_LANGUAGES = {".kt": "Kotlin", ".groovy": "Groovy", ".scala": "Scala"}  # javac does not compile them
 MODULE_FILES = frozenset({"module-info.java"})
 MAX_ROUNDS = 10
 KEPT_BUILDS = 3
@@ -34,6 +38,7 @@ MAVEN_ENTRY = re.compile(
     r"\[DEBUG\] {3,}([^\s:]+):([^\s:]+):jar:(?:([^\s:]+):)?([^\s:]+):(?:compile|provided|runtime|test|system)\b"
 )
 JAVAC_ERROR = re.compile(r"^(.+?\.java):(\d+): error: (.*)$", re.MULTILINE)
+JAVAC_DETAIL = re.compile(r"^  (symbol|location): +(.*)$", re.MULTILINE)
 
 
 class BuildFacts(TypedDict):
@@ -114,7 +119,7 @@ def ask_maven(project: Path, jdk: Jdk) -> tuple[Path, ...]:
     before it would run the tests. No test is run, and nothing is written.
     """
     maven = shutil.which("mvn")
-    advice = "give the jars with --class_path, or run `mvn dependency:go-offline` once with a network"
+    advice = f"give the jars with --class_path, or {MAVEN.fetch}"
     if maven is None:
         raise UserError(f"project {project} is a Maven project and mvn is not on the PATH; {advice}")
 
@@ -214,26 +219,33 @@ def _find_generated(project: Path) -> dict[str, list[tuple[Path, Path]]]:
     return found
 
 
-def _find_finished_build(
-    project: Path, main_sources: list[Path], test_sources: list[Path]
-) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
-    """The class folders that Maven or Gradle left (main, test), if neither part is older than its sources."""
+def _find_finished_build(project: Path, sources: Sequence[Path]) -> tuple[list[Path], list[Path]] | None:
+    """The class folders that Maven or Gradle left (main, test), if in no module they are older than the sources.
 
-    def newest(paths: Iterable[Path]) -> float:
-        return max((path.stat().st_mtime for path in paths), default=0.0)
-
+    ``sources``: of the project, in Java and in the languages that are compiled beside it.
+    """
+    roots = [root for part in ("main", "test") for root in _module_roots(project, part)]
+    modules = dict.fromkeys(root.parents[1] for root in roots) or {project: None}
     for names in BUILT:
-        main, test = (tuple(project / name for name in part if (project / name).is_dir()) for part in names)
-        if (
-            main
-            and test
-            and all(
-                newest(path for folder in folders for path in folder.rglob("*.class")) >= newest(sources)
-                for folders, sources in ((main, main_sources), (test, test_sources))
-            )
-        ):
-            return main, test
+        made: tuple[list[Path], list[Path]] = ([], [])
+        fresh = True
+        for module in modules:
+            tests = {path for path in sources if module / "src/test" in path.parents}
+            mains = [path for path in sources if module in path.parents and path not in tests]
+            if len(modules) > 1:
+                mains = [path for path in mains if module / "src" in path.parents]
+            for found, part, wanted in zip(made, names, (mains, tests), strict=True):
+                folders = [module / name for name in part if (module / name).is_dir()]
+                found += folders
+                classes = [path for folder in folders for path in folder.rglob("*.class")]
+                fresh = fresh and (not wanted or _newest(classes) >= _newest(wanted))
+        if fresh and all(made):
+            return made
     return None
+
+
+def _newest(paths: Iterable[Path]) -> float:
+    return max((path.stat().st_mtime for path in paths), default=0.0)
 
 
 def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], jdk: Jdk) -> Path:
@@ -247,8 +259,8 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
     for path in (*sources, *sorted(resources), *made, *class_path):
         status = path.stat()
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    tests = {path for path in sources if any(root in path.parents for root in roots["test"])}
-    built = _find_finished_build(project, [path for path in sources if path not in tests], list(tests))
+    others = [path for ending in OTHER_LANGUAGES for path in find_files(project, ending)]
+    built = _find_finished_build(project, [*sources, *others])
     digest.update(repr((built, _read_encoding(project), find_named_release(project, jdk))).encode())
     home = cache_dir("java_projects") / f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}"
     folder = home / digest.hexdigest()[:16]
@@ -366,10 +378,9 @@ def _compile(
 def _describe_errors(project: Path, errors: list[tuple[str, str, str]]) -> str:
     path, line, message = errors[0]
     where = f"{Path(path).relative_to(project)}:{line}: " if line else ""
-    return (
-        f"project {project} does not compile ({where}{message[:200]}); "
-        "give the jars it needs with --class_path, or build it first (mvn test-compile)"
-    )
+    beside = [name for ending, name in OTHER_LANGUAGES.items() if find_files(project, ending)]
+    hint = f"; it has {beside[0]} sources, which javac does not compile" if beside else ""
+    return f"project {project} does not compile ({where}{message[:300]}){hint}: {advise(project)}"
 
 
 def _read_encoding(project: Path) -> str:
@@ -400,8 +411,19 @@ def _run_javac(
         done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, errors="replace")
     if done.returncode == 0:
         return []
-    errors = JAVAC_ERROR.findall(done.stderr)
+    errors = _read_errors(done.stderr)
     if not errors:
         reason = next((line for line in done.stderr.splitlines() if line.strip()), "no message")
         raise UserError(f"javac failed: {reason[:200]}")
+    return errors
+
+
+def _read_errors(text: str) -> list[tuple[str, str, str]]:
+    """javac's errors as (file, line, message); what cannot be found, and where, belongs to the message."""
+    heads = list(JAVAC_ERROR.finditer(text))
+    errors = []
+    for head, following in zip_longest(heads, heads[1:]):
+        details = JAVAC_DETAIL.findall(text, head.end(), following.start() if following else len(text))
+        file, line, message = head.groups()
+        errors.append((file, line, "; ".join([message, *(f"{kind}: {what}" for kind, what in details)])))
     return errors
