@@ -1,4 +1,6 @@
-"""Suggest the assertions that a Java test file lacks: generate candidates, run them, show a diff or write it.
+"""Suggest the assertions that Java tests lack: generate candidates, run them, show a diff or write it.
+
+A PATH is a test file, FooTest.java#method for one test whether or not it has assertions, or a folder.
 
 Exit code: 0 if every test that lacks an assertion got one, 1 if some did not, 2 for an error.
 """
@@ -6,95 +8,33 @@ Exit code: 0 if every test that lacks an assertion got one, 1 if some did not, 2
 from __future__ import annotations
 
 import argparse
-import difflib
-import json
 import os
-import re
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
-
-from typing_extensions import NotRequired  # in typing from Python 3.11 on
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config.defaults import DataConfig, HardwareConfig
 from evaluation.execution_settings import ExecutionSettings
 from utils.arguments import ArgumentParser
-from utils.atomic_io import atomic_writer
 from utils.errors import UserError, run_main
+from utils.signals import exit_on_signal
 
 if TYPE_CHECKING:
+    from data.java.scope import JavaScope
     from evaluation.running.execution import ProjectExecutor
-    from evaluation.running.open_tests import OpenTest
-    from evaluation.running.outcomes import Outcome
+    from evaluation.suggesting.open_tests import OpenTest
+    from evaluation.suggesting.report import ReportedFile
+    from evaluation.suggesting.scope import ScopeService
+    from evaluation.suggesting.student import Student
 
-NOT_RUN = "not run"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An assertion that the model wrote; ``beam``: its place in the model's ranking, from 1; the rest as in Outcome."""
-
-    assertion: str
-    beam: int
-    status: str = NOT_RUN
-    reason: str = ""
-    compiled: bool | None = None
-    passed: bool | None = None
-    nontrivial: bool | None = None
-    imports: tuple[str, ...] = ()
-    killed: str = ""
-
-    @property
-    def grade(self) -> int:
-        """3: passes, and fails once the focal method is broken; 2: passes, no mutants; 1: compiles; 0: the rest."""
-        if self.passed:
-            return {True: 3, None: 2, False: 1}[self.nontrivial]
-        return int(bool(self.compiled))
-
-    @property
-    def acceptable(self) -> bool:
-        """Whether it may be written into the file. So may what was not run: the user asked for that."""
-        return self.status == NOT_RUN or self.grade >= 2
-
-    def verdict(self) -> str:
-        """What running it showed, for people."""
-        return {
-            3: f"passes; fails when broken ({self.killed})",
-            2: "passes; no way found to break the method",
-            1: "passes, whatever the method does" if self.passed else f"{self.status}: {self.reason}",
-            0: f"{self.status}: {self.reason}" if self.reason else self.status,
-        }[self.grade]
-
-
-ReportedTest = TypedDict(
-    "ReportedTest",
-    {
-        "test": str,
-        "class": str,
-        "line": int,
-        "focal_method": str,
-        "chosen": int | None,
-        "candidates": list[dict[str, object]],  # the fields of Candidate, and its verdict
-        "input": NotRequired[str],  # with --explain
-    },
-)
-
-
-class Report(TypedDict):
-    """What ``--json`` prints. ``left_out``: test -> why no assertion can be suggested for it."""
-
-    file: str
-    project: str
-    model: str
-    executed: bool
-    tests: list[ReportedTest]
-    left_out: dict[str, str]
-    diff: str
-    applied: bool
+FORMATS = ("text", "diff", "markdown", "json", "sarif")
+TESTS_AT_ONCE = 8
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -102,18 +42,26 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder or hub name of a trained model")
-    add(
-        "test",
-        metavar="FooTest.java[#method]",
-        help="a test file; #method names one test, whether or not it has assertions",
-    )
-    add("--project", type=Path, metavar="DIR", help="the project (default: the nearest folder above with a build file)")
+    add("paths", metavar="PATH", nargs="+", help="a test file, FooTest.java#method, or a folder")
+    add("--project", type=Path, metavar="DIR", help="the project (default: found by its build file, or its layout)")
     add("--class_path", help="jars and class folders, joined like $CLASSPATH; default for Maven: mvn -o")
-    add("-k", "--candidates", type=int, default=5, metavar="K", help="candidates per test (default %(default)d)")
+    add("-k", "--candidates", type=int, default=5, metavar="K", help="beams that are used (default %(default)d)")
     add("--num_beams", type=int, help="beams of the search (default: K, at least 4)")
-    add("--apply", action="store_true", help="write the suggestions into the file")
-    add("--json", action="store_true", help="print one JSON object instead of text")
+    add(
+        "--decoding",
+        choices=("free", "java", "names"),
+        default="names",
+        help="docs/evaluation.md (default %(default)s)",
+    )
+    add("--no_pool", action="store_true", help="only what the model writes: no copies of other tests, no templates")
+    add(
+        "--repair", action="store_true", help="where nothing passes, offer what the run observed: holds today, check it"
+    )
+    add("--format", choices=FORMATS, default="text", help="what is printed (default %(default)s)")
+    add("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    add("--apply", action="store_true", help="write the suggestions into the files")
     add("--explain", action="store_true", help="also print exactly the text that the model saw for each test")
+    add("--max_minutes", type=float, help="stop after this time; what was found until then is shown and applied")
     add("--no_execution", action="store_true", help="do not run the candidates: no JDK and no class path needed")
     add(
         "--timeout",
@@ -127,9 +75,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--max_output_len", type=int, default=DataConfig.max_output_len)
     add("--device", default=HardwareConfig.device, help="auto, cpu, cuda, cuda:N, mps (default %(default)s)")
     args = parser.parse_args(argv)
-    for flag in ("candidates", "timeout", "max_input_len", "max_output_len"):
-        if not 0 < getattr(args, flag) < float("inf"):
-            raise UserError(f"--{flag} {getattr(args, flag)}: must be a number above 0")
+    for flag in ("candidates", "timeout", "max_input_len", "max_output_len", "max_minutes"):
+        value = getattr(args, flag)
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"--{flag} {value}: must be a number above 0")
+    if args.decoding is None:
+        args.decoding = "names" if args.no_execution else "types"
+    if args.decoding == "types" and args.no_execution:
+        raise UserError("--decoding types needs the project's class path; leave --no_execution out, or take names")
+    if args.repair and args.no_execution:
+        raise UserError("--repair offers what running the candidates showed; leave --no_execution out")
     if args.num_beams is None:
         args.num_beams = max(4, args.candidates)
     if args.num_beams < args.candidates:
@@ -137,231 +92,191 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def locate_test(test: str, project: Path | None) -> tuple[Path, Path, str]:
-    """The file, its project and the method (maybe empty) of ``path/FooTest.java#method``."""
-    from evaluation.running.open_tests import find_project
+@dataclass
+class _Work:
+    """A test file that is looked at: its tests without an assertion, those left out and why, and its bytes."""
 
-    name, _, method = test.partition("#")
-    file = Path(name).resolve()
-    if not file.is_file():
-        raise UserError(f"{name}: no such file")
-    if file.suffix != ".java":
-        raise UserError(f"{name}: not a Java file")
-    folder = project.resolve() if project is not None else find_project(file)
-    if folder not in file.parents:
-        raise UserError(f"--project {project}: {name} is not in it")
-    return file, folder, method
+    project: Path
+    file: Path
+    tests: list[OpenTest]
+    left_out: dict[str, str]
+    before: bytes = b""
+    executor: ProjectExecutor | None = None
+    scopes: ScopeService | None = None
+
+    @property
+    def name(self) -> str:
+        return self.file.relative_to(self.project).as_posix()
 
 
-def generate_assertions(args: argparse.Namespace, tests: Sequence[OpenTest]) -> tuple[list[list[str]], list[str]]:
-    """For each test its candidates, best first, without empty and repeated ones; and the text that the model saw."""
+def find_work(args: argparse.Namespace) -> list[_Work]:
+    """The files with tests that lack an assertion, and how each project's tests are run.
+
+    Raises UserError where something is missing to run them: before a model is loaded.
+    """
+    from evaluation.suggesting.open_tests import OpenTests
+    from evaluation.suggesting.scope import ScopeService
+    from evaluation.suggesting.targets import find_targets
+
+    found: list[_Work] = []
+    for target in find_targets(args.paths, args.project):
+        reader = OpenTests(target.project)
+        named = dict.fromkeys(target.files)
+        for folder in target.folders:
+            below = [file for file in reader.list_test_files() if folder in file.parents]
+            if not below:
+                raise UserError(f"{folder}: holds no JUnit or TestNG tests")
+            named |= dict.fromkeys((file, "") for file in below if (file, "") not in named)
+        works = []
+        for file, method in named:
+            try:
+                works.append(_Work(target.project, file, *reader.find(file, method)))
+            except UserError as error:  # a tool that hands over all changed files cannot know which hold tests
+                if method or len(args.paths) == 1:
+                    raise
+                print(f"passed over: {error}", file=sys.stderr)
+        works = [work for work in works if work.tests or work.left_out or (work.file, "") in target.files]
+        executor = scopes = None
+        if not args.no_execution and any(work.tests for work in works):
+            executor = make_executor(args, target.project, [test for work in works for test in work.tests])
+            if args.decoding == "types":
+                scopes = ScopeService(executor.jdk, executor.class_path)
+        for work in works:
+            work.before, work.executor, work.scopes = work.file.read_bytes(), executor, scopes
+            if executor is not None and work.name in executor.class_path.left_out:
+                work.left_out |= dict.fromkeys((test.name for test in work.tests), "its file does not compile")
+                work.tests.clear()
+        found += works
+    return found
+
+
+def make_executor(args: argparse.Namespace, project: Path, tests: Sequence[OpenTest]) -> ProjectExecutor:
+    """What runs the tests of a project. Raises UserError where there is no JDK, no class path, or no JUnit in it."""
+    from evaluation.running.execution import ProjectExecutor
+    from evaluation.suggesting.preflight import check_frameworks
+
+    settings = ExecutionSettings(workers=min(2, os.cpu_count() or 1), timeout_s=args.timeout, jdk_home=args.jdk_home)
+    executor = ProjectExecutor(project, args.class_path, settings)
+    check_frameworks(project, executor.class_path, {test.source["framework"] for test in tests})
+    return executor
+
+
+def load_student(args: argparse.Namespace) -> Student:
+    """The model, once for all projects."""
     from transformers.utils import logging
 
-    from data.java.tokens import one_line
-    from data.rows.tokenization import TaskEncoder
-    from evaluation.running.splice import with_semicolon
-    from models.decoding.generate import GenerationOptions, generate_candidates
+    from evaluation.suggesting.student import Student
+    from models.decoding.generate import GenerationOptions
     from models.exported.loading import open_model
     from utils.device import resolve_device
 
     logging.disable_progress_bar()
-    writer = open_model(
-        args.model, "MODEL", resolve_device(args.device), (args.max_input_len, args.max_output_len)
-    ).writer
-    encoder = TaskEncoder(writer.tokenizer, writer.text_format)
-    rows = [encoder.source(test.sample, args.max_input_len) for test in tests]
     options = GenerationOptions(
+        max_input_len=args.max_input_len,
         max_output_len=args.max_output_len,
-        batch_size=8,
+        batch_size=TESTS_AT_ONCE,
         num_beams=args.num_beams,
         num_return_sequences=args.candidates,
-        decoding="names",
+        decoding=args.decoding,
     )
-    texts = generate_candidates(writer, rows, options)
-    candidates = [
-        list(
-            dict.fromkeys(
-                "\n".join(with_semicolon(one_line(line)) for line in text.split("\n")) for text in found if text
-            )
-        )
-        for found in texts
+    lengths = args.max_input_len, args.max_output_len
+    return Student(open_model(args.model, "MODEL", str(resolve_device(args.device)), lengths).writer, options)
+
+
+def look(work: _Work, tests: Sequence[OpenTest]) -> list[JavaScope | None]:
+    """What javac knows of the places of some tests of a file. Where it knows nothing, that is said."""
+    from evaluation.running.splice import as_utf8
+
+    if work.scopes is None:
+        return []
+    places = [test.position for test in tests]
+    source, moved = as_utf8(work.before, *places)
+    framework = tests[0].source["framework"]
+    found = work.scopes.look(work.file.name, source, [(place, place) for place in moved], framework)
+    for test, scope in zip(tests, found, strict=True):
+        if isinstance(scope, str):
+            print(f"{work.name}: {test.name}: decoding with names, not with types: {scope}", file=sys.stderr)
+    return [None if isinstance(scope, str) else scope for scope in found]
+
+
+def suggest(work: _Work, student: Student, args: argparse.Namespace) -> ReportedFile:
+    """The suggestions for one file, which is written where that is wanted."""
+    from evaluation.running.splice import as_utf8
+    from evaluation.suggesting.apply import insert_suggestions, make_diff, write_back
+    from evaluation.suggesting.pool import fill_pools
+    from evaluation.suggesting.report import describe_tests
+    from evaluation.suggesting.verdicts import Candidate, choose, judge, leave_unjudged, mend
+
+    found: list[list[Candidate]] = []
+    for start in range(0, len(work.tests), TESTS_AT_ONCE):
+        tests = work.tests[start : start + TESTS_AT_ONCE]
+        scopes = look(work, tests)
+        pools = fill_pools([test.sample for test in tests], student, scopes, copies=not args.no_pool)
+        if work.executor is not None:
+            judged = judge(work.executor, tests, pools)
+            found += mend(work.executor, tests, judged) if args.repair else judged
+        else:
+            java = as_utf8(work.before)[0]
+            found += [leave_unjudged(test, pool, java) for test, pool in zip(tests, pools, strict=True)]
+    chosen = [choose(items) for items in found]
+    picks = [
+        (test, items[number])
+        for test, items, number in zip(work.tests, found, chosen, strict=True)
+        if number is not None
     ]
-    return candidates, [encoder.show(ids) for ids in rows]
-
-
-def judge_candidates(
-    executor: ProjectExecutor | None, tests: Sequence[OpenTest], texts: Sequence[Sequence[str]], file: bytes
-) -> list[list[Candidate]]:
-    """The candidates of each test, best first: by what running them showed, then by the model's ranking."""
-    if executor is None:
-        from data.java.statements import is_valid_java
-        from evaluation.running.splice import as_utf8, find_missing_imports
-
-        java = as_utf8(file)[0]
-        return [
-            [
-                Candidate(text, place, imports=tuple(find_missing_imports(java, test.source["framework"], text)))
-                for place, text in enumerate(found, 1)
-                if is_valid_java(text)
-            ]
-            for test, found in zip(tests, texts, strict=True)
-        ]
-    flat = [
-        (test, place, text) for test, found in zip(tests, texts, strict=True) for place, text in enumerate(found, 1)
-    ]
-    with executor:
-        outcomes = executor.execute([test.source for test, _, _ in flat], [text for _, _, text in flat])
-    judged: dict[int, list[Candidate]] = {id(test): [] for test in tests}
-    for (test, place, text), outcome in zip(flat, outcomes, strict=True):
-        judged[id(test)].append(make_candidate(text, place, outcome))
-    return [sorted(found, key=lambda item: (-item.grade, item.beam)) for found in judged.values()]
-
-
-def make_candidate(text: str, beam: int, outcome: Outcome) -> Candidate:
-    """A candidate with what running it showed."""
-    return Candidate(
-        text,
-        beam,
-        outcome.status,
-        outcome.reason,
-        outcome.compiled,
-        outcome.passed,
-        outcome.nontrivial,
-        outcome.imports,
-        outcome.killed,
-    )
-
-
-def insert_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]]) -> bytes:
-    """The file's bytes with the chosen assertions and the imports that they need; encoding and line ends stay."""
-    from evaluation.running.splice import IMPORT
-
-    newline = b"\r\n" if b"\r\n" in raw else b"\n"
-    try:
-        raw.decode()
-        encoding = "utf-8"
-    except UnicodeDecodeError:
-        encoding = "latin-1"
-    edits: list[tuple[int, bytes]] = []
-    for test, item in chosen:
-        body = f"{newline.decode()}{test.indent}".join(item.assertion.split("\n"))
-        edits.append((test.position, f"{test.before}{body}{test.after}".encode(encoding, "replace")))
-    imports = dict.fromkeys(line for _, item in chosen for line in item.imports)
-    if imports:
-        place = max((match.end() for match in IMPORT.finditer(raw)), default=0)
-        lines = [f"import {line};".encode() for line in imports]
-        edits.append((place, newline + newline.join(lines) if place else newline.join(lines) + newline))
-    for position, text in sorted(edits, key=lambda edit: edit[0], reverse=True):
-        raw = raw[:position] + text + raw[position:]
-    return raw
-
-
-def make_diff(before: bytes, after: bytes, name: str) -> str:
-    """A unified diff that ``git apply`` understands; bytes that are not UTF-8 are replaced."""
-
-    def lines(content: bytes) -> list[str]:
-        text = content.decode("utf-8", "surrogateescape")
-        return re.findall(r"[^\n]*\n|[^\n]+", text)  # splitlines would also split at form feeds
-
-    pieces = difflib.unified_diff(lines(before), lines(after), f"a/{name}", f"b/{name}")
-    text = "".join(piece if piece.endswith("\n") else f"{piece}\n\\ No newline at end of file\n" for piece in pieces)
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def write_back(file: Path, before: bytes, after: bytes) -> None:
-    """Replace the file in one step. Raises UserError where somebody has changed it in the meantime."""
-    if file.read_bytes() != before:
-        raise UserError(f"{file}: changed while the candidates ran; nothing was written, run again")
-    mode = file.stat().st_mode
-    with atomic_writer(file, "wb") as handle:
-        os.fchmod(handle.fileno(), mode)
-        handle.write(after)
-
-
-def format_report(report: Report) -> str:
-    """The report for people."""
-    lines = []
-    for test in report["tests"]:
-        lines.append(f"{test['test']} (line {test['line']}), method under test: {test['focal_method']}")
-        if "input" in test:
-            lines += ["  the model saw:", *(f"  | {line}" for line in test["input"].split("\n"))]
-        for number, item in enumerate(test["candidates"]):
-            mark = "->" if number == test["chosen"] else "  "
-            lines += [f" {mark} {item['assertion']}", f"      {item['verdict']}"]
-        if test["chosen"] is None:
-            lines.append("      no candidate is good enough to be written")
-    lines += [f"{name}: left out, {reason}" for name, reason in report["left_out"].items()]
-    if not report["tests"] and not report["left_out"]:
-        lines.append(f"{report['file']}: no test lacks an assertion")
-    if report["diff"]:
-        lines += ["", report["diff"].rstrip("\n")]
-    if report["applied"]:
-        lines += ["", f"{report['file']}: written"]
-    return "\n".join(lines)
-
-
-def make_report(
-    tests: Sequence[OpenTest],
-    found: Sequence[Sequence[Candidate]],
-    chosen: Sequence[int | None],
-    inputs: Sequence[str] = (),
-) -> list[ReportedTest]:
-    """The tests with their candidates, which of them was ``chosen``, and with ``inputs`` what the model saw."""
-    reported: list[ReportedTest] = [
-        {
-            "test": test.name,
-            "class": test.source["test_class"],
-            "line": test.line,
-            "focal_method": test.focal_name,
-            "chosen": number,
-            "candidates": [{**asdict(item), "verdict": item.verdict()} for item in candidates],
-        }
-        for test, candidates, number in zip(tests, found, chosen, strict=True)
-    ]
-    for test, text in zip(reported, inputs, strict=False):
-        test["input"] = text
-    return reported
+    after = insert_suggestions(work.before, picks)
+    if args.apply and after != work.before:
+        write_back(work.file, work.before, after)
+    return {
+        "file": work.name,
+        "project": str(work.project),
+        "tests": describe_tests(
+            work.tests, found, chosen, [student.show(test.sample) for test in work.tests] if args.explain else ()
+        ),
+        "left_out": work.left_out,
+        "diff": make_diff(work.before, after, work.name),
+        "applied": args.apply and after != work.before,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
-    file, project, method = locate_test(args.test, args.project)
-    from evaluation.running.open_tests import find_open_tests
-    from utils.signals import exit_on_signal
-
     exit_on_signal("run it again")
-    before = file.read_bytes()
-    tests, left_out = find_open_tests(project, file, method)
-    executor = None
-    if tests and not args.no_execution:  # first, so that a missing JDK or jar is noticed before the model writes
-        from evaluation.running.execution import ProjectExecutor
+    end = time.monotonic() + 60 * args.max_minutes if args.max_minutes else float("inf")
+    works = find_work(args)
+    from evaluation.progress import show_progress
+    from evaluation.suggesting.report import FORMATS as RENDERED
+    from evaluation.suggesting.report import Report, count_unanswered
 
-        settings = ExecutionSettings(
-            workers=min(2, os.cpu_count() or 1), timeout_s=args.timeout, jdk_home=args.jdk_home
-        )
-        executor = ProjectExecutor(project, args.class_path, settings)
-    texts, inputs = generate_assertions(args, tests) if tests else ([], [])
-    found = judge_candidates(executor, tests, texts, before) if tests else []
-    chosen = [next((number for number, item in enumerate(items) if item.acceptable), None) for items in found]
-    picks = [
-        (test, items[number]) for test, items, number in zip(tests, found, chosen, strict=True) if number is not None
-    ]
-    after = insert_suggestions(before, picks)
-    if args.apply and after != before:
-        write_back(file, before, after)
-    name = file.relative_to(project).as_posix()
     report: Report = {
-        "file": name,
-        "project": str(project),
         "model": args.model,
         "executed": not args.no_execution,
-        "tests": make_report(tests, found, chosen, inputs if args.explain else ()),
-        "left_out": left_out,
-        "diff": make_diff(before, after, name),
-        "applied": args.apply and after != before,
+        "decoding": args.decoding,
+        "complete": True,
+        "files": [],
     }
-    print(json.dumps(report, indent=2, ensure_ascii=False) if args.json else format_report(report))
-    return int(len(picks) < len(tests) or bool(left_out))
+    open_tests = sum(len(work.tests) for work in works)
+    student = load_student(args) if open_tests else None
+    failed: list[UserError] = []
+    with ExitStack() as running, show_progress("suggesting", open_tests) as count:
+        for started in dict.fromkeys(item for work in works for item in (work.executor, work.scopes)):
+            if started is not None:
+                running.enter_context(started)
+        for work in works:
+            if time.monotonic() > end and work.tests:
+                report["complete"] = False
+                work.left_out |= dict.fromkeys((test.name for test in work.tests), "not reached before --max_minutes")
+                work.tests.clear()
+            try:
+                report["files"].append(suggest(work, student, args))  # type: ignore[arg-type]  # unused without tests
+            except UserError as error:  # this file changed meanwhile: what the others got is kept
+                failed.append(error)
+            count(len(work.tests))
+    if report["files"]:
+        print(RENDERED[args.format](report))
+    if failed:
+        raise failed[0]
+    return int(count_unanswered(report) > 0)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from evaluation import suggest_assertions
-from evaluation.running.open_tests import find_open_tests, find_project
-from evaluation.suggest_assertions import Candidate, insert_suggestions, main
+from evaluation.suggest_assertions import main
+from evaluation.suggesting.apply import insert_suggestions, make_diff
+from evaluation.suggesting.open_tests import OpenTests
+from evaluation.suggesting.verdicts import Candidate
 from tests.helpers.java_project import MAIN, TESTS, junit_jars, need_jdk, write_project
 from utils.errors import UserError
 
@@ -72,7 +74,7 @@ def project(tmp_path):
 
 
 def opened(project: Path, method: str = ""):
-    return find_open_tests(project, project / TESTS / "CartOpenTest.java", method)
+    return OpenTests(project).find(project / TESTS / "CartOpenTest.java", method)
 
 
 # -- which tests, which method, where --------------------------------------------------------------------------------
@@ -120,7 +122,7 @@ def test_the_test_s_name_tells_the_method_under_test(project, test, focal):
         + test
         + "() { Cart cart = new Cart(); cart.add(3); } }"
     )
-    found, _ = find_open_tests(project, file)
+    found, _ = OpenTests(project).find(file)
     assert [item.focal_name for item in found] == [focal]
 
 
@@ -149,13 +151,6 @@ def test_encoding_line_ends_and_imports_are_kept(project):
     ).replace("für é", 'für é\r\n        assertEquals("é", 3);\r\n        fail();')
 
 
-def test_the_project_is_found_above_the_file(project, tmp_path):
-    assert find_project(project / TESTS / "CartOpenTest.java") == project
-    (project / "pom.xml").unlink()
-    assert find_project(project / TESTS / "CartOpenTest.java") == project  # above src
-    assert find_project(tmp_path / "Foo.java") == tmp_path
-
-
 # -- the command -----------------------------------------------------------------------------------------------------
 
 TOTAL = [
@@ -177,19 +172,29 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+class FixedStudent:
+    """Writes CANDIDATES, by the name of the test, and likes the first best."""
+
+    def write(self, samples, scopes=()):
+        return [CANDIDATES[sample.source["test_name"]] for sample in samples]
+
+    def score(self, samples, texts):
+        return [[-float(place) for place in range(len(found))] for found in texts]
+
+    def show(self, sample):
+        return sample.test
+
+
 @pytest.fixture
 def fixed_candidates(monkeypatch, cache):
     monkeypatch.setenv("DISTIL_CACHE", str(cache))
-
-    def generate(args, tests):
-        return [CANDIDATES[test.name] for test in tests], [test.masked for test in tests]
-
-    monkeypatch.setattr(suggest_assertions, "generate_assertions", generate)
+    monkeypatch.setattr(suggest_assertions, "load_student", lambda args: FixedStudent())
 
 
 def run(project: Path, *options: str, method: str = "") -> int:
     test = f"{project / TESTS / 'CartOpenTest.java'}{method}"
-    return main(["a-model", test, "--class_path", os.pathsep.join(map(str, junit_jars())), *options])
+    class_path = os.pathsep.join(map(str, junit_jars()))
+    return main(["a-model", test, "--no_pool", "--class_path", class_path, *options])
 
 
 @pytest.mark.jdk
@@ -199,16 +204,16 @@ def test_candidates_are_run_ranked_and_applied(project, fixed_candidates, capsys
     before = file.read_text()
     os.chmod(file, 0o640)
     assert run(project, "--json", "--apply") == 1  # testShort got none, testNothing cannot
-    report = json.loads(capsys.readouterr().out)
+    (report,) = json.loads(capsys.readouterr().out)["files"]
     ranked = {test["test"]: [item["assertion"] for item in test["candidates"]] for test in report["tests"]}
-    assert ranked["testSum"] == [TOTAL[2], TOTAL[0], TOTAL[1], TOTAL[4], TOTAL[3]]
+    assert ranked["testSum"] == [TOTAL[2], TOTAL[0], TOTAL[1], TOTAL[4]]
     assert {test["test"]: test["chosen"] for test in report["tests"]} == {
         "testSum": 0,
         "testReturns": 0,
         "testShort": None,
     }
     best = report["tests"][0]["candidates"][0]
-    assert (best["beam"], best["compiled"], best["passed"], best["nontrivial"]) == (3, True, True, True)
+    assert (best["rank"], best["compiled"], best["passed"], best["nontrivial"]) == (3, True, True, True)
     assert report["applied"] and report["left_out"] == {"testNothing": "no focal method"}
     expected = (
         before.replace(
@@ -224,7 +229,7 @@ def test_candidates_are_run_ranked_and_applied(project, fixed_candidates, capsys
     assert sorted(path.name for path in file.parent.iterdir() if path.name.startswith(".")) == []
 
     assert run(project, "--json") == 1  # what is written compiles, and its tests lack nothing any more
-    report = json.loads(capsys.readouterr().out)
+    (report,) = json.loads(capsys.readouterr().out)["files"]
     assert [test["test"] for test in report["tests"]] == ["testShort"] and report["diff"] == ""
 
 
@@ -240,7 +245,6 @@ def test_without_apply_nothing_is_written(project, fixed_candidates, capsys):
         "    assertEquals(4, cart.total());\n      failed: java.lang.AssertionError: expected:<4> but was:<3>" in shown
     )
     assert "    assertTrue(true);\n      passes, whatever the method does" in shown
-    assert "    (\n      compile error: not a Java statement" in shown
     assert "--- a/src/test/java/shop/CartOpenTest.java\n+++ b/src/test" in shown
     assert (project / TESTS / "CartOpenTest.java").read_bytes() == before
 
@@ -248,8 +252,8 @@ def test_without_apply_nothing_is_written(project, fixed_candidates, capsys):
 def test_no_execution_takes_the_first_that_is_java(project, fixed_candidates, capsys, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     file = project / TESTS / "CartOpenTest.java"
-    assert main(["a-model", f"{file}#testSum", "--no_execution", "--json"]) == 0
-    (test,) = json.loads(capsys.readouterr().out)["tests"]
+    assert main(["a-model", f"{file}#testSum", "--no_pool", "--no_execution", "--json"]) == 0
+    (test,) = json.loads(capsys.readouterr().out)["files"][0]["tests"]
     assert [item["assertion"] for item in test["candidates"]] == [text for text in TOTAL if text != "("]
     assert test["chosen"] == 0 and {item["status"] for item in test["candidates"]} == {"not run"}
     assert test["candidates"][0]["imports"] == ["static org.junit.Assert.assertEquals"]
@@ -259,14 +263,14 @@ def test_an_editors_lock_file_is_no_source(project, fixed_candidates, capsys):
     file = project / TESTS / "CartOpenTest.java"
     (file.parent / ".#CartOpenTest.java").symlink_to("me@host.1:9")
     (file.parent / "Gone.java").symlink_to("nowhere")
-    assert main(["a-model", f"{file}#testSum", "--no_execution", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["diff"]
+    assert main(["a-model", f"{file}#testSum", "--no_pool", "--no_execution", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"][0]["diff"]
 
 
 def test_the_diff_can_be_applied_where_the_file_ends_without_a_new_line(tmp_path):
     before, after = b"a\n\x0cb\nclass C { }", b"a\n\x0cb\nx\nclass C { int x; }"
     (tmp_path / "C.java").write_bytes(before)
-    diff = suggest_assertions.make_diff(before, after, "C.java")
+    diff = make_diff(before, after, "C.java")
     subprocess.run(["git", "apply"], cwd=tmp_path, input=diff.encode(), check=True)
     assert (tmp_path / "C.java").read_bytes() == after
 
@@ -274,22 +278,108 @@ def test_the_diff_can_be_applied_where_the_file_ends_without_a_new_line(tmp_path
 def test_a_file_changed_meanwhile_is_not_overwritten(project, fixed_candidates, monkeypatch):
     file = project / TESTS / "CartOpenTest.java"
 
-    def slow(args, tests):
+    def slow(self, samples, scopes=()):
         file.write_text("// edited")
-        return [["assertTrue(true);"]], [""]
+        return [["assertTrue(true);"]]
 
-    monkeypatch.setattr(suggest_assertions, "generate_assertions", slow)
+    monkeypatch.setattr(FixedStudent, "write", slow)
     with pytest.raises(UserError, match="changed while the candidates ran; nothing was written"):
         main(["a-model", f"{file}#testSum", "--no_execution", "--apply"])
     assert file.read_text() == "// edited"
 
 
+SECOND = OPEN_TEST.replace("class OpenTest", "class SecondTest").replace("testSum", "testTotal")
+
+
+def test_a_folder_means_all_its_tests(project, fixed_candidates, capsys, monkeypatch):
+    monkeypatch.setitem(CANDIDATES, "testTotal", ["assertEquals(1, cart.total());"])
+    (project / TESTS / "SecondTest.java").write_text(SECOND)
+    loaded = []
+    monkeypatch.setattr(suggest_assertions, "load_student", lambda args: loaded.append(args) or FixedStudent())
+    words = ["a-model", str(project / TESTS), "--no_execution", "--no_pool"]
+    assert main([*words, "--format", "json"]) == 1  # testNothing has no method under test
+    report = json.loads(capsys.readouterr().out)
+    assert [(file["file"], len(file["tests"])) for file in report["files"]] == [
+        (f"{TESTS}CartOpenTest.java", 3),
+        (f"{TESTS}SecondTest.java", 3),
+    ]
+    assert len(loaded) == 1 and report["complete"]
+    assert main([*words, "--format", "diff"]) == 1
+    diff = capsys.readouterr().out
+    subprocess.run(["git", "apply"], cwd=project, input=diff.encode(), check=True)
+    assert "assertEquals(1, cart.total());" in (project / TESTS / "SecondTest.java").read_text()
+
+
+def test_a_file_without_gaps_needs_no_model(project, monkeypatch, capsys):
+    monkeypatch.setattr(suggest_assertions, "load_student", lambda args: pytest.fail("no model is needed"))
+    file = project / TESTS / "OldCartTest.java"
+    assert main(["a-model", str(file), "--no_execution"]) == 0
+    assert capsys.readouterr().out == "no test lacks an assertion\n"
+
+
+def test_when_the_time_is_over_the_rest_is_named(project, fixed_candidates, capsys):
+    file = project / TESTS / "CartOpenTest.java"
+    before = file.read_bytes()
+    assert main(["a-model", str(file), "--no_execution", "--max_minutes", "1e-9", "--apply", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    (shown,) = report["files"]
+    assert not report["complete"] and shown["left_out"]["testSum"] == "not reached before --max_minutes"
+    assert file.read_bytes() == before
+
+
+@pytest.mark.jdk
+def test_a_missing_framework_is_said_before_a_model_is_loaded(project, monkeypatch, cache, tmp_path):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(cache))
+    monkeypatch.setattr(suggest_assertions, "load_student", lambda args: pytest.fail("too late"))
+    with pytest.raises(UserError, match=r"does not compile \(.*package org.junit does not exist.*mvn test-compile"):
+        main(["a-model", str(project / TESTS), "--class_path", str(tmp_path)])
+
+
+@pytest.mark.jdk
+def test_a_test_that_does_not_compile_is_left_out(project, fixed_candidates, capsys):
+    need_jdk()
+    file = project / TESTS / "CartOpenTest.java"
+    file.write_text(OPEN_TEST.replace("OpenTest", "CartOpenTest").replace("int x = 1;", "Missing x = null;"))
+    before = file.read_bytes()
+    assert run(project, "--apply", "--json") == 1
+    (report,) = json.loads(capsys.readouterr().out)["files"]
+    assert report["left_out"]["testSum"] == "its file does not compile" and file.read_bytes() == before
+
+
+@pytest.mark.jdk
+def test_what_the_run_observed_is_offered_where_nothing_passes(project, fixed_candidates, capsys, monkeypatch):
+    need_jdk()
+    monkeypatch.setitem(CANDIDATES, "testSum", ["assertEquals(4, cart.total());"])
+    assert run(project, "--json", method="#testSum") == 1
+    capsys.readouterr()
+    assert run(project, "--json", "--repair", method="#testSum") == 0
+    (file,) = json.loads(capsys.readouterr().out)["files"]
+    (test,) = file["tests"]
+    assert "+        assertEquals(3, cart.total()); // holds today, check it\n" in file["diff"]
+    best = test["candidates"][test["chosen"]]
+    assert (best["assertion"], best["origin"]) == ("assertEquals(3, cart.total());", "run")
+    assert best["verdict"].startswith("holds today, check it: passes;")
+
+
+def test_tabs_stay_tabs(project):
+    file = project / TESTS / "CartOpenTest.java"
+    file.write_text("package shop;\nimport org.junit.Test;\nclass CartTest {\n\t@Test\n\tvoid testTotal() { }\n}\n")
+    (project / MAIN / "Cart.java").write_text("package shop; public class Cart { static int total() { return 1; } }")
+    tests, _ = opened(project)
+    written = insert_suggestions(file.read_bytes(), [(tests[0], Candidate("check();", 1))]).decode()
+    assert written.endswith("\tvoid testTotal() {\n\t\tcheck();\n\t }\n}\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["Gone.java"], "Gone.java: no such file"),
+        (["Gone.java"], "Gone.java: no such file or folder"),
         ([TESTS + "CartOpenTest.java", "--num_beams", "0"], "--num_beams 0: must be at least"),
         (["pom.xml"], "pom.xml: not a Java file"),
+        ([TESTS + "#testSum"], "#testSum names a test of a file"),
+        (["data"], "data: holds no JUnit or TestNG tests"),
+        ([TESTS + "CartOpenTest.java", "--max_minutes", "0"], "--max_minutes 0.0: must be a number above 0"),
         ([MAIN + "Cart.java"], "holds no JUnit or TestNG tests"),
         ([TESTS + "CartOpenTest.java", "--project", "data"], "--project data: .* is not in it"),
         ([TESTS + "CartOpenTest.java", "-k", "0"], "--candidates 0: must be a number above 0"),
@@ -319,7 +409,7 @@ def model(project, tmp_path) -> Path:
 def test_only_names_that_the_test_knows_are_suggested(project, model, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "models.decoding.generate.generate_candidates",
+        "evaluation.suggesting.student.generate_candidates",
         lambda *words: asked.append(words[2].decoding) or [["assertTrue(cart.isEmpty());"]],
     )
     main([str(model), f"{project / TESTS / 'CartOpenTest.java'}#testSum", "--no_execution"])
@@ -341,10 +431,10 @@ def test_explain_shows_exactly_the_ids_that_the_model_gets(project, tmp_path, ca
         given.extend(rows)
         return [["assertTrue(cart.isEmpty());"]]
 
-    monkeypatch.setattr("models.decoding.generate.generate_candidates", generate)
+    monkeypatch.setattr("evaluation.suggesting.student.generate_candidates", generate)
     words = [str(tmp_path / "model"), f"{project / TESTS / 'CartOpenTest.java'}#testSum", "--no_execution", "--explain"]
     main([*words, "--json"])
-    (test,) = json.loads(capsys.readouterr().out)["tests"]
+    (test,) = json.loads(capsys.readouterr().out)["files"][0]["tests"]
     assert test["input"] == tokenizer.decode(given[0])
     for part in ("int Cart.total()", "Cart cart", "org.junit.Assert.assertTrue(new Cart().isEmpty()); // testHas"):
         assert part in test["input"].split("</s>")[2].split("\n")
@@ -369,7 +459,7 @@ def test_a_real_model_and_a_missing_jdk(project, model, tmp_path):
     ]
     done = subprocess.run([*command, "--no_execution", "--json"], capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
-    assert json.loads(done.stdout)["tests"][0]["focal_method"] == "Cart.total"
+    assert json.loads(done.stdout)["files"][0]["tests"][0]["focal_method"] == "Cart.total"
     done = subprocess.run([*command, "--jdk_home", str(tmp_path), "--class_path", ""], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: no JDK at --jdk_home {tmp_path}")

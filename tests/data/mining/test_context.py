@@ -268,7 +268,7 @@ def test_a_row_holds_its_context_and_reads_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("siblings", ["", TWO_ALIKE])
 def test_a_suggestion_is_made_from_the_very_context_that_was_mined(tmp_path: Path, siblings: str) -> None:
     """A test as mined, and the same one in the developer's editor, still without its assertion."""
-    from evaluation.running.open_tests import find_open_tests
+    from evaluation.suggesting.open_tests import OpenTests
 
     answer = "assertEquals(7, s.pop());"
     body = f"""private final Stack spare = new Stack(); private Stack spare() {{ return spare; }} {siblings}
@@ -282,7 +282,7 @@ def test_a_suggestion_is_made_from_the_very_context_that_was_mined(tmp_path: Pat
     add_siblings(mined.tests)
     row = next(row for row in rows_of(mined) if row["source"]["test_name"] == "testPopTwice")
     (tmp_path / STACK_TEST).write_text(test_class(body.replace(answer, "")))
-    (test,), left_out = find_open_tests(tmp_path, tmp_path / STACK_TEST)
+    (test,), left_out = OpenTests(tmp_path).find(tmp_path / STACK_TEST)
     assert not left_out and (test.name, test.focal) == ("testPopTwice", row["focal_method"])
     assert test.context == row["context"] and "siblings" in test.context
     assert "".join(test.masked.split()) == "".join(row["test_method_masked"].split())
@@ -298,6 +298,7 @@ def test_a_suggestion_is_made_from_the_very_context_that_was_mined(tmp_path: Pat
 )
 def test_the_overload_that_a_suggestion_is_about(tmp_path: Path, name: str, body: str, parameters: str) -> None:
     from evaluation.running.open_tests import find_open_tests
+
     from tests.helpers.mining_fixtures import write_project
 
     text = test_class(f"@Test public void {name}() {{ Stack s = new Stack(); {body} }}")

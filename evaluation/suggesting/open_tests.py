@@ -9,9 +9,9 @@ from typing import cast
 
 from tree_sitter import Node
 
-from data.java.assertions import find_assertions, find_root_call
+from data.java.assertions import find_assertions
 from data.java.source_tree import find_files
-from data.java.syntax import parse, read_modifiers, text_of, walk
+from data.java.syntax import parse
 from data.java.tokens import one_line
 from data.mining.context import ContextBuilder
 from data.mining.find_tests import TestMethod, find_test_methods
@@ -24,9 +24,10 @@ from data.rows.context import Context
 from data.rows.readers import PLACEHOLDER, Row, Sample, Source
 from evaluation.running.neighbours import mine_neighbours
 from evaluation.running.splice import Task, as_utf8
+from evaluation.suggesting.gaps import lacks_assertion, runs_forever
 from utils.errors import UserError
 
-BUILD_FILES = ("pom.xml", "build.gradle", "build.gradle.kts", "build.xml")
+QUIET = frozenset({"test is disabled", "test has no body"})  # no gap, and nothing to tell
 LEAVES = frozenset({"return_statement", "throw_statement", "break_statement", "continue_statement", "yield_statement"})
 
 
@@ -52,50 +53,70 @@ class OpenTest:
 
     @property
     def sample(self) -> Sample:
-        return Sample(self.masked, self.focal, (), context=self.context)
+        return Sample(self.masked, self.focal, (), cast(Source, self.source), context=self.context)
 
 
-def find_project(file: Path) -> Path:
-    """The nearest folder above a file with a build file, else the one above ``src``, else the file's own."""
-    for folder in file.parents:
-        if any((folder / name).is_file() for name in BUILD_FILES):
-            return folder
-    return next((folder.parent for folder in file.parents if folder.name == "src"), file.parent)
+class OpenTests:
+    """Finds the tests of a project that lack an assertion. The project is read once, for all its files."""
 
+    def __init__(self, project_dir: Path) -> None:
+        """Raises UserError for a folder without Java files."""
+        self.root = project_dir
+        files = find_files(project_dir, ".java")
+        if not files:
+            raise UserError(f"project {project_dir}: holds no Java files")
+        self.texts = {path.relative_to(project_dir).as_posix(): as_utf8(path.read_bytes())[0] for path in files}
+        self.index = [index_file(name, text) for name, text in self.texts.items()]
+        self.project = Project(project_dir.name, self.index)
+        self._builder = ContextBuilder(self.project, lambda name: self.texts[name])
 
-def find_open_tests(project_dir: Path, file: Path, method: str = "") -> tuple[list[OpenTest], dict[str, str]]:
-    """The tests of ``file`` without an assertion, or all that are called ``method``; and name -> why it was left out.
+    def list_test_files(self) -> list[Path]:
+        """The files that may hold tests, sorted."""
+        return sorted(self.root / item.file for item in self.index if item.may_hold_tests)
 
-    A test that expects an exception, or that calls a helper that checks something, does not lack one. Raises UserError
-    for a file without tests, and for a method that is not one of them.
-    """
-    name = file.relative_to(project_dir).as_posix()
-    sources = {path.relative_to(project_dir).as_posix(): path for path in find_files(project_dir, ".java")}
-    texts = {path: as_utf8(sources[path].read_bytes())[0] for path in {**sources, name: file}}
-    indexed = [index_file(path, text) for path, text in texts.items()]
-    project = Project(project_dir.name, indexed)
-    root = parse(texts[name])
-    tests = list(find_test_methods(root, texts[name], project, name, package_of(root, texts[name])))
-    if not tests:
-        raise UserError(f"{file}: holds no JUnit or TestNG tests")
-    if method and not any(test.name == method for test in tests):
-        raise UserError(
-            f"{file}#{method}: no such test; there are {', '.join(dict.fromkeys(test.name for test in tests))}"
-        )
-    found: list[OpenTest] = []
-    left_out: dict[str, str] = {}
-    builder = ContextBuilder(project, lambda path: texts[path])
-    for test in tests:
-        if (method and test.name != method) or (not method and not _lacks_assertion(project, test, texts[name])):
-            continue
-        described = test.problem or _describe(builder, test, texts, file.read_bytes())
-        if isinstance(described, str):
-            left_out[test.name] = described
-        else:
-            found.append(described)
-    test_files = [item.file for item in indexed if item.may_hold_tests]
-    _add_siblings(found, project, texts, name, test_files)
-    return found, left_out
+    def find(self, file: Path, method: str = "") -> tuple[list[OpenTest], dict[str, str]]:
+        """The tests of ``file`` without an assertion, or all that are called ``method``; and name -> why it was left
+        out.
+
+        A test that expects an exception, or that calls a helper that checks something, does not lack one; nor does one
+        that is switched off. Raises UserError for a file without tests, and for a method that is not one of them.
+        """
+        name = file.relative_to(self.root).as_posix()
+        raw = file.read_bytes()
+        source = self._read(name, raw)
+        root = parse(source)
+        tests = list(find_test_methods(root, source, self.project, name, package_of(root, source)))
+        if not tests:
+            raise UserError(f"{file}: holds no JUnit or TestNG tests")
+        if method and not any(test.name == method for test in tests):
+            known = ", ".join(dict.fromkeys(test.name for test in tests))
+            raise UserError(f"{file}#{method}: no such test; there are {known}")
+        found: list[OpenTest] = []
+        left_out: dict[str, str] = {}
+        for test in tests:
+            if method and test.name != method:
+                continue
+            problem = test.problem
+            if not method and (problem in QUIET or (not problem and not lacks_assertion(self.project, test, source))):
+                continue
+            described = problem or _describe(self._builder, test, self.texts, raw)
+            if isinstance(described, str):
+                left_out[test.name] = described
+            else:
+                found.append(described)
+        test_files = [item.file for item in self.index if item.may_hold_tests]
+        _add_siblings(found, self.project, self.texts, name, test_files)
+        return found, left_out
+
+    def _read(self, name: str, raw: bytes) -> bytes:
+        """The file as UTF-8. One that the walk over the project left out, or that has changed, is taken in as it is."""
+        text = as_utf8(raw)[0]
+        if self.texts.get(name) != text:
+            self.texts[name] = text
+            self.index = [*(item for item in self.index if item.file != name), index_file(name, text)]
+            self.project = Project(self.root.name, self.index)
+            self._builder = ContextBuilder(self.project, lambda other: self.texts[other])
+        return text
 
 
 def _add_siblings(
@@ -131,24 +152,13 @@ def _as_row(test: OpenTest, project: str) -> Row:
     }
 
 
-def _lacks_assertion(project: Project, test: TestMethod, source: bytes) -> bool:
-    if test.problem:
-        return False
-    finder = FocalFinder(project, test.owner, test.node, source)
-    assertions, left_out = find_assertions(test.node, source, TestScope(finder.resolver))
-    _, annotations = read_modifiers(test.node, source)
-    expects = any("expected" in text for text in annotations.values()) or any(
-        text_of(call.child_by_field_name("name"), source).startswith("expect")  # type: ignore[arg-type]
-        for call in filter(None, map(find_root_call, walk(test.node)))
-    )
-    return not assertions and not left_out and not expects
-
-
 def _describe(builder: ContextBuilder, test: TestMethod, texts: dict[str, bytes], raw: bytes) -> OpenTest | str:
     project = builder.project
     source = texts[test.owner.file]
     body = test.node.child_by_field_name("body")
     assert body is not None
+    if runs_forever(body, source):
+        return "its last statement is a loop without end, so nothing can follow"
     position, before, after, indent = _find_place(body, test.node, source)
     finder = FocalFinder(project, test.owner, test.node, source)
     assertions, _ = find_assertions(test.node, source, TestScope(finder.resolver))
@@ -194,13 +204,13 @@ def _describe(builder: ContextBuilder, test: TestMethod, texts: dict[str, bytes]
 def _find_place(body: Node, method: Node, source: bytes) -> tuple[int, str, str, str]:
     """Where in a test's body the assertion goes: at the end, but before a return. Position, before, after, indent."""
     newline = "\r\n" if b"\r\n" in source else "\n"
-    outer = _indent(method, source)
+    outer, step = _indent(method, source), "\t" if b"\n\t" in source else "    "
     children = list(_statements(body))
     if not children:
-        indent = outer + "    "
+        indent = outer + step
         return body.start_byte + 1, newline + indent, newline + outer, indent
     last = children[-1]
-    indent = _indent(last, source) if last.start_point[0] != body.start_point[0] else outer + "    "
+    indent = _indent(last, source) if last.start_point[0] != body.start_point[0] else outer + step
     if last.type in LEAVES:
         return last.start_byte, "", newline + indent, indent
     # The parser counts a carriage return as part of a line comment.

@@ -1,0 +1,109 @@
+"""The candidates for one test: what the student writes, what other tests assert, and a few templates; ranked by what
+the student finds likely.
+
+So a suggestion is not worse than a copy of the nearest test, and a student that has learned to copy and to edit decides
+between them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from data.java.scope import JavaScope
+from data.java.statements import is_valid_java
+from data.java.tokens import one_line, tokenize
+from data.rows.context import Sibling
+from data.rows.readers import Sample
+from evaluation.running.splice import with_semicolon
+from evaluation.suggesting.draft import MODEL, SIBLING, TEMPLATE, Draft
+from evaluation.suggesting.ranking import rank
+from evaluation.suggesting.templates import write_templates
+from evaluation.systems.nearest_sibling import rename_variables
+from models.decoding.constraints.reading import fits_scope
+
+if TYPE_CHECKING:
+    from evaluation.suggesting.student import Student
+
+
+def make_pool(sample: Sample, beams: Sequence[str] = (), copies: bool = True) -> list[Draft]:
+    """The candidates of one test without repetition, and without what is no Java statement.
+
+    Two that differ in blanks alone are the same. The order: beams, copies of siblings, templates.
+    """
+    found: dict[tuple[str, ...], Draft] = {}
+    groups: list[tuple[str, Iterator[str]]] = [(MODEL, map(tidy, beams))]
+    if copies:
+        groups += [(SIBLING, list_copies(sample)), (TEMPLATE, iter(write_templates(sample)))]
+    for origin, texts in groups:
+        for place, text in enumerate(_without_repetition(texts), 1):
+            key = tuple(tokenize(text))
+            known = found.get(key)
+            if known is not None:
+                found[key] = replace(known, origins=(*known.origins, (origin, place)))
+            elif is_valid_java(text):
+                found[key] = Draft(text, ((origin, place),))
+    return list(found.values())
+
+
+def tidy(text: str) -> str:
+    """A model's text as it is suggested: each statement on one line, with its semicolon."""
+    return "\n".join(with_semicolon(one_line(line)) for line in text.split("\n"))
+
+
+def _without_repetition(texts: Iterable[str]) -> Iterator[str]:
+    return iter(dict.fromkeys(text for text in texts if text.strip()))
+
+
+def list_copies(sample: Sample) -> Iterator[str]:
+    """What the siblings assert, nearest first, with variables renamed; behind each the same about this test's method,
+    where the sibling calls another one."""
+    own = _focal_name(sample)
+    for sibling in sample.context.get("siblings", ()):
+        text = rename_variables(sibling, sample.context)
+        yield text
+        if edited := _about_method(text, sibling, own):
+            yield edited
+    for stranger in sample.context.get("retrieved", ()):
+        yield rename_variables(stranger, sample.context)
+
+
+def _focal_name(sample: Sample) -> str:
+    return sample.source.get("focal_name", "")
+
+
+def _about_method(text: str, sibling: Sibling, own: str) -> str:
+    """The sibling's assertion with a call of ``own`` in place of that of its own method; empty where it makes none."""
+    theirs = sibling.get("focal_name", "")
+    if not own or not theirs or own == theirs:
+        return ""
+    edited = re.sub(rf"(?<=\.){re.escape(theirs)}(?=\()", own, text)
+    return edited if edited != text else ""
+
+
+def fill_pools(
+    samples: Sequence[Sample],
+    student: Student | None,
+    scopes: Sequence[JavaScope | None] = (),
+    copies: bool = True,
+) -> list[list[Draft]]:
+    """The ranked candidates of each test. Without a student: the copies and templates, nearest first.
+
+    ``scopes``: what can be named at the place of each test; a candidate that names something else is left out. Without
+    ``copies``: what the student writes, in its own order.
+    """
+    beams = student.write(samples, scopes) if student is not None else [[] for _ in samples]
+    known = scopes or [None] * len(samples)
+    pools = [
+        [draft for draft in make_pool(sample, found, copies) if scope is None or fits_scope(draft.text, scope)]
+        for sample, found, scope in zip(samples, beams, known, strict=True)
+    ]
+    if student is None or not copies:
+        return pools
+    scores = student.score(samples, [[draft.text for draft in pool] for pool in pools])
+    return [
+        rank(sample, [replace(draft, likelihood=score) for draft, score in zip(pool, found, strict=True)])
+        for sample, pool, found in zip(samples, pools, scores, strict=True)
+    ]

@@ -1,0 +1,135 @@
+"""The candidates of tests, with what running them showed; and which one is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evaluation.running.execution import ProjectExecutor
+from evaluation.running.outcomes import Outcome
+from evaluation.running.splice import find_missing_imports
+from evaluation.suggesting.draft import Draft
+from evaluation.suggesting.open_tests import OpenTest
+from evaluation.suggesting.repair import LABEL, repair
+
+NOT_RUN, RUN = "not run", "run"
+BEST = 3
+WAVE = 4  # candidates of a test that are run before it is known whether more are needed
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A suggested assertion. ``rank``: its place in the student's order of the pool, from 1; ``origin``: who proposed
+    it (model, sibling, template or run); the rest as in Outcome."""
+
+    assertion: str
+    rank: int
+    origin: str = "model"
+    likelihood: float | None = None
+    status: str = NOT_RUN
+    reason: str = ""
+    compiled: bool | None = None
+    passed: bool | None = None
+    nontrivial: bool | None = None
+    imports: tuple[str, ...] = ()
+    killed: str = ""
+
+    @property
+    def grade(self) -> int:
+        """3: passes, and fails once the focal method is broken; 2: passes, no mutants; 1: compiles; 0: the rest."""
+        if self.passed:
+            return {True: 3, None: 2, False: 1}[self.nontrivial]
+        return int(bool(self.compiled))
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether it may be written into the file. So may what was not run: the user asked for that."""
+        return self.status == NOT_RUN or self.grade >= 2
+
+    def verdict(self) -> str:
+        """What running it showed, for people."""
+        return f"{LABEL}: {self._shown()}" if self.origin == RUN else self._shown()
+
+    def _shown(self) -> str:
+        return {
+            3: f"passes; fails when broken ({self.killed})",
+            2: "passes; no way found to break the method",
+            1: "passes, whatever the method does" if self.passed else f"{self.status}: {self.reason}",
+            0: f"{self.status}: {self.reason}" if self.reason else self.status,
+        }[self.grade]
+
+
+def make_candidate(draft: Draft, rank: int, outcome: Outcome | None, imports: Sequence[str] = ()) -> Candidate:
+    """A draft with what running it showed; ``imports`` that it needs where it was not run."""
+    likelihood = None if math.isnan(draft.likelihood) else draft.likelihood
+    if outcome is None:
+        return Candidate(draft.text, rank, draft.origin, likelihood, imports=tuple(imports))
+    return Candidate(
+        draft.text,
+        rank,
+        draft.origin,
+        likelihood,
+        outcome.status,
+        outcome.reason,
+        outcome.compiled,
+        outcome.passed,
+        outcome.nontrivial,
+        outcome.imports,
+        outcome.killed,
+    )
+
+
+def leave_unjudged(test: OpenTest, drafts: Sequence[Draft], java: bytes) -> list[Candidate]:
+    """The candidates in the student's order; ``java``: the file as UTF-8."""
+    return [
+        make_candidate(draft, rank, None, find_missing_imports(java, test.source["framework"], draft.text))
+        for rank, draft in enumerate(drafts, 1)
+    ]
+
+
+def judge(
+    executor: ProjectExecutor, tests: Sequence[OpenTest], drafts: Sequence[Sequence[Draft]]
+) -> list[list[Candidate]]:
+    """The candidates of each test, best first: by what running them showed, then by the student's order.
+
+    They are run in that order, a few at a time, until one passes and can fail; those behind it are left out.
+    """
+    judged: list[list[Candidate]] = [[] for _ in tests]
+    asking = [place for place, found in enumerate(drafts) if found]
+    start = 0
+    while asking:
+        wave = [(place, start + i, draft) for place in asking for i, draft in enumerate(drafts[place][start:][:WAVE])]
+        outcomes = executor.execute([tests[place].source for place, _, _ in wave], [draft.text for _, _, draft in wave])
+        for (place, rank, draft), outcome in zip(wave, outcomes, strict=True):
+            judged[place].append(make_candidate(draft, rank + 1, outcome))
+        start += WAVE
+        asking = [
+            place
+            for place in asking
+            if start < len(drafts[place]) and not any(item.grade == BEST for item in judged[place])
+        ]
+    return [sorted(found, key=lambda item: (-item.grade, item.rank)) for found in judged]
+
+
+def mend(
+    executor: ProjectExecutor, tests: Sequence[OpenTest], judged: Sequence[Sequence[Candidate]]
+) -> list[list[Candidate]]:
+    """The candidates, and where none may be written, behind them what their runs make of them, judged as well."""
+    drafts: list[list[Draft]] = []
+    for test, found in zip(tests, judged, strict=True):
+        failed = [] if any(item.acceptable for item in found) else found
+        texts = (repair(item.assertion, item.reason, test.source["framework"]) for item in failed)
+        known = {item.assertion for item in found}
+        new = [text for text in dict.fromkeys(texts) if text and text not in known]
+        drafts.append([Draft(text, ((RUN, place),)) for place, text in enumerate(new[:WAVE], 1)])
+    mended = judge(executor, tests, drafts)
+    return [
+        [*found, *(replace(item, rank=len(found) + item.rank) for item in new)]
+        for found, new in zip(judged, mended, strict=True)
+    ]
+
+
+def choose(candidates: Sequence[Candidate]) -> int | None:
+    """The place of the one that is taken: the first that may be written; None where there is none."""
+    return next((place for place, item in enumerate(candidates) if item.acceptable), None)
