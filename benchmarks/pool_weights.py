@@ -82,7 +82,13 @@ def main() -> int:
     args = parser.parse_args()
     samples = choose_tasks(args.data, args.per_project, args.seed)[: args.limit]
     options = GenerationOptions(num_beams=5, num_return_sequences=5, batch_size=8, decoding="names")
-    pools = fill_pools(samples, Student(open_model(args.student, "--student", "cpu").writer, options))
+    pools = fill_pools(
+        samples,
+        Student(
+            open_model(args.student, "--student", "cpu", (options.max_input_len, options.max_output_len)).writer,
+            options,
+        ),
+    )
     nearest = [sorted(pool, key=lambda draft: dict(draft.origins).get("sibling", 99)) for pool in pools]
     tables = [tabulate(sample, pool) for sample, pool in zip(samples, nearest, strict=True)]
     exact = {"nearest first": 0.0, "ranked": 0.0, "best possible": 0.0}

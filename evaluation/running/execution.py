@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from data.java.statements import is_valid_java
 from evaluation.execution_settings import ExecutionSettings
@@ -54,6 +54,7 @@ WARM_UP_SECONDS = 5.0
 ROUNDS = 1
 ROUNDS_OF_CHANCE = 8
 
+T = TypeVar("T")
 Progress = Callable[[], object]
 Span = tuple[int, int]
 # Test file, test class and test name: what a control belongs to.
@@ -173,9 +174,14 @@ class ProjectExecutor:
         """Judge the tests without their assertion."""
         return self._map(lambda worker, i: self._judge(worker, tasks[i], "", empty=True), tasks, progress)
 
-    def _map(
-        self, job: Callable[[Worker, int], Outcome], tasks: Sequence[Task], progress: Progress | None
-    ) -> list[Outcome]:
+    def find_kills(self, tasks: Sequence[Task], predictions: Sequence[str]) -> list[frozenset[str]]:
+        """For each prediction all mutants, by their descriptions, on which it fails itself; none if it does not pass.
+
+        Unlike ``execute`` it goes on after the first, and does not repeat what it saw in a second JVM.
+        """
+        return self._map(lambda worker, i: self._find_kills(worker, tasks[i], predictions[i]), tasks, None)
+
+    def _map(self, job: Callable[[Worker, int], T], tasks: Sequence[Task], progress: Progress | None) -> list[T]:
         workers = self._workers
         if workers is None:
             raise RuntimeError("use ProjectExecutor as a context manager")
@@ -183,7 +189,7 @@ class ProjectExecutor:
             if {"test_file", "test_class", "test_name", "assertion_span"} <= set(task):
                 self._spans.setdefault(_key(task), set()).add(_span(task))
 
-        def one(index: int) -> Outcome:
+        def one(index: int) -> T:
             try:
                 with workers.take() as worker:
                     return job(worker, index)
@@ -402,6 +408,22 @@ class ProjectExecutor:
     def _limit_mutant(self, seconds: float) -> float:
         """How long a test may take on a mutant if it takes so many ``seconds`` on the code as it is."""
         return min(max(MIN_MUTANT_SECONDS, MUTANT_SLOWNESS * seconds), self.settings.timeout_s)
+
+    def _find_kills(self, worker: Worker, task: Task, statement: str) -> frozenset[str]:
+        file = self._read_test_file(task)
+        if isinstance(file, str) or not is_valid_java(statement):
+            return frozenset()
+        control = self._check_control(worker, task)
+        compiled = self._compile(worker, task, file, statement) if not control.problem else control.problem
+        if isinstance(compiled, str) or self._run(worker.first, task, compiled.classes).status != "passed":
+            return frozenset()
+        compiled = self._isolate(worker, task, compiled)
+        limit = self._limit_mutant(control.seconds)
+        return frozenset(
+            description
+            for mutated, description in self._compile_mutants(worker, task)
+            if self._noticed(self._run(worker.first, task, {**mutated, **compiled.classes}, limit), compiled)
+        )
 
     def _isolate(self, worker: Worker, task: Task, compiled: _Compiled) -> _Compiled:
         """With the test's other assertions made harmless, where it then still compiles and passes."""

@@ -297,13 +297,12 @@ def test_a_suggestion_is_made_from_the_very_context_that_was_mined(tmp_path: Pat
     ],
 )
 def test_the_overload_that_a_suggestion_is_about(tmp_path: Path, name: str, body: str, parameters: str) -> None:
-    from evaluation.running.open_tests import find_open_tests
-
+    from evaluation.suggesting.open_tests import OpenTests
     from tests.helpers.mining_fixtures import write_project
 
     text = test_class(f"@Test public void {name}() {{ Stack s = new Stack(); {body} }}")
     write_project(tmp_path, {STACK_TEST: text})
-    (test,), _ = find_open_tests(tmp_path, tmp_path / STACK_TEST)
+    (test,), _ = OpenTests(tmp_path).find(tmp_path / STACK_TEST)
     assert f"push({parameters})" in test.focal
 
 
