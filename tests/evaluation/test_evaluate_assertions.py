@@ -267,7 +267,8 @@ def test_a_model_agrees_with_its_own_stored_logits(judged):
     """Teacher and student are one model: token accuracy, first choices and distributions are the same.
 
     The file keeps 16 bits of a number. Which of two nearly equal tokens is then first depends on the weights, and they
-    on the processor that trained them: at most one first choice in fifty may differ.
+    on the processor that trained them: at most one first choice in fifty may differ. It also keeps 64 of
+    400 tokens; the others are told by their mass and mean alone.
     """
     summary = summary_of(judged)
     for name in ("token_accuracy", "critical_token_accuracy"):
@@ -275,8 +276,8 @@ def test_a_model_agrees_with_its_own_stored_logits(judged):
         assert summary["teacher"][name]["n"] == summary["student"][name]["n"] > 0
     logits = summary["comparison"]["teacher_logits"]
     assert logits["top1_agreement"]["value"] >= 0.98
-    assert 0 <= logits["kl_t1"]["value"] < 0.05
-    assert 0 <= logits["kl_t4"]["value"] < 0.05
+    assert 0 <= logits["kl_t1"]["value"] < 0.1
+    assert 0 <= logits["kl_t4"]["value"] < 0.1
 
 
 def test_two_equal_systems_do_not_differ(judged):
