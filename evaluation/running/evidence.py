@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from tree_sitter import Node
 
@@ -18,7 +18,13 @@ CHANCE = re.compile(
     r"nanoTime|currentTimeMillis|random\w*|identityHashCode|hashCode|now|threadId|freeMemory|totalMemory|lastModified"
     r"|java/util/(Random|SplittableRandom|Date|Calendar|GregorianCalendar|UUID|Timer|WeakHashMap|concurrent/.*)"
     r"|java/security/SecureRandom|java/time/.*|java/lang/(Thread|Runtime|ProcessHandle|ref/.*|management/.*)"
-    r"|java/lang/Object\.toString|java/io/File|java/nio/file/.*|java/net/.*"
+    r"|java/lang/(Object|Class)\.(toString|get\w*Name)|java/util/IdentityHashMap|shuffle"
+    r"|java/io/File|java/nio/file/.*|java/net/.*"
+)
+# The same for the words of a prediction, since its file may use such names already.
+CHANCE_WORDS = re.compile(
+    r"\b(?:nanoTime|currentTimeMillis|random\w*|\w*Random|identityHashCode|hashCode|now|UUID|Date|Calendar|Thread|Runtime"
+    r"|new\s+Object|\w*Reference|File|Files|Paths?)\b"
 )
 # Names in code that may change the JDK for all that runs after it, in ways that the service cannot notice.
 REACHES_JDK = re.compile(
@@ -28,8 +34,43 @@ REACHES_JDK = re.compile(
     r"|java/security/(Security|Provider|Policy|Permission)|java/(sql|rmi)/.*|javax/.*|java/net/.*|java/beans/.*"
     r"|java/io/Object\w*Stream|java/io/FileDescriptor|forName|getDeclared\w+|privateLookupIn|setSecurityManager"
     r"|java/lang/Thread\.(getAllStackTraces|setDefaultUncaughtExceptionHandler)|java/lang/System\.load\w*"
-    r"|parallel\w*|java/lang/Class\.get\w*(Field|Method|Constructor)s?"
+    r"|parallel\w*|java/lang/Class\.get\w*(Field|Method|Constructor)s?|finalize"
 )
+REACHES_WORDS = re.compile(
+    r"\b(?:forName|setAccessible|getDeclared\w+|Unsafe|Proxy|\w*ClassLoader|Runtime|Process\w*|Security|Logger|LogManager"
+    r"|ForkJoin\w*|CompletableFuture|parallel\w*|ThreadGroup|getAllStackTraces|finalize)\b"
+)
+# A backslash begins an escape where an even number of them stands before it (Java Language Specification 3.3).
+ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u+00([0-7][0-9a-fA-F])")
+BACKSLASH = "5c"
+
+
+def read_as_javac(statement: str) -> str:
+    """The statement with the escapes of ASCII characters replaced and all line ends alike, as javac reads it.
+
+    Otherwise a comment could hide code from us. An escaped backslash would hide what follows it; it stays, and nothing
+    with one is judged (``hides_code``).
+    """
+
+    def decode(match: re.Match[str]) -> str:
+        return match.group() if match[2].lower() == BACKSLASH else match[1] + chr(int(match[2], 16))
+
+    return ESCAPE.sub(decode, statement).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def hides_code(statement: str) -> bool:
+    """Whether an escaped backslash may make javac read something else than a parser does."""
+    return any(match[2].lower() == BACKSLASH for match in ESCAPE.finditer(statement))
+
+
+def asks_for_chance(statement: str, names: Collection[str]) -> bool:
+    """Whether a statement that brings these ``names`` into its class may do something else in each run."""
+    return CHANCE_WORDS.search(statement) is not None or any(map(CHANCE.fullmatch, names))
+
+
+def reaches_jdk(statement: str, names: Collection[str]) -> bool:
+    """Whether a statement that brings these ``names`` into its class may change the JDK for what runs after it."""
+    return REACHES_WORDS.search(statement) is not None or any(map(REACHES_JDK.fullmatch, names))
 
 
 def set_apart_assertions(statement: str) -> tuple[str, frozenset[int]]:

@@ -7,6 +7,7 @@ cannot do to the machine.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,15 @@ from typing import Any, Self, TypeVar
 from data.java.statements import is_valid_java
 from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.class_path import ClassPath, resolve_class_path
-from evaluation.running.evidence import CHANCE, REACHES_JDK, forbids_its_place, names_in, set_apart_assertions
+from evaluation.running.evidence import (
+    asks_for_chance,
+    forbids_its_place,
+    hides_code,
+    names_in,
+    reaches_jdk,
+    read_as_javac,
+    set_apart_assertions,
+)
 from evaluation.running.java_service import Classes, Compiled, JavaService, TestRun
 from evaluation.running.jdk import Jdk, find_jdk
 from evaluation.running.mutation import make_mutants
@@ -215,8 +224,9 @@ class ProjectExecutor:
             return Outcome(DROPPED, control.problem)
         if statement is None:
             statement = file.source[slice(*file.span)].decode()
+        statement = read_as_javac(statement)
         no = False if self.settings.nontrivial else None
-        if not empty and not is_valid_java(statement):
+        if not empty and (hides_code(statement) or not is_valid_java(statement)):
             return Outcome("compile error", "not a Java statement", False, False, no)
         compiled = self._compile(worker, task, file, statement)
         if isinstance(compiled, str):
@@ -224,8 +234,8 @@ class ProjectExecutor:
         added = names_in(compiled.classes) - control.names
         compiled = replace(
             compiled,
-            alone=any(map(REACHES_JDK.fullmatch, added)),
-            rounds=ROUNDS_OF_CHANCE if any(map(CHANCE.fullmatch, added)) else ROUNDS,
+            alone=reaches_jdk(statement, added),
+            rounds=ROUNDS_OF_CHANCE if asks_for_chance(statement, added) else ROUNDS,
         )
         run = self._run(worker.first, task, compiled.classes, alone=compiled.alone)
         outcome = Outcome(run.status, run.reason, True, run.status == "passed", no, run.seconds, compiled.imports)
@@ -456,12 +466,15 @@ class ProjectExecutor:
         return not (self.class_path.folders[1] / f"{outermost}.class").is_file()
 
     def _fails_and_passes_again(self, service: JavaService, task: Task, compiled: _Compiled, broken: Classes) -> bool:
-        """In turn, in another JVM: chance, a clock, or what runs leave behind would not repeat that for long."""
-        for _ in range(compiled.rounds):
-            again = self._run(service, task, broken, alone=compiled.alone)
-            if not self._is_noticed(again, compiled.spliced.lines, compiled.asserting):
+        """In another JVM and an order that nobody foresees: chance, a clock, or what runs leave behind would not repeat
+        that for long."""
+        order = [True, False] * compiled.rounds
+        random.Random(compiled.statement).shuffle(order)
+        for good in order:
+            run = self._run(service, task, compiled.classes if good else broken, alone=compiled.alone)
+            if good and run.status != "passed":
                 return False
-            if self._run(service, task, compiled.classes, alone=compiled.alone).status != "passed":
+            if not good and not self._is_noticed(run, compiled.spliced.lines, compiled.asserting):
                 return False
         return True
 

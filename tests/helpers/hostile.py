@@ -419,6 +419,108 @@ _ROWS = [
         ' while (true) all.add(new java.io.FileInputStream("data/prices.txt"));)',
         "failed|died",
     ),
+    (
+        "fooling",
+        "counts its runs by a closed stream",
+        'boolean used = System.out.checkError(); System.out.close(); boolean first = "UTC".equals('
+        "java.util.TimeZone.getDefault().getID()); assertEquals(first, !used);",
+        "passed|failed",
+    ),
+    ("fooling", "numbers of threads", "assertEquals(0, new Thread().getId() / 2 % 2);", "passed|failed"),
+    (
+        "fooling",
+        "numbers of lambdas",
+        "String name = ((Runnable) () -> { }).getClass().getName();"
+        ' assertEquals(0, Integer.parseInt(name.replaceAll(".*Lambda\\\\$(\\\\d+)/.*", "$1")) % 2);',
+        "passed|failed",
+    ),
+    (
+        "fooling",
+        "order of new objects in a set",
+        "Object a = new Object(), b = new Object();"
+        " assertEquals(a, new java.util.HashSet<>(java.util.Arrays.asList(a, b)).iterator().next());",
+        "passed|failed",
+    ),
+    (
+        "fooling",
+        "shuffled numbers",
+        "java.util.List<Integer> all = java.util.Arrays.asList(1, 2); java.util.Collections.shuffle(all);"
+        " assertEquals(1, (int) all.get(0));",
+        "passed|failed",
+    ),
+    (
+        "fooling",
+        "rights of a class",
+        "assertEquals(false, null == Cart.class.getProtectionDomain().getPermissions());",
+        "passed",
+    ),
+    (
+        "fooling",
+        "origin of a class",
+        "assertEquals(true, Cart.class.getProtectionDomain().getCodeSource().getLocation().getPath()"
+        '.endsWith("main/"));',
+        "passed",
+    ),
+    (
+        "fooling",
+        "bytes of a class",
+        'TRY(assertEquals(true, Cart.class.getResourceAsStream("Cart.class").available() > 0);)',
+        "passed",
+    ),
+    (
+        "fooling",
+        "remembers by a security property",
+        'boolean used = "1".equals(java.security.Security.getProperty("x")); java.security.Security.setProperty("x",'
+        ' "1"); assertEquals("UTC".equals(java.util.TimeZone.getDefault().getID()), !used);',
+        "passed|failed",
+    ),
+    ("fooling", "assumes instead", "org.junit.Assume.assumeTrue(cart.total() == 8);", "skipped"),
+    (
+        "fooling",
+        "code behind a hidden line end",
+        "assertTrue(true); // \\u000a new int[1][cart.total() - 7].clone();",
+        "passed",
+    ),
+    ("fooling", "shifted lines", "\r new int[1][cart.total() - 7].clone();\nassertTrue(true);", "passed"),
+    (
+        "fooling",
+        "hidden end of a comment",
+        "assertTrue(true); /* \\u002a\\u002f new int[1][cart.total() - 7].clone(); /* */",
+        "passed",
+    ),
+    ("fooling", "hidden backslash", 'assertTrue("\\u005c\\" + cart.total() + "" != null);', "compile error"),
+    ("threads", "stops itself", "Thread.currentThread().stop();", "failed"),
+    (
+        "threads",
+        "stops the service",
+        'for (Thread t : Thread.getAllStackTraces().keySet()) if (t.getName().equals("main")) t.stop();',
+        "passed|failed|died|timeout",
+    ),
+    (
+        "memory",
+        "finalizer that loops",
+        "new Object() { protected void finalize() { while (true) { } } }; System.gc();",
+        "passed",
+    ),
+    (
+        "memory",
+        "text that the compiler doubles",
+        'final String a0 = "0123456789abcdef"; '
+        + " ".join(f"final String a{n} = a{n - 1} + a{n - 1};" for n in range(1, 30)),
+        "compile error",
+    ),
+    (
+        "output",
+        "stack that is null",
+        "if (cart != null) throw new Error() { public StackTraceElement[] getStackTrace() { return null; } };",
+        "failed",
+    ),
+    (
+        "output",
+        "stack that loops",
+        "if (cart != null) throw new Error() { public StackTraceElement[] getStackTrace() { while (true) { } } };",
+        "timeout",
+    ),
 ]
 
 
@@ -432,4 +534,13 @@ def _unchecked(code: str) -> str:
 HOSTILE = [Hostile(row[0], row[1], _unchecked(row[2]), *row[3:]) for row in _ROWS]
 # A few of each kind that take no second of their own: what runs by default.
 QUICK = ("halt", "the parent", "shell", "common pool", "stack", "elsewhere", "out", "variable", "forges an answer")
-QUICK += ("true is false", "provider", "zone", "message that exits", "leaves it in disguise", "deletes after the test")
+QUICK += (
+    "true is false",
+    "provider",
+    "zone",
+    "message that exits",
+    "leaves it in disguise",
+    "deletes after the test",
+    "numbers of threads",
+    "shifted lines",
+)

@@ -23,7 +23,6 @@ import java.util.logging.Logger;
 final class JdkState {
     private static final double FULL = 0.6;
 
-    private final PrintStream nowhere = new PrintStream(OutputStream.nullOutputStream());
     private final Properties properties = (Properties) System.getProperties().clone();
     private final Locale locale = Locale.getDefault();
     private final Locale shown = Locale.getDefault(Locale.Category.DISPLAY);
@@ -48,8 +47,8 @@ final class JdkState {
 
     /** Puts back what can be put back. */
     void putBack() {
-        System.setOut(nowhere);
-        System.setErr(nowhere);
+        System.setOut(new PrintStream(OutputStream.nullOutputStream())); // anew, since one that was closed remembers it
+        System.setErr(new PrintStream(OutputStream.nullOutputStream()));
         System.setIn(new ByteArrayInputStream(new byte[0]));
         System.setProperties((Properties) properties.clone());
         Locale.setDefault(locale);

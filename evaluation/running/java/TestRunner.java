@@ -2,9 +2,8 @@ import java.net.MalformedURLException;
 import java.net.URL;
 import java.net.URLClassLoader;
 import java.nio.file.Path;
+import java.security.CodeSigner;
 import java.security.CodeSource;
-import java.security.ProtectionDomain;
-import java.security.cert.Certificate;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -183,15 +182,12 @@ final class TestRunner {
     /** Given classes, then the project's folders, then the jars, as a jar may hold another version of the project. */
     private static final class TaskLoader extends URLClassLoader {
         private final Map<String, byte[]> classes;
-        private final ProtectionDomain domain;
         private volatile String missing = "";
         private volatile String places = "";
 
         TaskLoader(URL[] folders, ClassLoader parent, Map<String, byte[]> classes) {
             super(folders, parent);
             this.classes = classes;
-            URL origin = folders.length == 0 ? null : folders[folders.length - 1];
-            this.domain = new ProtectionDomain(new CodeSource(origin, (Certificate[]) null), null, this, null);
             setDefaultAssertionStatus(true);
         }
 
@@ -213,7 +209,18 @@ final class TestRunner {
         @Override
         protected Class<?> findClass(String name) throws ClassNotFoundException {
             byte[] code = classes.get(name);
-            return code == null ? super.findClass(name) : defineClass(name, code, 0, code.length, domain);
+            return code == null ? super.findClass(name) : defineClass(name, code, 0, code.length, originOf(name));
+        }
+
+        /** The folder of the project that has a class or the one around it; null for a class of our own. */
+        private CodeSource originOf(String name) {
+            URL found = findResource(name.replaceAll("\\$.*", "").replace('.', '/') + ".class");
+            for (URL folder : getURLs()) {
+                if (found != null && found.toString().startsWith(folder.toString())) {
+                    return new CodeSource(folder, (CodeSigner[]) null);
+                }
+            }
+            return null;
         }
 
         @Override

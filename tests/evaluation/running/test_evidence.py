@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.running.evidence import CHANCE, REACHES_JDK, forbids_its_place, set_apart_assertions
+from evaluation.running.evidence import (
+    CHANCE,
+    REACHES_JDK,
+    asks_for_chance,
+    forbids_its_place,
+    hides_code,
+    reaches_jdk,
+    read_as_javac,
+    set_apart_assertions,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +63,24 @@ def test_names_that_matter():
     assert not any(map(CHANCE.fullmatch, ("total", "java/lang/Object", "java/util/List", "assertEquals")))
     assert all(map(REACHES_JDK.fullmatch, ("sun/misc/Unsafe", "forName", "java/lang/reflect/Field")))
     assert not any(map(REACHES_JDK.fullmatch, ("java/lang/invoke/LambdaMetafactory", "java/lang/String", "getName")))
+
+
+def test_words_matter_where_the_file_has_the_names_already():
+    assert asks_for_chance("assertEquals(0, System.nanoTime() % 2);", ()) and asks_for_chance("f(new Object());", ())
+    assert not asks_for_chance("assertEquals(7, cart.total());", {"total", "java/lang/Object.<init>"})
+    assert reaches_jdk('Class.forName("x");', ()) and not reaches_jdk("assertNull(cart.finalizeOrder());", {"getName"})
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("a();\r\nb();\rc();", "a();\nb();\nc();"),
+        (r"a(); // \u000a b();", "a(); // \n b();"),
+        (r"/* \uuu002A\u002f b(); /* */", "/* */ b(); /* */"),
+        (r'f("\\u0041 \u0041 \u00e9");', r'f("\\u0041 A \u00e9");'),
+        (r'f("\u005c");', r'f("\u005c");'),
+    ],
+)
+def test_escapes_are_read_as_javac_reads_them(written, read):
+    assert read_as_javac(written) == read
+    assert hides_code(written) is (r"\u005c" in written)
