@@ -2,7 +2,7 @@
 
 To add a framework, start here. ``data/mining/find_tests.py`` finds its tests from these facts (and has rules for tests
 without annotations); to compile and run them it needs an adapter in ``evaluation/running/java/adapters`` and an entry
-in ``ADAPTERS`` of ``evaluation/running/execution.py``. The words that the loss weights are in
+in ``ADAPTERS`` of ``evaluation/running/source_files.py``. The words that the loss weights are in
 ``config/critical_tokens.py``.
 """
 

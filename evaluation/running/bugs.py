@@ -7,9 +7,10 @@ from pathlib import Path
 
 from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.class_path import ClassPath
-from evaluation.running.execution import ProjectExecutor, TestFile
+from evaluation.running.execution import ProjectExecutor
 from evaluation.running.java_service import Classes, TestRun
 from evaluation.running.outcomes import DROPPED, Outcome
+from evaluation.running.source_files import TestFile
 from evaluation.running.splice import HARMLESS, Task
 from evaluation.running.workers import Worker
 

@@ -23,8 +23,8 @@ CHANCE = re.compile(
 )
 # The same for the words of a prediction, since its file may use such names already.
 CHANCE_WORDS = re.compile(
-    r"\b(?:nanoTime|currentTimeMillis|random\w*|\w*Random|identityHashCode|hashCode|now|UUID|Date|Calendar|Thread|Runtime"
-    r"|new\s+Object|\w*Reference|File|Files|Paths?)\b"
+    r"\b(?:nanoTime|currentTimeMillis|random\w*|\w*Random|identityHashCode|hashCode|now|UUID|Thread|Runtime"
+    r"|new\s+Object|\w*Reference)\b"
 )
 # Names in code that may change the JDK for all that runs after it, in ways that the service cannot notice.
 REACHES_JDK = re.compile(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from data.java.statements import is_valid_java
@@ -41,13 +41,13 @@ from evaluation.running.outcomes import (
     NOT_REACHED,
     Outcome,
 )
+from evaluation.running.source_files import ADAPTERS, TestFile, find_in_project, read_test_file
 from evaluation.running.splice import (
     PLACES_SOURCE,
     Spliced,
     Task,
     as_utf8,
     find_missing_imports,
-    find_span_problem,
     mark_places,
     silence_other_assertions,
     splice,
@@ -55,7 +55,6 @@ from evaluation.running.splice import (
 )
 from evaluation.running.workers import Worker, Workers
 
-ADAPTERS = {"junit3": "JUnit4Adapter", "junit4": "JUnit4Adapter", "junit5": "JUnit5Adapter"}
 MIN_MUTANT_SECONDS = 1.0
 MUTANT_SLOWNESS = 10
 WARM_UP_SECONDS = 5.0
@@ -70,19 +69,6 @@ Span = tuple[int, int]
 TestKey = tuple[str, str, str]
 # Focal file, focal name, and the first and last line of the focal method.
 FocalKey = tuple[str, str, int, int]
-
-
-@dataclass(frozen=True)
-class TestFile:
-    """A test's file as UTF-8, and the byte ranges of the assertion and of the whole test in it."""
-
-    name: str
-    source: bytes
-    span: tuple[int, int]
-    test_span: tuple[int, int] | None
-
-
-TestFile.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test class
 
 
 @dataclass(frozen=True)
@@ -254,32 +240,7 @@ class ProjectExecutor:
         return replace(outcome, **self._try_mutants(worker, task, compiled, limit))
 
     def _read_test_file(self, task: Task) -> TestFile | str:
-        """The test's file, or why the task cannot be judged."""
-        for key in ("test_file", "test_class", "test_name", "assertion_span", "framework", "focal_file", "focal_name"):
-            if key not in task:
-                return f"task has no {key}"
-        adapter = ADAPTERS.get(task["framework"])
-        if adapter is None:
-            return f"{task['framework']} is not supported"
-        if task.get("test_class_abstract"):
-            return "test class is abstract"
-        if task["test_file"] in self.class_path.left_out:
-            return "test file does not compile"
-        path = self._path_in_project(task["test_file"])
-        if path is None or not path.is_file():
-            return "test file not found"
-        raw = path.read_bytes()
-        if problem := find_span_problem(raw, task):
-            return problem
-        span = task["assertion_span"]
-        test_span = task.get("test_span") or ()
-        source, (start, end, *test) = as_utf8(raw, *span, *test_span)
-        return TestFile(path.name, source, (start, end), (test[0], test[1]) if test else None)
-
-    def _path_in_project(self, name: str) -> Path | None:
-        """None for a path that leaves the project: rows are data, and may name anything."""
-        relative = PurePosixPath(name)
-        return None if relative.is_absolute() or ".." in relative.parts else self.project / relative
+        return read_test_file(self.project, self.class_path.left_out, task)
 
     def _check_control(self, worker: Worker, task: Task) -> _Control:
         """The file is compiled in the same way as with predictions, and the test must pass three times."""
@@ -482,7 +443,7 @@ class ProjectExecutor:
         """The classes of each mutant of the focal method that compiles, and what was changed."""
         first, last = map(int, task["focal_lines"])
         key: FocalKey = (task["focal_file"], task["focal_name"], first, last)
-        path = self._path_in_project(task["focal_file"])
+        path = find_in_project(self.project, task["focal_file"])
         if path is None or not path.is_file():
             return
         with self._lock:
