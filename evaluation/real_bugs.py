@@ -145,17 +145,18 @@ def judge(
     if left and not is_hopeless():
         settings = ExecutionSettings(args.workers, args.timeout, args.jdk_home, sandbox=args.sandbox)
         try:
-            buggy = make_buggy(bug, fixed)
-            with BugExecutor(fixed, resolve_class_path(fixed, jars, jdk), settings, buggy) as executor:
+            buggy, class_path = make_buggy(bug, fixed), resolve_class_path(fixed, jars, jdk)
+        except UserError as error:
+            result["problem"] = str(error).replace(str(fixed), bug.name)
+        else:
+            with BugExecutor(fixed, class_path, settings, buggy) as executor:
                 if error := executor.compile_bug():
-                    raise UserError(f"the buggy classes do not compile: {error[:200]}")
+                    result["problem"] = f"the buggy classes do not compile: {error[:200]}"
                 for name, predictions in left.items():
                     if not is_hopeless():
                         result["verdicts"][name] = executor.judge_bug(tasks, predictions)
                         result["texts"][name] = predictions
                 result["cell_missing"] = executor.find_missing_layers()
-        except UserError as error:
-            result["problem"] = str(error).replace(str(fixed), bug.name)
         write_json(kept, result)
     return {**result, "verdicts": {name: result["verdicts"][name] for name in texts if name in result["verdicts"]}}
 

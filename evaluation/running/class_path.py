@@ -29,6 +29,7 @@ BUILT = (
     tuple(tuple(f"build/{kind}/{part}" for kind in GRADLE_PARTS) for part in ("main", "test")),
 )
 OTHER_LANGUAGES = {".kt": "Kotlin", ".groovy": "Groovy", ".scala": "Scala"}  # javac does not compile them
+OLD_ROOTS = ("src/java", "src/test")  # of Ant and of Maven's first version
 MODULE_FILES = frozenset({"module-info.java"})
 MAX_ROUNDS = 10
 KEPT_BUILDS = 3
@@ -350,13 +351,18 @@ def _compile(
         part: [path for path in sources if any(root / "java" in path.parents for root in roots[part])]
         for part in ("main", "test")
     }
-    if not groups["main"]:  # no Maven layout: compile all together, as it is not known which are tests
+    together = not groups["main"]  # no Maven layout: it is not known which are tests
+    if together:
         groups = {"main": [], "test": sources}
     for part, folders in roots.items():
         (target / part).mkdir(parents=True)
         for root in folders:
             if (root / "resources").is_dir():
                 shutil.copytree(root / "resources", target / part, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+    for name in OLD_ROOTS if together else ():  # where resources stand beside the sources
+        if (project / name).is_dir():
+            ignored = shutil.ignore_patterns("*.java")
+            shutil.copytree(project / name, target / "test", dirs_exist_ok=True, ignore=ignored, symlinks=True)
     options = ["-encoding", _read_encoding(project), *(["--release", str(release)] if release else [])]
     errors = _run_javac(groups["main"], target / "main", class_path, options, jdk)
     if errors:

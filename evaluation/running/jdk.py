@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.running.cell import tool_environment
-from utils.atomic_io import atomic_directory
 from utils.cache import cache_dir
 from utils.errors import UserError
 
@@ -79,7 +80,9 @@ def compile_service(jdk: Jdk) -> Path:
     folder = cache_dir("java_service") / f"{digest}-jdk{jdk.version}"
     with _COMPILING:
         if not folder.is_dir():
-            with atomic_directory(folder) as target:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                target = Path(scratch, "classes")
                 command = [jdk.tool("javac"), "-nowarn", "-Xlint:none", "-encoding", "UTF-8", "-d", str(target)]
                 done = subprocess.run(
                     [*command, *map(str, files)], capture_output=True, text=True, env=tool_environment()
@@ -87,4 +90,7 @@ def compile_service(jdk: Jdk) -> Path:
                 if done.returncode:
                     reason = done.stderr.partition("\n")[0]
                     raise UserError(f"the Java service does not compile with JDK {jdk.version}: {reason}")
+                # Another process may have been faster, and its JVMs read from there: then this does nothing.
+                with contextlib.suppress(OSError):
+                    target.rename(folder)
     return folder

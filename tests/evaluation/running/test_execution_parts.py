@@ -365,9 +365,12 @@ def test_a_plain_folder_with_its_own_jars(tmp_path, monkeypatch):
     for path in junit_jars():
         (root / "lib" / path.name).symlink_to(path)
     (root / "Foo.java").write_text("class Foo { int one() { return 1; } }")
+    (root / "src" / "java" / "text").mkdir(parents=True)
+    (root / "src" / "java" / "text" / "names.properties").write_text("a = b")
     (root / "FooTest.java").write_text("class FooTest extends junit.framework.TestCase { public void testOne() { } }")
     found = resolve_class_path(root, None, find_jdk())
     assert (found.folders[0] / "FooTest.class").is_file() and (found.folders[0] / "Foo.class").is_file()
+    assert (found.folders[0] / "text" / "names.properties").is_file()
     assert len(found.jars) == len(junit_jars())
 
 
