@@ -86,7 +86,7 @@ def test_a_bug_is_found_by_the_assertions_that_tell_the_versions_apart(place, ca
     judged, real = [], BugExecutor.judge_bug
     monkeypatch.setattr(BugExecutor, "judge_bug", lambda *given: judged.append(given[2]) or real(*given))
     assert main([*map(str, words), "--predictions", f"llm={given}"]) == 0
-    assert judged == [texts, [""], ["", ""]], "what is kept is not judged again"
+    assert judged == [texts, ["", ""]], "what is kept, and a bug that no human assertion finds, is not judged again"
     summary = json.loads((output / "real_bugs.json").read_text())
     bug = summary["bugs"]["Csv-1"]
     assert bug["problem"] == "" and bug["verdicts"]["human"] == bug["verdicts"]["llm"] == ["missed", "found"]
