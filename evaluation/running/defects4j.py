@@ -18,7 +18,7 @@ from utils.errors import UserError
 REPOSITORIES = {"Csv": "commons-csv", "Codec": "commons-codec", "Cli": "commons-cli", "Lang": "commons-lang"}
 TRIGGER = re.compile(r"^--- ([\w.$]+)::(\w+)", re.MULTILINE)
 SHARED_JAR = "framework/projects/lib/junit-4.12-hamcrest-1.3.jar"  # for projects that keep an older JUnit
-PATCHED = re.compile(r"^\+\+\+ b/(\S+\.java)$", re.MULTILINE)
+PATCHED = re.compile(r"^(?:--- a|\+\+\+ b)/(\S+\.java)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -103,19 +103,21 @@ def check_out(bug: Bug, mirror: Path, folder: Path) -> Path:
 
 
 def make_buggy(bug: Bug, fixed: Path) -> dict[str, str]:
-    """The files that the patch changes, by path, with the bug. Raises UserError where it does not fit."""
-    names = PATCHED.findall(bug.patch)
+    """The files that the patch changes or adds, by path, with the bug. Raises UserError where it does not fit."""
+    names = dict.fromkeys(PATCHED.findall(bug.patch))
     with tempfile.TemporaryDirectory(prefix="bug-") as scratch:
         for name in names:
             copy = Path(scratch, name)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes((fixed / name).read_bytes() if (fixed / name).is_file() else b"")
+            if (fixed / name).is_file():
+                copy.write_bytes((fixed / name).read_bytes())
         words = ["git", "apply", "--ignore-whitespace", "--whitespace=nowarn", "-"]
         environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "GIT_CEILING_DIRECTORIES": scratch}
         done = subprocess.run(words, input=bug.patch.encode(), capture_output=True, cwd=scratch, env=environment)
         if done.returncode:
             raise UserError(f"{bug.name}: the patch does not fit the commit")
-        return {name: Path(scratch, name).read_bytes().decode("utf-8", "replace") for name in names}
+        left = [name for name in names if Path(scratch, name).is_file()]
+        return {name: Path(scratch, name).read_bytes().decode("utf-8", "replace") for name in left}
 
 
 def find_jars(defects4j: Path, project: str, folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.real_bugs import main
 from evaluation.running.bugs import BugExecutor
-from evaluation.running.defects4j import find_jars
+from evaluation.running.defects4j import Bug, find_jars, make_buggy
 from tests.helpers.commands import write_rows
 from tests.helpers.java_project import MAIN, TESTS, jar, junit_jars, need_jdk, write_project
 from utils.errors import UserError
@@ -115,3 +115,16 @@ def test_the_newest_release_of_each_jar_that_defects4j_keeps(tmp_path):
     commit(empty, README="nothing")
     with pytest.raises(UserError, match="keeps no jars for Csv; name them with --class_path"):
         find_jars(empty, "Csv", tmp_path / "jars")
+
+
+def test_a_patch_may_delete_and_add_files(tmp_path):
+    (tmp_path / "A.java").write_text("class A {}\n")
+    (tmp_path / "B.java").write_text("class B {}\n")
+    head = "diff --git a/{0}.java b/{0}.java\n"
+    patch = head.format("A") + "--- a/A.java\n+++ b/A.java\n@@ -1 +1 @@\n-class A {}\n+class A { int x; }\n"
+    patch += head.format("B") + "deleted file mode 100644\n--- a/B.java\n+++ /dev/null\n@@ -1 +0,0 @@\n-class B {}\n"
+    patch += head.format("C") + "new file mode 100644\n--- /dev/null\n+++ b/C.java\n@@ -0,0 +1 @@\n+class C {}\n"
+    buggy = make_buggy(Bug("Csv", 1, "", (), patch), tmp_path)
+    assert buggy == {"A.java": "class A { int x; }\n", "C.java": "class C {}\n"}
+    with pytest.raises(UserError, match="Csv-1: the patch does not fit the commit"):
+        make_buggy(Bug("Csv", 1, "", (), patch.replace("-class A", "-class X")), tmp_path)
