@@ -381,8 +381,8 @@ class ProjectExecutor:
         return min(max(MIN_MUTANT_SECONDS, MUTANT_SLOWNESS * seconds), self.settings.timeout_s)
 
     def _find_kills(self, worker: Worker, task: Task, statement: str) -> frozenset[str]:
-        file = self._read_test_file(task)
-        if isinstance(file, str) or not is_valid_java(statement):
+        file, statement = self._read_test_file(task), read_as_javac(statement)
+        if isinstance(file, str) or hides_code(statement) or not is_valid_java(statement):
             return frozenset()
         control = self._check_control(worker, task)
         compiled = self._compile(worker, task, file, statement) if not control.problem else control.problem
@@ -393,7 +393,11 @@ class ProjectExecutor:
         return frozenset(
             description
             for mutated, description in self._compile_mutants(worker, task)
-            if self._noticed(self._run(worker.first, task, {**mutated, **compiled.classes}, limit), compiled)
+            if self._is_noticed(
+                self._run(worker.first, task, {**mutated, **compiled.classes}, limit),
+                compiled.spliced.lines,
+                compiled.asserting,
+            )
         )
 
     def _isolate(self, worker: Worker, task: Task, compiled: _Compiled) -> _Compiled:
