@@ -262,6 +262,8 @@ def _idle_in_loss(config: StudentConfig) -> Iterator[Idle]:
             yield name, f"{name} is not among the components"
     if not {"semantic", "contrastive"} & set(components):
         yield "encoder", "neither semantic nor contrastive is among the components"
+    if not {"ce", "focal", "kl", "jsd"} & set(components):
+        yield "semantic_gradient_share", "it is a share of the pull of ce, focal, kl and jsd; none is a component"
     if not {"kl", "jsd"} & set(components):
         yield "divergence", "neither kl nor jsd is among the components"
     if not loss.normalize_components:

@@ -256,6 +256,12 @@ class SemanticConfig:
     """The components that read text with a frozen encoder: semantic and contrastive."""
 
     semantic_loss_scale: float = arg(5.0, "beta of the semantic loss", above=0.0, needs="semantic")
+    semantic_gradient_share: float = arg(
+        0.0,
+        "semantic and contrastive pull on each sequence at most this share as hard as the token terms; 0: no limit",
+        low=0.0,
+        needs="encoder",
+    )
     semantic_temperature: float = arg(1.0, "softmax temperature of the soft tokens", above=0.0, needs="encoder")
     bridge_fit_steps: int = arg(300, "optimiser steps that fit the vocabulary bridge", low=0, needs="encoder")
     bridge_batch_size: int = arg(32, "texts of a bridge step", low=1, needs="encoder")

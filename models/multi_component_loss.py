@@ -14,6 +14,7 @@ from config.schedules import component_names, component_weights
 from data.batches.collate import Batch
 from models.loss_functions import COMPONENTS, LossInputs, LossResources, LossSettings
 from models.losses.critical_tokens import find_critical_tokens
+from models.losses.gradient_cap import SequenceRows, cap_leaf, with_gradient
 from models.seq2seq.target_head import target_rows
 from utils.errors import UserError
 
@@ -110,6 +111,10 @@ class RunningScale:
         self._steps = torch.tensor(float(state["steps"]))
 
 
+# What --semantic_gradient_share holds down: the terms that read the prediction through a text encoder.
+CAPPED = ("semantic", "contrastive")
+
+
 class MultiComponentLoss:
     """The weighted sum of the components that ``settings.loss`` names; call it with logits and a batch.
 
@@ -122,6 +127,9 @@ class MultiComponentLoss:
         self.components = component_names(settings.loss)
         momentum = settings.loss.normalizer_momentum
         self.scale = RunningScale(self.components, momentum) if settings.loss.normalize_components else None
+        share = settings.semantic.semantic_gradient_share
+        self._capped = [name for name in self.components if share and name in CAPPED]
+        self._token_terms = [name for name in self.components if COMPONENTS[name].unit == "token"]
         for name in self.components:
             for need in COMPONENTS[name].needs - {"teacher"}:
                 if getattr(self.resources, need) is None:
@@ -172,14 +180,18 @@ class MultiComponentLoss:
         on the host.
         """
         weights = self.weights(progress)
+        capped = logits.requires_grad and torch.is_grad_enabled() and self._caps(weights)
+        source = cap_leaf(logits) if capped else logits
         with torch.autocast(logits.device.type, enabled=False):
-            inputs = self.inputs(logits, batch, progress.temperature)
+            inputs = self.inputs(source, batch, progress.temperature)
             raw = {name: self._mean(name, inputs, denominators) for name in self.components}
             weighted = {
                 name: weights[name] * (value if self.scale is None else value * self.scale(name, value))
                 for name, value in raw.items()
             }
             total = torch.stack(list(weighted.values())).sum()
+            if capped:
+                total = with_gradient(logits, total, self._capped_gradient(weighted, source, inputs))
         if self.resources.queue is not None and torch.is_grad_enabled():
             self.resources.queue.push(inputs.references)
         return LossOutput(
@@ -195,19 +207,52 @@ class MultiComponentLoss:
         units = denominators.tokens if component.unit == "token" else denominators.sequences
         return component.function(inputs) / units
 
+    def _caps(self, weights: Mapping[str, float]) -> bool:
+        """Whether --semantic_gradient_share holds something down; without a token term there is no measure for it."""
+        return bool(self._capped) and any(weights[name] > 0 for name in self._token_terms)
+
+    def _capped_gradient(self, weighted: Mapping[str, Tensor], source: Tensor, inputs: LossInputs) -> Tensor:
+        """The gradient of the sum of ``weighted`` on ``source``, in its shape, where the cap has been applied."""
+
+        def gradient(names: Iterable[str]) -> Tensor:
+            value = torch.stack([weighted[name] for name in names]).sum()
+            return torch.autograd.grad(value, source, retain_graph=True)[0].flatten(0, 1)
+
+        total = gradient(self._token_terms)
+        sequences = SequenceRows(inputs.sample_index, inputs.num_samples, inputs.rows)
+        limits = sequences.norms(total) * self.settings.semantic.semantic_gradient_share
+        for name in self._capped:
+            total += sequences.cap(gradient([name]), limits)
+        if others := [name for name in self.components if name not in (*self._token_terms, *self._capped)]:
+            total += gradient(others)
+        return total.view_as(source)
+
     def gradient_norms(
         self, logits: Tensor, batch: Batch, progress: LossProgress, denominators: Denominators
     ) -> dict[str, Tensor]:
-        """The L2 norm of each raw component's gradient on the logits; costs one backward pass for each component."""
-        leaf = logits.detach().requires_grad_()
+        """The L2 norm of each raw component's gradient on the logits; costs one backward pass for each component.
+
+        With --semantic_gradient_share it is what the cap leaves of it.
+        """
+        weights = self.weights(progress)
+        caps = self._caps(weights)
+        leaf = cap_leaf(logits) if caps else logits.detach().requires_grad_()
+        norms, tokens = {}, torch.zeros(())
         with torch.enable_grad(), torch.autocast(logits.device.type, enabled=False):
             inputs = self.inputs(leaf, batch, progress.temperature)
             values = {name: self._mean(name, inputs, denominators) for name in self.components}
-            norms = {}
-            for name, value in values.items():
+            sequences = SequenceRows(inputs.sample_index, inputs.num_samples, inputs.rows)
+            for name in sorted(self.components, key=self._capped.__contains__):  # after the terms that set their limit
+                value = values[name]
                 (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True)
+                factor = weights[name] * (1.0 if self.scale is None else self.scale(name, value))
+                if caps and name in self._token_terms:
+                    tokens = tokens + gradient * factor
+                if caps and name in self._capped and weights[name]:
+                    limits = sequences.norms(tokens.flatten(0, 1)) * self.settings.semantic.semantic_gradient_share
+                    gradient = sequences.cap(gradient.flatten(0, 1), limits / factor)
                 norms[name] = torch.linalg.vector_norm(gradient, dtype=torch.float32)
-        return norms
+        return {name: norms[name] for name in self.components}
 
     # -- state between optimiser steps --------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def main() -> int:
     if not steps:
         raise UserError(f"{file} has no rows yet")
     config = read_json(file.with_name("run_config.json")).get("config", {})
-    scaling = analyse(steps, config.get("semantic_loss_scale"))
+    scaling = analyse(steps, config.get("semantic_loss_scale"), config.get("semantic_gradient_share", 0.0))
 
     print(format_table(scaling))
     folder = args.output_dir or file.parent

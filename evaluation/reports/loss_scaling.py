@@ -81,11 +81,13 @@ class _Thirds:
     count: int  # of components
 
 
-def analyse(steps: dict[str, np.ndarray], semantic_loss_scale: float | None = None) -> LossScaling:
+def analyse(
+    steps: dict[str, np.ndarray], semantic_loss_scale: float | None = None, gradient_share: float = 0.0
+) -> LossScaling:
     """Analyse the columns of step_metrics.csv.
 
-    ``semantic_loss_scale`` is the run's β, needed to suggest a better one. Raises UserError where no component is
-    recorded.
+    ``semantic_loss_scale`` is the run's β, needed to suggest a better one; ``gradient_share`` its
+    --semantic_gradient_share. Raises UserError where no component is recorded.
     """
     basis, measured, components = _measure(steps)
     at = steps["step"][measured]
@@ -109,7 +111,13 @@ def analyse(steps: dict[str, np.ndarray], semantic_loss_scale: float | None = No
     for name, one in components.items():
         if broken := int(np.sum(~np.isfinite(one.raw))):
             result.notes.append(f"{name}: not finite in {broken} of {len(one.raw)} steps; such a step is left out")
-    _balance_semantic(result, semantic_loss_scale)
+    if not gradient_share:
+        _balance_semantic(result, semantic_loss_scale)
+    elif {"semantic", "contrastive"} & components.keys():
+        result.notes.append(
+            f"semantic and contrastive are measured as --semantic_gradient_share {gradient_share:g} leaves them: change"
+            " that, their weights and scale move them only below it"
+        )
     return result
 
 

@@ -99,7 +99,9 @@ def _analyse(data: RunData) -> tuple[LossScaling | None, str]:
     if not data.steps:
         return None, "No step was recorded."
     try:
-        return analyse(data.steps, data.config.get("semantic_loss_scale")), ""
+        return analyse(
+            data.steps, data.config.get("semantic_loss_scale"), data.config.get("semantic_gradient_share", 0.0)
+        ), ""
     except UserError as error:
         return None, str(error)
 

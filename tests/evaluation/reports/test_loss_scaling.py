@@ -119,6 +119,8 @@ def test_balancing_weights_and_scale_by_hand(tmp_path):
     balanced = {name: one.balanced_weight for name, one in scaling.components.items()}
     assert balanced == pytest.approx({"focal": pull / 1, "jsd": pull / 2, "semantic": pull / 6})
     assert scaling.balanced_semantic_loss_scale == pytest.approx(5.0 * 0.5 / 0.6)
+    capped = analyse(load_run(tmp_path).steps, 5.0, gradient_share=0.3)  # another scale would change nothing there
+    assert capped.balanced_semantic_loss_scale is None and "--semantic_gradient_share 0.3" in capped.notes[-1]
     assert scaling.components["semantic"].share_mean == pytest.approx(0.6 / 1.6)
     assert max(scaling.components, key=lambda name: scaling.components[name].share_mean) == "semantic"
     assert np.sum([scaling.shares[name] for name in scaling.shares], axis=0) == pytest.approx(1.0)
