@@ -325,6 +325,7 @@ SCRIPTS: dict[str, Callable[[Path, list[str], Path], None]] = {
     "evaluation/evaluate_assertions.py": evaluate,
     "evaluation/suggest_assertions.py": lambda place, words, output: known_flags(words),
     "evaluation/real_bugs.py": lambda place, words, output: known_flags(words),
+    "scripts/verify_predictions.py": lambda place, words, output: known_flags(words),
     "scripts/mine_assertions.py": mine,
     "data/sample_corpus.py": sample_corpus,
     "scripts/analyse_loss_scaling.py": as_it_stands,
