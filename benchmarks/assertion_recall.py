@@ -19,27 +19,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.javac import LIMITS, ask_javac, read_project
-from data.java.assertions import find_assertions
-from data.java.syntax import parse, read_java
-from data.mining.find_tests import find_test_methods
-from data.mining.focal import FocalFinder
-from data.mining.helpers import TestScope
-from data.mining.projects import Project, package_of
+from benchmarks.java_projects import LIMITS, ask_javac, list_tests, read_project
+from data.java.syntax import read_java
 from data.mining.sources import ProjectSource, find_projects
 from data.mining.tasks import mine_file
-
-
-def find_places(project: Project, source: bytes, file: str) -> set[int]:
-    """The first bytes of the assertions that the miner finds in the tests of a file."""
-    root = parse(source)
-    places: set[int] = set()
-    for test in find_test_methods(root, source, project, file, package_of(root, source)):
-        if not test.problem:
-            finder = FocalFinder(project, test.owner, test.node, source)
-            found, _ = find_assertions(test.node, source, TestScope(finder.resolver))
-            places.update(item.node.start_byte for item in found)
-    return places
 
 
 def measure(source: ProjectSource, class_path: str) -> dict[str, Any]:
@@ -56,7 +39,8 @@ def measure(source: ProjectSource, class_path: str) -> dict[str, Any]:
         if file not in readable:
             continue
         text = read_java(root / file, LIMITS.max_file_bytes)
-        found = find_places(project, text, file) if readable[file] else set()
+        tests = list_tests(project, root, file) if readable[file] else ()
+        found = {item.node.start_byte for _, assertions in tests for item in assertions}
         mined = mine_file(project, root, file, LIMITS)
         rows = {row["source"]["assertion_span"][0] for test in mined.tests for row in test.rows}
         left_out.update(mined.left_out["assertion"])

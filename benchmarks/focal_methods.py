@@ -1,6 +1,7 @@
-"""Checks the focal methods that mining finds against the methods that javac resolves the calls of the tests to.
+"""Checks the focal methods that mining finds: against the methods that javac resolves the calls of the tests to, and
+against what would be suggested in the same test without the assertion.
 
-python benchmarks/focal_methods.py --project corpus/commons-codec --class_path '/usr/share/java/*'
+python benchmarks/focal_methods.py --projects corpus/commons-io --output benchmarks/results/focal_methods.json
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.javac import ask_javac, read_project
+from benchmarks.java_projects import LIMITS, ask_javac, list_tests, read_project
+from data.mining.focal import NAME
 from data.mining.projects import JavaClass, Project
 from data.mining.sources import find_projects
-from data.mining.tasks import Limits, mine_file
+from data.mining.tasks import mine_file
 from data.mining.types import get_types
 from data.rows.readers import Source
 
 Call = tuple[int, str, str, int, str, int]  # line, class, name, parameters, file and line of the declaration
-LIMITS = Limits()
 
 
 def resolve_calls(root: Path, files: list[str], class_path: str) -> dict[str, list[Call]]:
@@ -57,20 +58,42 @@ def judge(root: Path, project: Project, classes: list[JavaClass], source: Source
     return "wrong overload" if named else "unrelated"
 
 
+def compare_choices(project: Project, root: Path, file: str) -> Counter[str]:
+    """What would be suggested for each assertion, had it not been written, beside what was mined."""
+    counts: Counter[str] = Counter()
+    for finder, assertions in list_tests(project, root, file):
+        for item in assertions:
+            place, others = item.node.start_byte, [other for other in assertions if other is not item]
+            mined, suggested = finder.find([item.node], place, assertions), finder.find([], place, others)
+            if isinstance(mined, str):
+                continue
+            group = "named by the test" if mined.rule == NAME else f"{mined.position} the assertion"
+            if isinstance(suggested, str):
+                verdict = "none"
+            elif suggested.method == mined.method:
+                verdict = "same"
+            else:
+                verdict = "overload" if suggested.method.name == mined.method.name else "other"
+            counts[f"{group}: {verdict}"] += 1
+    return counts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--project", type=Path, nargs="+", required=True)
-    parser.add_argument("--class_path", default="/usr/share/java/*")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--projects", type=Path, nargs="+", required=True, help="projects, or folders of projects")
+    parser.add_argument("--class_path", default="/usr/share/java/*.jar", help="jars or patterns, joined by colons")
+    parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     report = {}
-    for source in find_projects(args.project, Path(tempfile.gettempdir())):
+    for source in find_projects(args.projects, Path(tempfile.gettempdir())):
         root = source.root.resolve()
         project, indexed = read_project(source)
         classes = [item for file in indexed for item in file.classes]
         calls = resolve_calls(root, list(source.files), args.class_path)
         counts: Counter[str] = Counter()
+        choices: Counter[str] = Counter()
         for file in (item.file for item in indexed if item.may_hold_tests):
+            choices += compare_choices(project, root, file)
             for test in mine_file(project, root, file, LIMITS).tests:
                 for row in test.rows:
                     verdict = judge(root, project, classes, row["source"], calls[str(root / file)])
@@ -78,9 +101,8 @@ def main() -> None:
                     if verdict not in ("very overload", "implementation"):
                         where = {key: row["source"].get(key) for key in ("test_class", "test_name", "focal_class")}
                         print(verdict, where, row["source"]["focal_name"], row["assertions"], file=sys.stderr)
-        report[source.name] = {"tasks": counts.total(), **counts}
+        report[source.name] = {"tasks": counts.total(), **counts, "suggested": dict(sorted(choices.items()))}
         print(json.dumps({source.name: report[source.name]}), flush=True)
-    if args.output is not None:
         args.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 

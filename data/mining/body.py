@@ -11,6 +11,19 @@ from data.java.syntax import field_text, list_nodes, text_of
 STATEMENTS = ("statement", "declaration", "resource")
 CHANGING = frozenset({"expression_statement", "local_variable_declaration", "resource"})
 CALLS = frozenset({"method_invocation", "object_creation_expression", "method_reference"})
+READ_KINDS = frozenset(
+    (
+        "class_body",
+        "formal_parameter",
+        "enhanced_for_statement",
+        "resource",
+        "catch_formal_parameter",
+        "instanceof_expression",
+        "lambda_expression",
+        "assignment_expression",
+        "update_expression",
+    )
+)
 
 
 @dataclass
@@ -108,21 +121,6 @@ class TestBody:
         while current is not None and current.type != "class_body":
             current = self.parents.get(current.id)
         return current
-
-
-READ_KINDS = frozenset(
-    (
-        "class_body",
-        "formal_parameter",
-        "enhanced_for_statement",
-        "resource",
-        "catch_formal_parameter",
-        "instanceof_expression",
-        "lambda_expression",
-        "assignment_expression",
-        "update_expression",
-    )
-)
 
 
 def list_arguments(call: Node) -> list[Node]:

@@ -82,6 +82,26 @@ def test_one_line_leaves_literals_alone(text: str, expected: str) -> None:
     assert one_line(text) == expected
 
 
+@pytest.mark.parametrize("shape", ["single", "block"])
+def test_a_masked_test_is_the_file_with_a_placeholder_on_one_line(tmp_path: Path, shape: str) -> None:
+    body = """@Test  public void t( )  throws Exception { // grüße
+        Stack s = new Stack( ) ;  /* a */assertEquals( 1,
+            s . pop( )  ) ; // b
+        assertTrue(  s.isEmpty( )/* c */ );assertFalse(s.isEmpty());
+        run( ( ) ->  assertNull( s.pop( ) )  ) ;
+        s.push( ' ',  "a  ( b" ) ;fail( ) ; /* d */ }"""
+    result = mine_body(tmp_path, body, assertions_per_task=shape)
+    rows = rows_of(result)
+    assert len(rows) == {"single": 5, "block": 3}[shape]
+    content = (tmp_path / TEST_FILE).read_bytes()
+    for row in rows:
+        (first, last), (start, end) = row["source"]["test_span"], row["source"]["assertion_span"]
+        masked = content[first:start].decode() + PLACEHOLDER + content[end:last].decode()
+        assert row["test_method_masked"] == one_line(masked)
+    (test,) = result.tests
+    assert " ".join(test.tokens) == " ".join(coarse_tokens(content[first:last].decode())[5:])
+
+
 def test_a_run_of_assertions_can_be_one_task(tmp_path: Path) -> None:
     body = """@Test public void t() {
         Stack stack = Stack.of(1);

@@ -1,4 +1,4 @@
-"""What javac says of the sources of a project, for checks of the miner."""
+"""Projects and their tests as the miner sees them, and what javac says of their sources."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from data.java.syntax import UnreadableFile, read_java
-from data.mining.projects import FileIndex, Project, index_file
+from data.java.assertions import Assertion, find_assertions
+from data.java.syntax import UnreadableFile, parse, read_java
+from data.mining.find_tests import find_test_methods
+from data.mining.focal import FocalFinder
+from data.mining.helpers import TestScope
+from data.mining.projects import FileIndex, Project, index_file, package_of
 from data.mining.sources import ProjectSource
 from data.mining.tasks import Limits
 
@@ -40,3 +44,13 @@ def read_project(source: ProjectSource) -> tuple[Project, list[FileIndex]]:
         except UnreadableFile:
             continue
     return Project(source.name, indexed), indexed
+
+
+def list_tests(project: Project, root: Path, file: str) -> Iterator[tuple[FocalFinder, list[Assertion]]]:
+    """The usable tests of a file, with their assertions."""
+    source = read_java(root / file, LIMITS.max_file_bytes)
+    tree = parse(source)
+    for test in find_test_methods(tree, source, project, file, package_of(tree, source)):
+        if not test.problem:
+            finder = FocalFinder(project, test.owner, test.node, source)
+            yield finder, find_assertions(test.node, source, TestScope(finder.resolver))[0]
