@@ -333,12 +333,13 @@ class Project:
                 self._classes[item.qualified].append(item)
                 self._simple[item.name].append(item)
         self._methods: dict[str, list[Method]] | None = None
+        self._nearest_found: dict[tuple[str, str], JavaClass] = {}
         self._ancestors: dict[tuple[str, str], tuple[tuple[JavaClass, ...], frozenset[str]]] = {}
 
     @staticmethod
     def _nearest(found: list[JavaClass], near: str) -> JavaClass:
         """Several source trees may hold a class of the same name: the one that shares most of the path."""
-        return max(found, key=lambda item: _count_shared_folders(item.file, near)) if len(found) > 1 else found[0]
+        return max(found, key=lambda item: _count_shared_folders(item.file, near))
 
     def methods_named(self, name: str) -> tuple[Method, ...]:
         """The methods of that name in all classes that are not tests."""
@@ -353,7 +354,12 @@ class Project:
     def find(self, qualified: str, near: str) -> JavaClass | None:
         """The class of that qualified name, the one closest to the file ``near`` where there are several."""
         found = self._classes.get(qualified)
-        return self._nearest(found, near) if found else None
+        if not found or len(found) == 1:
+            return found[0] if found else None
+        key = qualified, near
+        if key not in self._nearest_found:
+            self._nearest_found[key] = self._nearest(found, near)
+        return self._nearest_found[key]
 
     def named(self, simple: str, near: JavaClass) -> JavaClass | None:
         """A class by simple name, as a test's name refers to it: same package, then imported, then the only one."""
