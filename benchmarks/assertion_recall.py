@@ -44,13 +44,14 @@ def measure(source: ProjectSource, class_path: str) -> dict[str, Any]:
         mined = mine_file(project, root, file, LIMITS)
         rows = {row["source"]["assertion_span"][0] for test in mined.tests for row in test.rows}
         left_out.update(mined.left_out["assertion"])
-        characters = text.decode()
+        units = text.decode().encode("utf-16-le")  # what javac counts
         for start, kind in listed:
-            place = len(characters[:start].encode())
+            before = units[: 2 * start].decode("utf-16-le")
+            place = len(before.encode())
             counts.update(plain=1, found=place in found, rows=place in rows)
             if place not in found:
                 missed[kind] += 1
-                line = characters.count("\n", 0, start) + 1
+                line = before.count("\n") + 1
                 print(f"missed: {root / file}:{line} {kind}", file=sys.stderr)
     report: dict[str, Any] = {what: counts[what] for what in ("plain", "found", "rows")}
     for what in ("found", "rows") if counts["plain"] else ():

@@ -250,10 +250,10 @@ def warn(text: str) -> None:
 
 def _write_rows(path: Path, rows: Iterable[Row]) -> list[int]:
     """Write a row to a line; return where each begins, in bytes, and where the last ends."""
-    places = [0]
+    places, encode = [0], json.JSONEncoder(ensure_ascii=False).encode
     with atomic_writer(path, "wb") as handle:
         for row in rows:
-            line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+            line = encode(row).encode("utf-8", "backslashreplace") + b"\n"
             handle.write(line)
             places.append(places[-1] + len(line))
     return places

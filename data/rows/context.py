@@ -104,8 +104,9 @@ def list_items(context: Context, parts: Collection[str]) -> list[ContextItem]:
     nearest, others = of_parts["siblings"][:1], of_parts["siblings"][1:]
     order = [*of_parts["style"], *nearest, *of_parts["locals"], *of_parts["fields"], *others]
     order += [*of_parts["members"], *of_parts["doc"], *of_parts["retrieved"]]
-    return [
-        item._replace(text=LINE_BREAK.sub(" ", item.text).strip())
-        for item in order
-        if item.part in parts and item.text.strip()
-    ]
+    shown = [item for item in order if item.part in parts and item.text.strip()]
+    return [ContextItem(item.part, _on_one_line(item.text), item.assertion) for item in shown]
+
+
+def _on_one_line(text: str) -> str:
+    return (LINE_BREAK.sub(" ", text) if "\n" in text else text).strip()
