@@ -28,7 +28,7 @@ class Overloads:
     def __init__(self, types: Types) -> None:
         self.types = types
         self._parameters: dict[tuple[int, Type], tuple[Type | None, ...]] = {}
-        self._chosen: dict[tuple[int, tuple[Type | None, ...]], Found | str] = {}
+        self._chosen: dict[tuple[int, tuple[Type | None, ...]], tuple[tuple[Found, ...], Found | str]] = {}
 
     def method_environment(self, found: Found) -> dict[str, Type | None]:
         """What names mean in a method's signature; its own type variables stand for themselves."""
@@ -100,10 +100,13 @@ class Overloads:
         """The overload that Java would call (JLS 15.12.2); else "none", or "ambiguous" where too little is known."""
         if not isinstance(members, tuple):
             return self._choose(members, arguments)
-        key = id(members), arguments  # Types.members remembers its tuples
+        key = (
+            id(members),
+            arguments,
+        )  # Types.members gives the same tuple again; kept here, so that its id stays its own
         if key not in self._chosen:
-            self._chosen[key] = self._choose(members, arguments)
-        return self._chosen[key]
+            self._chosen[key] = members, self._choose(members, arguments)
+        return self._chosen[key][1]
 
     def _choose(self, members: Sequence[Found], arguments: tuple[Type | None, ...]) -> Found | str:
         seen: set[tuple[str, ...]] = set()

@@ -350,11 +350,11 @@ class CallResolver:
         imports = self.owner.imports
         single = imports.static_single.get(name, ())
         owners = [self.types.find(owner, self.owner.file) for owner in single or imports.static_star]
-        members = [m for owner in owners if owner is not None for m in self.types.members(self.types.of(owner), name)]
-        if name in ROOT_NAMES and not any(item.holder.declared.in_tests for item in members if item.holder.declared):
+        imported = [m for owner in owners if owner is not None for m in self.types.members(self.types.of(owner), name)]
+        if name in ROOT_NAMES and not any(item.holder.declared.in_tests for item in imported if item.holder.declared):
             return Call(call, "assertion")
-        if members:
-            return self._choose(call, members)
+        if imported:
+            return self._choose(call, imported)
         return Call(call, "outside" if single or is_open or imports.static_star else "unknown")
 
     def _reach(self, call: Node, receiver: Type | None, name: str | None) -> Call:
