@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import run_main
+from utils.errors import UserError, run_main
 from utils.seeding import fix_hash_seed
 
 # The packages that take seconds to import wait until the command line has been checked.
@@ -26,13 +27,31 @@ DESCRIPTION = "Fine-tune a CodeT5-family teacher to write assertions, and store 
 def main(argv: list[str] | None = None) -> int:
     """The whole road of a teacher; returns the exit code (85: stopped by a signal, continue with --resume)."""
     from config.command_line import parse_config
-    from config.defaults import LossConfig, TeacherConfig
+    from config.defaults import TeacherConfig
     from models.training.run_folder import choose_folder
 
     config = parse_config(TeacherConfig, argv, description=DESCRIPTION)
     train, validation = find_data(config)
+    settings = config.teacher_data
+    if settings.fold:
+        output = replace(config.output, resume=config.output.resume or "auto")
+        folder = choose_folder(replace(config, output=output), config.model.model_name)
+        return run_fold(config, folder, settings.fold, *find_split(config, folder, train, validation))
     choose_folder(config, config.model.model_name)  # refused before seconds of imports, and again under the lock
+    code, folder = train_teacher(config, train, validation)
+    if code or settings.fold == 0 or config.output.dry_run or not settings.create_distillation_dataset:
+        return code
+    if settings.cross_fit is None:
+        return 0
+    return cross_fit(config, folder, *find_split(config, folder, train, validation))
 
+
+def train_teacher(config: TeacherConfig, train: Path, validation: Path, unseen: Path | None = None) -> tuple[int, Path]:
+    """Train, and write the distillation data; returns the exit code and the run's folder.
+
+    unseen: the rows of a fold, which get the logits in place of those in ``train``.
+    """
+    from config.defaults import LossConfig
     from evaluation.validation import add_validation
     from models.loss_functions import LossSettings
     from models.multi_component_loss import MultiComponentLoss
@@ -41,6 +60,12 @@ def main(argv: list[str] | None = None) -> int:
     from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
 
     run = open_run(config, "train_codet5_assertions.py")
+    settings = config.teacher_data
+    if settings.cross_fit and settings.fold is None and run.accelerator.num_processes > 1:
+        raise UserError(
+            "--cross_fit: several processes train one fold at a time: start --fold 0 to the last, then one process"
+            " with --resume auto, which joins them (docs/teacher.md)"
+        )
     if config.teacher_data.data_path:
         train, validation = split_file(config, run)
     tokenizer, model = load_teacher(config, train, run.checkpoint, run.logger.warning)
@@ -58,16 +83,79 @@ def main(argv: list[str] | None = None) -> int:
     add_validation(run, engine, validation_set, encoder=load_metric_encoder(config, run))
     announce(run, engine, train_set, validation_set, {})
     if config.output.dry_run:
-        return dry_run(run, engine)
+        return dry_run(run, engine), run.folder
     code = engine.run()
     if not code:
         model = finish_model(run, engine, tokenizer)
-        if config.teacher_data.create_distillation_dataset:
-            code = distil(config, run, model, tokenizer, {"training": train, "validation": validation})
+        if settings.create_distillation_dataset:
+            files = {"training": train, "validation": validation}
+            if unseen is not None:
+                files = {"training": unseen}
+            elif settings.cross_fit:
+                del files["training"]
+            code = distil(config, run, model, tokenizer, files)
         if not code:
             finish(config, run)
     run.leave()
-    return code
+    return code, run.folder
+
+
+def find_split(config: TeacherConfig, folder: Path, train: Path, validation: Path) -> tuple[Path, Path]:
+    """The training and validation file of a run that has begun: with --data_path those that it was split into."""
+    if not config.teacher_data.data_path:
+        return train, validation
+    return folder / "split_training.jsonl", folder / "split_validation.jsonl"
+
+
+def run_fold(config: TeacherConfig, folder: Path, number: int, train: Path, validation: Path) -> int:
+    """Train the teacher of one fold and write its rows; one that is finished is left as it is."""
+    from models.seq2seq.loading import is_scratch
+    from models.teacher.folds import Fold, config_of_fold, write_fold
+    from models.training.run_folder import is_finished
+    from utils.folder_lock import FolderLock
+
+    assert config.teacher_data.cross_fit
+    fold = Fold(folder, number, config.teacher_data.cross_fit)
+    tokenizer = str(folder / "final_model") if is_scratch(config.model.model_name) else None
+    for needed in (train, validation, *([tokenizer] if tokenizer else [])):
+        if not Path(needed).exists():
+            raise UserError(f"--fold {number}: {needed} is missing; --fold 0 writes it, so run that to its end first")
+    own = config_of_fold(config, fold, validation, tokenizer)
+    fold.folder.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(fold.folder.parent)  # processes of one fold write the same files
+    try:
+        same = write_fold(fold, train, config.teacher_data.max_distill_samples)
+    finally:
+        lock.release()
+    if same and fold.result.is_file() and is_finished(fold.folder, own):
+        return 0
+    return train_teacher(own, fold.seen, validation, fold.unseen)[0]
+
+
+def cross_fit(config: TeacherConfig, folder: Path, train: Path, validation: Path) -> int:
+    """Run all folds that are not finished, and join their rows to distillation_data_training.jsonl."""
+    from models.teacher.folds import Fold, merge_folds
+    from utils.folder_lock import FolderLock
+    from utils.signals import exit_on_signal
+
+    count = config.teacher_data.cross_fit
+    assert count
+    for number in range(1, count + 1):
+        exit_on_signal("continue with --resume auto")  # while the next fold is not yet training
+        print(f"fold {number} of {count}: {Fold(folder, number, count).folder}", flush=True)
+        if code := run_fold(config, folder, number, train, validation):
+            return code
+    exit_on_signal("continue with --resume auto")
+    output = Path(config.teacher_data.distillation_dir or folder) / "distillation_data_training.jsonl"
+    lock = FolderLock(folder)
+    try:
+        rows = merge_folds(
+            [Fold(folder, number, count) for number in range(1, count + 1)], output, folder / "final_model"
+        )
+    finally:
+        lock.release()
+    print(f"{output}: {rows} rows, each with the logits of a teacher that did not train on it")
+    return 0
 
 
 def find_data(config: TeacherConfig) -> tuple[Path, Path]:

@@ -191,6 +191,20 @@ def _check_teacher(config: TeacherConfig) -> None:
         raise UserError("--data_path excludes --train_data_path and --val_data_path")
     if not teacher.data_path and not (data.train_data_path and data.val_data_path):
         raise UserError("give --train_data_path and --val_data_path, or --data_path with --validation_split")
+    if teacher.cross_fit and teacher.teacher_encoding == "hidden":
+        raise UserError(
+            "--cross_fit: hidden stores one output head for the whole file, but each fold's teacher has its own; use"
+            " --teacher_encoding topk or dense"
+        )
+    if teacher.fold is not None:
+        if not teacher.cross_fit or teacher.fold > teacher.cross_fit:
+            raise UserError(f"--fold {teacher.fold}: must be from 0 to --cross_fit {teacher.cross_fit or 'K'}")
+        if config.output.overwrite:
+            raise UserError("--fold: goes on in a folder that other folds use too; leave --overwrite out")
+        if teacher.fold and config.output.dry_run:
+            raise UserError("--fold: the dry run is that of the whole run; leave --fold out")
+        if not teacher.create_distillation_dataset:
+            raise UserError("--fold: is for its distillation data; leave --no_create_distillation_dataset out")
     if teacher.teacher_encoding == "hidden" and teacher.compression_bits not in (8, 16):
         raise UserError(f"--compression_bits {teacher.compression_bits}: hidden is stored with 8 or 16 bits")
 

@@ -416,6 +416,17 @@ class TeacherDataConfig:
         free_on_resume=True,
         needs="distillation_data",
     )
+    cross_fit: int | None = arg(
+        None,
+        "the training rows' logits come from this many teachers, each of which did not train on them (folds)",
+        low=2,
+        high=100,
+        free_on_resume=True,
+        needs="distillation_data",
+    )
+    fold: int | None = arg(
+        None, "train the teacher of this fold of --cross_fit alone, from 1 on; 0: that of all rows", low=0, once=True
+    )
     teacher_encoding: str = arg(
         "topk", "how logits are stored", choices=("topk", "hidden", "dense"), needs="distillation_data"
     )

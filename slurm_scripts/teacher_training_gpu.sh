@@ -32,5 +32,7 @@ prepare_environment
 
 common_options
 option MAX_DISTILL_SAMPLES --max_distill_samples
+option CROSS_FIT --cross_fit
+[[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || OPTIONS+=(--fold "$SLURM_ARRAY_TASK_ID") # an array trains one fold a task
 # shellcheck disable=SC2086 # holds several words
 run_and_requeue python train_codet5_assertions.py "${OPTIONS[@]}" ${EXTRA_ARGS:-}

@@ -51,9 +51,13 @@ class Header:
     teacher_parameters: int
     version: int = VERSION
     text_format: TextFormat = field(default_factory=TextFormat)
+    fold_teachers: list[str] = field(default_factory=list)  # of --cross_fit: each row's ``fold`` counts them from 1
 
     def to_json(self) -> Json:
-        return {**vars(self), "text_format": self.text_format.to_json()}
+        values = {**vars(self), "text_format": self.text_format.to_json()}
+        if not self.fold_teachers:  # as programs without them wrote it
+            del values["fold_teachers"]
+        return values
 
     def line(self) -> str:
         return json.dumps({HEADER_KEY: self.to_json()}) + "\n"

@@ -26,19 +26,24 @@ def _find_links(line: bytes) -> tuple[str, ...]:
     return (*(f"{source.get('project')}: {name}" for name in names), *focal_link(sample.focal))
 
 
-def split_rows(path: str | Path, training: Path, validation: Path, share: float, seed: int) -> float:
-    """Write the two files; returns the share of the rows that validate.
-
-    The side of a group follows from ``seed`` and the group alone. Bad rows go to training. Raises UserError where a
-    side would be empty.
-    """
+def group_rows(path: str | Path) -> list[str]:
+    """The group of each row; rows of one group must not be separated. A bad row is alone in its group, ``row N``."""
     links: list[tuple[str, ...]] = []
     for _, line in read_rows(path):
         try:
             links.append(_find_links(line))
         except RowError:
             links.append((f"row {len(links)}",))  # the training reader counts and reports it
-    groups = group_kin(links)
+    return group_kin(links)
+
+
+def split_rows(path: str | Path, training: Path, validation: Path, share: float, seed: int) -> float:
+    """Write the two files; returns the share of the rows that validate.
+
+    The side of a group follows from ``seed`` and the group alone. Bad rows go to training. Raises UserError where a
+    side would be empty.
+    """
+    groups = group_rows(path)
     validates = [not group.startswith("row ") and _hash_to_unit(f"{seed}:{group}") < share for group in groups]
     if len(set(validates)) < 2:
         raise UserError(

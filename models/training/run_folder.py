@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import subprocess
@@ -96,6 +97,7 @@ RUN_FILES = {
     ".progress",
     RUN_CONFIG,
     "final_model",
+    "folds",
     "best_model",
     "training_metrics.csv",
     "step_metrics.csv",
@@ -150,6 +152,17 @@ def write_run_config(folder: Path, config: RunConfig, script: str) -> None:
             "machine": {"platform": platform.platform(), "processor": platform.machine()},
         },
     )
+
+
+def is_finished(folder: Path, config: RunConfig) -> bool:
+    """Whether the run in ``folder`` was started with this very configuration and has written its last file."""
+    try:
+        stored = json.loads((folder / RUN_CONFIG).read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    once = flags_with("once")
+    now = {name: value for name, value in config.flat().items() if name not in once}
+    return all(stored.get(name) == value for name, value in now.items()) and (folder / "final_model").is_dir()
 
 
 def check_same_run(stored: RunState, config: RunConfig, processes: int) -> list[str]:
