@@ -78,7 +78,8 @@ def train_teacher(config: TeacherConfig, train: Path, validation: Path, unseen: 
         validation=validation,
         frame=choose_frame(model, tokenizer, config.model.model_name, run.checkpoint),
     )
-    loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=["ce"], loss_weights=[1.0])))
+    plain = LossConfig(loss_components=["ce"], loss_weights=[1.0])
+    loss = MultiComponentLoss(LossSettings(plain, label_smoothing=settings.label_smoothing))
     engine = build_engine(run, model, tokenizer, loss, train_set)
     add_validation(run, engine, validation_set, encoder=load_metric_encoder(config, run))
     announce(run, engine, train_set, validation_set, {})

@@ -401,6 +401,9 @@ class TeacherDataConfig:
         None, "one data file instead of two; split by --validation_split and --seed", reads=True
     )
     validation_split: float = arg(0.1, "share of --data_path that validates", above=0.0, high=0.9)
+    label_smoothing: float = arg(
+        0.0, "share of each target token that the teacher's loss spreads over all tokens", low=0.0, high=0.9
+    )
     create_distillation_dataset: bool = arg(True, "write the distillation data after training", free_on_resume=True)
     distillation_dir: str | None = arg(
         None,

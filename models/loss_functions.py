@@ -39,6 +39,7 @@ class LossSettings:
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     token_weighting: TokenWeightingConfig = field(default_factory=TokenWeightingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    label_smoothing: float = 0.0  # of ce
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,12 @@ class LossInputs:
         """log p(label) [N] at temperature 1."""
         return self._pass.gathered[:, 0] - self.log_normalizer
 
+    @property
+    def mean_log_probs(self) -> Tensor:
+        """The mean over the vocabulary of log p [N] at temperature 1."""
+        logits = self.logits if self.rows is None else self.logits[self.rows]
+        return logits.to(self.log_normalizer.dtype).mean(dim=1) - self.log_normalizer
+
     @cached_property
     def log_normalizer(self) -> Tensor:
         """The logsumexp [N] of each row at temperature 1."""
@@ -249,8 +256,12 @@ class LossInputs:
 
 
 def ce(inputs: LossInputs) -> Tensor:
-    """``-w log p(label)``."""
-    return -(inputs.label_weights * inputs.label_log_probs).sum()
+    """``-w log p(label)``; smoothed by e: (1 - e) times that, and e times the mean over all tokens."""
+    smoothing = inputs.settings.label_smoothing
+    log_probs = inputs.label_log_probs
+    if smoothing:
+        log_probs = (1.0 - smoothing) * log_probs + smoothing * inputs.mean_log_probs
+    return -(inputs.label_weights * log_probs).sum()
 
 
 def focal(inputs: LossInputs) -> Tensor:

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from config.defaults import LossConfig
 from data.distillation.signal import DenseSignal, HiddenSignal, TeacherSignal, TopKSignal
 from evaluation.scores.text import pans as hard_pans
-from models.loss_functions import COMPONENTS, LossResources
-from models.multi_component_loss import Denominators, LossProgress
+from models.loss_functions import COMPONENTS, LossResources, LossSettings
+from models.multi_component_loss import Denominators, LossProgress, MultiComponentLoss
 from tests.helpers.fixed_loss import fixed_loss
 from utils.errors import UserError
 
@@ -450,3 +451,21 @@ def test_property_any_shape_mask_temperature_weight(batch, length, vocab, temper
 
 def test_registry_names_the_eight():
     assert list(COMPONENTS) == ["ce", "focal", "kl", "jsd", "semantic", "contrastive", "pans", "ast"]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_smoothed_ce_is_that_of_torch(padded):
+    labels = random_labels(3, 6, 20)
+    kept = labels != -100
+    logits = torch.randn(3, 6, 20, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * 3
+    settings = LossSettings(LossConfig(loss_components=["ce"], loss_weights=[1.0]), label_smoothing=0.1)
+    loss = MultiComponentLoss(settings)
+    given = logits if padded else logits[kept].unsqueeze(0)
+    found = value_and_gradient(lambda leaf: loss(leaf, batch_of(labels), LossProgress(), ONE).total, given)
+
+    def smoothed(leaf: Tensor) -> Tensor:
+        rows = leaf[kept] if padded else leaf[0]
+        return F.cross_entropy(rows, labels[kept], label_smoothing=0.1, reduction="sum")
+
+    for mine, expected in zip(found, value_and_gradient(smoothed, given), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-12)
