@@ -118,8 +118,8 @@ def run_fold(config: TeacherConfig, folder: Path, number: int, train: Path, vali
     assert config.teacher_data.cross_fit
     fold = Fold(folder, number, config.teacher_data.cross_fit)
     tokenizer = str(folder / "final_model") if is_scratch(config.model.model_name) else None
-    for needed in (train, validation, *([tokenizer] if tokenizer else [])):
-        if not Path(needed).exists():
+    for needed in (train, validation, *([Path(tokenizer)] if tokenizer else [])):
+        if not needed.exists():
             raise UserError(f"--fold {number}: {needed} is missing; --fold 0 writes it, so run that to its end first")
     own = config_of_fold(config, fold, validation, tokenizer)
     fold.folder.mkdir(parents=True, exist_ok=True)

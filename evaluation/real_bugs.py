@@ -150,8 +150,8 @@ def judge(
             result["problem"] = str(error).replace(str(fixed), bug.name)
         else:
             with BugExecutor(fixed, class_path, settings, buggy) as executor:
-                if error := executor.compile_bug():
-                    result["problem"] = f"the buggy classes do not compile: {error[:200]}"
+                if refused := executor.compile_bug():
+                    result["problem"] = f"the buggy classes do not compile: {refused[:200]}"
                 for name, predictions in left.items():
                     if not is_hopeless():
                         result["verdicts"][name] = executor.judge_bug(tasks, predictions)

@@ -54,7 +54,7 @@ def mine_triggers(bug: Bug, root: Path) -> tuple[list[Row], str]:
         found = [row for test in mine(declared.file) for row in test.rows]
         mine_of = [deepcopy(row) for row in found if _identify(row) == (declared.binary_name, name)]
         for row in mine_of:
-            row["source"].update(test_class=runs, test_class_abstract=False)
+            row["source"]["test_class"], row["source"]["test_class_abstract"] = runs, False
         rows += mine_of
         if not mine_of:
             problems += _explain(project, root, texts, declared.file, name)
