@@ -6,13 +6,14 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test lint bench soak system-packages clean-demo
+.PHONY: install demo test lint bench soak upgrade system-packages clean-demo
 
 install: $(STAMP)
 
-$(STAMP): requirements.txt requirements-dev.txt constraints.txt
+$(STAMP): requirements.txt requirements-optional.txt requirements-dev.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-dev.txt -c constraints.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-optional.txt -r requirements-dev.txt \
+		-c constraints.txt
 	touch $@
 
 demo: $(STAMP)
@@ -45,3 +46,9 @@ bench: $(STAMP)
 
 soak: $(STAMP) system-packages
 	$(BIN)/python -m pytest -q
+
+# The newest versions of everything, and the tests with them: once a week, in a branch of its own.
+upgrade: $(STAMP)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python scripts/renew_pins.py
+	$(MAKE) lint test

@@ -42,6 +42,7 @@ def main() -> int:
     from evaluation.reports.loss_scaling import analyse
     from evaluation.reports.run_data import read_columns, read_json
     from utils.logging_utils import STEP_FILE, components_of
+    from utils.pages.plots import NO_FIGURE, can_draw
 
     file = args.log_file or args.training_dir / STEP_FILE
     if not file.is_file():
@@ -59,9 +60,13 @@ def main() -> int:
     print(format_table(scaling))
     folder = args.output_dir or file.parent
     write_json(folder / "loss_scaling.json", {"source": str(file), **asdict(scaling)})
-    if not args.no_plot:
+    written = [str(folder / "loss_scaling.json")]
+    if not args.no_plot and can_draw():
         draw_shares(scaling, steps, folder / "loss_scaling.png")
-    print(f"written: {folder / 'loss_scaling.json'}" + ("" if args.no_plot else f", {folder / 'loss_scaling.png'}"))
+        written.append(str(folder / "loss_scaling.png"))
+    elif not args.no_plot:
+        written.append(NO_FIGURE)
+    print(f"written: {', '.join(written)}")
     return 0
 
 

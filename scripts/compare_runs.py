@@ -30,6 +30,7 @@ def main() -> int:
 
     from evaluation.reports.comparison import METRICS, build_csv_rows, compare, draw, render_markdown
     from utils.atomic_io import atomic_writer
+    from utils.pages.plots import NO_FIGURE, can_draw
 
     if args.metric and args.metric not in METRICS:
         raise UserError(f"--metric {args.metric} is not one of {', '.join(METRICS)}")
@@ -43,8 +44,9 @@ def main() -> int:
         writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    draw(comparison, args.output_dir / "comparison.png")
-    print(f"written: {args.output_dir}/comparison.md, comparison.csv, comparison.png")
+    if can_draw():
+        draw(comparison, args.output_dir / "comparison.png")
+    print(f"written: {args.output_dir}/comparison.md, comparison.csv, {'comparison.png' if can_draw() else NO_FIGURE}")
     return 0
 
 

@@ -31,6 +31,7 @@ from utils.pages.html_page import (
     section,
     table,
 )
+from utils.pages.plots import can_draw
 from utils.pages.svg_charts import Series, bar_chart, line_chart, stacked_bars
 
 if TYPE_CHECKING:
@@ -49,12 +50,15 @@ MEANING = {
 
 
 def write_report(folder: str | Path) -> list[Path]:
-    """Write run_report.html and training_curves.png into a run folder; return their paths. UserError: not a run."""
+    """Write run_report.html and, with matplotlib, training_curves.png into a run folder; return their paths.
+
+    UserError: not a run.
+    """
     data = load_run(folder)
     html, curves = data.folder / "run_report.html", data.folder / "training_curves.png"
     with atomic_writer(html) as handle:
         handle.write(render_report(data))
-    if not data.steps:
+    if not data.steps or not can_draw():
         return [html]
     draw_curves(data, curves)
     return [html, curves]

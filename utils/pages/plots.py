@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0067b1", "#c8500a", "#00805a", "#a6348c", "#8a6d00", "#5b4fc7", "#4d6b78", "#b3253c")
+
+
+NO_FIGURE = "no figure (pip install matplotlib)"
+
+
+def can_draw() -> bool:
+    """Whether matplotlib is there; without it a report has its pages and tables, and no figure."""
+    return find_spec("matplotlib") is not None
 
 
 def create_figure(rows: int, columns: int, width: float = 5.0, height: float = 3.2) -> tuple[Figure, np.ndarray]:

@@ -215,6 +215,15 @@ def test_a_report_that_fails_does_not_fail_the_run(tmp_path):
     assert len(told) == 1 and "metrics_summary_final.json" in told[0]
 
 
+def test_without_matplotlib_a_report_has_no_figure_and_nothing_is_warned_of(tmp_path, monkeypatch):
+    write_run(tmp_path, steps=20)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    told = []
+    try_write_report(tmp_path, told.append)
+    assert told == [] and (tmp_path / "run_report.html").exists() and not (tmp_path / "training_curves.png").exists()
+    assert write_report(tmp_path) == [tmp_path / "run_report.html"]
+
+
 def test_script_makes_the_report_again_and_refuses_a_folder_without_a_run(tmp_path):
     write_run(tmp_path / "run", steps=30)
     (tmp_path / "empty").mkdir()
