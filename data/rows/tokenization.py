@@ -87,7 +87,7 @@ class TaskEncoder:
     format: TextFormat
 
     @cached_property
-    def _frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The ids before and after a text; the end always holds the end of sequence, where generation stops."""
         end = (self.tokenizer.eos_token_id,)
         if self.format.frame == "end":
@@ -99,9 +99,15 @@ class TaskEncoder:
         return tuple(whole[:start]), own if end[0] in own else end
 
     @property
+    def separator(self) -> int:
+        """The id between the parts of an input."""
+        own = self.tokenizer.sep_token_id
+        return self.tokenizer.eos_token_id if own is None else own
+
+    @property
     def begin(self) -> tuple[int, ...]:
         """The ids before a text, which are the first labels of a target."""
-        return self._frame[0]
+        return self.frame[0]
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
@@ -148,9 +154,8 @@ class TaskEncoder:
         before, _, after = sample.test.partition(PLACEHOLDER)
         left, mask, right = (self.plain(text) for text in (before, PLACEHOLDER, after))
         method = self.plain(sample.focal)
-        separator = self.tokenizer.sep_token_id
-        separator = self.tokenizer.eos_token_id if separator is None else separator
-        begin, end = self._frame
+        separator = self.separator
+        begin, end = self.frame
         room = max_len - len(begin) - 1 - len(end)
         test_length, method_length = len(left) + len(mask) + len(right), len(method)
         limit = min(self.format.max_context_tokens, max(room * 3 // 8, room - test_length - method_length))

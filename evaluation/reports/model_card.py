@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from evaluation.reports.run_data import RunData, load_run
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
+
+from data.rows.tokenization import TaskEncoder, TextFormat
+from evaluation.reports.agreement import Agreement, describe_agreement
+from evaluation.reports.model_program import write_program
+from evaluation.reports.run_data import RunData, load_run, read_json
+from models.exported.folder import ExportNote
+from models.seq2seq.loading import load_tokenizer
 from utils.atomic_io import atomic_writer
 from utils.metrics import EXECUTION_METRICS, TRAINING_METRICS
 from utils.pages.html_page import format_number, interval
@@ -21,30 +27,7 @@ MEANING = {
     "ast": "unlikelihood of the tokens that keep the prediction from parsing as Java",
 }
 
-USAGE = '''```python
-# run in the root of the repository that trained the model
-import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-from data.rows.readers import Sample
-from data.rows.tokenization import TaskEncoder, TextFormat
-
-folder = "{folder}"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
-
-test = """@Test public void add() {{
-    List<String> list = new ArrayList<>();
-    list.add("a");
-    <AssertPlaceHolder>
-}}"""
-focal = "public boolean add(E e) {{ modCount++; add(e, elementData, size); return true; }}"
-
-encoder = TaskEncoder(tokenizer, TextFormat.of_model(model))
-ids = torch.tensor([encoder.source(Sample(test, focal, ()), max_len={max_input_len})])
-output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens={max_output_len})
-print(tokenizer.decode(output[0], skip_special_tokens=True))
-```'''
+LOADING = "## How to load it"
 
 
 def write_model_card(run_folder: str | Path, role: str = "student") -> Path:
@@ -64,26 +47,14 @@ def render_card(data: RunData, folder: Path, role: str) -> str:
     """The text of the card."""
     config = data.config
     base = str(config.get("model_name", "unknown"))
-    # A path on somebody's disk is of no use to others as a base model.
-    hub = base.count("/") == 1 and not base.startswith((".", "/")) and not Path(base).exists()
-    front = [
-        "library_name: transformers",
-        f"base_model: {base}" if hub else "",
-        "language: code",
-        "tags: [java, unit-tests, test-oracle, assertion-generation, knowledge-distillation]",
-    ]
     how = "distilled from a larger teacher" if role == "student" else "fine-tuned as a teacher"
     parts = [
-        "---\n" + "\n".join(filter(None, front)) + "\n---",
+        f"---\n{_describe_for_the_hub(data, base, role).to_yaml()}\n---",
         f"# {data.name}",
         f"Writes the assertion that a Java unit test lacks, given the test and the method under test. A sequence-to-"
         f"sequence model {how}, starting from `{_shorten(base)}`.",
-        "## How to load it",
-        USAGE.format(
-            folder=os.path.relpath(folder),
-            max_input_len=config.get("max_input_len", 512),
-            max_output_len=config.get("max_output_len", 128),
-        ),
+        LOADING,
+        _write_program(folder, config.get("max_input_len", 512), config.get("max_output_len", 128)),
         "## Training data",
         _describe_data(data),
         "## Losses",
@@ -98,6 +69,72 @@ def render_card(data: RunData, folder: Path, role: str) -> str:
         _describe_origin(data),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _describe_for_the_hub(data: RunData, base: str, role: str) -> ModelCardData:
+    """The front matter, in the form that the hub reads."""
+    scores = (data.summary.get(role) or {}).items()
+    data_name = Path(str(data.config.get("data_path") or data.config.get("val_data_path"))).name
+    found = [
+        EvalResult(
+            task_type="text2text-generation",
+            task_name="assertion generation",
+            dataset_type="assertions",
+            dataset_name=data_name,
+            metric_type=name,
+            metric_value=round(metric["value"], 4),
+        )
+        for name, metric in scores
+        if metric and metric.get("value") is not None
+    ]
+    # A path on somebody's disk is of no use to others as a base model.
+    hub = base.count("/") == 1 and not base.startswith((".", "/")) and not Path(base).exists()
+    tags = ["java", "unit-tests", "test-oracle", "assertion-generation", "knowledge-distillation"]
+    return ModelCardData(
+        model_name=data.name,
+        library_name="transformers",
+        language="code",
+        license=_find_license(base),
+        base_model=base if hub else None,
+        tags=tags,
+        metrics=[result.metric_type for result in found] or None,
+        eval_results=found or None,
+    )
+
+
+def _find_license(base: str) -> str:
+    """That of the model that this one started from, if its card is on this machine."""
+    try:
+        card = Path(base) / "README.md" if Path(base).is_dir() else try_to_load_from_cache(base, "README.md")
+        if isinstance(card, (str, Path)) and Path(card).is_file():
+            return ModelCard.load(card, ignore_metadata_errors=True).data.license or "unknown"
+    except Exception:  # no name of the hub, or a card in which somebody wrote anything
+        pass
+    return "unknown"
+
+
+def _write_program(folder: Path, max_input_len: int, max_output_len: int, note: ExportNote | None = None) -> str:
+    """The program that loads the model in ``folder``, which is an export if there is a ``note`` of it."""
+    if not (folder / "tokenizer_config.json").is_file():
+        return "The folder holds no tokenizer."
+    text_format = note.text_format if note else read_json(folder / "config.json").get("text_format")
+    encoder = TaskEncoder(load_tokenizer(str(folder)), TextFormat.read(text_format))
+    return write_program(encoder, max_input_len, max_output_len, note and note.quantization)
+
+
+def write_export_card(folder: Path, note: ExportNote, original: Path, agreement: Agreement) -> None:
+    """Write README.md of an exported model: the card of its original, if there is one, with what an export changes."""
+    loading = (
+        f"{LOADING}\n\nThis is an export to CTranslate2 in {note.quantization}; it needs `ctranslate2` and `tokenizers`"
+        f" alone.\n\n{_write_program(folder, note.max_input_len, note.max_output_len, note)}\n\n"
+        f"## Agreement with the original\n\n{describe_agreement(agreement)}\n\n"
+    )
+    file = original / "README.md"
+    card = file.read_text(encoding="utf-8") if file.is_file() else f"# {note.source}\n\n{LOADING}\n\n"
+    before, _, rest = card.partition(LOADING)
+    text = before + loading + rest[rest.find("## ") :] if "## " in rest else before + loading
+    with atomic_writer(folder / "README.md") as handle:
+        handle.write(text.replace("library_name: transformers", "library_name: ctranslate2"))
 
 
 def _shorten(model: str) -> str:

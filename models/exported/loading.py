@@ -7,7 +7,9 @@ from pathlib import Path
 
 from models.decoding.generate import Writer
 from models.decoding.torch_writer import TorchWriter
-from models.seq2seq.agreement import check_positions, settle_special_ids
+from models.exported.folder import WEIGHTS_FILE, is_exported, read_note
+from models.exported.writer import ExportedWriter
+from models.seq2seq.agreement import check_lengths, count_positions, settle_special_ids
 from models.seq2seq.folders import find_model_folder, weight_files
 from models.seq2seq.loading import count_parameters, load_model, load_tokenizer, warn
 
@@ -27,13 +29,21 @@ class Opened:
 
 
 def open_model(name: str, flag: str, device: str, longest: tuple[int, int]) -> Opened:
-    """The model ``name`` (a folder or hub name, given by ``flag``) on a device; ``longest``: how many tokens inputs and
-    outputs may have. Raises UserError in one line."""
+    """The model ``name`` (a folder, of an exported model too, or a hub name, given by ``flag``) on a device.
+
+    ``longest``: how many tokens inputs and outputs may have. Raises UserError in one line.
+    """
+    folder, given = Path(name).expanduser(), f"{flag} {name}"
+    if is_exported(folder):
+        note = read_note(folder, name, flag)
+        check_lengths(note.positions, longest, given)
+        exported = ExportedWriter(folder, note, load_tokenizer(name, flag), device, given)
+        return Opened(exported, folder, [folder / WEIGHTS_FILE], note.parameters)
     tokenizer = load_tokenizer(name, flag)
     model = load_model(name, flag=flag)
-    for note in settle_special_ids(model, tokenizer, f"{flag} {name}"):
-        warn(note)
-    check_positions(model, *longest, f"{flag} {name}")
+    for told in settle_special_ids(model, tokenizer, given):
+        warn(told)
+    check_lengths(count_positions(model), longest, given)
     writer = TorchWriter(model, tokenizer)
     writer.to(device)
     folder = find_model_folder(name, flag)

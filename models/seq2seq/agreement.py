@@ -64,18 +64,28 @@ def settle_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     return told
 
 
-def check_positions(model: PreTrainedModel, max_input_len: int, max_output_len: int, flag: str) -> None:
-    """Raises UserError where the flags allow longer texts than the model has positions for (BART: 1024; T5 has no such
-    limit): the first long row of a run would end it."""
-    for name, length, side in (
-        ("max_input_len", max_input_len, model.get_encoder()),
-        ("max_output_len", max_output_len, model.get_decoder()),
-    ):
+def count_positions(model: PreTrainedModel) -> list[int | None]:
+    """How many tokens its inputs and its outputs may have (BART: 1024); None where it has no such limit (T5)."""
+    found: list[int | None] = []
+    for side in (model.get_encoder(), model.get_decoder()):
         table = getattr(side, "embed_positions", None)
-        if isinstance(table, nn.Embedding) and length > (limit := table.num_embeddings - getattr(table, "offset", 0)):
+        found.append(table.num_embeddings - getattr(table, "offset", 0) if isinstance(table, nn.Embedding) else None)
+    return found
+
+
+def check_lengths(positions: Sequence[int | None], longest: Sequence[int], flag: str) -> None:
+    """Raises UserError where the flags allow longer texts than the model has positions for: the first long row of a run
+    would end it."""
+    for name, length, limit in zip(("max_input_len", "max_output_len"), longest, positions, strict=True):
+        if limit is not None and length > limit:
             raise UserError(
                 f"--{name} {length}: {flag} has positions for {limit} tokens; give at most --{name} {limit}"
             )
+
+
+def check_positions(model: PreTrainedModel, max_input_len: int, max_output_len: int, flag: str) -> None:
+    """``check_lengths`` of a model in torch."""
+    check_lengths(count_positions(model), (max_input_len, max_output_len), flag)
 
 
 def check_texts(encoder: TaskEncoder, samples: Sequence[Sample], where: str) -> list[str]:

@@ -12,6 +12,7 @@ PLAIN = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _TEXT_FILES = ["*.json", "*.txt", "*.model"]
 _POINTER = b"version https://git-lfs"
 _OF_A_RUN = ("final_model", "best_model")
+EXPORT_NOTE = "export.json"  # in the folder of an exported model (models/exported)
 
 
 def _download(name: str, patterns: list[str], flag: str) -> Path:
@@ -63,6 +64,8 @@ def find_model_folder(name: str, flag: str = "--model_name", weights: bool = Tru
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise UserError(f"{flag} {name}: no such folder")
         folder = _download(name, [*_TEXT_FILES, *(["*.safetensors"] if weights else [])], flag)
+    if (folder / EXPORT_NOTE).is_file():
+        raise UserError(f"{flag} {name}: an exported model, which can only write; give the original")
     if not (folder / "config.json").is_file():
         for part in _OF_A_RUN:
             if (folder / part / "config.json").is_file():

@@ -23,6 +23,7 @@ QUICK = [
     ("gpu_step",),
     ("gpu_generation",),
     ("beam_quality",),
+    ("exported",),
     ("frame",),
     ("scaling", "--part", "sizes"),
 ]

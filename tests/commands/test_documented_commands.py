@@ -314,6 +314,14 @@ def convert(place: Path, words: list[str], output: Path) -> None:
     run(place, words[0], words[1], str(output / "converted.jsonl"), *words[3:])
 
 
+EXPORTED = "_ctranslate2_int8"
+
+
+def export(place: Path, words: list[str], output: Path) -> None:
+    more = ["--val_samples", "4", "--num_beams", "2", "--embedding_model", "none", "--allow_worse"]
+    run(place, *words, *more, "--output", str(output))
+
+
 def _expand(place: Path, word: str) -> list[str]:
     found = sorted(str(path.relative_to(place)) for path in place.glob(word)) if "*" in word else []
     return found or [word]
@@ -333,6 +341,7 @@ SCRIPTS: dict[str, Callable[[Path, list[str], Path], None]] = {
     "scripts/make_run_report.py": as_it_stands,
     "scripts/inspect_distillation_data.py": as_it_stands,
     "scripts/convert_distillation_data.py": convert,
+    "scripts/export_student.py": export,
     "scripts/demo.py": lambda place, words, output: None,
     "scripts/smoke.py": lambda place, words, output: (known_flags if "--versions" in words else smoke)(words),
 }
@@ -382,7 +391,12 @@ def prepare(place: Path, words: list[str]) -> None:
                     if Path(f"{target}{suffix}").exists():
                         Path(f"{place / value}{suffix}").symlink_to(f"{target}{suffix}")
         if flag == "--predictions":
-            (place / value.partition("=")[2]).write_text('{"row": 0, "prediction": "fail();"}\n')
+            (place / value.rpartition("=")[2]).write_text('{"row": 0, "prediction": "fail();"}\n')
+        if value.endswith(EXPORTED) and not (place / value).exists():
+            export(place, ["scripts/export_student.py", value.removesuffix(EXPORTED)], place / value)
+        if value == "data/parquet" and words[0] == "scripts/convert_distillation_data.py" and "--rows" in words:
+            written = ["scripts/convert_distillation_data.py", DISTILLED.format("validation"), value]
+            run(place, *written, "--encoding", "parquet", "--overwrite")
 
 
 def check_pytest(words: list[str]) -> None:
