@@ -312,6 +312,7 @@ def finish(config: StudentConfig, run: Run, train: Path, validation: Path) -> No
         from evaluation.reports.run_report import try_write_report
 
         write_model_card(run.folder)
+        run.publish()
         if config.output.run_report:
             try_write_report(run.folder, run.logger.warning)
             print(f"training report: {run.folder / 'run_report.html'}")

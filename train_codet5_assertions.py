@@ -329,6 +329,7 @@ def finish(config: TeacherConfig, run: Run) -> None:
         from evaluation.reports.run_report import try_write_report
 
         write_model_card(run.folder, role="teacher")
+        run.publish()
         if config.output.run_report:
             try_write_report(run.folder, run.logger.warning)
     run.accelerator.wait_for_everyone()

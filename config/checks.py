@@ -25,6 +25,7 @@ from config.schedules import component_names
 from utils.arguments import nearest
 from utils.device_names import check_device_name
 from utils.errors import UserError
+from utils.trackers import PACKAGES, check_installed
 
 KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "bool": (bool, "true or false"),
@@ -108,6 +109,7 @@ def check_together(config: RunConfig) -> None:
         )
     if config.output.overwrite and config.output.resume:
         raise UserError("--overwrite and --resume exclude each other")
+    _check_trackers(config.output.report_to)
     if isinstance(config, StudentConfig):
         _check_loss(config.loss)
         if config.distillation.teacher_model:
@@ -125,6 +127,19 @@ def check_together(config: RunConfig) -> None:
         _check_categories(config.token_weighting.critical_token_categories or ())
     if isinstance(config, TeacherConfig):
         _check_teacher(config)
+    
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """The value of --report_to, and whether what it names is installed."""
+    if list(names) == ["none"]:
+        return
+    known = ("tensorboard", *PACKAGES)
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"--report_to {name} is unknown{nearest(name, known)}; allowed: none alone, or {', '.join(known)}"
+            )
+    check_installed(names)
 
 
 def check_context(parts: Sequence[str] | None) -> None:

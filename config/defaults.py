@@ -366,8 +366,20 @@ class OutputConfig:
     logging_steps: int = arg(10, "optimiser steps of a log interval", low=1, free_on_resume=True, compared=False)
     grad_norm_steps: int = arg(50, "steps between gradient norms per component; 0: off", low=0, compared=False)
     tensorboard: bool = arg(True, "write TensorBoard events", free_on_resume=True, compared=False)
+    report_to: list[str] = arg(
+        ("tensorboard",),
+        "experiment trackers: none, tensorboard, wandb, mlflow, trackio, aim, clearml, comet_ml, dvclive, swanlab",
+        free_on_resume=True,
+        compared=False,
+    )
     run_report: bool = arg(
         True, "write run_report.html and training_curves.png at the end", free_on_resume=True, compared=False
+    )
+    push_to_hub: str | None = arg(
+        None,
+        "publish final_model under this name of the hub (owner/model), privately",
+        free_on_resume=True,
+        compared=False,
     )
     preset: str | None = arg(None, f"a named set of parameters: {', '.join(PRESETS)}", once=True)
     config: str | None = arg(None, "JSON file of parameters, such as a run_config.json; flags win over it", once=True)

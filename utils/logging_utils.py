@@ -1,4 +1,4 @@
-"""What a run records and shows: CSV files, the log, TensorBoard, sample predictions, and its progress."""
+"""What a run records and shows: CSV files, the log, trackers, sample predictions, and its progress."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from utils.csv_log import AppendFile, Cell, CsvLog, read_csv
 from utils.metrics import TRAINING_METRICS
 from utils.pages.html_page import format_seconds
 from utils.tensorboard_log import TensorBoardLog
+from utils.trackers import Trackers
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -42,11 +43,11 @@ TRAINING_COLUMNS = (
     "coverage",
 )
 # Columns whose values differ between two runs of the same seed on the same machine.
-UNSTABLE_COLUMNS = ("seconds", "samples_per_second", "memory_mb")
+UNSTABLE_COLUMNS = ("seconds", "samples_per_second", "memory_mb", "gpu_utilization", "gpu_memory_mb")
 
 
-def step_columns(components: Iterable[str]) -> list[str]:
-    """The columns of step_metrics.csv for these loss components."""
+def step_columns(components: Iterable[str], more: Iterable[str] = ()) -> list[str]:
+    """The columns of step_metrics.csv for these loss components; ``more``: those of a GPU (utils/gpu_meter.py)."""
     names = list(components)
     return [
         "epoch",
@@ -64,6 +65,7 @@ def step_columns(components: Iterable[str]) -> list[str]:
         "samples",
         "memory_mb",
         "seconds",
+        *more,
     ]
 
 
@@ -113,8 +115,13 @@ class DistillationLogger:
         console: bool = True,
         main_process: bool = True,
         files: bool = True,
+        report_to: Sequence[str] = (),
+        parameters: Mapping[str, object] | None = None,
     ) -> None:
-        """``files=False``: print everything, write nothing (a dry run)."""
+        """``files=False``: print everything, write nothing (a dry run).
+
+        ``report_to``: other trackers (utils/trackers.py), which show the ``parameters`` of the run.
+        """
         self.folder = Path(output_dir)
         self._main = main_process and files
         self._console = console and main_process
@@ -126,6 +133,7 @@ class DistillationLogger:
         self._use_tensorboard = tensorboard and self._main
         self._tensorboard: TensorBoardLog | None = None
         self._purge_step = 0
+        self._trackers = Trackers(report_to if self._main else (), self.folder, parameters or {}, self.warning)
         self._log = AppendFile(self.folder / LOG_FILE, self._warn_console, keep=True)
         self._steps = CsvLog(self.folder / STEP_FILE, self.warning)
         self._training = CsvLog(self.folder / TRAINING_FILE, self.warning, TRAINING_COLUMNS)
@@ -240,12 +248,13 @@ class DistillationLogger:
             self._show_interval(row)
 
     def scalars(self, group: str, values: Mapping[str, float | None], step: int) -> None:
-        """Write the TensorBoard scalars ``group/name``; ``group`` is one of tensorboard_log.GROUPS.
+        """Give TensorBoard and other trackers ``group/name``; ``group`` is one of tensorboard_log.GROUPS.
 
         Call it once per logging interval: a group takes about 0.1 ms to write, too long for every step.
         """
         if self._use_tensorboard:
             self._open_board().scalars(group, values, step)
+        self._trackers.scalars(group, values, step)
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Write a Markdown text for TensorBoard."""
@@ -317,6 +326,7 @@ class DistillationLogger:
             file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
+        self._trackers.close()
 
 
 def export_json(folder: str | Path) -> None:

@@ -113,7 +113,7 @@ def write_fold(fold: Fold, path: Path, limit: int | None) -> bool:
 def config_of_fold(config: TeacherConfig, fold: Fold, validation: Path, tokenizer: str | None) -> TeacherConfig:
     """The run of a fold: all flags of the whole run, other rows, and the tokenizer of the whole run's teacher."""
     data = replace(config.data, train_data_path=str(fold.seen), val_data_path=str(validation))
-    output = replace(config.output, output_dir=str(fold.folder), resume="auto", overwrite=False)
+    output = replace(config.output, output_dir=str(fold.folder), resume="auto", overwrite=False, push_to_hub=None)
     settings = replace(
         config.teacher_data, data_path=None, cross_fit=None, fold=None, distillation_dir=None, max_distill_samples=None
     )

@@ -39,6 +39,7 @@ from models.training.step import StepResult, TrainingStep
 from models.training.step_log import StepLog
 from models.training.windows import Ahead, TrainingData, Window, Windows
 from utils.errors import UserError
+from utils.gpu_meter import GpuMeter
 from utils.logging_utils import step_columns
 from utils.signals import REQUEUE_EXIT_CODE, StopSignal, exit_on_signal
 from utils.training_utils import group_by_decay, measure_memory_mb
@@ -140,7 +141,8 @@ class TrainingEngine:
         self.plan = Plan(optim, steps_per_epoch, temperature, alpha)
         self.log = StepLog(run.logger, self.plan, config.output.logging_steps)
         self._saved_at = time.monotonic()
-        run.logger.declare_step_columns(step_columns(loss.components))
+        self.gpu = GpuMeter(accelerator.device, run.logger.warning)
+        run.logger.declare_step_columns(step_columns(loss.components, self.gpu.columns))
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
@@ -259,6 +261,7 @@ class TrainingEngine:
                 "alpha": where.alpha if plan.alpha else None,
                 "memory_mb": memory_mb,
                 "seconds": time.monotonic() - started,
+                **self.gpu.read(),
             },
         )
         if progress.window == plan.steps_per_epoch[progress.epoch]:
@@ -309,6 +312,7 @@ class TrainingEngine:
                 "coverage": facts.get("coverage"),
             }
         )
+        self.logger.scalars("Training", {"coverage": facts.get("coverage")}, progress.step)
         progress.epoch += 1
         progress.window = 0
         progress.epoch_loss_sum, progress.epoch_finite_steps = 0.0, 0

@@ -19,8 +19,10 @@ from models.training.run_folder import RUN_CONFIG, check_same_run, choose_folder
 from utils.device import adopt_srun, build_accelerator
 from utils.errors import UserError
 from utils.folder_lock import NO_LOCKS, FolderLock
+from utils.hub import check_hub, publish
 from utils.logging_utils import DistillationLogger
 from utils.seeding import seed_everything
+from utils.trackers import PACKAGES
 
 
 @dataclass
@@ -56,6 +58,11 @@ class Run:
     def final_model(self) -> Path:
         return self.folder / "final_model"
 
+    def publish(self) -> None:
+        """Put the finished model on the hub, where --push_to_hub wants that; in the main process."""
+        if self.config.output.push_to_hub:
+            publish(self.config.output.push_to_hub, self.final_model, print)
+
     def leave(self) -> None:
         """Close the log, then the group of processes: a thread of it that outlives Python would abort the process."""
         self.logger.close()
@@ -83,7 +90,15 @@ def open_run(config: RunConfig, script: str) -> Run:
     if checkpoint is not None:
         notes += check_same_run(read_state(checkpoint), config, accelerator.num_processes)
     is_main, files = accelerator.is_main_process, not config.output.dry_run
-    logger = DistillationLogger(folder, tensorboard=config.output.tensorboard, main_process=is_main, files=files)
+    output = config.output
+    logger = DistillationLogger(
+        folder,
+        tensorboard=output.tensorboard and "tensorboard" in output.report_to,
+        main_process=is_main,
+        files=files,
+        report_to=[name for name in output.report_to if name in PACKAGES],
+        parameters=config.flat(),
+    )
     for note in (*notes, *without_effect(config)):
         logger.warning(note)
     if is_main and files and not (checkpoint and (folder / RUN_CONFIG).exists()):
@@ -101,6 +116,8 @@ def _agree_on_folder(config: RunConfig, accelerator: Accelerator) -> tuple[Path,
     if accelerator.is_main_process:
         try:
             folder = choose_folder(config, config.model.model_name)
+            if config.output.push_to_hub:
+                check_hub(config.output.push_to_hub)
             if not config.output.dry_run:
                 lock = prepare_folder(folder, config)
             chosen = [str(folder)]

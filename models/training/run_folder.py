@@ -102,6 +102,7 @@ RUN_FILES = {
     "training_metrics.csv",
     "step_metrics.csv",
     "tensorboard",
+    "wandb",
     "metrics.json",
     "distillation_log.txt",
     "sample_predictions.jsonl",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from models.training.plan import Plan
 from models.training.step import StepResult
+from utils.gpu_meter import GPU_COLUMNS
 from utils.logging_utils import DistillationLogger
 
 Row = dict[str, float | None]
@@ -24,6 +25,7 @@ class StepLog:
         self.every = every
         self._losses: list[float] = []
         self._samples = 0
+        self._norms: Row = {}  # the newest of the interval; those of components are not measured at every step
         self._started = time.monotonic()
 
     def start(self) -> None:
@@ -62,6 +64,7 @@ class StepLog:
         }
         self.logger.step(row)
         self._samples += result.samples
+        self._norms |= {f"grad_norm_{part}": norm for part, norm in result.norms.items()}
         if result.applied:
             self._losses.append(result.loss)
         if step % self.every == 0 or step == self.plan.last_step:
@@ -86,12 +89,16 @@ class StepLog:
             "Loss_Raw": result.raw,
             "Loss_Weighted": result.weighted,
             "Weights": {name: result.weights[name] for name in result.raw},
-            "Gradients": {name: value for name, value in row.items() if name.startswith("grad_norm_")},
+            "Gradients": self._norms,
             "Hyperparams": {name: row[name] for name in ("learning_rate", "temperature", "alpha")},
-            "Training": {"samples_per_second": rate, "memory_mb": row["memory_mb"]},
+            "Training": {
+                "samples_per_second": rate,
+                **{name: row[name] for name in ("memory_mb", *GPU_COLUMNS) if name in row},
+            },
         }
         for group, values in groups.items():
             self.logger.scalars(group, values, step)
+        self._norms = {}
         self._losses = []
         self._samples = 0
         self._started = time.monotonic()

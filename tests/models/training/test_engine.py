@@ -203,3 +203,21 @@ def test_weights_of_another_shape_are_refused_in_a_line(tmp_path):
     for model in (torch.nn.Linear(2, 4, bias=False), engine.bare_model):
         with pytest.raises(UserError, match="weights belong to another model"):
             load_checkpoint(folder, model)
+
+
+def test_norms_of_components_and_coverage_reach_the_trackers(tmp_path, monkeypatch):
+    """Norms are measured at steps 1 and 5, intervals end with steps 3, 6 and 8."""
+    engine = engine_of(tmp_path, "--grad_norm_steps", "4", "--logging_steps", "3", "--max_steps", "8")
+    shown = {}
+    monkeypatch.setattr(
+        engine.logger, "scalars", lambda group, values, step: shown.setdefault(step, {}).update({group: dict(values)})
+    )
+    coverage = iter([0.25, 0.5])
+    monkeypatch.setattr(engine.data, "end_epoch", lambda epoch: {"coverage": next(coverage)})
+    steps(engine, 2)
+    rows = {int(row["step"]): row for row in table(tmp_path / "step_metrics.csv")}
+    for step, measured in ((3, 1), (6, 5)):
+        assert shown[step]["Gradients"]["grad_norm_ce"] == float(rows[measured]["grad_norm_ce"])
+        assert shown[step]["Gradients"]["grad_norm_total"] == float(rows[step]["grad_norm_total"])
+    assert "grad_norm_ce" not in shown[8]["Gradients"]  # not measured since the last interval
+    assert (shown[4]["Training"], shown[8]["Training"]) == ({"coverage": 0.25}, {"coverage": 0.5})
