@@ -56,6 +56,7 @@ def train_teacher(config: TeacherConfig, train: Path, validation: Path, unseen: 
     from models.loss_functions import LossSettings
     from models.multi_component_loss import MultiComponentLoss
     from models.seq2seq.agreement import choose_frame
+    from models.training.adapters import add_adapters
     from models.training.run import open_run
     from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
 
@@ -78,6 +79,8 @@ def train_teacher(config: TeacherConfig, train: Path, validation: Path, unseen: 
         validation=validation,
         frame=choose_frame(model, tokenizer, config.model.model_name, run.checkpoint),
     )
+    if settings.lora_rank:
+        add_adapters(model, settings.lora_rank)
     plain = LossConfig(loss_components=["ce"], loss_weights=[1.0])
     loss = MultiComponentLoss(LossSettings(plain, label_smoothing=settings.label_smoothing))
     engine = build_engine(run, model, tokenizer, loss, train_set)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import Field
+from importlib.util import find_spec
 from pathlib import Path
 
 from config.defaults import (
@@ -127,7 +128,16 @@ def check_together(config: RunConfig) -> None:
         _check_categories(config.token_weighting.critical_token_categories or ())
     if isinstance(config, TeacherConfig):
         _check_teacher(config)
-    
+        _check_lora(config)
+
+
+def _check_lora(config: TeacherConfig) -> None:
+    if config.teacher_data.lora_rank:
+        if config.hardware.fsdp:
+            raise UserError("--lora_rank does not work with --fsdp; leave one of them out")
+        if find_spec("peft") is None:
+            raise UserError("--lora_rank needs peft; pip install peft")
+
 
 def _check_trackers(names: Sequence[str]) -> None:
     """The value of --report_to, and whether what it names is installed."""

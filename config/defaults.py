@@ -407,7 +407,7 @@ class HardwareConfig:
 
 @dataclass
 class TeacherDataConfig:
-    """The data of a teacher, and the distillation data that it writes."""
+    """The data of a teacher, how it learns, and the distillation data that it writes."""
 
     data_path: str | None = arg(
         None, "one data file instead of two; split by --validation_split and --seed", reads=True
@@ -415,6 +415,9 @@ class TeacherDataConfig:
     validation_split: float = arg(0.1, "share of --data_path that validates", above=0.0, high=0.9)
     label_smoothing: float = arg(
         0.0, "share of each target token that the teacher's loss spreads over all tokens", low=0.0, high=0.9
+    )
+    lora_rank: int | None = arg(
+        None, "train LoRA adapters of this rank instead of all weights (peft); wants an --lr of about 5e-4", low=1
     )
     create_distillation_dataset: bool = arg(True, "write the distillation data after training", free_on_resume=True)
     distillation_dir: str | None = arg(

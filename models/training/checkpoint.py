@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from config.schedules import AlphaState
+from models.training.adapters import plain_state
 from utils.atomic_io import atomic_directory, fsync_directory
 from utils.errors import UserError
 from utils.logging_utils import LoggerState
@@ -76,7 +77,7 @@ def save_checkpoint(
 def save_best(run: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, step: int) -> None:
     """Write ``best_model``, and from which step it comes."""
     with atomic_directory(run / "best_model") as folder:
-        model.save_pretrained(folder, safe_serialization=True)
+        model.save_pretrained(folder, state_dict=plain_state(model), safe_serialization=True)
         tokenizer.save_pretrained(folder)
         (folder / BEST_STEP).write_text(json.dumps(step), encoding="utf-8")
 

@@ -22,6 +22,7 @@ from models.multi_component_loss import MultiComponentLoss
 from models.seq2seq.agreement import check_positions, check_texts, settle_special_ids
 from models.seq2seq.loading import count_parameters, load_model, save_model
 from models.teacher.forward import LiveTeacher
+from models.training.adapters import merge_adapters
 from models.training.checkpoint import drop_later
 from models.training.engine import WRITE_ERRORS, TrainingEngine
 from models.training.plan import no_softening
@@ -254,6 +255,7 @@ def finish_model(run: Run, engine: TrainingEngine, tokenizer: PreTrainedTokenize
         )  # it was said at the start
     else:
         model = engine.whole_model()
+        merge_adapters(model)
     model.to(run.accelerator.device)
     if run.accelerator.is_main_process:
         try:
