@@ -3,6 +3,9 @@
 
     python scripts/convert_distillation_data.py IN.jsonl OUT.jsonl --encoding topk --topk 64
     python scripts/convert_distillation_data.py OLD.jsonl OUT.jsonl --encoding topk --tokenizer NAME_OR_FOLDER
+    python scripts/convert_distillation_data.py RAW.jsonl OUT.jsonl --predictions TEXTS.jsonl
+    python scripts/convert_distillation_data.py IN.jsonl FOLDER --encoding parquet
+    python scripts/convert_distillation_data.py FOLDER OUT.jsonl --encoding topk --rows RAW.jsonl --tokenizer NAME
 
 Possible are dense -> topk, dense; hidden -> hidden, topk, dense; topk -> topk with fewer entries (the mass of those
 dropped is added to the tail, exactly). Old files (without a header) need --tokenizer, for their labels: which row of
@@ -12,6 +15,7 @@ told; --teacher FOLDER compares them with the teacher's own. Bad rows are omitte
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -35,24 +39,10 @@ if TYPE_CHECKING:
 
     from data.distillation.legacy import LegacyOptions, LogitLayout
     from data.rows.tokenization import TaskEncoder
-    from utils.compress import Rows, TopKRows
+    from utils.compress import Rows
 
 
 EXPRESSIBLE = {"dense": ("topk", "dense"), "hidden": ("hidden", "topk", "dense"), "topk": ("topk",)}
-
-
-def cut_topk(rows: TopKRows, k: int) -> TopKRows:
-    """Only the first k entries of top-k rows; the mass of the others is added to the tail at each node of its grid."""
-    import numpy as np
-
-    from utils.compress import TAIL_GRID, TopKRows
-
-    if k > rows.ids.shape[1]:
-        raise UserError(f"--topk {k}: the file holds only {rows.ids.shape[1]} entries a token")
-    mass = rows.tail_log_mass.astype(np.float64)
-    for entry in range(k, rows.ids.shape[1]):
-        mass = np.logaddexp(mass, rows.logits[:, entry : entry + 1].astype(np.float64) * TAIL_GRID)
-    return TopKRows(rows.ids[:, :k], rows.logits[:, :k], mass.astype(np.float32), rows.vocab_size)
 
 
 class Converter:
@@ -144,8 +134,8 @@ class Converter:
             except RowError:
                 continue
 
-    def rows(self, count: bool = False) -> Iterator[tuple[Json, Rows]]:
-        """The usable rows with their decoded logits; ``count``: also count the others by reason."""
+    def rows(self, count: bool = False) -> Iterator[tuple[int, Json, Rows]]:
+        """The usable rows with their numbers and decoded logits; ``count``: also count the others by reason."""
         from data.distillation.file import decode_teacher
         from data.rows.readers import RowError, is_header, parse_json_line, parse_sample
         from data.rows.tokenization import labels_hash
@@ -171,7 +161,7 @@ class Converter:
             except (RowError, CompressionError) as error:
                 self.rejected[str(error)] += count
                 continue
-            yield row, teacher
+            yield number, row, teacher
 
     def compute_logits(self, teacher: Rows) -> Tensor:
         """[T, V] float32 of dense or hidden rows."""
@@ -186,6 +176,7 @@ class Converter:
 
     def encode(self, teacher: Rows) -> Rows:
         """The logits of a row in the new encoding."""
+        from data.distillation.exchange import cut_topk
         from models.teacher.forward import encode_topk
         from utils.compress import DenseRows, HiddenRows, TopKRows
 
@@ -209,7 +200,7 @@ class Converter:
         if self.encoding == self.header.encoding:
             return self.shared
         sums: np.ndarray | float = 0.0
-        for _, teacher in self.rows():
+        for _, _, teacher in self.rows():
             sums = sums + finite_sums(self.compute_logits(teacher)).numpy()
         if isinstance(sums, float):
             raise UserError(f"{self.path}: no row with readable teacher logits")
@@ -231,6 +222,7 @@ class Converter:
 
     def write(self, output: Path, max_reject_rate: float) -> int:
         """Write the new file and its shared tensors; return the number of rows."""
+        from data.distillation.exchange import check_rejected
         from data.distillation.file import publishing
         from utils.atomic_io import atomic_writer
         from utils.compress import try_pack
@@ -240,7 +232,7 @@ class Converter:
         with publishing(self.compute_shared(), output) as digest, atomic_writer(output, "wb") as target:
             header = replace(self.header, encoding=self.encoding, topk=topk, bits=self.bits, shared_sha256=digest)
             target.write(header.line().encode())
-            for row, teacher in self.rows(count=True):
+            for _, row, teacher in self.rows(count=True):
                 text, problem = try_pack(self.encode(teacher), self.bits)
                 if problem:
                     self.rejected[problem] += 1
@@ -249,19 +241,75 @@ class Converter:
                 kept["teacher_logits_compressed"] = text
                 target.write((json.dumps(kept, ensure_ascii=False) + "\n").encode())
                 written += 1
-            bad = sum(self.rejected.values())
-            if not written or bad > max_reject_rate * (written + bad):
-                reasons = ", ".join(f"{n} x {reason}" for reason, n in self.rejected.most_common(3))
-                raise UserError(f"{self.path}: {bad} of {written + bad} rows are bad ({reasons}); nothing was written")
+            check_rejected(self.path, written, self.rejected, max_reject_rate)
         self.copy_tokenizer(output)
         return written
+
+    def write_parquet(self, output: Path, max_reject_rate: float) -> int:
+        """Write a folder of Parquet with top-k log-probabilities; return the number of rows."""
+        from data.distillation.exchange import check_rejected, make_parquet_rows
+        from data.distillation.file import name_tokenizer
+        from data.distillation.parquet import write_parquet
+        from data.rows.tokenization import TaskEncoder
+        from models.seq2seq.loading import load_tokenizer
+        from utils.atomic_io import atomic_directory
+
+        encoder, first = self.encoder, 0
+        if encoder is None:
+            tokenizer = load_tokenizer(str(name_tokenizer(self.path)), "--tokenizer")
+            encoder, first = TaskEncoder(tokenizer, self.header.text_format), 1  # behind the header
+        rows = ((number - first, row, self.encode(teacher)) for number, row, teacher in self.rows(count=True))
+        made = make_parquet_rows(rows, encoder, self.header.max_output_len, self.rejected)
+        with atomic_directory(output) as folder:
+            written = write_parquet(made, folder, self.header.vocab_size)
+            check_rejected(self.path, written, self.rejected, max_reject_rate)
+        return written
+
+
+def read_from_parquet(args: argparse.Namespace, rejected: Counter[str]) -> int:
+    """Make distillation data of Parquet and the rows that it belongs to; returns the number of rows."""
+    from data.distillation.exchange import ParquetSettings, read_parquet_rows
+    from data.distillation.parquet import import_parquet
+    from data.rows.files import require_rows
+    from models.seq2seq.loading import load_tokenizer
+
+    import_parquet()
+    if not args.rows or not args.tokenizer:
+        raise UserError(f"{args.input}: Parquet holds ids alone; name the tasks with --rows and the --tokenizer")
+    if args.encoding != "topk":
+        raise UserError(f"--encoding {args.encoding}: Parquet holds the top of each distribution; allowed: topk")
+    rows = require_rows(args.rows, "--rows", "the tasks that the teacher was given")
+    settings = ParquetSettings(
+        args.teacher or str(args.input), args.topk, args.compression_bits, args.max_output_len, args.max_reject_rate
+    )
+    tokenizer = load_tokenizer(args.tokenizer, "--tokenizer")
+    return read_parquet_rows(args.input, rows, tokenizer, args.output, settings, rejected)
+
+
+def take_predictions(args: argparse.Namespace, left_out: Counter[str]) -> int:
+    """Make sequence-level distillation data of a model's texts; returns the number of rows."""
+    from data.distillation.predictions import join_predictions, read_by_id
+    from data.rows.files import require_rows
+    from utils.atomic_io import atomic_writer
+
+    rows = require_rows(str(args.input), "input", "the tasks that the model was given")
+    texts = read_by_id(args.predictions)
+    with atomic_writer(args.output, "wb") as target:
+        written = 0
+        for written, line in enumerate(join_predictions(rows, texts, left_out), 1):  # noqa: B007
+            target.write(line.encode())
+        if not written:
+            raise UserError(f"--predictions {args.predictions}: none of its texts is an assertion; nothing was written")
+    return written
 
 
 def main() -> int:
     parser = ArgumentParser(__doc__)
     parser.add_argument("input", type=Path, help="distillation data, JSONL")
     parser.add_argument("output", type=Path, help="file to write")
-    parser.add_argument("--encoding", choices=("topk", "hidden", "dense"), required=True, help="of the new file")
+    parser.add_argument("--encoding", choices=("topk", "hidden", "dense", "parquet"), help="of the new file")
+    parser.add_argument("--predictions", help="texts of any model, {id, prediction} a line, to learn instead of logits")
+    parser.add_argument("--rows", help="the tasks that Parquet belongs to, by its column id, else by order")
     parser.add_argument("--topk", type=int, default=64, help="entries per token (default: %(default)s)")
     parser.add_argument(
         "--compression_bits", type=int, choices=(4, 8, 16, 32), default=16, help="of a value (default: %(default)s)"
@@ -276,8 +324,10 @@ def main() -> int:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     args = parser.parse_args()
-    if not args.input.is_file():
+    if not args.input.exists():
         raise UserError(f"{args.input} does not exist")
+    if not (args.encoding or args.predictions):
+        raise UserError("give --encoding, or --predictions")
     if args.output.exists() and (args.output.samefile(args.input) or not args.overwrite):
         raise UserError(f"{args.output} exists; choose another name, or --overwrite (never the input itself)")
     if args.topk < 1:
@@ -286,11 +336,15 @@ def main() -> int:
         raise UserError(f"--max_reject_rate {args.max_reject_rate}: must be from 0 to 1")
     if args.encoding == "hidden" and args.compression_bits not in (8, 16):
         raise UserError(f"--compression_bits {args.compression_bits}: hidden states take 8 or 16")
+    if args.predictions or args.input.is_dir() or args.input.suffix == ".parquet":
+        counts: Counter[str] = Counter()
+        rows = (take_predictions if args.predictions else read_from_parquet)(args, counts)
+        return report(args.output, rows, counts)
     from data.distillation.legacy import LegacyOptions
 
     converter = Converter(
         args.input,
-        args.encoding,
+        "topk" if args.encoding == "parquet" else args.encoding,
         args.topk,
         args.compression_bits,
         args.tokenizer,
@@ -301,14 +355,21 @@ def main() -> int:
     if converter.note:
         print(converter.note)
     try:
-        rows = converter.write(args.output, args.max_reject_rate)
+        write = converter.write_parquet if args.encoding == "parquet" else converter.write
+        rows = write(args.output, args.max_reject_rate)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
         raise UserError(f"{args.output}: {error.strerror}; nothing was written, the input is untouched") from None
-    before, after = args.input.stat().st_size, args.output.stat().st_size
-    print(f"{args.output}: {rows} rows, {after:,} bytes (was {before:,})")
-    for reason, count in converter.rejected.most_common():
+    return report(args.output, rows, converter.rejected, args.input.stat().st_size)
+
+
+def report(output: Path, rows: int, rejected: Counter[str], before: int | None = None) -> int:
+    """Say what was written, and what not."""
+    files = output.iterdir() if output.is_dir() else [output]
+    size = sum(file.stat().st_size for file in files)
+    print(f"{output}: {rows} rows, {size:,} bytes" + (f" (was {before:,})" if before else ""))
+    for reason, count in rejected.most_common():
         print(f"omitted: {count} x {reason}")
     return 0
 

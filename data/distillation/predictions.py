@@ -1,0 +1,76 @@
+"""Predictions of any language model as sequence-level distillation data: its texts become what the student learns.
+
+Source: Kim and Rush, Sequence-Level Knowledge Distillation, 2016.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from data.java.statements import is_valid_java
+from data.rows.files import require_file
+from data.rows.readers import TARGET_KEYS, Json, RowError, is_header, parse_json_line, parse_sample, read_rows
+from utils.errors import UserError
+
+FLAG = "--predictions"
+HOW_TO_MAKE = 'each line is {"id": 0, "prediction": "assertEquals(3, box.size());"}; id is the row number or its id'
+
+
+def read_by_id(path: str | Path) -> dict[str, str]:
+    """Id (as text) -> prediction. Raises UserError for a line without either, and for an id that comes twice."""
+    texts: dict[str, str] = {}
+    for number, line in read_rows(require_file(path, FLAG, HOW_TO_MAKE)):
+        try:
+            row = parse_json_line(line)
+        except RowError as error:
+            raise UserError(f"{FLAG} {path}: line {number}: {error}; {HOW_TO_MAKE}") from None
+        key, text = row.get("id", row.get("row")), row.get("prediction")
+        if isinstance(key, bool) or not isinstance(key, (int, str)) or not isinstance(text, str):
+            raise UserError(f"{FLAG} {path}: line {number}: no id or no prediction; {HOW_TO_MAKE}")
+        if str(key) in texts:
+            raise UserError(f"{FLAG} {path}: line {number}: a second prediction for id {key}; keep one")
+        texts[str(key)] = text
+    return texts
+
+
+def read_numbered(path: str | Path) -> Iterator[tuple[str, Json]]:
+    """The usable rows of a file of tasks with their ids: the field ``id``, else the row number, from 0."""
+    number = 0
+    for _, line in read_rows(path):
+        try:
+            row = parse_json_line(line)
+            if is_header(row):
+                continue
+            parse_sample(row)
+        except RowError:
+            number += 1
+            continue
+        yield str(row.get("id", number)), row
+        number += 1
+
+
+def join_predictions(rows: Path, texts: dict[str, str], counts: Counter[str]) -> Iterator[str]:
+    """Lines of the new file: each row with its prediction in place of the assertions, which it keeps as
+    ``human_assertions``; ``counts`` gets why rows are left out."""
+    found = False
+    for key, row in read_numbered(rows):
+        text = texts.get(key)
+        found = found or text is not None
+        reason = "no prediction" if text is None else "not an assertion in Java" * (not _is_assertion(text))
+        if reason:
+            counts[reason] += 1
+            continue
+        assert text is not None
+        human = parse_sample(row).assertions
+        kept = {name: value for name, value in row.items() if name not in TARGET_KEYS}
+        kept |= {"assertions": [text.strip()], "human_assertions": list(human), "teacher_prediction": text}
+        yield json.dumps(kept, ensure_ascii=False) + "\n"
+    if not found:
+        raise UserError(f"{FLAG}: none of its ids is a row of {rows}; is it for other data?")
+
+
+def _is_assertion(text: str) -> bool:
+    return bool(text.strip()) and is_valid_java(text)
