@@ -1,6 +1,10 @@
 # shellcheck shell=bash
 # Shared by the job scripts of this folder: they enter the repository root, then source this file.
 
+# DelftBlue. For another cluster, or when its software stack changes ("module avail"), change this line, and the
+# partition in the #SBATCH lines of the scripts: gpu-a100 here, gpu-v100 and gpu-a100-small besides ("sinfo -s").
+CLUSTER_MODULES="2024r1 cuda python"
+
 REQUEUE_EXIT_CODE=85 # utils/signals.py: "checkpoint written, start me again"
 
 fail() {
@@ -18,7 +22,7 @@ prepare_environment() {
     export TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
 
-    local name modules=${MODULES-2024r1 cuda python} venv=${VENV-.venv}
+    local name modules=${MODULES-$CLUSTER_MODULES} venv=${VENV-.venv}
     if command -v module >/dev/null; then
         set +u # module functions read variables that may be unset
         for name in $modules; do
