@@ -49,9 +49,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--num_beams", type=int, help="beams of the search (default: K, at least 4)")
     add(
         "--decoding",
-        choices=("free", "java", "names"),
-        default="names",
-        help="docs/evaluation.md (default %(default)s)",
+        choices=("free", "java", "names", "types"),
+        help="what the model may write (docs/suggestions.md); default: types, and names with --no_execution",
     )
     add("--no_pool", action="store_true", help="only what the model writes: no copies of other tests, no templates")
     add(

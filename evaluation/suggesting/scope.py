@@ -17,7 +17,7 @@ from evaluation.running.jdk import Jdk, compile_service
 
 INT = struct.Struct(">i")
 MEMORY = "-Xmx512m"
-PLACE = b" ; "  # the empty statement that marks a place
+PLACE = "\n;\n"  # the empty statement that marks a place, which may stand behind a comment
 
 
 class ScopeService:
@@ -49,7 +49,7 @@ class ScopeService:
         for i in order:
             start, end = spans[i]
             before = source[last:start].decode("utf-8", "replace")
-            text = PLACE.decode()
+            text = PLACE
             if source[:end].rstrip().endswith(b")") and start < end:  # the expression that a lambda consists of
                 text = "{ ; }"
             length += _utf16(before)

@@ -350,9 +350,12 @@ def test_a_test_that_does_not_compile_is_left_out(project, fixed_candidates, cap
 @pytest.mark.jdk
 def test_what_the_run_observed_is_offered_where_nothing_passes(project, fixed_candidates, capsys, monkeypatch):
     need_jdk()
-    monkeypatch.setitem(CANDIDATES, "testSum", ["assertEquals(4, cart.total());"])
+    known = "assertEquals(4, cart.total());"
+    monkeypatch.setitem(CANDIDATES, "testSum", [known, known.replace("cart", "basket"), known.replace("total", "sum")])
     assert run(project, "--json", method="#testSum") == 1
-    capsys.readouterr()
+    report = json.loads(capsys.readouterr().out)
+    (test,) = report["files"][0]["tests"]
+    assert report["decoding"] == "types" and [item["assertion"] for item in test["candidates"]] == [known]
     assert run(project, "--json", "--repair", method="#testSum") == 0
     (file,) = json.loads(capsys.readouterr().out)["files"]
     (test,) = file["tests"]
@@ -379,6 +382,8 @@ def test_tabs_stay_tabs(project):
         (["pom.xml"], "pom.xml: not a Java file"),
         ([TESTS + "#testSum"], "#testSum names a test of a file"),
         (["data"], "data: holds no JUnit or TestNG tests"),
+        ([TESTS + "CartOpenTest.java", "--no_execution", "--decoding", "types"], "--decoding types needs"),
+        ([TESTS + "CartOpenTest.java", "--no_execution", "--repair"], "--repair offers what running"),
         ([TESTS + "CartOpenTest.java", "--max_minutes", "0"], "--max_minutes 0.0: must be a number above 0"),
         ([MAIN + "Cart.java"], "holds no JUnit or TestNG tests"),
         ([TESTS + "CartOpenTest.java", "--project", "data"], "--project data: .* is not in it"),

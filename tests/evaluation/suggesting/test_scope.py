@@ -124,6 +124,13 @@ def test_several_places_of_a_file_are_asked_at_once(service):
     assert "later" in second.names.variables and "later" not in first.names.variables
 
 
+def test_a_place_behind_a_comment_is_found(service):
+    source = SOURCE.replace("HERE", "n++; // counted").encode()
+    at = source.index(b"// counted") + len(b"// counted")
+    (scope,) = service.look("ATest.java", source, [(at, at)], "junit4")
+    assert isinstance(scope, JavaScope) and "n" in scope.names.variables
+
+
 def test_the_expression_of_a_lambda_is_a_place(service):
     source = SOURCE.replace("HERE", "names.forEach(x -> check(x));").encode()
     start = source.index(b"check(x)")
