@@ -23,7 +23,7 @@ from evaluation.execution_settings import Sandbox
 from utils.errors import UserError
 
 PROBE_SECONDS = 20.0
-GONE_SECONDS = 5.0
+GONE_SECONDS = 30.0  # on a busy machine the kernel takes its time
 NATIVE_MB = 1024  # beside the heap: code, classes, stacks and the JVM's own memory
 FILE_MB = 128
 OPEN_FILES = 1024
