@@ -74,10 +74,9 @@ class Trackers:
         run = self._folder.resolve().name
         if name == "mlflow":
             return kind(experiment_name=PROJECT, run_name=run)
-        named: dict[str, object] = {"wandb": {"name": run, "dir": str(self._folder)}, "trackio": {"name": run}}
-        more = named.get(name, {})
+        named: dict[str, dict[str, str]] = {"wandb": {"name": run, "dir": str(self._folder)}, "trackio": {"name": run}}
         place = (str(self._folder),) if kind.requires_logging_directory else ()
-        return kind(PROJECT, *place, **more)
+        return kind(PROJECT, *place, **named.get(name, {}))
 
     @contextlib.contextmanager
     def _out_on_failure(self, name: str) -> Iterator[None]:

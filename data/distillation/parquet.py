@@ -113,7 +113,8 @@ class Packing:
         if self.terms:
             factors = take(self.term_type, len(self.terms))
             steps = np.arange(rest.shape[1], dtype=np.float32)
-            steps = steps / max(1, rest.shape[1] - 1) if self.to_one else steps
+            if self.to_one:
+                steps /= max(1, rest.shape[1] - 1)
             curves = [steps**term if isinstance(term, int) else getattr(np, term)(steps) for term in self.terms]
             rest += factors @ np.stack(curves)
         done = 0

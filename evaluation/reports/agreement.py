@@ -23,6 +23,13 @@ MIN_SAME_TEXTS, MAX_SCORE_LOSS = 0.2, 0.02
 class Pair(TypedDict):
     """A number of the original and of the export."""
 
+    original: float
+    exported: float
+
+
+class ScorePair(TypedDict):
+    """A score of both; None where no task has one."""
+
     original: float | None
     exported: float | None
 
@@ -35,7 +42,7 @@ class Agreement(TypedDict):
     decoding: str
     num_beams: int
     same_texts: float
-    scores: dict[str, Pair]
+    scores: dict[str, ScorePair]
     seconds: Pair
     threads: int
     size_bytes: Pair
@@ -59,7 +66,7 @@ def measure_agreement(
     judged = {name: judge(system, samples, encoder, 0).evaluation.measure(SCORES) for name, system in systems.items()}
     pairs = zip(systems["original"].predictions, systems["exported"].predictions, strict=True)
 
-    def pair(read: str) -> Pair:
+    def pair(read: str) -> ScorePair:
         return {name: judged[name][read]["value"] for name in systems}  # type: ignore[return-value]
 
     def seconds(system: System) -> float:

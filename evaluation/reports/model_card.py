@@ -119,7 +119,7 @@ def _write_program(folder: Path, max_input_len: int, max_output_len: int, note: 
         return "The folder holds no tokenizer."
     text_format = note.text_format if note else read_json(folder / "config.json").get("text_format")
     encoder = TaskEncoder(load_tokenizer(str(folder)), TextFormat.read(text_format))
-    return write_program(encoder, max_input_len, max_output_len, note and note.quantization)
+    return write_program(encoder, max_input_len, max_output_len, note.quantization if note else None)
 
 
 def write_export_card(folder: Path, note: ExportNote, original: Path, agreement: Agreement) -> None:
