@@ -96,6 +96,11 @@ class AssertionDataset(Dataset):
                 f"--drop_answer_in_test: the answers of all {self.size} rows of {self.path} stand in the test"
             )
         self.has_teacher = teacher and self._rows_have("teacher_logits_compressed", "compressed_logits")
+        if self.has_teacher and self.header is None and self._rows_have("teacher_logits_compressed"):
+            raise UserError(
+                f"{self.path}: its first line is not the header that its logits need; was the file cut, sorted or"
+                " shuffled? Take the whole file as it was written"
+            )
         self._layout: LogitLayout | None = None
         self.note: str | None = None
         if self.has_teacher and self.header is None:

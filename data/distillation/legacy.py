@@ -27,6 +27,8 @@ SAMPLED_ROWS, SAMPLED_POSITIONS = 32, 24  # rows looked at, and positions of eac
 USUAL_SPREAD, SCALED_SPREAD, LEAST_SPREAD = 7.0, 25.0, 0.5
 # The temperature that fits logits to the labels best: an overconfident model needs 2 or 3, a scaled one 20 or more.
 USUAL_TEMPERATURE, WRONG_POSITIONS = 3.0, 10
+LEAST_AGREEMENT = 0.1  # of a teacher with its own labels; chance can give some hundredths
+TELLING_POSITIONS = 200  # so many would show an agreement, if there were one
 BEGIN_SHARE = 0.2  # of the rows must predict the begin token first; by chance it would be one in the vocabulary
 CONFIGURATIONS = ("", "final_model", "best_model")  # where a teacher's config.json lies, seen from its data
 
@@ -136,19 +138,20 @@ def examine(rows: list[SampledRow], encoder: TaskEncoder, options: LegacyOptions
     shares = (right[0] / max(1, positions), right[1] / max(1, positions))
     evidence = Evidence(rows, positions, shares, begins / max(1, len(rows)), None)
     given = options.offset if options else "auto"
-    evidence.offset = _find_offset(right, evidence.begins, bool(own)) if given == "auto" else int(given)
+    evidence.offset = _find_offset(right, positions, evidence.begins, bool(own)) if given == "auto" else int(given)
     if evidence.offset is not None and positions:
         _measure_scale(evidence)
     return evidence
 
 
-def _find_offset(right: list[int], begins: float, has_begin: bool) -> int | None:
+def _find_offset(right: list[int], positions: int, begins: float, has_begin: bool) -> int | None:
     """The offset at which the teacher agrees clearly more often; else what the begin token says; None: in doubt."""
     difference = right[1] - right[0]
-    clear = abs(difference) > 3 * math.sqrt(sum(right))
+    clear = abs(difference) > 3 * math.sqrt(sum(right)) and max(right) >= LEAST_AGREEMENT * positions
     by_agreement = int(difference > 0) if clear else None
     if not has_begin:
-        return by_agreement or 0
+        # A teacher that agrees nowhere has another tokenizer, or its logits belong to other texts.
+        return None if by_agreement is None and positions >= TELLING_POSITIONS else by_agreement or 0
     by_token = 1 if begins >= BEGIN_SHARE else None
     if by_agreement == 0 and by_token == 1:
         return None
@@ -234,8 +237,9 @@ def settle_layout(
     seen += f", in {second:.2f} at offset 1"
     if evidence.offset is None:
         raise UserError(
-            f"{path}: no header, and it stays in doubt which row of logits predicts the first token ({seen}); give"
-            " --legacy_offset 0, or 1 if the first row predicts the tokenizer's begin token"
+            f"{path}: no header, and it stays in doubt which row of logits predicts the first token ({seen}). If it"
+            " agrees nowhere, the tokenizer is not the teacher's; else give --legacy_offset 0, or 1 if the first row"
+            " predicts the tokenizer's begin token"
         )
     where = said = ""
     if options.logit_scale == "none":

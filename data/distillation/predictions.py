@@ -12,10 +12,21 @@ from pathlib import Path
 
 from data.java.statements import is_valid_java
 from data.rows.files import require_file
-from data.rows.readers import TARGET_KEYS, Json, RowError, is_header, parse_json_line, parse_sample, read_rows
+from data.rows.readers import (
+    TARGET_KEYS,
+    TEST_KEYS,
+    Json,
+    RowError,
+    is_header,
+    parse_json_line,
+    parse_sample,
+    read_rows,
+)
 from utils.errors import UserError
 
 FLAG = "--predictions"
+# What a teacher said of the human's assertion; its logits belong to that text alone.
+TEACHER_KEYS = ("teacher_logits_compressed", "compressed_logits", "labels_hash", "fold")
 HOW_TO_MAKE = 'each line is {"id": 0, "prediction": "assertEquals(3, box.size());"}; id is the row number or its id'
 
 
@@ -64,9 +75,11 @@ def join_predictions(rows: Path, texts: dict[str, str], counts: Counter[str]) ->
             counts[reason] += 1
             continue
         assert text is not None
-        human = parse_sample(row).assertions
-        kept = {name: value for name, value in row.items() if name not in TARGET_KEYS}
-        kept |= {"assertions": [text.strip()], "human_assertions": list(human), "teacher_prediction": text}
+        sample = parse_sample(row)
+        gone = (*TARGET_KEYS, *TEST_KEYS, *TEACHER_KEYS)
+        kept = {name: value for name, value in row.items() if name not in gone}
+        kept |= {"test_method_masked": sample.test, "assertions": [text.strip()]}  # masked while the human's is known
+        kept |= {"human_assertions": list(sample.assertions), "teacher_prediction": text}
         yield json.dumps(kept, ensure_ascii=False) + "\n"
     if not found:
         raise UserError(f"{FLAG}: none of its ids is a row of {rows}; is it for other data?")

@@ -199,12 +199,15 @@ def _read_assertions(row: Json) -> tuple[tuple[str, ...], list[str]]:
 
 def _mask(test: str, assertions: tuple[str, ...]) -> tuple[str, str]:
     """The test with a placeholder, and what was odd about it."""
-    for find, how in ((find_assertion, MASKED_HERE), (find_near_assertion, MASKED_NEAR)):
-        for assertion in assertions:
+    left, how = list(assertions), ""
+    for find, kind in ((find_assertion, MASKED_HERE), (find_near_assertion, MASKED_NEAR)):
+        for assertion in list(left):
             if place := find(test, assertion):
                 test = test[: place[0]] + ("" if PLACEHOLDER in test else PLACEHOLDER) + test[place[1] :]
-        if PLACEHOLDER in test:
-            return test, how
+                left.remove(assertion)
+                how = kind
+    if how:
+        return test, how
     head, brace, tail = test.rpartition("}")
     return (f"{head}{PLACEHOLDER} {brace}{tail}" if brace else f"{test} {PLACEHOLDER}"), MASKED_AT_END
 

@@ -224,6 +224,22 @@ def test_texts_of_a_model_become_what_the_student_learns(tmp_path):
     assert dataset[1].sample.target == "assertTrue(box.isFull());"
 
 
+def test_a_text_keeps_neither_the_humans_answer_in_sight_nor_the_logits_of_another(teacher_run, tmp_path):
+    stored = (teacher_run / "distillation_data_training.jsonl").read_text().splitlines()[1]
+    bare = {
+        "focal_method": "int f() { return 1; }",
+        "test_method": "void t() { Box b = g(); assertEquals(1, b.f()); }",
+        "assertion": "assertEquals(1, b.f());",
+    }
+    rows = write_rows(tmp_path / "rows.jsonl", [json.loads(stored), bare])
+    texts = [{"id": key, "prediction": "assertNotNull(b);"} for key in (json.loads(stored).get("id", 0), 1)]
+    run_here(SCRIPT, rows, tmp_path / "out.jsonl", "--predictions", write_rows(tmp_path / "texts.jsonl", texts))
+    first, second = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    assert not {"teacher_logits_compressed", "labels_hash"} & first.keys()
+    assert second["test_method_masked"] == "void t() { Box b = g(); <AssertPlaceHolder> }"
+    assert "assertEquals" not in str({**second, "human_assertions": None})
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -12,7 +12,7 @@ from data.dataset import AssertionDataset, Item
 from data.distillation.file import read_header
 from data.distillation.legacy import LegacyOptions
 from data.rows.tokenization import TextFormat
-from models.seq2seq.loading import load_model, train_tokenizer
+from models.seq2seq.loading import load_model, load_tokenizer, train_tokenizer
 from tests.helpers.commands import SMALL, make_rows, run_here, run_script
 from tests.helpers.published import (
     make_roberta_files,
@@ -87,6 +87,26 @@ def test_a_teacher_that_agrees_nowhere_leaves_it_in_doubt(framed, tmp_path):
     dataset = AssertionDataset(path, tokenizer, legacy=LegacyOptions("1"))
     assert dataset.encoder.format.frame == "tokenizer" and len(items(dataset)) == len(ROWS)
     assert AssertionDataset(path, tokenizer, legacy=LegacyOptions("0")).encoder.format.frame == "end"
+
+
+def test_logits_of_another_tokenizer_leave_it_in_doubt(tmp_path):
+    """A tokenizer without a begin token says nothing of the offset, so only an agreement can."""
+    rows = make_rows(40, 5)
+    theirs, ours = train_tokenizer(TEXTS, 320), train_tokenizer([text[::-1] for text in TEXTS], 320)
+    assert len(theirs) == len(ours)
+    path = write_published(tmp_path / "old.jsonl", rows, theirs, sure_logits(len(theirs)))
+    assert len(items(AssertionDataset(path, theirs))) == 40
+    with pytest.raises(UserError, match="the tokenizer is not the teacher's"):
+        AssertionDataset(path, ours)
+
+
+def test_rows_of_todays_program_need_their_header(teacher_run, tmp_path):
+    path, cut = teacher_run / "distillation_data_training.jsonl", tmp_path / "cut.jsonl"
+    cut.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    tokenizer = load_tokenizer(str(teacher_run / "final_model"))
+    with pytest.raises(UserError, match="is not the header"):
+        AssertionDataset(cut, tokenizer)
+    assert len(AssertionDataset(cut, tokenizer, teacher=False)) > 0  # as raw rows they still serve
 
 
 @pytest.mark.parametrize(("given", "divisor"), [("auto", None), ("none", 1.0), ("27.7", 27.7)])

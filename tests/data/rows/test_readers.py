@@ -127,6 +127,13 @@ def test_what_is_nearly_the_answer_is_masked_and_counted_as_such(written: str, n
     assert find_oddities(sample) == [MASKED_NEAR if near else MASKED_AT_END]
 
 
+def test_of_several_assertions_each_is_masked_exactly_or_nearly() -> None:
+    test = 'void t() { assertEquals(1, s.f()); assertTrue("m", s.ok()); }'
+    row = {"focal_method": FOCAL, "assertions": ["assertEquals(1,s.f());", "assertTrue(s.ok());"], "test_method": test}
+    sample = parse_sample(row)
+    assert sample.test == f"void t() {{ {PLACEHOLDER}  }}" and find_oddities(sample) == [MASKED_NEAR]
+
+
 @pytest.mark.parametrize(
     ("text", "same"),
     [
