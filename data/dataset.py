@@ -87,6 +87,7 @@ class AssertionDataset(Dataset):
             check_header(self.header, self.path, tokenizer_fingerprint(tokenizer), self.vocab_size, text_format)
             # Once in float32: the product with the head is done in it.
             self.shared = {name: tensor.float() for name, tensor in load_shared(self.path, self.header).items()}
+        self._refuse_joined_files()
         self.first_row = self._first_sample_row()
         available = len(self.index) - self.first_row
         self.size = min(available, max_samples or available)
@@ -133,6 +134,19 @@ class AssertionDataset(Dataset):
     def _align(self, logits: np.ndarray, count: int) -> np.ndarray:
         assert self._layout is not None
         return self._layout.align(logits, count, self.encoder)
+
+    def _refuse_joined_files(self) -> None:
+        """A second header means that the rows behind it belong to another teacher. Only lines as short are read."""
+        if self.header is None:
+            return
+        lengths = self.index.lengths
+        for row in np.flatnonzero(lengths <= 2 * lengths[0])[1:].tolist():
+            try:
+                if not is_header(parse_json_line(self._read(row))):
+                    continue
+            except RowError:
+                continue
+            raise UserError(f"{self.path}: row {row} is a second header: files were joined; give each its own run")
 
     def _first_sample_row(self) -> int:
         for row in range(len(self.index)):

@@ -93,7 +93,8 @@ def check_texts(encoder: TaskEncoder, samples: Sequence[Sample], where: str) -> 
     share = share_unknown(encoder.tokenizer, *(f"{sample.test}\n{sample.focal}" for sample in samples))
     if share > UNKNOWN_REFUSED:
         raise UserError(f"{where}: the tokenizer knows {1 - share:.0%} of the input's tokens; it is not one for Java")
-    lost = [sample.target for sample in samples if _lost(encoder, sample.target)]
+    backs = [(sample.target, _back(encoder, sample.target)) for sample in samples]
+    lost = [text for text, back in backs if "".join(back.split()) != "".join(text.split())]
     if len(lost) > LOST_REFUSED * len(samples):
         raise UserError(
             f"{where}: {len(lost)} of {len(samples)} targets do not come back from their token ids, for instance"
@@ -102,16 +103,18 @@ def check_texts(encoder: TaskEncoder, samples: Sequence[Sample], where: str) -> 
     told = []
     if share > UNKNOWN_TOLD:
         told.append(f"{where}: {share:.1%} of the input tokens are unknown to the tokenizer")
-    if lost:
-        example = f"for instance {lost[0]!r}"
+    # Also a blank more or less: in a literal it changes what is asserted. How many blanks is left alone.
+    if lost := [(text, back) for text, back in backs if back.split() != text.split()]:
+        text, back = lost[0]
+        example = f"for instance {text!r} comes back as {back!r}"
         told.append(f"{where}: {len(lost)} of {len(samples)} targets cannot be written with this tokenizer, {example}")
     return told
 
 
-def _lost(encoder: TaskEncoder, text: str) -> bool:
+def _back(encoder: TaskEncoder, text: str) -> str:
+    """What the tokenizer reads back of a text that it has written."""
     ids = encoder.plain(text)
-    back = encoder.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return "".join(str(back).split()) != "".join(text.split())
+    return str(encoder.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def choose_frame(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, checkpoint: Path | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -107,6 +108,14 @@ def test_rows_of_todays_program_need_their_header(teacher_run, tmp_path):
     with pytest.raises(UserError, match="is not the header"):
         AssertionDataset(cut, tokenizer)
     assert len(AssertionDataset(cut, tokenizer, teacher=False)) > 0  # as raw rows they still serve
+
+
+def test_joined_files_are_refused(teacher_run, tmp_path):
+    path, both = teacher_run / "distillation_data_training.jsonl", tmp_path / "both.jsonl"
+    both.write_bytes(2 * path.read_bytes())
+    shutil.copy(f"{path}.shared.safetensors", f"{both}.shared.safetensors")
+    with pytest.raises(UserError, match="a second header: files were joined"):
+        AssertionDataset(both, load_tokenizer(str(teacher_run / "final_model")))
 
 
 @pytest.mark.parametrize(("given", "divisor"), [("auto", None), ("none", 1.0), ("27.7", 27.7)])

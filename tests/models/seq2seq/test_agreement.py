@@ -14,7 +14,7 @@ from data.rows.tokenization import TaskEncoder, TextFormat
 from models.seq2seq.agreement import check_texts, choose_frame, settle_special_ids
 from models.seq2seq.loading import build_scratch, load_model, load_tokenizer, train_tokenizer
 from tests.helpers.commands import SMALL, make_rows, run_script, write_rows
-from tests.helpers.published import make_roberta_files, make_t5
+from tests.helpers.published import make_roberta_files, make_t5, make_unigram
 from utils.errors import UserError
 
 ROWS = make_rows(12, 3)
@@ -71,6 +71,17 @@ def test_what_a_tokenizer_cannot_write_is_counted_or_refused(folder):
         check_texts(TaskEncoder(lower, TextFormat()), samples, "data")
     small = [parse_sample({**row, "assertions": ["assert x;"]}) for row in ROWS[:9]] + samples[:1]
     assert "1 of 10 targets cannot be written" in check_texts(TaskEncoder(lower, TextFormat()), small, "data")[0]
+
+
+def test_a_blank_that_a_tokenizer_adds_is_counted():
+    """SentencePiece writes one before each part of a text that spells a control token."""
+    rows = [{**row, "assertions": ['assertEquals("<s>a</s>", out);']} for row in ROWS]
+    samples = [parse_sample(row) for row in rows]
+    unigram = make_unigram([f"{sample.test} {sample.focal} {sample.target}" for sample in samples])
+    told = check_texts(TaskEncoder(unigram, TextFormat()), samples, "data")
+    assert any(
+        f"{len(rows)} of {len(rows)} targets cannot be written" in line and "comes back as" in line for line in told
+    )
 
 
 @pytest.mark.parametrize("kept", [[], ["vocab.json", "merges.txt"]])
