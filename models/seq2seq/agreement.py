@@ -104,10 +104,10 @@ def check_texts(encoder: TaskEncoder, samples: Sequence[Sample], where: str) -> 
     if share > UNKNOWN_TOLD:
         told.append(f"{where}: {share:.1%} of the input tokens are unknown to the tokenizer")
     # Also a blank more or less: in a literal it changes what is asserted. How many blanks is left alone.
-    if lost := [(text, back) for text, back in backs if back.split() != text.split()]:
-        text, back = lost[0]
+    if changed := [(text, back) for text, back in backs if back.split() != text.split()]:
+        text, back = changed[0]
         example = f"for instance {text!r} comes back as {back!r}"
-        told.append(f"{where}: {len(lost)} of {len(samples)} targets cannot be written with this tokenizer, {example}")
+        told.append(f"{where}: {len(changed)} of {len(samples)} targets cannot be written with this tokenizer, {example}")
     return told
 
 
