@@ -17,7 +17,7 @@ from data.distillation.legacy import SAMPLED_ROWS, LegacyOptions, LogitLayout, e
 from data.rows.answer import IN_TEST, find_answer
 from data.rows.files import HOW_TO_MAKE, require_rows
 from data.rows.index import RowReader, open_index
-from data.rows.readers import Json, RowError, Sample, is_header, parse_json_line, parse_sample
+from data.rows.readers import HEADER_KEY, Json, RowError, Sample, is_header, parse_json_line, parse_sample
 from data.rows.tokenization import TaskEncoder, TextFormat, tokenizer_fingerprint
 from utils.compress import Rows
 from utils.errors import UserError
@@ -142,11 +142,11 @@ class AssertionDataset(Dataset):
         lengths = self.index.lengths
         for row in np.flatnonzero(lengths <= 2 * lengths[0])[1:].tolist():
             try:
-                if not is_header(parse_json_line(self._read(row))):
-                    continue
+                second = HEADER_KEY in parse_json_line(self._read(row))
             except RowError:
                 continue
-            raise UserError(f"{self.path}: row {row} is a second header: files were joined; give each its own run")
+            if second:
+                raise UserError(f"{self.path}: row {row} is a second header: files were joined; give each its own run")
 
     def _first_sample_row(self) -> int:
         for row in range(len(self.index)):

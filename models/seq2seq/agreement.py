@@ -106,8 +106,8 @@ def check_texts(encoder: TaskEncoder, samples: Sequence[Sample], where: str) -> 
     # Also a blank more or less: in a literal it changes what is asserted. How many blanks is left alone.
     if changed := [(text, back) for text, back in backs if back.split() != text.split()]:
         text, back = changed[0]
-        example = f"for instance {text!r} comes back as {back!r}"
-        told.append(f"{where}: {len(changed)} of {len(samples)} targets cannot be written with this tokenizer, {example}")
+        count = f"{len(changed)} of {len(samples)} targets"
+        told.append(f"{where}: {count} cannot be written with this tokenizer; {text!r}, say, comes back as {back!r}")
     return told
 
 
