@@ -1,20 +1,24 @@
-"""Faster forms of parts of a T5, for training: the same weights under the same names, fewer kernels."""
+"""Leaner forms of parts of a T5, for training: the same weights under the same names, fewer kernels, less memory."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
-from transformers.models.t5.modeling_t5 import T5LayerNorm
+from transformers.models.t5.modeling_t5 import T5DenseActDense, T5LayerNorm
 
 from utils.cache import cache_dir
 
 BIASED = "biased"
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+TORCHS_CACHE = os.path.join(tempfile.gettempdir(), "torchinductor_")
 
 
 class FusedNorm(T5LayerNorm):
@@ -24,6 +28,57 @@ class FusedNorm(T5LayerNorm):
         if hidden_states.dtype != self.weight.dtype:  # under autocast the kernel would convert both ways
             return super().forward(hidden_states)
         return functional.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
+
+
+class ReluDropout(torch.autograd.Function):
+    """Dropout of the positive part. Its result, which the next product keeps anyway, is all that backward needs."""
+
+    @staticmethod
+    def forward(context: FunctionCtx, inner: Tensor, rate: float) -> Tensor:
+        kept = functional.dropout(inner.relu(), rate)
+        context.save_for_backward(kept)
+        context.scale = 1.0 / (1.0 - rate)  # type: ignore[attr-defined]
+        return kept
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (kept,) = context.saved_tensors
+        return torch.ops.aten.threshold_backward(gradient, kept, 0).mul_(context.scale), None
+
+
+class LeanFeedForward(T5DenseActDense):
+    """T5's feed-forward with ``ReluDropout``."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        if not lean(self, self.dropout.p):
+            return super().forward(hidden_states)
+        return self.wo(ReluDropout.apply(self.wi(hidden_states), self.dropout.p))
+
+
+class DroppedMix(torch.autograd.Function):
+    """weights [B, H, Q, K] after dropout @ values [B, H, K, d]; backward makes what was dropped again from its mask."""
+
+    @staticmethod
+    def forward(context: FunctionCtx, weights: Tensor, value: Tensor, rate: float) -> Tensor:
+        kept, mask = torch.native_dropout(weights, rate, True)
+        value = value.contiguous()
+        context.save_for_backward(weights, mask, value)
+        context.scale = 1.0 / (1.0 - rate)  # type: ignore[attr-defined]
+        return torch.matmul(kept, value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        weights, mask, value = context.saved_tensors
+        gradient, drop = gradient.contiguous(), torch.ops.aten.native_dropout_backward
+        of_value = torch.matmul(drop(weights, mask, context.scale).transpose(2, 3), gradient)
+        return drop(torch.matmul(gradient, value.transpose(2, 3)), mask, context.scale), of_value, None
+
+
+def lean(module: torch.nn.Module, rate: float) -> bool:
+    """Whether it pays to keep less for backward: not where torch.compile decides what is kept."""
+    return module.training and 0.0 < rate < 1.0 and not torch.compiler.is_compiling()
 
 
 def attend_with_bias(
@@ -46,8 +101,12 @@ def attend_with_bias(
         scores += position_bias
     if attention_mask is not None:
         scores += attention_mask
-    weights = functional.dropout(scores.softmax(-1).to(value.dtype), dropout, module.training)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+    weights = scores.softmax(-1).to(value.dtype)
+    if lean(module, dropout):
+        mixed = DroppedMix.apply(weights, value, dropout)
+    else:
+        mixed = torch.matmul(functional.dropout(weights, dropout, module.training), value)
+    return mixed.transpose(1, 2).contiguous(), None
 
 
 def _always_a_mask(*arguments: Any, **options: Any) -> Tensor:
@@ -68,10 +127,11 @@ def use_fast_parts(model: PreTrainedModel, *, norms: bool = True, attention: boo
     """Let a T5 compute with these parts, in place; another model stays as it is."""
     if not is_t5(model):
         return
-    if norms:
-        for module in model.modules():
-            if type(module) is T5LayerNorm:
-                module.__class__ = FusedNorm
+    for module in model.modules():
+        if norms and type(module) is T5LayerNorm:
+            module.__class__ = FusedNorm
+        if type(module) is T5DenseActDense and isinstance(module.act, torch.nn.ReLU):
+            module.__class__ = LeanFeedForward
     if attention:
         for part in model.modules():  # encoder and decoder have configurations of their own
             if isinstance(part, PreTrainedModel):
@@ -83,7 +143,9 @@ def compile_blocks(model: PreTrainedModel, deterministic: bool) -> None:
 
     Evaluation and generation, whose shapes grow by one at each token, keep the blocks as they are.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir("compiled")))
+    # torch sets this variable itself, to a folder that a cluster's node empties after the job.
+    if os.environ.get(CACHE, TORCHS_CACHE).startswith(TORCHS_CACHE):
+        os.environ[CACHE] = str(cache_dir("compiled"))
     torch._dynamo.config.recompile_limit = 64  # torch has no public name for these two
     torch._inductor.config.deterministic = deterministic  # choose kernels by rule, not by what was faster this time
     kinds = set(model._no_split_modules or ())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from accelerate import Accelerator
+from torch._inductor.codecache import cache_dir
 from transformers import T5Config, T5ForConditionalGeneration
 
 from config.command_line import parse_config
 from config.defaults import StudentConfig
 from data.batches.buckets import pad_to_buckets
+from models.seq2seq.fast_parts import compile_blocks
 from models.training.engine import TrainingEngine
 from models.training.run import Run
 from tests.helpers.batches import Batches
@@ -17,23 +21,27 @@ from tests.helpers.fixed_loss import fixed_loss
 from utils.logging_utils import DistillationLogger
 
 
-def losses(tmp_path, monkeypatch, compile: bool) -> tuple[list[float], int]:
-    """The loss of each step of two epochs, and how many graphs were compiled."""
+def small_t5(layers: int) -> T5ForConditionalGeneration:
     torch.manual_seed(0)
-    model = T5ForConditionalGeneration(
+    return T5ForConditionalGeneration(
         T5Config(
             vocab_size=50,
             d_model=16,
             d_kv=8,
             d_ff=32,
             num_heads=2,
-            num_layers=3,
-            num_decoder_layers=3,
+            num_layers=layers,
+            num_decoder_layers=layers,
             dropout_rate=0.0,
             decoder_start_token_id=0,
             pad_token_id=0,
         )
     )
+
+
+def losses(tmp_path, monkeypatch, compile: bool, layers: int = 3) -> tuple[list[float], int]:
+    """The loss of each step of two epochs, and how many graphs were compiled."""
+    model = small_t5(layers)
     graphs: list[torch.fx.GraphModule] = []
     compiler = torch.compile
 
@@ -47,7 +55,7 @@ def losses(tmp_path, monkeypatch, compile: bool) -> tuple[list[float], int]:
     monkeypatch.setattr(torch, "compile", counting)
     flags = ["--gradient_accumulation_steps", "1", "--epochs", "2", "--lr", "1e-2", "--grad_norm_steps", "0"]
     config = parse_config(StudentConfig, [*flags, "--compile", str(compile)])
-    logger = DistillationLogger(tmp_path / str(compile), tensorboard=False, console=False)
+    logger = DistillationLogger(tmp_path / f"{compile}{layers}", tensorboard=False, console=False)
     rows: list[float] = []
     monkeypatch.setattr(logger, "step", lambda row: rows.append(row["loss_total"]))
     loss = fixed_loss({"ce": 1.0})
@@ -71,6 +79,18 @@ def test_compiled_training_is_the_same_and_compiles_each_kind_of_block_once(tmp_
     # Encoder and decoder, the first block of each (which makes the position bias) and the others.
     assert graphs == 4
     assert compiled == pytest.approx(plain, rel=1e-4)
+    assert losses(tmp_path, monkeypatch, compile=True, layers=6)[1] == graphs
+
+
+@pytest.mark.parametrize("given", [None, "/a/place/of/ones/own"])
+def test_what_is_compiled_is_kept_where_no_job_empties_it(tmp_path, monkeypatch, given):
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", given or "")
+    if not given:
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        cache_dir()  # torch chooses, as it does when it is imported
+    compile_blocks(small_t5(1), deterministic=True)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == (given or str(tmp_path / "compiled"))
 
 
 def test_buckets_only_add_padding():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 
 import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration
 
 from config.command_line import parse_config
 from config.defaults import StudentConfig
-from models.seq2seq.fast_parts import use_fast_parts
+from models.seq2seq.fast_parts import DroppedMix, ReluDropout, use_fast_parts
 from models.training.engine import TrainingEngine
 from models.training.passes import SplitPass
 from models.training.run import Run
@@ -132,6 +134,56 @@ def test_fast_parts_compute_what_the_plain_ones_do():
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
     assert all(type(module).__name__ != "T5LayerNorm" for module in fast.modules())
     assert {block.layer[0].SelfAttention.config._attn_implementation for block in fast.decoder.block} == {"biased"}
+
+
+def test_dropout_that_keeps_less_has_the_gradients_of_the_plain_one():
+    torch.manual_seed(1)
+    inner, gradient = torch.randn(40, 30, requires_grad=True), torch.randn(40, 30)
+    results = []
+    for function in (lambda: ReluDropout.apply(inner, 0.3), lambda: functional.dropout(inner.relu(), 0.3)):
+        torch.manual_seed(2)
+        out = function()
+        results.append([out, *torch.autograd.grad(out, inner, gradient)])
+    torch.testing.assert_close(*results)
+    assert 0.6 < (results[0][1] == 0.0).float().mean() < 0.7  # half are not positive, of the others 0.3 are dropped
+
+
+def test_attention_that_keeps_less_has_the_gradients_of_the_plain_one():
+    torch.manual_seed(1)
+    weights = torch.randn(2, 3, 7, 5).softmax(-1).requires_grad_()
+    value = torch.randn(2, 5, 3, 4, requires_grad=True)
+    gradient, results = torch.randn(2, 7, 3, 4), []
+    for mix in (
+        lambda: DroppedMix.apply(weights, value.transpose(1, 2), 0.3),
+        lambda: torch.native_dropout(weights, 0.3, True)[0] @ value.transpose(1, 2),
+    ):
+        torch.manual_seed(2)
+        out = mix().transpose(1, 2)
+        results.append([out, *torch.autograd.grad(out, (weights, value), gradient)])
+    torch.testing.assert_close(*results)
+
+
+def test_fast_parts_keep_one_copy_of_the_large_tensors_for_backward():
+    model = small_t5(dropout=0.1).train()
+    use_fast_parts(model)
+    batch = Batches().ready[2]
+    rows, source = batch["input_ids"].shape
+    kept: dict[int, torch.Tensor] = {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model(**{name: batch[name] for name in ("input_ids", "attention_mask", "labels")})
+    sizes = Counter(
+        (tensor.dtype, tensor.untyped_storage().nbytes() // tensor.element_size()) for tensor in kept.values()
+    )
+    layers, heads, d_ff = 2, 2, 32
+    assert sizes[torch.float32, rows * heads * source * source] == layers  # the weights of the encoder's attention
+    assert sizes[torch.bool, rows * heads * source * source] == layers  # what was dropped of them
+    assert sizes[torch.float32, rows * source * d_ff] == layers  # the inner states of its feed-forward
+    assert not sizes[torch.bool, rows * source * d_ff]
 
 
 @pytest.mark.parametrize(
