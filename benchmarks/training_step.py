@@ -1,29 +1,32 @@
 #!/usr/bin/env python
 """A training step on real lengths: against the bare model's own step, and against an ordinary Seq2SeqTrainer.
 
-    python benchmarks/training_step.py [--part step|trainer|profile] [--data raw.jsonl] [--rows 8] [--model NAME]
+    python benchmarks/training_step.py [--part PART] [--data raw.jsonl] [--rows 8] [--model NAME]
 
 Floor: forward with labels, backward and fused AdamW of the bare model on ready-made batches. Ours: the engine's whole
 step (loss, gradient norms, clipping, AdamW, CSV and TensorBoard logs) on the same batches; "from disk" with everything
 before it (JSONL, tokeniser, stored top-64 logits). Trainer: transformers.Seq2SeqTrainer whose compute_loss adds
 T^2 KL on dense teacher logits to the model's cross-entropy; its samples are tokenised and its logits in memory (fp16)
 beforehand, which favours it. Every case sees the same rows, threads, dropout and number of workers (none).
-Profile: self time of torch's operators in one step; the rest of the step is Python.
+Profile: self time of torch's operators in one step; the rest of the step is Python. Compile: the engine with --compile
+beside it without, and what the first epoch costs with nothing compiled before.
 Without --data: the sample corpus.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import in_turns, options, parse, ratio, report, spread
+from benchmarks.measuring import in_turns, options, parse, ratio, report, seconds, spread
 from benchmarks.workload import (
     Workload,
     describe_lengths,
@@ -282,7 +285,18 @@ def build_step_cases(made: Material, folder: Path) -> dict[str, Callable[[], Non
         place, tokenizer = folder / title, made.workload.tokenizer
         engine = build_engine(made.build_model(), tokenizer, components, data, place, batch_size=made.batch_size)
         if title == everywhere:
-            engine.target_head = None
+            engine.through.head = None
+        cases[title] = lambda engine=engine: run_epoch(engine)
+    return cases
+
+
+def build_compile_cases(made: Material, folder: Path) -> dict[str, Callable[[], None]]:
+    """Whole epochs on ready-made batches, without --compile and with it."""
+    cases = {"floor: bare model": build_floor(made.build_model(), made.batches, True)}
+    for title, flag in (("focal + jsd", "False"), ("focal + jsd, --compile", "True")):
+        data, place = ReadyMade(made.batches), folder / title
+        flags = {"batch_size": made.batch_size, "compile": flag}
+        engine = build_engine(made.build_model(), made.workload.tokenizer, PAIR, data, place, **flags)
         cases[title] = lambda engine=engine: run_epoch(engine)
     return cases
 
@@ -338,7 +352,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--model", default="scratch:base")
-    parser.add_argument("--part", choices=("step", "trainer", "profile"), default="step")
+    parser.add_argument("--part", choices=("step", "trainer", "profile", "compile"), default="step")
     args = parse(parser)
     if args.toy:
         args.rows = 8
@@ -353,18 +367,25 @@ def main() -> int:
 
     transformers.logging.set_verbosity_error()
     logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as name:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        patch.dict(os.environ, {"DISTIL_CACHE": name} if args.part == "compile" else {}),
+    ):
         folder = Path(name)
         made = prepare_material(args, folder)
         tables, stored = {}, {}
         times: dict[str, list[float]] = {}
-        cases = (build_trainer_cases if args.part == "trainer" else build_step_cases)(made, folder)
+        build = {"trainer": build_trainer_cases, "compile": build_compile_cases}.get(args.part, build_step_cases)
+        cases = build(made, folder)
+        if args.part == "compile":
+            first = [[case, seconds(run, args.clock)] for case, run in cases.items()]
+            tables["first epoch, nothing compiled before"] = (["case", "seconds"], first)
         if args.part == "profile":
             tables["operators by self time"] = profile_steps(cases, len(made.batches))
         else:
             times = in_turns(cases, args.repeats, budget=args.budget, clock=args.clock)
             stored[f"{args.part}_seconds"] = {case: spread(values) for case, values in times.items()}
-        if args.part == "step":
+        if args.part in ("step", "compile"):
             tables["training step on ready-made batches"] = tabulate_steps(times, made)
         elif args.part == "trainer":
             tables["samples a second from disk, against Seq2SeqTrainer"] = tabulate_trainers(times, made)
