@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What does context bring? Train students that see it and students that do not, and judge them on the same tasks.
+"""Which students are better? Train those of a plan, and judge them on the same tasks.
 
-    python benchmarks/context_grid.py PLAN --work DIR --train [--jobs N]   # the students
-    python benchmarks/context_grid.py PLAN --work DIR --judge [--jobs N]   # score and run what they write (needs a JDK)
-    python benchmarks/context_grid.py PLAN --pack                          # put the stored results into one archive
-    python benchmarks/context_grid.py PLAN --report PAGE.md                # the tables, from the stored results alone
+    python benchmarks/student_grid.py PLAN --work DIR --train [--jobs N]   # the students
+    python benchmarks/student_grid.py PLAN --work DIR --judge [--jobs N]   # score and run what they write (needs a JDK)
+    python benchmarks/student_grid.py PLAN --pack                          # put the stored results into one archive
+    python benchmarks/student_grid.py PLAN --report PAGE.md [--headline FILE.json]   # tables, from the stored results
 
 Training and judging may take place on two machines: only DIR/students travels, a model in bfloat16 and a file of costs
 for each. PLAN is a JSON file:
@@ -12,11 +12,15 @@ for each. PLAN is a JSON file:
     about, commands  opening words of the page, and the commands that make everything
     data             folder of the data; stands for $DATA in flags, as DIR does for $WORK
     student          flags of knowledge_distillation.py that all students share
-    students         by name: further flags ("flags"), "seeds", and "run": false if its tests are not run
+    students         by name: further flags ("flags"), "seeds", "needs", and "run": false if its tests are not run
+    files            what students need, by name: a "script" of the project, its "flags", and what it "needs" itself.
+                     It writes into $WORK/NAME. A name in "needs" is that of a file, or of a student, whose model of the
+                     first seed lies in $WORK/students/NAME-seedN
     judged           flags of evaluate_assertions.py for all
     baselines        further ones for the first student, whose evaluation has the baselines
     tasks            by name of a set of tasks: its "group", its "flags", and those of "running" its tests
     questions        [name, other name] pairs whose difference the page shows
+    headline         names of "student", "gold_only" and "teacher", whose scores --headline writes
     left_out         the name of the student with everything; those named "without PART" are compared with it
 """
 
@@ -35,6 +39,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -64,6 +69,7 @@ class Plan:
             raise UserError(f"{path}: not a readable plan ({error}); see benchmarks/context/") from None
         self.path, self._work = path, work
         self.store = Store(path, self.settings.get("results_sha256"))
+        self.locks: defaultdict[str, Lock] = defaultdict(Lock)  # of students and files that are being made
 
     @cached_property
     def work(self) -> Path:
@@ -77,6 +83,21 @@ class Plan:
 
     def fill_in(self, text: str) -> str:
         return text.replace("$WORK", str(self.work)).replace("$DATA", self.settings["data"])
+
+    def provide(self, name: str) -> None:
+        """Make what a student needs, once: a file of the plan, or another student's model."""
+        if name in self.students:
+            train_student(self, name, self.students[name]["seeds"][0])
+            return
+        file, done = self.settings.get("files", {}).get(name), self.work / f"{name}.done"
+        if file is None:
+            raise UserError(f"{self.path}: nothing makes {name!r}, which a student needs")
+        for needed in file.get("needs", []):
+            self.provide(needed)
+        with self.locks[name]:
+            if not done.is_file():
+                call(self, file["script"], file["flags"], name)
+                done.touch()
 
 
 def folder_name(name: str, seed: int) -> str:
@@ -100,14 +121,23 @@ def model_folder(plan: Plan, name: str, seed: int) -> Path:
 
 
 def train_student(plan: Plan, name: str, seed: int) -> None:
-    """Train one student; keep its model, in bfloat16, and what it cost in DIR/students."""
-    from safetensors.torch import load_file, save_file
-
+    """Train one student, unless it is done; keep its model and what it cost in DIR/students."""
     student, kept, folder = plan.students[name], model_folder(plan, name, seed), plan.work / folder_name(name, seed)
     if (kept / "cost.json").is_file():
         return
+    for needed in student.get("needs", []):
+        plan.provide(needed)
     own = {**student["flags"], "seed": seed, "output_dir": folder, "resume": "auto"}
-    call(plan, "knowledge_distillation.py", {**plan.settings["student"], **own}, folder.name)
+    with plan.locks[folder.name]:
+        if not (kept / "cost.json").is_file():  # made meanwhile
+            call(plan, "knowledge_distillation.py", {**plan.settings["student"], **own}, folder.name)
+            keep_model(folder, kept)
+
+
+def keep_model(folder: Path, kept: Path) -> None:
+    """Copy a run's model, in bfloat16, and write what it cost."""
+    from safetensors.torch import load_file, save_file
+
     shutil.copytree(folder / "final_model", kept, dirs_exist_ok=True)
     weights = {key: tensor.bfloat16() for key, tensor in load_file(kept / "model.safetensors").items()}
     save_file(weights, kept / "model.safetensors", {"format": "pt"})
@@ -258,7 +288,7 @@ def write_page(plan: Plan, page: Path) -> None:
     reading = re.search(r"^## Reading\n.*?(?=^## )", before, flags=re.DOTALL | re.MULTILINE)
     parts = [
         f"# {plan.settings['title']}",
-        f"Made from stored results by `python benchmarks/context_grid.py {plan.path} --report {page}`.",
+        f"Made from stored results by `python benchmarks/student_grid.py {plan.path} --report {page}`.",
         plan.settings["about"],
         "```bash\n" + "\n".join(plan.settings["commands"]) + "\n```",
         reading.group().strip() if reading else "## Reading",
@@ -299,6 +329,29 @@ def write_page(plan: Plan, page: Path) -> None:
         out.write("\n\n".join(parts) + "\n")
 
 
+def write_headline(plan: Plan, path: Path, command: str) -> None:
+    """Put the scores of the plan's main systems into the file, by group of tasks; its other parts stay."""
+    headline = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    named = plan.settings["headline"] | {name: name for name in BASELINES[:2]}
+    for group in dict.fromkeys(judged["group"] for judged in plan.tasks.values()):
+        if (found := pool_results(plan, group)) is None:
+            continue
+        runs, clusters, _ = found
+        part: Json = {}
+        for role, name in named.items():
+            if name not in runs:
+                continue
+            part[role] = {"name": name, "parameters": runs[name][0].get("parameters"), "seeds": len(runs[name])}
+            for metric in SHOWN:
+                scores = get_scores(runs[name], metric)
+                if scores is not None and not np.isnan(scores).all():
+                    one = estimate_mean(scores, clusters, pool_seed_spread({name: runs[name]}, metric))
+                    part[role][metric] = {key: round(getattr(one, key), 4) for key in ("value", "low", "high")}
+        headline[group.lower().replace(" ", "_").replace("-", "_")] = part
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    write_json(path, headline | {"commit": commit, "command": command})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", type=Path)
@@ -308,6 +361,7 @@ def main() -> int:
     parser.add_argument("--judge", action="store_true", help="score and run what they wrote")
     parser.add_argument("--pack", action="store_true", help="move the stored results into the plan's archive")
     parser.add_argument("--report", type=Path, help="write the page from the stored results")
+    parser.add_argument("--headline", type=Path, help="with --report: put the main systems' scores into this file")
     args = parser.parse_args()
     plan = Plan(args.plan, args.work)
     if args.train:
@@ -319,6 +373,8 @@ def main() -> int:
         print(f"{plan.store.pack()} packed")
     if args.report:
         write_page(plan, args.report)
+    if args.headline:
+        write_headline(plan, args.headline, f"python {' '.join(sys.argv)}")
     return 0
 
 
