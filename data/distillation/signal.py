@@ -95,7 +95,7 @@ class TopKSignal(TeacherSignal):
         """[N]: log of the sum over the tail of exp(logit / temperature), on the scale of ``logits``; no host sync.
 
         The log-mass is smooth in 1/T and known at Chebyshev nodes, so the polynomial through them is near-exact
-        (measured in docs/teacher_knowledge.md) and costs one product. A tail without any mass gives -inf.
+        and costs one product. A tail without any mass gives -inf.
         """
         beta = 1.0 / temperature
         if not 0.0 < beta <= MAX_INVERSE_TEMPERATURE:

@@ -11,8 +11,8 @@ class NoLoops(LogitsProcessor):
     """Gives the score -inf to a token that would complete the same block of tokens ``times`` times in a row.
 
     ``longest``: the number of tokens of the longest block that it looks for. Called with ids [n, written] and scores
-    [n, V]. Of 28,704 mined assertions in the vocabulary of docs/results.md, 36 have eight such repetitions, in numbers
-    such as 0x1111111111111111L.
+    [n, V]. Of 28,704 mined assertions in the vocabulary of docs/results/mined_20k.md, 36 have eight such repetitions,
+    in numbers such as 0x1111111111111111L.
     """
 
     def __init__(self, times: int = 8, longest: int = 16) -> None:
