@@ -29,7 +29,7 @@ MODE_COMPONENTS = {
     "ast_enhanced": ("ce", "kl", "pans", "ast"),
 }
 MULTI_COMPONENT = "multi_component"
-SCRATCH_SIZES = ("tiny", "small", "medium", "base")
+SCRATCH_SIZES = ("tiny", "small", "medium", "wide", "base")
 
 # What a row may say about the surroundings of its test.
 CONTEXT_PARTS = ("style", "siblings", "locals", "fields", "members", "doc", "retrieved")
@@ -80,7 +80,9 @@ class ModelConfig:
         reads=True,
     )
     scratch_vocab_size: int | None = arg(
-        None, "vocabulary of a tokenizer trained here; default 2048 for tiny and small, 32100 for base", low=300
+        None,
+        "vocabulary of a tokenizer trained here; default 2048 (tiny, small), 4096 (medium, wide), 32100 (base)",
+        low=300,
     )
     scratch_copying: bool = arg(
         True, "a scratch: model starts with attention that copies from its input, else at random"

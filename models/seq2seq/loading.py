@@ -40,11 +40,13 @@ from utils.errors import UserError
 transformers_logging.disable_progress_bar()
 
 SCRATCH_PREFIX = "scratch:"
-# d_model, d_ff, heads, encoder layers, decoder layers, vocabulary. base has the shape of t5-small.
+# d_model, d_ff, heads, encoder layers, decoder layers, vocabulary. base has the shape of t5-small. With one layer on
+# each side the copying circuit (copying.py) stands whole from the first step; deeper models need longer to find it.
 SCRATCH_SHAPES = {
     "tiny": (96, 256, 3, 1, 1, 2048),
     "small": (128, 512, 4, 2, 2, 2048),
     "medium": (192, 768, 3, 3, 3, 4096),
+    "wide": (256, 1024, 4, 1, 1, 4096),
     "base": (512, 2048, 8, 6, 6, 32100),
 }
 
