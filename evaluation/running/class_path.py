@@ -262,7 +262,7 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     others = [path for ending in OTHER_LANGUAGES for path in find_files(project, ending)]
     built = _find_finished_build(project, [*sources, *others])
-    digest.update(repr((built, _read_encoding(project), find_named_release(project, jdk))).encode())
+    digest.update(repr((built, _find_encoding(project, sources), find_named_release(project, jdk))).encode())
     home = cache_dir("java_projects") / f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}"
     folder = home / digest.hexdigest()[:16]
     if folder.is_dir():
@@ -363,7 +363,7 @@ def _compile(
         if (project / name).is_dir():
             ignored = shutil.ignore_patterns("*.java")
             shutil.copytree(project / name, target / "test", dirs_exist_ok=True, ignore=ignored, symlinks=True)
-    options = ["-encoding", _read_encoding(project), *(["--release", str(release)] if release else [])]
+    options = ["-encoding", _find_encoding(project, sources), *(["--release", str(release)] if release else [])]
     errors = _run_javac(groups["main"], target / "main", class_path, options, jdk)
     if errors:
         raise UserError(_describe_errors(project, errors))
@@ -389,9 +389,21 @@ def _describe_errors(project: Path, errors: list[tuple[str, str, str]]) -> str:
     return f"project {project} does not compile ({where}{message[:300]}){hint}: {advise(project)}"
 
 
-def _read_encoding(project: Path) -> str:
+def _find_encoding(project: Path, sources: Iterable[Path]) -> str:
+    """The encoding that the project's pom.xml names, else UTF-8; Latin-1 if a source is not written in that one.
+
+    javac refuses a byte that its encoding does not know. In Latin-1 all bytes are known.
+    """
     match = re.search(r"sourceEncoding>\s*([\w.-]+)\s*<", _read_pom(project))
-    return match.group(1) if match else "UTF-8"
+    encoding = match.group(1) if match else "UTF-8"
+    try:
+        for path in sources:
+            path.read_bytes().decode(encoding)
+    except UnicodeDecodeError:
+        return "ISO-8859-1"
+    except LookupError:  # javac may know it, or says that it does not
+        pass
+    return encoding
 
 
 def _read_pom(project: Path) -> str:

@@ -470,6 +470,24 @@ def test_main_code_that_only_compiles_for_the_release_that_the_project_names_is_
         assert executor.execute([task(root, "CartTest.java", "testTotal", HUMAN)], [HUMAN])[0].nontrivial
 
 
+@pytest.mark.parametrize("named", [None, "UTF-8", "ISO-8859-1"])
+def test_sources_in_latin_1_are_compiled_whatever_the_project_names(tmp_path, named):
+    need_jdk()
+    root = write_project(tmp_path)
+    if named:
+        pom = f"<properties><project.build.sourceEncoding>{named}</project.build.sourceEncoding></properties>"
+        (root / "pom.xml").write_text(f"<project>{pom}</project>")
+    test = OLD_TEST.replace(OLD_CALL, '"\u00e9".codePointAt(0) == 233 && "\u00e9".length() == 1')
+    human = "org.junit.Assert.assertEquals(Boolean.TRUE, call());"
+    (root / TESTS / "OldTest.java").write_bytes(test.replace(HUMAN, human).encode("latin-1"))
+    cart = root / MAIN / "Cart.java"
+    cart.write_bytes("// \u00e9\n".encode("latin-1") + cart.read_bytes())
+    with ProjectExecutor(root, junit_jars(), ExecutionSettings(workers=1, nontrivial=False)) as executor:
+        assert executor.class_path.left_out == ()
+        assert executor.execute([task(root, "OldTest.java", "total", human)], [human])[0].passed
+        assert executor.execute([task(root, "CartTest.java", "testTotal", HUMAN)], [HUMAN])[0].passed
+
+
 @pytest.mark.parametrize("newer_in", [MAIN, TESTS])
 def test_a_release_that_hides_more_than_it_mends_is_not_taken(tmp_path, newer_in):
     need_jdk()
