@@ -24,6 +24,7 @@ from utils.errors import UserError
 
 PROBE_SECONDS = 20.0
 GONE_SECONDS = 30.0  # on a busy machine the kernel takes its time
+STALE_SECONDS = 600.0  # a group this old whose owner is gone was left over, not about to be used
 NATIVE_MB = 1024  # beside the heap: code, classes, stacks and the JVM's own memory
 FILE_MB = 128
 OPEN_FILES = 1024
@@ -188,11 +189,21 @@ def _find_kind() -> tuple[str, dict[str, str]]:
     return "", dict.fromkeys(nothing, reason)
 
 
+def _remove_left_over() -> None:
+    """Remove the empty control groups of processes that were killed outright. One in use cannot be removed."""
+    for folder in (*CGROUPS.glob("assertion-cell-*"), *CGROUPS.glob("*/assertion-cell-*")):
+        with contextlib.suppress(OSError):
+            owner = Path("/proc", folder.name.split("-")[2])
+            if not owner.exists() and time.time() - folder.stat().st_mtime > STALE_SECONDS:
+                folder.rmdir()
+
+
 def _make_cgroups(memory_mb: int) -> tuple[Path, ...]:
     """Control groups of one cell, version 1 or 2, that bound its processes and memory; empty where none can be made."""
     name = f"assertion-cell-{os.getpid()}-{next(_numbers)}"
     bytes_ = str(memory_mb << 20)
     made: list[Path] = []
+    _remove_left_over()
     unified = (CGROUPS / "cgroup.controllers").is_file()
     wanted = (
         [(CGROUPS / name, {"pids.max": str(MAX_PROCESSES), "memory.max": bytes_})]
