@@ -17,6 +17,7 @@ Everything is stored in --work as it is made; the same command goes on where it 
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 import time
@@ -87,7 +88,10 @@ def make_pools(tasks: Sequence[Task], copy: Path, executor: ProjectExecutor, arg
         known = json.loads(store.read_text(encoding="utf-8"))
         for task in tasks:
             task.pools = {
-                name: [Draft(text, tuple(map(tuple, origins)), score) for text, origins, score in drafts]
+                name: [
+                    Draft(text, tuple(map(tuple, origins)), math.nan if score is None else score)
+                    for text, origins, score in drafts
+                ]
                 for name, drafts in known["pools"][task.removed.key].items()
             }
         return known["facts"]
@@ -117,7 +121,8 @@ def make_pools(tasks: Sequence[Task], copy: Path, executor: ProjectExecutor, arg
     rows = {
         task.removed.key: {
             name: [
-                (draft.text, draft.origins, None if np.isnan(draft.likelihood) else draft.likelihood) for draft in pool
+                (draft.text, draft.origins, None if math.isnan(draft.likelihood) else draft.likelihood)
+                for draft in pool
             ]
             for name, pool in task.pools.items()
         }

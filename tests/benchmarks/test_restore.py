@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks.restore import METRICS, best_of, summarise
+import json
+import math
+
+from benchmarks.restore import METRICS, best_of, make_pools, summarise
 from benchmarks.restore_tasks import find_tasks, prepare
+from evaluation.suggesting.draft import Draft
 from tests.helpers.java_project import MAIN, TESTS, fingerprint, write_project
 
 TEST = """package shop;
@@ -54,6 +58,17 @@ def test_the_command_takes_the_removed_tests_up_and_no_others(tmp_path):
     tasks, lost = find_tasks(tmp_path / "copy", removed)
     assert [task.removed for task in tasks] == removed and lost == {}
     assert tasks[0].test.context["siblings"][0]["assertion"] == "Assert.assertEquals(3, cart.total());"
+
+
+def test_pools_are_read_back_as_they_were_stored(tmp_path):
+    removed = prepare(make_project(tmp_path), tmp_path / "copy", limit=1, seed=1)
+    tasks, _ = find_tasks(tmp_path / "copy", removed)
+    store = tmp_path / "pools.json"
+    drafts = [["assertTrue(a);", [["beam", 1]], -0.5], ["assertTrue(b);", [["sibling", 2]], None]]
+    store.write_text(json.dumps({"facts": {"parameters": 7}, "pools": {removed[0].key: {"pool": drafts}}}))
+    assert make_pools(tasks, tmp_path / "copy", None, None, store) == {"parameters": 7}
+    asked, not_asked = tasks[0].pools["pool"]
+    assert asked == Draft("assertTrue(a);", (("beam", 1),), -0.5) and math.isnan(not_asked.likelihood)
 
 
 def test_the_best_of_three_and_the_difference_are_counted_by_task():
