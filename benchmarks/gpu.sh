@@ -52,13 +52,14 @@ part() { # share of the limit in percent, name, command: the result is NAME.json
 
 checks=(fp32 "fp32, SDPA, no graphs" bf16 "bf16 once more" "bf16, SDPA" fp16 "bf16, ce kl pans" "bf16, accumulated"
     "bf16, recording fails" "bf16, checkpointing" "half weights")
-part 20 checks benchmarks/gpu_checks.py --checks "${checks[@]}"
-part 42 step_220m benchmarks/gpu_step.py --shape 220m --cases "bare, bf16 autocast" bf16 "Seq2SeqTrainer, bf16" \
-    "bf16, not deterministic" "bf16, cross-entropy alone" "bf16, SDPA" "bf16, plain norms" "bf16, autocast" \
-    "bf16, no graphs" fp16 "bare, fp16 autocast" tf32 fp32 "bare, fp32"
-part 12 step_48m benchmarks/gpu_step.py --shape 48m --cases "bare, bf16 autocast" bf16 "Seq2SeqTrainer, bf16" fp16
-part 11 generation benchmarks/gpu_generation.py
-part 15 compiled benchmarks/gpu_checks.py --checks "compiled, 220M" "compiled, bf16"
+part 19 checks benchmarks/gpu_checks.py --checks "${checks[@]}"
+part 40 step_220m benchmarks/gpu_step.py --shape 220m --cases "bare, bf16 autocast" bf16 "Seq2SeqTrainer, bf16" \
+    "bf16, not deterministic" "bf16, cross-entropy alone" "bf16, Trident" "bf16, SDPA" "bf16, plain norms" \
+    "bf16, autocast" "bf16, no graphs" fp16 "bare, fp16 autocast" tf32 fp32 "bare, fp32"
+part 8 step_48m benchmarks/gpu_step.py --shape 48m --cases "bare, bf16 autocast" bf16 fp16
+part 10 generation benchmarks/gpu_generation.py
+part 13 compiled benchmarks/gpu_checks.py --checks "compiled, 220M" "compiled, bf16"
+part 10 step_770m benchmarks/gpu_step.py --shape 770m --cases "bare, bf16 autocast" bf16 "Seq2SeqTrainer, bf16"
 # Eight files in all.
 cat "$output"/*.log >"$output/log.txt"
 rm -f "$output"/*.log

@@ -37,6 +37,8 @@ from benchmarks.workload import (
 from utils.errors import run_main
 
 if TYPE_CHECKING:
+    import torch
+
     from data.dataset import AssertionDataset
 
 TEMPERATURE = 4.0
@@ -63,7 +65,7 @@ class ReadyMade:
         return {}
 
 
-def build_semantic(vocabulary: int):
+def build_semantic(vocabulary: int, device: torch.device):
     """MiniLM behind a bridge of random rows: its cost does not depend on how well it was fitted."""
     import torch
 
@@ -71,8 +73,8 @@ def build_semantic(vocabulary: int):
     from models.text_encoder.bridge import SoftTextEncoder
     from models.text_encoder.encoders import EmbeddingCache, resolve_encoder
 
-    encoder = resolve_encoder("embedded:minilm")
-    tokens = torch.randn(vocabulary, encoder.word_embeddings.shape[1]) * 0.05
+    encoder = resolve_encoder("embedded:minilm", device)
+    tokens = torch.randn(vocabulary, encoder.word_embeddings.shape[1], device=device) * 0.05
     return SoftTextEncoder(encoder, tokens, EmbeddingCache(encoder, SemanticConfig()), 1.0)
 
 
@@ -89,10 +91,11 @@ def build_engine(model, tokenizer, components: list[str], data, folder: Path, ac
 
     flags = {"gradient_accumulation_steps": 1, "epochs": 1000, "num_workers": 0} | flags
     config = parse_student_config(output_dir=folder, **flags)
-    semantic = build_semantic(len(tokenizer)) if "semantic" in components else None
+    accelerator = accelerator or Accelerator(cpu=True)
+    semantic = build_semantic(model.config.vocab_size, accelerator.device) if "semantic" in components else None
     loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=components)), LossResources(semantic=semantic))
     logger = DistillationLogger(folder, tensorboard=True, console=False)
-    run = Run(config, folder, accelerator or Accelerator(cpu=True), logger)
+    run = Run(config, folder, accelerator, logger)
     return TrainingEngine(run, model, tokenizer, loss, data)
 
 

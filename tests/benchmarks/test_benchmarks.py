@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import math
+import os
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ QUICK = [
     ("generation",),
     ("data_generation",),
     ("gpu_step",),
+    ("gpu_checks", "--checks", "fp32"),
     ("gpu_generation",),
     ("beam_quality",),
     ("exported",),
@@ -81,11 +83,45 @@ def test_no_turn_begins_beyond_the_budget():
     assert len(in_turns({"a": lambda: None}, 50, warmup=0, budget=0.0)["a"]) == 1
 
 
+PARTS = ("checks", "step_220m", "step_48m", "step_770m", "generation", "compiled")
+STORED = {f"{part}.json" for part in PARTS} | {"log.txt", "machine.txt"}
+
+
+def run_everything(folder, *flags: str, **variables: str) -> tuple[int, str]:
+    command = ["bash", "benchmarks/gpu.sh", "--toy", *flags, "--output", str(folder)]
+    done = subprocess.run(
+        command, cwd=RESULTS.parents[1], env=os.environ | variables, stdout=-1, stderr=subprocess.STDOUT, text=True
+    )
+    return done.returncode, done.stdout
+
+
 @pytest.mark.slow
 def test_everything_for_a_gpu_runs_at_toy_size(tmp_path):
-    command = ["bash", "benchmarks/gpu.sh", "--toy", "--limit", "3000", "--output", str(tmp_path)]
-    done = subprocess.run(command, cwd=RESULTS.parents[1], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    stored = {path.name for path in tmp_path.iterdir()}
-    parts = ("checks", "step_220m", "step_48m", "generation", "compiled")
-    assert stored == {f"{part}.json" for part in parts} | {"log.txt", "machine.txt"}
+    code, out = run_everything(tmp_path, "--limit", "3000")
+    assert code == 0, out
+    assert {path.name for path in tmp_path.iterdir()} == STORED
+
+
+@pytest.mark.parametrize("broken", ["", "gpu_generation"])
+def test_every_part_for_a_gpu_gets_its_share_and_an_error_stops_no_other(tmp_path, broken):
+    """With a stand-in for Python that stores the words it is given."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/bash\n[[ $1 != - ]] || exit 0\n[[ $1 != benchmarks/{broken}.py ]] || exit 3\n"
+        'for word; do [[ $last != --output ]] || output=$word; last=$word; done; printf "%s\\n" "$@" >"$output"\n'
+    )
+    python.chmod(0o755)
+    code, out = run_everything(tmp_path / "out", "--limit", "400", PYTHON=str(python))
+    missing = {"generation.json"} if broken else set()
+    assert code == len(missing), out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == STORED - missing
+    budgets = []
+    for part in {name for name in STORED - missing if name.endswith("json")}:
+        words = (tmp_path / "out" / part).read_text().splitlines()
+        module = importlib.import_module(words[0].removesuffix(".py").replace("/", "."))
+        budgets.append(float(words[words.index("--budget") + 1]))
+        first, known = ("--checks", module.CHECKS) if "--checks" in words else ("--cases", getattr(module, "CASES", {}))
+        if first in words:
+            asked = words[words.index(first) + 1 : words.index("--toy")]
+            assert asked and set(asked) <= set(known)
+    assert 0.6 * 400 < sum(budgets) < 400
