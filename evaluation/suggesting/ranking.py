@@ -10,19 +10,19 @@ from data.rows.readers import Sample
 from evaluation.suggesting.draft import MODEL, SIBLING, TEMPLATE, Draft
 from models.decoding.constraints.names import ALWAYS
 
-# Fitted by benchmarks/pool_weights.py (results/pool_weights.json): what each adds to F1 plus exact match in a pool.
+# Fitted by benchmarks/pool_weights.py (results/pool_weights.json): what each adds to the log-odds that a person chose it.
 WEIGHTS = {
-    "sibling": 0.191,
-    "nearest sibling": 0.178,
-    "log place of sibling": -0.03,
-    "template": 0.16,
-    "log place of template": -0.043,
-    "model": 0.038,
-    "proposed twice": 0.389,
-    "likelihood": 0.022,
-    "unknown names": -0.044,
-    "calls the method": 0.096,
-    "names the latest variable": 0.162,
+    "sibling": 1.923,
+    "nearest sibling": 0.655,
+    "log place of sibling": -0.441,
+    "template": 1.846,
+    "log place of template": -0.009,
+    "model": 0.687,
+    "proposed twice": -0.337,
+    "likelihood": 0.277,
+    "unknown names": -0.786,
+    "calls the method": 1.14,
+    "names the latest variable": 1.908,
 }
 # A variable: no member, no method; literals are matched first, so that what is in them stays.
 VARIABLE = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w$.])([a-z_$][\w$]*)(?!\s*\()""")
