@@ -10,7 +10,7 @@ from data.rows.readers import Sample
 from evaluation.suggesting.draft import MODEL, SIBLING, TEMPLATE, Draft
 from models.decoding.constraints.names import ALWAYS
 
-# Fitted by benchmarks/pool_weights.py (results/pool_weights.json): what each adds to the log-odds that a person chose it.
+# What each adds to the log-odds of a choice, fitted by benchmarks/pool_weights.py (results/pool_weights.json).
 WEIGHTS = {
     "sibling": 1.923,
     "nearest sibling": 0.655,
