@@ -262,7 +262,8 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     others = [path for ending in OTHER_LANGUAGES for path in find_files(project, ending)]
     built = _find_finished_build(project, [*sources, *others])
-    digest.update(repr((built, _find_encoding(project, sources), find_named_release(project, jdk))).encode())
+    encoding = _find_encoding(project, sources)
+    digest.update(repr((built, encoding, find_named_release(project, jdk))).encode())
     home = cache_dir("java_projects") / f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}"
     folder = home / digest.hexdigest()[:16]
     if folder.is_dir():
@@ -275,7 +276,7 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
                 for origin in origins:
                     shutil.copytree(origin, target / part, dirs_exist_ok=True, ignore_dangling_symlinks=True)
         else:
-            facts = _compile_best(project, sources, roots, class_path, jdk, target)
+            facts = _compile_best(project, sources, encoding, roots, class_path, jdk, target)
             for part, files in generated.items():
                 for path, name in files:
                     if not (target / part / name).exists():
@@ -288,7 +289,13 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
 
 
 def _compile_best(
-    project: Path, sources: list[Path], roots: dict[str, list[Path]], class_path: Sequence[Path], jdk: Jdk, target: Path
+    project: Path,
+    sources: list[Path],
+    encoding: str,
+    roots: dict[str, list[Path]],
+    class_path: Sequence[Path],
+    jdk: Jdk,
+    target: Path,
 ) -> BuildFacts:
     """Compile for the JDK's own release and, where something does not compile, for the one that the project names.
 
@@ -301,7 +308,7 @@ def _compile_best(
         for release in dict.fromkeys((None, find_named_release(project, jdk))):
             classes = Path(scratch, str(release))
             try:
-                left_out = _compile(project, sources, roots, class_path, jdk, classes, release)
+                left_out = _compile(project, sources, encoding, roots, class_path, jdk, classes, release)
             except UserError as error:
                 refused.append(error)
                 continue
@@ -339,6 +346,7 @@ def find_named_release(project: Path, jdk: Jdk) -> int | None:
 def _compile(
     project: Path,
     sources: list[Path],
+    encoding: str,
     roots: dict[str, list[Path]],
     class_path: Sequence[Path],
     jdk: Jdk,
@@ -363,7 +371,7 @@ def _compile(
         if (project / name).is_dir():
             ignored = shutil.ignore_patterns("*.java")
             shutil.copytree(project / name, target / "test", dirs_exist_ok=True, ignore=ignored, symlinks=True)
-    options = ["-encoding", _find_encoding(project, sources), *(["--release", str(release)] if release else [])]
+    options = ["-encoding", encoding, *(["--release", str(release)] if release else [])]
     errors = _run_javac(groups["main"], target / "main", class_path, options, jdk)
     if errors:
         raise UserError(_describe_errors(project, errors))
