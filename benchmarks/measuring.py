@@ -73,6 +73,12 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
+def find_commit() -> str | None:
+    """The commit of the code, short; None where it is no checkout."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or None
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, device and versions: what a number depends on besides the code."""
     import psutil
@@ -84,7 +90,6 @@ def machine() -> dict[str, Any]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "absent"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -94,7 +99,7 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         **found,
-        "commit": commit.stdout.strip() or None,
+        "commit": find_commit(),
     }
 
 

@@ -48,7 +48,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.ablation_statistics import SeedSpread, estimate_mean, get_scores, pool_seed_spread, show_estimate
 from benchmarks.grid import Flags, Json, Run, Store, make_words
-from benchmarks.measuring import table
+from benchmarks.measuring import find_commit, table
 from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError, run_main
 
@@ -69,7 +69,7 @@ class Plan:
             raise UserError(f"{path}: not a readable plan ({error}); see benchmarks/context/") from None
         self.path, self._work = path, work
         self.store = Store(path, self.settings.get("results_sha256"))
-        self.locks: defaultdict[str, Lock] = defaultdict(Lock)  # of students and files that are being made
+        self.locks: defaultdict[Path, Lock] = defaultdict(Lock)  # of what is being made
 
     @cached_property
     def work(self) -> Path:
@@ -84,6 +84,10 @@ class Plan:
     def fill_in(self, text: str) -> str:
         return text.replace("$WORK", str(self.work)).replace("$DATA", self.settings["data"])
 
+    def groups(self) -> list[str]:
+        """The groups of the sets of tasks, each once."""
+        return list(dict.fromkeys(judged["group"] for judged in self.tasks.values()))
+
     def provide(self, name: str) -> None:
         """Make what a student needs, once: a file of the plan, or another student's model."""
         if name in self.students:
@@ -92,12 +96,22 @@ class Plan:
         file, done = self.settings.get("files", {}).get(name), self.work / f"{name}.done"
         if file is None:
             raise UserError(f"{self.path}: nothing makes {name!r}, which a student needs")
-        for needed in file.get("needs", []):
+
+        def make() -> None:
+            call(self, file["script"], file["flags"], name)
+            done.touch()
+
+        self.make_once(done, file, make)
+
+    def make_once(self, done: Path, entry: Json, make: Callable[[], None]) -> None:
+        """Make an entry of the plan after what it needs, unless the file that tells the end of it is there."""
+        if done.is_file():
+            return
+        for needed in entry.get("needs", []):
             self.provide(needed)
-        with self.locks[name]:
-            if not done.is_file():
-                call(self, file["script"], file["flags"], name)
-                done.touch()
+        with self.locks[done]:
+            if not done.is_file():  # made meanwhile
+                make()
 
 
 def folder_name(name: str, seed: int) -> str:
@@ -123,15 +137,13 @@ def model_folder(plan: Plan, name: str, seed: int) -> Path:
 def train_student(plan: Plan, name: str, seed: int) -> None:
     """Train one student, unless it is done; keep its model and what it cost in DIR/students."""
     student, kept, folder = plan.students[name], model_folder(plan, name, seed), plan.work / folder_name(name, seed)
-    if (kept / "cost.json").is_file():
-        return
-    for needed in student.get("needs", []):
-        plan.provide(needed)
     own = {**student["flags"], "seed": seed, "output_dir": folder, "resume": "auto"}
-    with plan.locks[folder.name]:
-        if not (kept / "cost.json").is_file():  # made meanwhile
-            call(plan, "knowledge_distillation.py", {**plan.settings["student"], **own}, folder.name)
-            keep_model(folder, kept)
+
+    def make() -> None:
+        call(plan, "knowledge_distillation.py", {**plan.settings["student"], **own}, folder.name)
+        keep_model(folder, kept)
+
+    plan.make_once(kept / "cost.json", student, make)
 
 
 def keep_model(folder: Path, kept: Path) -> None:
@@ -296,7 +308,7 @@ def write_page(plan: Plan, page: Path) -> None:
     pairs, full = plan.settings["questions"], plan.settings["left_out"]
     left_out = [(name, full) for name in plan.students if name.startswith("without ") and [full, name] not in pairs]
     costs: list[list[object]] = []
-    for group in dict.fromkeys(judged["group"] for judged in plan.tasks.values()):
+    for group in plan.groups():
         if (found := pool_results(plan, group)) is None:
             continue
         runs, clusters, strata = found
@@ -333,7 +345,7 @@ def write_headline(plan: Plan, path: Path, command: str) -> None:
     """Put the scores of the plan's main systems into the file, by group of tasks; its other parts stay."""
     headline = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     named = plan.settings["headline"] | {name: name for name in BASELINES[:2]}
-    for group in dict.fromkeys(judged["group"] for judged in plan.tasks.values()):
+    for group in plan.groups():
         if (found := pool_results(plan, group)) is None:
             continue
         runs, clusters, _ = found
@@ -348,8 +360,7 @@ def write_headline(plan: Plan, path: Path, command: str) -> None:
                     one = estimate_mean(scores, clusters, pool_seed_spread({name: runs[name]}, metric))
                     part[role][metric] = {key: round(getattr(one, key), 4) for key in ("value", "low", "high")}
         headline[group.lower().replace(" ", "_").replace("-", "_")] = part
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    write_json(path, headline | {"commit": commit, "command": command})
+    write_json(path, headline | {"commit": find_commit(), "command": command})
 
 
 def main() -> int:
