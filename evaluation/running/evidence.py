@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Mapping
 
 from tree_sitter import Node
 
-from data.java.assertions import is_named_like_helper
 from data.java.frameworks import ROOT_NAMES
 from data.java.syntax import parse, text_of, walk
 
@@ -76,8 +75,8 @@ def reaches_jdk(statement: str, names: Collection[str]) -> bool:
 def set_apart_assertions(statement: str) -> tuple[str, frozenset[int]]:
     """A prediction with each statement that asserts something on lines of its own, and these lines, from 0.
 
-    What asserts is a known call or one that is named like one, ``assert``, or the throw of an assertion error. Of
-    statements inside one another the innermost is meant. Without an assertion there are no lines.
+    What asserts is a known call, ``assert``, or the throw of an assertion error; a name like ``checkFoo`` proves
+    nothing. Of statements inside one another the innermost is meant. Without an assertion there are no lines.
     """
     head = "class A { void m() {\n"
     source = f"{head}{statement}\n}}}}".encode("utf-8", "replace")
@@ -101,14 +100,12 @@ def _find_asserting_statements(source: bytes) -> Iterator[Node]:
             node.type == "throw_statement" and b"Assertion" in source[node.start_byte : node.end_byte]
         ):
             yield node
-        elif node.type == "method_invocation":
-            name = text_of(node.child_by_field_name("name"), source)  # type: ignore[arg-type]
-            if name in ROOT_NAMES or is_named_like_helper(name):
-                around: Node | None = node
-                while around is not None and not around.type.endswith(("_statement", "variable_declaration")):
-                    around = around.parent
-                if around is not None:
-                    yield around
+        elif node.type == "method_invocation" and text_of(node.child_by_field_name("name"), source) in ROOT_NAMES:  # type: ignore[arg-type]
+            around: Node | None = node
+            while around is not None and not around.type.endswith(("_statement", "variable_declaration")):
+                around = around.parent
+            if around is not None:
+                yield around
 
 
 def forbids_its_place(statement: str) -> bool:

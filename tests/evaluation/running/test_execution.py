@@ -92,6 +92,16 @@ TRIVIAL = {
         True,
         "passes whatever the code does",
     ),
+    "a call that is named like an assertion and throws": (
+        "class Own { void checkTotal(int n) { new int[1][n - 7].clone(); } } new Own().checkTotal(cart.total());",
+        True,
+        "not an assertion",
+    ),
+    "one that is named like an assertion and asserts": (
+        "class Own { void checkTotal(int n) { assertEquals(7, n); } } new Own().checkTotal(cart.total());",
+        True,
+        None,
+    ),
     "a condition that never holds": ("if (cart == null) assertEquals(8, cart.total());", True, "passes whatever"),
     "the zone of the first JVM": (
         "assertEquals(7, cart.total() + java.util.TimeZone.getDefault().getRawOffset());",
