@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from utils.cache import cache_dir
 
 BIASED = "biased"
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
-TORCHS_CACHE = os.path.join(tempfile.gettempdir(), "torchinductor_")
 
 
 class FusedNorm(T5LayerNorm):
@@ -138,14 +136,24 @@ def use_fast_parts(model: PreTrainedModel, *, norms: bool = True, attention: boo
                 part.set_attn_implementation(BIASED)
 
 
+def keep_what_is_compiled() -> None:
+    """Let torch.compile store its results in the cache folder, unless the user chose another place.
+
+    torch sets the variable itself, to a folder that a cluster's node empties after the job.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    given = os.environ.get(CACHE)
+    if not given or os.path.abspath(given) == os.path.abspath(default_cache_dir()):
+        os.environ[CACHE] = str(cache_dir("compiled"))
+
+
 def compile_blocks(model: PreTrainedModel, deterministic: bool) -> None:
     """Let torch.compile fuse each block of layers in training; all blocks of a kind, and all lengths, share one result.
 
     Evaluation and generation, whose shapes grow by one at each token, keep the blocks as they are.
     """
-    # torch sets this variable itself, to a folder that a cluster's node empties after the job.
-    if os.environ.get(CACHE, TORCHS_CACHE).startswith(TORCHS_CACHE):
-        os.environ[CACHE] = str(cache_dir("compiled"))
+    keep_what_is_compiled()
     torch._dynamo.config.recompile_limit = 64  # torch has no public name for these two
     torch._inductor.config.deterministic = deterministic  # choose kernels by rule, not by what was faster this time
     kinds = set(model._no_split_modules or ())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import tempfile
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from config.command_line import parse_config
 from config.defaults import StudentConfig
 from data.batches.buckets import pad_to_buckets
-from models.seq2seq.fast_parts import compile_blocks
+from models.seq2seq.fast_parts import CACHE, compile_blocks, keep_what_is_compiled
 from models.training.engine import TrainingEngine
 from models.training.run import Run
 from tests.helpers.batches import Batches
@@ -82,15 +84,27 @@ def test_compiled_training_is_the_same_and_compiles_each_kind_of_block_once(tmp_
     assert losses(tmp_path, monkeypatch, compile=True, layers=6)[1] == graphs
 
 
-@pytest.mark.parametrize("given", [None, "/a/place/of/ones/own"])
-def test_what_is_compiled_is_kept_where_no_job_empties_it(tmp_path, monkeypatch, given):
+@pytest.mark.parametrize("torchs", [None, "", "/torchinductor_{user}", "/torchinductor_{user}/"])
+def test_what_is_compiled_is_kept_where_no_job_empties_it(tmp_path, monkeypatch, torchs):
     monkeypatch.setenv("DISTIL_CACHE", str(tmp_path))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", given or "")
-    if not given:
-        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    if torchs is None:
+        monkeypatch.setenv(CACHE, "")
+        monkeypatch.delenv(CACHE)
         cache_dir()  # torch chooses, as it does when it is imported
+        assert os.environ[CACHE]
+    else:
+        monkeypatch.setenv(CACHE, torchs and tempfile.gettempdir() + torchs.format(user=getpass.getuser()))
+    keep_what_is_compiled()
+    assert os.environ[CACHE] == str(tmp_path / "compiled")
+
+
+@pytest.mark.parametrize("place", ["/a/place/of/ones/own", "{temporary}/torchinductor_mine"])
+def test_what_is_compiled_is_kept_where_the_user_wants_it(tmp_path, monkeypatch, place):
+    place = place.format(temporary=tempfile.gettempdir())
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path))
+    monkeypatch.setenv(CACHE, place)
     compile_blocks(small_t5(1), deterministic=True)
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == (given or str(tmp_path / "compiled"))
+    assert os.environ[CACHE] == place
 
 
 def test_buckets_only_add_padding():
