@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from utils.device_names import check_device_name
 from utils.environment import set_aside
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 # The other processes wait while the main one fits the bridge or evaluates the final model. NCCL's limit is 10 minutes.
 PATIENCE = timedelta(hours=6)
@@ -63,6 +65,9 @@ def build_accelerator(
     device: str, *, fp16: bool, bf16: bool, tf32: bool = True, cpu_threads: int | None = None
 ) -> tuple[Accelerator, list[str]]:
     """The accelerator for this process, and a note for each setting that differs from what was asked for."""
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
     notes = set_aside()
     device = resolve_device(device)
     wanted = "fp16" if fp16 else "bf16" if bf16 else "no"

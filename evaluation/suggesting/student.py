@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from data.java.scope import JavaScope
 from data.rows.readers import Sample
 from data.rows.tokenization import TaskEncoder
-from models.decoding.generate import GenerationOptions, Writer, generate_candidates, length_sorted
+from models.decoding.generate import GenerationOptions, Writer, generate_candidates
 from models.decoding.likelihood import score_texts
-from models.decoding.torch_writer import TorchWriter
 
 
 class Student:
@@ -25,19 +24,11 @@ class Student:
     def write(self, samples: Sequence[Sample], scopes: Sequence[JavaScope | None] = ()) -> list[list[str]]:
         """For each task its texts, best first. ``scopes``: what can be named at its place, where that is known.
 
-        An exported model cannot keep to a scope while it writes; the pool leaves out what does not fit.
+        A writer that does not steer is not given them; the pool leaves out what does not fit.
         """
-        rows = self._encode(samples)
-        if not any(scopes) or not isinstance(self.writer, TorchWriter):
-            return generate_candidates(self.writer, rows, self.options)
-        found: list[list[str]] = [[] for _ in rows]
-        for places in length_sorted([len(row) for row in rows], self.options.batch_size):
-            written = self.writer.write(
-                [rows[place] for place in places], self.options, [scopes[place] for place in places]
-            )
-            for place, texts in zip(places, written, strict=True):
-                found[place] = texts
-        return found
+        return generate_candidates(
+            self.writer, self._encode(samples), self.options, scopes if self.writer.steers else ()
+        )
 
     def score(self, samples: Sequence[Sample], texts: Sequence[Sequence[str]]) -> list[list[float]]:
         """For each task the mean log-likelihood of a token of each of these texts."""

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from config.defaults import DataConfig, ValidationConfig
 from data.batches.collate import Batch
+from data.java.scope import JavaScope
 from data.java.statements import is_valid_java
 from data.rows.tokenization import TextFormat
 from models.decoding.constraints.build import Decoding
@@ -23,8 +24,8 @@ class GenerationOptions:
     """How inputs become texts.
 
     Inputs are cut at ``max_input_len`` tokens, texts at ``max_output_len``. ``num_beams`` 1 is greedy decoding;
-    with more, beam search keeps the ``num_return_sequences`` best texts. ``latency_samples``: how many tasks are timed
-    one by one.
+    with more, beam search keeps the ``num_return_sequences`` best texts; a writer that mends what breaks the rules may
+    leave it at ``fewest`` (None: at none fewer). ``latency_samples``: how many tasks are timed one by one.
     """
 
     max_input_len: int = DataConfig.max_input_len
@@ -32,6 +33,7 @@ class GenerationOptions:
     batch_size: int = 16
     num_beams: int = ValidationConfig.num_beams
     num_return_sequences: int = 1
+    fewest: int | None = None
     latency_samples: int = 20
     decoding: Decoding = "java"
 
@@ -39,8 +41,11 @@ class GenerationOptions:
 class Writer(Protocol):
     """A trained model that writes assertions: in torch (``TorchWriter``), or exported to another engine.
 
-    ``text_format``: what its inputs look like; ``vocab_size``: the width V of its logits.
+    ``text_format``: what its inputs look like; ``vocab_size``: the width V of its logits. ``steers``: whether it keeps
+    to rules and scopes at each step; one that mends whole texts afterwards may need many seconds for a scope.
     """
+
+    steers: bool
 
     tokenizer: PreTrainedTokenizerBase
     text_format: TextFormat
@@ -53,8 +58,13 @@ class Writer(Protocol):
         """Move to another device."""
         ...
 
-    def write(self, rows: Sequence[Sequence[int]], options: GenerationOptions) -> list[list[str]]:
-        """The ``num_return_sequences`` best texts of each row of input ids, in one batch."""
+    def write(
+        self, rows: Sequence[Sequence[int]], options: GenerationOptions, scopes: Sequence[JavaScope | None] = ()
+    ) -> list[list[str]]:
+        """The ``num_return_sequences`` best texts of each row of input ids, in one batch.
+
+        ``scopes``: what can be named at the place of each row, for the decoding "types".
+        """
         ...
 
     def logits(self, batch: Batch) -> Tensor:
@@ -95,17 +105,20 @@ def generate_candidates(
     writer: Writer,
     rows: Sequence[Sequence[int]],
     options: GenerationOptions,
+    scopes: Sequence[JavaScope | None] = (),
     *,
     on_batch: Callable[[list[int], list[list[str]]], None] | None = None,
 ) -> list[list[str]]:
     """Write ``num_return_sequences`` texts for each row of input ids, best first, in the order of ``rows``.
 
-    Nothing is sampled, so the result is a function of model and input. ``on_batch`` is called after each batch with the
-    places in ``rows`` and their texts.
+    ``scopes``: as in ``Writer.write``. Nothing is sampled, so the result is a function of model and input. ``on_batch``
+    is called after each batch with the places in ``rows`` and their texts.
     """
     texts: list[list[str]] = [[] for _ in rows]
     for indices in length_sorted([len(row) for row in rows], options.batch_size):
-        written = writer.write([rows[index] for index in indices], options)
+        written = writer.write(
+            [rows[index] for index in indices], options, [scopes[index] for index in indices] if scopes else ()
+        )
         for index, found in zip(indices, written, strict=True):
             texts[index] = found
         if on_batch is not None:

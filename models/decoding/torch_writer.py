@@ -22,6 +22,8 @@ from models.seq2seq.inputs import shift_right
 class TorchWriter:
     """A Writer (models/decoding/generate.py). A model in training is back in training after each call."""
 
+    steers = True
+
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.text_format = TextFormat.of_model(model)

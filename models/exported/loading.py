@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.decoding.generate import Writer
-from models.decoding.torch_writer import TorchWriter
 from models.exported.folder import WEIGHTS_FILE, is_exported, read_note
 from models.exported.writer import ExportedWriter
 from models.seq2seq.agreement import check_lengths, count_positions, settle_special_ids
@@ -39,6 +38,8 @@ def open_model(name: str, flag: str, device: str, longest: tuple[int, int]) -> O
         check_lengths(note.positions, longest, given)
         exported = ExportedWriter(folder, note, load_tokenizer(name, flag), device, given)
         return Opened(exported, folder, [folder / WEIGHTS_FILE], note.parameters)
+    from models.decoding.torch_writer import TorchWriter  # seconds of imports that an exported model does without
+
     tokenizer = load_tokenizer(name, flag)
     model = load_model(name, flag=flag)
     for told in settle_special_ids(model, tokenizer, given):

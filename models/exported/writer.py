@@ -32,6 +32,8 @@ Ids = list[int]
 class ExportedWriter:
     """The engine on the files of a folder."""
 
+    steers = False
+
     def __init__(
         self, folder: Path, note: ExportNote, tokenizer: PreTrainedTokenizerBase, device: str, flag: str
     ) -> None:
@@ -160,7 +162,7 @@ class ExportedWriter:
             if broken is None:
                 chosen[place].append(ids)
         mended: list[tuple[int, Ids]] = []
-        wanted = [options.num_return_sequences - len(of_row) for of_row in chosen]
+        wanted = [(options.fewest or options.num_return_sequences) - len(of_row) for of_row in chosen]
         for (place, ids), broken in zip(beams, breaks, strict=True):
             if broken is not None and wanted[place] > 0:
                 wanted[place] -= 1

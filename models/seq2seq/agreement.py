@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from data.rows.readers import Sample
 from data.rows.tokenization import UNKNOWN_REFUSED, TaskEncoder, TextFormat, share_unknown
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SPECIAL_IDS = {"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"}
 # Settings that do not decide which tokens are written.

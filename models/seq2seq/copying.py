@@ -14,11 +14,13 @@ All of it stays trainable, nothing is added to the model, and one head of each l
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import T5ForConditionalGeneration
+
+if TYPE_CHECKING:
+    from transformers import T5ForConditionalGeneration
 
 MAX_PLACES = 3  # how many tokens before a place are compared
 NEAR = 8.0  # position bias of the place a head looks at: e^8 times any other

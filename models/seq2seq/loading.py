@@ -10,22 +10,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
-from transformers import (
-    AutoConfig,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers import __version__ as transformers_version
 from transformers.utils import logging as transformers_logging
 
@@ -35,6 +25,9 @@ from models.seq2seq.copying import start_copying
 from models.seq2seq.folders import find_model_folder, refuse_pointers
 from utils.atomic_io import atomic_directory
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Their progress bars, for reads of milliseconds, would break the bar of the training.
 transformers_logging.disable_progress_bar()
@@ -123,6 +116,8 @@ def load_model(
 
     ``say`` is told where the attention kernel is another one than asked for.
     """
+    from transformers import AutoModelForSeq2SeqLM  # with all that computes in it: seconds
+
     folder = find_model_folder(name, flag)
 
     def read(kernel: str) -> tuple[PreTrainedModel, dict]:
@@ -218,6 +213,8 @@ def build_scratch(
     ``copying``: its attention starts such that it copies from its input (models/seq2seq/copying.py).
     ``vocab_size``: of a teacher whose vocabulary is padded beyond its tokenizer; default: that of the tokenizer.
     """
+    from transformers import T5Config, T5ForConditionalGeneration
+
     d_model, d_ff, heads, encoder_layers, decoder_layers, _ = SCRATCH_SHAPES[size]
     config = T5Config(  # type: ignore[call-arg]
         vocab_size=max(len(tokenizer), vocab_size or 0),

@@ -24,7 +24,6 @@ Decoding = Literal["free", "java", "names", "types"]
 # Their tables depend on the vocabulary alone and are costly: build them once, for one text or thousands.
 java_constraint_of = lru_cache(maxsize=4)(JavaConstraint)
 name_vocabulary_of = lru_cache(maxsize=4)(NameVocabulary)
-token_texts_of = lru_cache(maxsize=4)(token_texts)
 
 
 def build_constraints(
@@ -53,5 +52,5 @@ def build_constraints(
         constraints.append(NameConstraint(name_vocabulary_of(tokenizer, vocab_size), texts, num_beams, free))
     constraints += [java_constraint_of(tokenizer, vocab_size, tuple(end_ids)), NoLoops()]
     if decoding == "types" and any(scopes):  # the last, because it tries what the others leave
-        constraints.append(TypeConstraint(token_texts_of(tokenizer, vocab_size), end_ids, scopes, num_beams))
+        constraints.append(TypeConstraint(token_texts(tokenizer, vocab_size), end_ids, scopes, num_beams))
     return constraints

@@ -124,6 +124,15 @@ def test_int8_is_near_and_small(tmp_path):
     assert small.size_bytes < 0.5 * exact.size_bytes and small.parameters == exact.parameters
 
 
+def test_only_as_many_beams_are_mended_as_are_asked_for(pair, rows):
+    options = GenerationOptions(max_output_len=24, num_beams=4, num_return_sequences=4)
+    whole = generate_candidates(pair[1].writer, rows, options)
+    few = generate_candidates(pair[1].writer, rows, replace(options, fewest=1))
+    assert all(len(texts) == 4 for texts in whole) and all(1 <= len(texts) <= 4 for texts in few)
+    assert any(len(texts) < 4 for texts in few)
+    assert all(set(some) <= set(texts) for some, texts in zip(few, whole, strict=True))
+
+
 QUICK = ("codet5p", "t5_v1.1")  # a vocabulary wider than its tokenizer's; a head of its own
 FAMILIES = ("t5", "codet5", "codet5p", "t5_v1.1", "mt5", "umt5", "bart", "t5gemma")
 ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]

@@ -136,4 +136,4 @@ def test_token_texts_keep_a_leading_blank():
     core = Tokenizer(models.WordLevel({"<pad>": 0, "(": 1, "▁cart": 2, "cart": 3}, unk_token="<pad>"))
     core.pre_tokenizer, core.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     whole = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>")
-    assert token_texts(whole, 5) == ["", "(", " cart", "cart", ""]
+    assert token_texts(whole, 5) == ("", "(", " cart", "cart", "")
