@@ -2,7 +2,8 @@
 
 A PATH is a test file, FooTest.java#method for one test whether or not it has assertions, or a folder.
 
-Exit code: 0 if every test that lacks an assertion got one, 1 if some did not, 2 for an error.
+Exit code: 0 if every test that lacks an assertion got one, 1 if some did not (with --check: if one lacks an assertion),
+2 for an error.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--format", choices=FORMATS, default="text", help="what is printed (default %(default)s)")
     add("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     add("--apply", action="store_true", help="write the suggestions into the files")
+    add("--check", action="store_true", help="exit code 1 if a test lacks an assertion, found or not")
     add("--explain", action="store_true", help="also print exactly the text that the model saw for each test")
     add("--max_minutes", type=float, help="stop after this time; what was found until then is shown and applied")
     add("--no_execution", action="store_true", help="do not run the candidates: no JDK and no class path needed")
@@ -97,9 +100,9 @@ class _Work:
 
     project: Path
     file: Path
+    before: bytes
     tests: list[OpenTest]
     left_out: dict[str, str]
-    before: bytes = b""
     executor: ProjectExecutor | None = None
     scopes: ScopeService | None = None
 
@@ -128,8 +131,9 @@ def find_work(args: argparse.Namespace) -> list[_Work]:
             named |= dict.fromkeys((file, "") for file in below if (file, "") not in named)
         works = []
         for file, method in named:
+            before = file.read_bytes()  # what is found counts in these bytes, and they are what may be replaced
             try:
-                works.append(_Work(target.project, file, *reader.find(file, method)))
+                works.append(_Work(target.project, file, before, *reader.find(file, method, before)))
             except UserError as error:  # a tool that hands over all changed files cannot know which hold tests
                 if method or len(args.paths) == 1:
                     raise
@@ -141,7 +145,7 @@ def find_work(args: argparse.Namespace) -> list[_Work]:
             if args.decoding == "types":
                 scopes = ScopeService(executor.jdk, executor.class_path)
         for work in works:
-            work.before, work.executor, work.scopes = work.file.read_bytes(), executor, scopes
+            work.executor, work.scopes = executor, scopes
             if executor is not None and work.name in executor.class_path.left_out:
                 work.left_out |= dict.fromkeys((test.name for test in work.tests), "its file does not compile")
                 work.tests.clear()
@@ -176,26 +180,33 @@ def load_student(args: argparse.Namespace) -> Student:
         batch_size=TESTS_AT_ONCE,
         num_beams=args.num_beams,
         num_return_sequences=args.candidates,
+        fewest=1,
         decoding=args.decoding,
     )
     lengths = args.max_input_len, args.max_output_len
     return Student(open_model(args.model, "MODEL", str(resolve_device(args.device)), lengths).writer, options)
 
 
-def look(work: _Work, tests: Sequence[OpenTest]) -> list[JavaScope | None]:
-    """What javac knows of the places of some tests of a file. Where it knows nothing, that is said."""
+def look(work: _Work, tests: Sequence[OpenTest]) -> list[JavaScope | str]:
+    """What javac knows of the places of some tests of a file, or why it knows nothing."""
     from evaluation.running.splice import as_utf8
 
     if work.scopes is None:
         return []
-    places = [test.position for test in tests]
-    source, moved = as_utf8(work.before, *places)
+    source, places = as_utf8(work.before, *(test.position for test in tests))
     framework = tests[0].source["framework"]
-    found = work.scopes.look(work.file.name, source, [(place, place) for place in moved], framework)
-    for test, scope in zip(tests, found, strict=True):
-        if isinstance(scope, str):
-            print(f"{work.name}: {test.name}: decoding with names, not with types: {scope}", file=sys.stderr)
-    return [None if isinstance(scope, str) else scope for scope in found]
+    return work.scopes.look(work.file.name, source, [(place, place) for place in places], framework)
+
+
+def warm_up(work: _Work, beside: Executor) -> list[Future[object]]:
+    """What can be done for the first tests while the model is loaded: start the JVMs, run the tests as they are."""
+    tests = work.tests[:TESTS_AT_ONCE]
+    started: list[Future[object]] = []
+    if work.executor is not None:
+        started.append(beside.submit(work.executor.run_controls, [test.source for test in tests]))
+    if work.scopes is not None:
+        started.append(beside.submit(look, work, tests))
+    return started
 
 
 def suggest(work: _Work, student: Student, args: argparse.Namespace) -> ReportedFile:
@@ -209,7 +220,11 @@ def suggest(work: _Work, student: Student, args: argparse.Namespace) -> Reported
     found: list[list[Candidate]] = []
     for start in range(0, len(work.tests), TESTS_AT_ONCE):
         tests = work.tests[start : start + TESTS_AT_ONCE]
-        scopes = look(work, tests)
+        looked = look(work, tests)
+        for test, scope in zip(tests, looked, strict=False):
+            if isinstance(scope, str):
+                print(f"{work.name}: {test.name}: decoding with names, not with types: {scope}", file=sys.stderr)
+        scopes = [None if isinstance(scope, str) else scope for scope in looked]
         pools = fill_pools([test.sample for test in tests], student, scopes, copies=not args.no_pool)
         if work.executor is not None:
             judged = judge(work.executor, tests, pools)
@@ -245,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     works = find_work(args)
     from evaluation.progress import show_progress
     from evaluation.suggesting.report import FORMATS as RENDERED
-    from evaluation.suggesting.report import Report, count_unanswered
+    from evaluation.suggesting.report import Report, count_lacking, count_unanswered
 
     report: Report = {
         "model": args.model,
@@ -254,13 +269,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "complete": True,
         "files": [],
     }
-    open_tests = sum(len(work.tests) for work in works)
-    student = load_student(args) if open_tests else None
+    to_ask = [work for work in works if work.tests]
     failed: list[UserError] = []
-    with ExitStack() as running, show_progress("suggesting", open_tests) as count:
+    with ExitStack() as running, show_progress("suggesting", sum(len(work.tests) for work in works)) as count:
+        beside = running.enter_context(ThreadPoolExecutor())
         for started in dict.fromkeys(item for work in works for item in (work.executor, work.scopes)):
             if started is not None:
                 running.enter_context(started)
+        warming = [future for work in to_ask[:1] for future in warm_up(work, beside)]
+        student = load_student(args) if to_ask else None
+        for future in warming:
+            future.result()
         for work in works:
             if time.monotonic() > end and work.tests:
                 report["complete"] = False
@@ -271,11 +290,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             except UserError as error:  # this file changed meanwhile: what the others got is kept
                 failed.append(error)
             count(len(work.tests))
-    if report["files"]:
-        print(RENDERED[args.format](report))
+    if text := RENDERED[args.format](report):
+        print(text)
     if failed:
         raise failed[0]
-    return int(count_unanswered(report) > 0)
+    return int((count_lacking if args.check else count_unanswered)(report) > 0)
 
 
 if __name__ == "__main__":

@@ -169,6 +169,11 @@ class ProjectExecutor:
         """Judge the tests without their assertion."""
         return self._map(lambda worker, i: self._judge(worker, tasks[i], "", empty=True), tasks, progress)
 
+    def run_controls(self, tasks: Sequence[Task]) -> None:
+        """Run the tests as they are, so that judging begins with JVMs that have started and controls that are known."""
+        known = [task for task in tasks if not isinstance(self._read_test_file(task), str)]
+        self._map(lambda worker, i: self._check_control(worker, known[i]), known, None)
+
     def find_kills(self, tasks: Sequence[Task], predictions: Sequence[str]) -> list[frozenset[str]]:
         """For each prediction all mutants, by their descriptions, on which it fails itself; none if it does not pass.
 

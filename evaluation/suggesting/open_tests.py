@@ -74,15 +74,15 @@ class OpenTests:
         """The files that may hold tests, sorted."""
         return sorted(self.root / item.file for item in self.index if item.may_hold_tests)
 
-    def find(self, file: Path, method: str = "") -> tuple[list[OpenTest], dict[str, str]]:
+    def find(self, file: Path, method: str = "", raw: bytes | None = None) -> tuple[list[OpenTest], dict[str, str]]:
         """The tests of ``file`` without an assertion, or all that are called ``method``; and name -> why it was left
-        out.
+        out. ``raw``: its bytes, which the offsets count; they are read where they are not given.
 
         A test that expects an exception, or that calls a helper that checks something, does not lack one; nor does one
         that is switched off. Raises UserError for a file without tests, and for a method that is not one of them.
         """
         name = file.relative_to(self.root).as_posix()
-        raw = file.read_bytes()
+        raw = file.read_bytes() if raw is None else raw
         source = self._read(name, raw)
         root = parse(source)
         tests = list(find_test_methods(root, source, self.project, name, package_of(root, source)))

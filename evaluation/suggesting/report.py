@@ -80,8 +80,9 @@ def count_unanswered(report: Report) -> int:
     )
 
 
-def _count_answered(report: Report) -> int:
-    return sum(test["chosen"] is not None for file in report["files"] for test in file["tests"])
+def count_lacking(report: Report) -> int:
+    """How many tests lack an assertion, with or without a suggestion."""
+    return sum(len(file["tests"]) + len(file["left_out"]) for file in report["files"])
 
 
 def _best(test: ReportedTest) -> dict[str, Any]:
@@ -90,11 +91,11 @@ def _best(test: ReportedTest) -> dict[str, Any]:
 
 def summarise(report: Report) -> str:
     """One line for people: how many of the tests that lack an assertion got one."""
-    answered, unanswered = _count_answered(report), count_unanswered(report)
-    if not answered and not unanswered:
+    lacking = count_lacking(report)
+    if not lacking:
         return "no test lacks an assertion"
     rest = "" if report["complete"] else "; stopped at --max_minutes, run again for the rest"
-    return f"{answered} of {answered + unanswered} tests that lack an assertion got one{rest}"
+    return f"{lacking - count_unanswered(report)} of {lacking} tests that lack an assertion got one{rest}"
 
 
 # -- forms -----------------------------------------------------------------------------------------------------------

@@ -288,6 +288,27 @@ def test_a_file_changed_meanwhile_is_not_overwritten(project, fixed_candidates, 
     assert file.read_text() == "// edited"
 
 
+def test_a_file_changed_before_the_candidates_run_is_not_overwritten(project, fixed_candidates, monkeypatch):
+    """What was found counts in the bytes that were read then: an assertion would go to another place of the file."""
+    file = project / TESTS / "CartOpenTest.java"
+    changed = b"// a line more\n" + file.read_bytes()
+    monkeypatch.setattr(OpenTests, "find", _then(OpenTests.find, lambda: file.write_bytes(changed)))
+    with pytest.raises(UserError, match="changed while the candidates ran; nothing was written"):
+        main(["a-model", f"{file}#testSum", "--no_pool", "--no_execution", "--apply"])
+    assert file.read_bytes() == changed
+
+
+def _then(function, effect):
+    """The function, and something that happens right behind it."""
+
+    def both(*words, **named):
+        result = function(*words, **named)
+        effect()
+        return result
+
+    return both
+
+
 SECOND = OPEN_TEST.replace("class OpenTest", "class SecondTest").replace("testSum", "testTotal")
 
 
@@ -310,11 +331,23 @@ def test_a_folder_means_all_its_tests(project, fixed_candidates, capsys, monkeyp
     assert "assertEquals(1, cart.total());" in (project / TESTS / "SecondTest.java").read_text()
 
 
-def test_a_file_without_gaps_needs_no_model(project, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["OldCartTest.java", ""])
+def test_a_file_or_folder_without_gaps_needs_no_model(project, monkeypatch, capsys, name):
     monkeypatch.setattr(suggest_assertions, "load_student", lambda args: pytest.fail("no model is needed"))
-    file = project / TESTS / "OldCartTest.java"
-    assert main(["a-model", str(file), "--no_execution"]) == 0
+    (project / TESTS / "CartOpenTest.java").unlink()
+    (project / TESTS / "CartTest.java").unlink()
+    words = ["a-model", str(project / TESTS / name), "--no_execution", "--check"]
+    assert main(words) == 0
     assert capsys.readouterr().out == "no test lacks an assertion\n"
+    assert main([*words, "--format", "sarif"]) == 0  # a file that can be uploaded
+    assert json.loads(capsys.readouterr().out)["runs"][0]["results"] == []
+    assert main([*words, "--format", "diff"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_check_fails_where_a_test_lacks_an_assertion_though_one_was_found(project, fixed_candidates):
+    words = ["a-model", f"{project / TESTS / 'CartOpenTest.java'}#testSum", "--no_pool", "--no_execution"]
+    assert (main(words), main([*words, "--check"])) == (0, 1)
 
 
 def test_when_the_time_is_over_the_rest_is_named(project, fixed_candidates, capsys):
@@ -432,7 +465,7 @@ def test_explain_shows_exactly_the_ids_that_the_model_gets(project, tmp_path, ca
     save_model(trained, tokenizer, tmp_path / "model")
     given = []
 
-    def generate(writer, rows, options):
+    def generate(writer, rows, options, scopes):
         given.extend(rows)
         return [["assertTrue(cart.isEmpty());"]]
 
