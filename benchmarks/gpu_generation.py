@@ -3,30 +3,39 @@
 
     python benchmarks/gpu_generation.py [--shape 220m] [--rows 512] [--output FILE]     (--toy: tiny, on the CPU)
 
-Random weights never end a text, so each text has 30 tokens. "java": with the constraints of the product.
+Random weights never end a text, so each text has 30 tokens. "java": with the constraints of the product. The result is
+stored after each line. Exit code 1: no time was left for some.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.gpu_step import SHAPES, build_model, device_name, wait_for_gpu
-from benchmarks.measuring import options, parse, report
+from benchmarks.gpu_workload import SHAPES, build_model, device_name, wait_for_gpu
+from benchmarks.measuring import NOT_RUN, options, parse, report
 from benchmarks.workload import build_tokenizer, list_texts, make_rows, parse_student_config, write_distillation_file
 from utils.errors import run_main
 
 TOKENS = 30
+# Name, decoding, beams, batch size.
+WAYS = (
+    ("greedy, free", "free", 1, 128),
+    ("greedy, java", "java", 1, 128),
+    ("4 beams, free", "free", 4, 64),
+    ("4 beams, java", "java", 4, 64),
+)
+DATA = "distillation data, topk"
 
 
 def write_like_java(model, tokenizer, rows: list[dict[str, Any]]) -> None:
@@ -40,29 +49,22 @@ def write_like_java(model, tokenizer, rows: list[dict[str, Any]]) -> None:
     head.register_forward_hook(lambda module, inputs, logits: logits + barred)
 
 
-def time_generation(model, tokenizer, rows: list[list[int]], left: Callable[[], bool]) -> Iterator[list[Any]]:
-    """Greedy and with four beams, with and without constraints: name, seconds, rows and tokens a second."""
+def time_generation(model, tokenizer, rows: list[list[int]], way: tuple[str, str, int, int]) -> list[Any]:
+    """One of ``WAYS``: name, seconds, rows and tokens a second."""
     from models.decoding.generate import GenerationOptions, generate_candidates
     from models.decoding.torch_writer import TorchWriter
 
+    title, decoding, beams, batch = way
     model.generation_config.eos_token_id = tokenizer.eos_token_id
-    for title, decoding, beams, batch in (
-        ("greedy, free", "free", 1, 128),
-        ("greedy, java", "java", 1, 128),
-        ("4 beams, free", "free", 4, 64),
-        ("4 beams, java", "java", 4, 64),
-    ):
-        if not left():
-            break
-        options = GenerationOptions(max_output_len=TOKENS, batch_size=batch, num_beams=beams, decoding=decoding)
-        generate_candidates(TorchWriter(model, tokenizer), rows[:8], options)  # kernels, tables of the constraints
-        used = rows if beams == 1 else rows[: len(rows) // 2]
-        wait_for_gpu()
-        started = time.perf_counter()
-        generate_candidates(TorchWriter(model, tokenizer), used, options)
-        wait_for_gpu()
-        seconds = time.perf_counter() - started
-        yield [title, seconds, len(used) / seconds, TOKENS * len(used) / seconds]
+    options = GenerationOptions(max_output_len=TOKENS, batch_size=batch, num_beams=beams, decoding=decoding)
+    generate_candidates(TorchWriter(model, tokenizer), rows[:8], options)  # kernels, tables of the constraints
+    used = rows if beams == 1 else rows[: len(rows) // 2]
+    wait_for_gpu()
+    started = time.perf_counter()
+    generate_candidates(TorchWriter(model, tokenizer), used, options)
+    wait_for_gpu()
+    seconds = time.perf_counter() - started
+    return [title, seconds, len(used) / seconds, TOKENS * len(used) / seconds]
 
 
 def time_distillation(model, tokenizer, path: Path, rows: int) -> list[Any]:
@@ -77,7 +79,7 @@ def time_distillation(model, tokenizer, path: Path, rows: int) -> list[Any]:
     started = time.perf_counter()
     DistillationWriter(model, tokenizer, dataset, path.with_name("distilled.jsonl"), settings).run()
     seconds = time.perf_counter() - started
-    return ["distillation data, topk", seconds, rows / seconds, TOKENS * rows / seconds]
+    return [DATA, seconds, rows / seconds, TOKENS * rows / seconds]
 
 
 def time_loading(folder: Path, rows: int, batch: int, workers: tuple[int, ...]) -> list[list[Any]]:
@@ -116,15 +118,16 @@ def main() -> int:
     lines: list[list[Any]] = []
     loading: list[list[Any]] = []
 
-    def left() -> bool:
-        return time.perf_counter() - began < args.budget
+    def missing() -> list[str]:
+        return [name for name in (*(way[0] for way in WAYS), DATA) if name not in {line[0] for line in lines}]
 
-    def store() -> int:
+    def store() -> None:
         tables = {
             "generation": (["what", "seconds", "rows/s", "tokens/s"], lines),
             "loading": (["workers", "samples/s, first epoch", "second epoch"], loading),
         }
-        return report("gpu_generation", args, {"shape": args.shape, "rows": args.rows, "on": device_name()}, tables)
+        settings = {"shape": args.shape, "rows": args.rows, "on": device_name()}
+        report("gpu_generation", args, settings, tables, not_run=dict.fromkeys(missing(), NOT_RUN))
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -138,13 +141,17 @@ def main() -> int:
         from data.rows.tokenization import encode_source
 
         sources = [encode_source(tokenizer, row["test_method_masked"], row["focal_method"], 256) for row in raw]
-        for line in time_generation(model, tokenizer, sources, left):
-            lines.append(line)
+        ways = [functools.partial(time_generation, model, tokenizer, sources, way) for way in WAYS]
+        for measure in (*ways, functools.partial(time_distillation, model, tokenizer, path, args.rows)):
+            if time.perf_counter() - began > args.budget:
+                break
+            lines.append(measure())
             with contextlib.redirect_stdout(None):
                 store()
-        if left():
-            lines.append(time_distillation(model, tokenizer, path, args.rows))
-    return store()
+    store()
+    for name in missing():
+        print(f"{name}: {NOT_RUN}")
+    return int(bool(missing()))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ Random weights, made-up batches of static length, every position a target. "bare
 clipping and fused AdamW. "trainer": Seq2SeqTrainer with the dense logits of a teacher on the GPU already. All other
 cases are the product's engine with its logs. Wall time is the mean of a block of steps; GPU time and launches are of
 one profiled step; memory is what torch reserved, since a recorded graph keeps its memory. TFLOP/s count matrix products
-of forward and backward. The result is stored after each case, so that a limit of time loses only what did not run;
-exit code 1: a case failed.
+of forward and backward. The result is stored after each case, so that a limit of time loses only what did not run. Exit
+code 1: a case failed, or no time was left for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import gc
 import logging
 import sys
 import tempfile
@@ -32,38 +31,17 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.measuring import options, parse, report
+from benchmarks.gpu_workload import SHAPES, Shape, build_model, device_name, free_memory, make_batch, wait_for_gpu
+from benchmarks.measuring import NOT_RUN, options, parse, report
 from benchmarks.training_step import ReadyMade, build_engine, compute_kd_loss
 from utils.errors import UserError, run_main
 
-
-@dataclass(frozen=True)
-class Shape:
-    """A T5 and the batches it is trained on."""
-
-    d_model: int
-    d_ff: int
-    heads: int
-    layers: int
-    vocabulary: int
-    batch_size: int
-    source: int
-    target: int
-    d_kv: int = 64
-
-
-SHAPES = {
-    "48m": Shape(512, 2048, 8, 6, 8192, 64, 160, 24),
-    "220m": Shape(768, 3072, 12, 12, 32_100, 32, 256, 32),
-    "770m": Shape(1024, 4096, 16, 24, 32_100, 16, 256, 32),
-    "toy": Shape(96, 256, 3, 1, 2048, 2, 24, 8, 32),
-}
 PAIR, CE, TRIDENT = ("focal", "jsd"), ("ce",), ("focal", "jsd", "semantic")
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is on: precision, loss components, flags of the run, parts that are switched off."""
+    """What is on: precision, loss components, flags of the run; parts that are switched off (see ``switched_off``)."""
 
     precision: str = "bf16"
     components: tuple[str, ...] = PAIR
@@ -84,6 +62,7 @@ CASES = {
     "bf16, Trident": Case(components=TRIDENT),
     "bf16, SDPA": Case(flags=(("attention", "sdpa"),)),
     "bf16, plain norms": Case(without=("norms",)),
+    "bf16, all kept for backward": Case(without=("lean",)),
     "bf16, autocast": Case(without=("copy",)),
     "fp16": Case("fp16"),
     "tf32": Case("no"),
@@ -92,6 +71,8 @@ CASES = {
     "bare, fp16 autocast": Case("fp16", peer="bare", deterministic=False),
     "bf16, compiled": Case(flags=(("compile", "True"),)),
 }
+# The cases that a CPU runs in seconds.
+TOY = ("bare, bf16 autocast", "bf16", "Seq2SeqTrainer, bf16", "fp32", "bf16, autocast", "bf16, Trident")
 COLUMNS = [
     "case",
     "ms a step",
@@ -104,7 +85,7 @@ COLUMNS = [
     "peak MB",
     "syncs",
     "loss - fp32's",
-    "first steps, s",
+    "first step, s",
 ]
 # Dense peaks of tensor cores in TFLOP/s (vendor's data sheets): half precision, TF32, FP32.
 PEAKS = {
@@ -129,87 +110,6 @@ def count_matrix_flops(shape: Shape) -> float:
     )
     decoder = shape.layers * (batch * target * (attention + feed) + batch * 2 * target**2 * inner + cross)
     return 2.0 * 3.0 * (encoder + decoder + batch * target * width * shape.vocabulary)
-
-
-def device_name() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def build_model(shape: Shape, seed: int = 0, dropout_rate: float = 0.1):
-    """A T5 with random weights, drawn on the device itself."""
-    import torch
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    torch.manual_seed(seed)
-    config = T5Config(
-        vocab_size=shape.vocabulary,
-        d_model=shape.d_model,
-        d_ff=shape.d_ff,
-        num_heads=shape.heads,
-        d_kv=shape.d_kv,
-        num_layers=shape.layers,
-        num_decoder_layers=shape.layers,
-        decoder_start_token_id=0,
-        pad_token_id=0,
-        dropout_rate=dropout_rate,
-        tie_word_embeddings=True,
-        attn_implementation="sdpa",
-    )
-    with torch.device(device_name()):
-        return T5ForConditionalGeneration(config)
-
-
-def make_batch(shape: Shape, seed: int, lengths: tuple[int, int] | None = None) -> dict:
-    """Made-up tokens with a top-64 teacher. lengths: of source and target, whose rows then end at different places."""
-    import torch
-
-    from data.distillation.signal import TopKSignal
-    from models.teacher.forward import encode_topk
-    from utils.compress import TAIL_GRID
-
-    batch, (source, target) = shape.batch_size, lengths or (shape.source, shape.target)
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(3, shape.vocabulary, (batch, target), generator=generator)
-    mask = torch.ones(batch, source, dtype=torch.long)
-    if lengths:
-        for row in range(batch):
-            mask[row, source - row % 7 :] = 0
-            labels[row, target - row % 3 :] = -100
-    positions = int((labels != -100).sum())
-    device = device_name()
-    drawn = torch.Generator(device).manual_seed(seed)
-    ids, values, mass = encode_topk(
-        torch.randn(positions, shape.vocabulary, generator=drawn, device=device) * 3, min(64, shape.vocabulary)
-    )
-    made = {
-        "input_ids": torch.randint(3, shape.vocabulary, (batch, source), generator=generator),
-        "attention_mask": mask,
-        "labels": labels,
-        "row_ids": torch.arange(batch),
-        "references": [f"assertEquals({row}, box.get({seed}));" for row in range(batch)],
-        "teacher": TopKSignal(ids.cpu(), values.cpu(), mass.cpu(), torch.tensor(TAIL_GRID), shape.vocabulary),
-    }
-    if device == "cuda":
-        made = {key: value.pin_memory() if hasattr(value, "pin_memory") else value for key, value in made.items()}
-    return made
-
-
-def wait_for_gpu() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def free_memory() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
 
 
 def count_syncs(step: Callable[[int], Any]) -> int:
@@ -327,22 +227,14 @@ def build_ours(case: Case, shape: Shape, batches: list[dict], folder: Path) -> C
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    from models.seq2seq import fast_parts
-
     cuda = device_name() == "cuda"
     precision = case.precision if cuda or case.precision != "fp16" else "no"
     AcceleratorState._reset_state(reset_partial_state=False)  # the precision of the case before
     accelerator = Accelerator(cpu=not cuda, mixed_precision=precision)
     flags = {"grad_norm_steps": 0, "logging_steps": 1000, "batch_size": shape.batch_size, **dict(case.flags)}
-    parts = functools.partial(fast_parts.use_fast_parts, norms=False)
-    with contextlib.ExitStack() as stack:
-        if "norms" in case.without:
-            stack.enter_context(patch("models.training.passes.use_fast_parts", parts))
-        if "copy" in case.without:
-            stack.enter_context(patch("models.training.passes.half_copy", lambda model: model))
-        engine = build_engine(
-            build_model(shape), None, list(case.components), ReadyMade(batches), folder, accelerator, **flags
-        )
+    engine = build_engine(
+        build_model(shape), None, list(case.components), ReadyMade(batches), folder, accelerator, **flags
+    )
     losses: list[float] = []
     record, engine.logger.step = engine.logger.step, lambda row: (losses.append(row["loss_total"]), record(row))
 
@@ -355,6 +247,21 @@ def build_ours(case: Case, shape: Shape, batches: list[dict], folder: Path) -> C
     return step
 
 
+def switched_off(parts: tuple[str, ...]) -> contextlib.ExitStack:
+    """Without these parts of the product: norms in one kernel, the bf16 copy, keeping less for backward."""
+    from models.seq2seq.fast_parts import use_fast_parts
+
+    instead = {
+        "norms": ("models.training.passes.use_fast_parts", functools.partial(use_fast_parts, norms=False)),
+        "copy": ("models.training.passes.half_copy", lambda model: model),
+        "lean": ("models.seq2seq.fast_parts.lean", lambda module, rate: False),
+    }
+    stack = contextlib.ExitStack()
+    for part in parts:
+        stack.enter_context(patch(*instead[part]))
+    return stack
+
+
 def run_case(case: Case, shape: Shape, batches: list[dict], steps: int, precise: bool) -> dict[str, Any]:
     """Time one case; ``precise``: with a profile."""
     import torch
@@ -364,7 +271,7 @@ def run_case(case: Case, shape: Shape, batches: list[dict], steps: int, precise:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.tf32
     seed_everything(42, case.deterministic)
     free_memory()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, switched_off(case.without):
         started = time.perf_counter()
         if case.peer:
             step = (build_bare if case.peer == "bare" else build_trainer_step)(case, shape, batches)
@@ -373,7 +280,10 @@ def run_case(case: Case, shape: Shape, batches: list[dict], steps: int, precise:
         wait_for_gpu()
         built = time.perf_counter() - started
         started = time.perf_counter()
-        losses = [step(number) for number in range(5)]
+        losses = [step(0)]
+        wait_for_gpu()
+        first = time.perf_counter() - started
+        losses += [step(number) for number in range(1, 5)]
         wait_for_gpu()
         warm_up = time.perf_counter() - started
         free_memory()
@@ -385,6 +295,7 @@ def run_case(case: Case, shape: Shape, batches: list[dict], steps: int, precise:
         result = {
             "step_seconds": seconds,
             "build_seconds": built,
+            "first_step_seconds": first,
             "first_steps_seconds": warm_up,
             "peak_mb": torch.cuda.max_memory_reserved() / 2**20 if cuda else 0.0,
             "peak_allocated_mb": torch.cuda.max_memory_allocated() / 2**20 if cuda else 0.0,
@@ -429,7 +340,7 @@ def tabulate(results: dict[str, dict], shape: Shape, gpu: str | None) -> tuple[l
                 result["peak_mb"],
                 result["syncs"],
                 abs(result["loss"] - exact["loss"]) if ours and exact else None,
-                result["first_steps_seconds"],
+                result["first_step_seconds"],
             ]
         )
     return COLUMNS, lines
@@ -443,7 +354,9 @@ def parse_arguments() -> argparse.Namespace:
     args = parse(parser)
     if args.toy:
         args.shape, args.steps = "toy", 2
-        args.cases = ["bare, bf16 autocast", "bf16", "Seq2SeqTrainer, bf16", "fp32", "bf16, autocast", "bf16, Trident"]
+        args.cases = [name for name in args.cases if name in TOY]
+        if not args.cases:
+            raise UserError(f"gpu_step.py: with --toy, --cases must name one of: {'; '.join(TOY)}")
     return args
 
 
@@ -461,23 +374,27 @@ def main() -> int:
     gpu = torch.cuda.get_device_name() if cuda else None
     shape = SHAPES[args.shape]
     batches = [make_batch(shape, seed) for seed in range(2)]
-    results: dict[str, dict] = {}
-    failed = False
+    settings = {"shape": args.shape, "steps": args.steps, "on": gpu or "CPU (a trial: no GPU figures)"}
+    results: dict[str, dict] = {name: {"error": NOT_RUN} for name in args.cases}
+
+    def store() -> None:
+        tables = {f"training step, {args.shape}": tabulate(results, shape, gpu)}
+        report("gpu_step", args, settings, tables, gflop=count_matrix_flops(shape) / 1e9, cases=results)
+
     for name in args.cases:
         if time.perf_counter() - began > args.budget:
-            results[name] = {"error": "no time was left"}
-            continue
+            break
         try:
             results[name] = run_case(CASES[name], shape, batches, args.steps, precise=cuda)
         except Exception as error:  # the other cases go on
-            failed = True
             results[name] = {"error": f"{type(error).__name__}: {error}"[:2000]}
-            print(f"{name}: {results[name]['error'][:500]}", flush=True)
-        settings = {"shape": args.shape, "steps": args.steps, "on": gpu or "CPU (a trial: no GPU figures)"}
-        tables = {f"training step, {args.shape}": tabulate(results, shape, gpu)}
-        with contextlib.redirect_stdout(None) if name != args.cases[-1] else contextlib.nullcontext():
-            report("gpu_step", args, settings, tables, gflop=count_matrix_flops(shape) / 1e9, cases=results)
-    return int(failed)
+        with contextlib.redirect_stdout(None):
+            store()
+    store()
+    failed = {name: result["error"] for name, result in results.items() if "error" in result}
+    for name, error in failed.items():
+        print(f"{name}: {error[:500]}")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ import gc
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +21,7 @@ from utils.atomic_io import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+NOT_RUN = "no time was left"
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
 
 
@@ -96,6 +99,7 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "system": platform.system(),
         "python": platform.python_version(),
         **found,
@@ -220,7 +224,8 @@ def report(
     """Print tables (title -> columns, rows) and the JSON; store it, unless the size is a toy's. Returns 0."""
     used, own, everything = (b - a for a, b in zip(args.processor_seconds, _processor_seconds(), strict=True))
     settings = dict(settings) | {"clock": args.clock}
-    result: dict[str, Any] = {"benchmark": name, "machine": machine(), "settings": settings}
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    result: dict[str, Any] = {"benchmark": name, "command": command, "machine": machine(), "settings": settings}
     # Figures of a machine that was busy with other things say little; above a tenth measure again.
     result["machine"]["used_by_others"] = round(max(0.0, used - own) / everything, 3) if everything else None
     print(f"\n{name}: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items() if value is not None))
