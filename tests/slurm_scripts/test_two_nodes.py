@@ -16,7 +16,8 @@ from tests.helpers.commands import ROOT, student_words
 
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 TORCHRUN = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d",
-            "--rdzv_endpoint", f"{ADDRESSES[0]}:29500", "--rdzv_id", "nodes", "--local_addr", "{address}"]  # fmt: skip
+            "--rdzv_endpoint", f"{ADDRESSES[0]}:29500", "--rdzv_id", "nodes", "--local_addr", "{address}",
+            "--rdzv_conf", "is_host={is_host}"]  # fmt: skip  # torchrun would ask the host name, which the two share
 ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "2", "--num_processes", "2",
               "--machine_rank", "{rank}", "--main_process_ip", ADDRESSES[0], "--main_process_port", "29501",
               "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
@@ -80,7 +81,7 @@ def environment(interface: str) -> dict[str, str]:
 def test_two_nodes_train_what_two_processes_of_one_do(launcher, nodes, words, one_node, tmp_path):
     started = []
     for rank, (node, address) in enumerate(zip(nodes, ADDRESSES, strict=True)):
-        given = [word.format(rank=rank, address=address) for word in launcher]
+        given = [word.format(rank=rank, address=address, is_host=rank == 0) for word in launcher]
         command = ["ip", "netns", "exec", node, sys.executable, *given, *in_folder(words, tmp_path / "run")]
         with open(tmp_path / f"{rank}.log", "w") as log:
             started.append(subprocess.Popen(command, cwd=ROOT, env=environment("eth0"), stdout=log, stderr=log))

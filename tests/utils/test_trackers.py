@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
+import json
+import sqlite3
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from config.command_line import parse_config
 from config.defaults import StudentConfig
+from tests.helpers.commands import run_script, student_words
 from utils.errors import UserError
 from utils.gpu_meter import GPU_COLUMNS, GpuMeter
 from utils.logging_utils import DistillationLogger
@@ -111,26 +115,59 @@ def test_only_what_is_asked_for_is_looked_for(monkeypatch, tmp_path):
     assert looked == ["wandb"]
 
 
+def run_with(name: str, teacher_run: Path, folder: Path, **environment: str) -> str:
+    """What a short run that reports to TensorBoard and to ``name`` prints."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"pip install {name}")
+    words = student_words(teacher_run, folder, "--epochs", 1, "--grad_norm_steps", 1, "--logging_steps", 1,
+                          "--max_train_samples", 24, "--enable_epoch_sampling", "--report_to", "tensorboard",
+                          name)  # fmt: skip
+    words.remove("--no_tensorboard")
+    done = run_script(*words, **environment)
+    assert list((folder / "tensorboard").iterdir())
+    return done.stdout + done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])
-def test_the_real_ones_work_offline(name, tmp_path, monkeypatch):
-    """Where they are installed: pip install wandb mlflow-skinny trackio."""
-    pytest.importorskip(name)
-    PartialState()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    told: list[str] = []
-    (tmp_path / "run").mkdir()
-    trackers = Trackers([name], tmp_path / "run", PARAMETERS, told.append)
-    for step in (1, 2, 3):
-        trackers.scalars("Loss", {"train": 1.0 / step}, step)
-    trackers.close()
-    assert told == []
-    written = [path for path in Path(tmp_path).rglob("*") if path.is_file() and path.stat().st_size > 100]
-    assert any(part in str(path) for path in written for part in ("wandb", "mlflow.db", "trackio"))
+def test_a_run_reports_to_the_real_ones_offline(name, teacher_run, tmp_path):
+    offline = {"WANDB_MODE": "offline", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+               "TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}  # fmt: skip
+    assert "is off from here on" not in run_with(name, teacher_run, tmp_path / "run", **offline)
+    for key in ("Loss/train", "Gradients/grad_norm_jsd", "Training/coverage", "Validation/f1"):
+        assert READERS[name](tmp_path, key), key
+    if name != "wandb":
+        with open(tmp_path / "run" / "step_metrics.csv", newline="") as file:
+            expected = [(int(row["step"]), float(row["loss_total"])) for row in csv.DictReader(file)]
+        assert np.allclose(READERS[name](tmp_path, "Loss/train"), expected)
+
+
+@pytest.mark.slow
+def test_a_run_outlives_a_tracker_without_its_server(teacher_run, tmp_path):
+    told = run_with("mlflow", teacher_run, tmp_path / "run", MLFLOW_TRACKING_URI="sqlite:////proc/none/mlflow.db")
+    assert told.count("mlflow is off from here on") == 1
+    assert (tmp_path / "run" / "final_model" / "model.safetensors").is_file()
+
+
+def read_wandb(folder: Path, key: str) -> bool:
+    """Its files have no public reader."""
+    (file,) = (folder / "run").glob("wandb/offline-run-*/*.wandb")
+    return key.encode() in file.read_bytes()
+
+
+def read_mlflow(folder: Path, key: str) -> list[tuple[int, float]]:
+    with sqlite3.connect(folder / "mlflow.db") as rows:
+        return list(rows.execute("select step, value from metrics where key = ? order by step", (key,)))
+
+
+def read_trackio(folder: Path, key: str) -> list[tuple[int, float]]:
+    (file,) = (folder / "trackio").glob("*.db")
+    with sqlite3.connect(file) as rows:
+        found = [(step, json.loads(values)) for step, values in rows.execute("select step, metrics from metrics")]
+    return sorted((step, values[key]) for step, values in found if key in values)
+
+
+READERS = {"wandb": read_wandb, "mlflow": read_mlflow, "trackio": read_trackio}
 
 
 class FakeLibrary(SimpleNamespace):
