@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,12 +75,13 @@ def make_converter(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTo
 
     class Converter(import_engine().converters.TransformersConverter):  # type: ignore[misc]
         def load_model(self, *_: Any, **__: Any) -> PreTrainedModel:
-            config = model.config
-            if hasattr(config, "scale_decoder_outputs"):  # T5: the converter still asks what said so before
-                config.tie_word_embeddings = config.scale_decoder_outputs
+            copied = deepcopy(model)  # some of its loaders take the model apart
+            config = copied.config
+            if config.model_type in ("t5", "mt5"):  # the flag said before whether outputs are scaled: in mT5 never
+                config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", False)
             if config.model_type == "bart":  # its norms come after each layer, which the configuration no longer says
                 config.normalize_before, config.normalize_embedding = False, True
-            return model
+            return copied
 
         def load_tokenizer(self, *_: Any, **__: Any) -> PreTrainedTokenizerBase:
             return tokenizer

@@ -90,11 +90,15 @@ def test_training_does_not_take_an_export(folder):
         load_model(str(folder))
 
 
-def test_what_cannot_be_exported(folder, tmp_path):
+def test_an_export_is_not_exported_again(folder, tmp_path):
     with pytest.raises(UserError, match="already an exported model"):
         convert(open_model(str(folder), "MODEL", "cpu", LONGEST), "x", tmp_path / "again", "int8", 96, 32)
-    model = open_model(str(make_family("plbart", tmp_path / "plbart")), "MODEL", "cpu", LONGEST)
+
+
+@pytest.mark.parametrize("family", ["plbart", "longt5"])
+def test_what_the_engine_does_not_know(family, tmp_path):
+    model = open_model(str(make_family(family, tmp_path / family)), "MODEL", "cpu", LONGEST)
     (tmp_path / "target").mkdir()
-    with pytest.raises(UserError, match=r"MODEL x: CTranslate2 \S+ cannot run a plbart model") as error:
+    with pytest.raises(UserError, match=rf"MODEL x: CTranslate2 \S+ cannot run a {family} model") as error:
         convert(model, "x", tmp_path / "target", "int8", 96, 32)
     assert "\n" not in str(error.value)

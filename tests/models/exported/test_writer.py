@@ -9,6 +9,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from data.java.scope import JavaScope, read_names
+from models.decoding.constraints.reading import Reading
 from models.decoding.generate import GenerationOptions, generate_candidates, pad_rows
 from models.exported.convert import convert
 from models.exported.loading import Opened, open_model
@@ -78,6 +80,30 @@ def test_greedy_texts_are_those_of_torch(pair, rows, decoding):
         assert mine != generate_candidates(pair[0].writer, rows, GenerationOptions(max_output_len=24, decoding="free"))
 
 
+CART = ["k\tdeclared\t-1", "M\tsize\t0\t0\t0\t1\t", "M\tadd\t0\t1\t0\t1\t0"]
+PLACE = ["v\tcart\t0", "t\tCart\t0", "M\tassertEquals\t1\t2\t0\t1\t00", "M\tassertTrue\t1\t1\t0\t1\t0"]
+
+
+def make_scope() -> JavaScope:
+    return JavaScope(read_names(PLACE), lambda number: read_names(CART if number == 0 else ["k\tprimitive\t-1"]))
+
+
+def test_types_are_kept_greedily_as_in_torch(pair, rows):
+    options = GenerationOptions(max_output_len=24, decoding="types", batch_size=5)
+    mine, theirs = (one.writer.write(rows, options, [make_scope() for _ in rows]) for one in pair)
+    assert mine == theirs != pair[1].writer.write(rows, replace(options, decoding="java"))
+
+
+def test_beams_keep_to_types(pair, rows):
+    options = GenerationOptions(max_output_len=24, num_beams=4, num_return_sequences=4, decoding="types")
+    scopes = [make_scope() for _ in rows]
+    texts = pair[1].writer.write(rows, options, scopes)
+    assert [len(found) for found in texts] == [4] * len(rows)
+    assert all(Reading(make_scope()).after(text) is not None for found in texts for text in found)
+    free = pair[1].writer.write(rows, replace(options, decoding="java"))
+    assert any(Reading(make_scope()).after(text) is None for found in free for text in found)
+
+
 def test_free_beams_are_those_of_torch(pair, rows):
     options = GenerationOptions(max_output_len=10, num_beams=4, num_return_sequences=4, decoding="free", batch_size=5)
     mine, theirs = (generate_candidates(one.writer, rows, options) for one in pair)
@@ -133,12 +159,10 @@ def test_only_as_many_beams_are_mended_as_are_asked_for(pair, rows):
     assert all(set(some) <= set(texts) for some, texts in zip(few, whole, strict=True))
 
 
-QUICK = ("codet5p", "t5_v1.1")  # a vocabulary wider than its tokenizer's; a head of its own
 FAMILIES = ("t5", "codet5", "codet5p", "t5_v1.1", "mt5", "umt5", "bart", "t5gemma")
-ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 
 
-@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_expects_what_torch_does(family, tmp_path):
     pair = export(make_family(family, tmp_path / "model"), tmp_path / "exported")
     tokenizer = pair[0].writer.tokenizer
