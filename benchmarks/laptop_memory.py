@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -22,31 +23,19 @@ from benchmarks.measuring import ROOT, options, parse, report
 from benchmarks.workload import VOCABULARY, build_tokenizer, list_texts, read_mined_rows, write_distillation_file
 from utils.errors import UserError, run_main
 
-COMMON = [
-    "--max_steps",
-    "2",
-    "--gradient_accumulation_steps",
-    "1",
-    "--validation_frequency",
-    "0",
-    "--no_final_evaluation",
-    "--no_run_report",
-    "--no_tensorboard",
-    "--save_steps",
-    "0",
-    "--device",
-    "cpu",
-    "--num_workers",
-    "0",
-    "--no_length_grouping",
-    "--embedding_model",
-    "embedded:minilm",
-    "--bridge_fit_steps",
-    "1",
-    "--bridge_min_fidelity",
-    "-1",
-    "--overwrite",
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# fmt: off
+TWO_STEPS = [
+    "--max_steps", "2", "--gradient_accumulation_steps", "1", "--validation_frequency", "0", "--no_final_evaluation",
+    "--no_run_report", "--no_tensorboard", "--save_steps", "0", "--device", "cpu", "--num_workers", "0",
+    "--no_length_grouping", "--overwrite",
 ]
+STUDENT = [
+    *TWO_STEPS, "--embedding_model", "embedded:minilm", "--bridge_fit_steps", "1", "--bridge_min_fidelity", "-1",
+]
+# fmt: on
 LAPTOP = ["--preset", "memory_constrained"]
 CASES = {
     "the defaults (batch 4, 512 and 128 tokens)": ["--max_train_samples", "16"],
@@ -62,11 +51,10 @@ CASES = {
 }
 
 
-def build_student(folder: Path, tokenizer: object, toy: bool) -> None:
-    """A T5 of CodeT5+ 220M's shape."""
+def build_model(folder: Path, tokenizer: PreTrainedTokenizerBase, layers: int, width: int) -> None:
+    """A T5 with random weights, twice ``layers`` deep."""
     from transformers import T5Config, T5ForConditionalGeneration
 
-    layers, width = (6, 64) if toy else (12, 768)
     shape = T5Config(
         vocab_size=VOCABULARY,
         d_model=width,
@@ -83,12 +71,17 @@ def build_student(folder: Path, tokenizer: object, toy: bool) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def peak_gib(words: list[str]) -> float:
-    """Peak resident memory of one run of the student's script."""
+def longest_rows(data: Path | None, count: int) -> tuple[list[dict[str, Any]], PreTrainedTokenizerBase]:
+    """The longest of 8,000 mined rows, and a tokenizer."""
+    rows = read_mined_rows(data, 8000)
+    tokenizer = build_tokenizer(list_texts(rows), data.stem if data else "sample")
+    return sorted(rows, key=lambda row: -len(row["test_method_masked"] + row["focal_method"]))[:count], tokenizer
+
+
+def peak_gib(*words: str) -> float:
+    """Peak resident memory of one run of a script. This process must have used less: the system counts from its own."""
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "knowledge_distillation.py", *words], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors
-        )
+        process = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
@@ -101,16 +94,15 @@ def main() -> int:
     parser = options(__doc__, 1)
     parser.add_argument("--data", type=Path, help="mined rows (default: the sample corpus, whose inputs are short)")
     args = parse(parser)
-    rows = read_mined_rows(args.data, 8000)
-    tokenizer = build_tokenizer(list_texts(rows), args.data.stem if args.data else "sample")
-    rows = sorted(rows, key=lambda row: -len(row["test_method_masked"] + row["focal_method"]))[:600]
+    rows, tokenizer = longest_rows(args.data, 600)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = [folder / f"{part}.jsonl" for part in ("training", "validation")]
         for file, part in zip(files, (rows[:-10], rows[-10:]), strict=True):
             write_distillation_file(file, part, tokenizer, VOCABULARY)
-        build_student(folder / "student", tokenizer, args.toy)
+        build_model(folder / "student", tokenizer, *((6, 64) if args.toy else (12, 768)))
         data = [
+            "knowledge_distillation.py",
             "--train_data_path",
             str(files[0]),
             "--val_data_path",
@@ -120,7 +112,7 @@ def main() -> int:
             "--output_dir",
             str(folder / "run"),
         ]
-        cases = [[case, peak_gib([*data, *flags, *COMMON])] for case, flags in CASES.items()]
+        cases = [[case, peak_gib(*data, *flags, *STUDENT)] for case, flags in CASES.items()]
     return report(
         "laptop_memory",
         args,
