@@ -61,8 +61,8 @@ part() { # share of the limit in percent, name, command: the result is NAME.json
     echo "== $name: exit code $code after $((SECONDS - began)) s"
 }
 
-checks=(fp32 "fp32, SDPA, no graphs" bf16 "bf16 once more" "bf16, SDPA" fp16 "bf16, Trident" "bf16, ce kl pans"
-    "bf16, accumulated" "bf16, recording fails" "bf16, checkpointing" "half weights" "compiled, bf16")
+checks=(fp32 "fp32, SDPA, no graphs" bf16 "bf16 once more" "bf16, SDPA" fp16 "bf16, Trident, contrastive"
+    "bf16, ce kl pans" "bf16, accumulated" "bf16, recording fails" "bf16, checkpointing" "half weights" "compiled, bf16")
 part 18 checks benchmarks/gpu_checks.py --checks "${checks[@]}"
 part 28 step_220m benchmarks/gpu_step.py --shape 220m --cases "bare, bf16 autocast" bf16 "Seq2SeqTrainer, bf16" \
     "bf16, not deterministic" "bf16, cross-entropy alone" "bf16, Trident" "bf16, SDPA" "bf16, plain norms" \

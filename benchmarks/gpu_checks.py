@@ -262,7 +262,7 @@ CHECKS: dict[str, tuple[Callable[[Run], dict[str, Any]], Run]] = {
     "bf16 once more": (same_bytes, Run("bf16")),
     "bf16, SDPA": (same_bytes, Run("bf16", flags=(("attention", "sdpa"),))),
     "fp16": (same_bytes, Run("fp16")),
-    "bf16, Trident": (same_bytes, Run("bf16", TRIDENT)),
+    "bf16, Trident, contrastive": (same_bytes, Run("bf16", (*TRIDENT, "contrastive"))),
     "bf16, ce kl pans": (same_bytes, Run("bf16", ("ce", "kl", "pans"))),
     "bf16, accumulated": (same_bytes, Run("bf16", flags=(("gradient_accumulation_steps", "2"),))),
     "bf16, recording fails": (recording_fails, Run("bf16")),

@@ -85,6 +85,7 @@ def build_engine(model, tokenizer, components: list[str], data, folder: Path, ac
     from config.defaults import LossConfig
     from models.loss_functions import LossResources, LossSettings
     from models.multi_component_loss import MultiComponentLoss
+    from models.text_encoder.bridge import GoldQueue
     from models.training.engine import TrainingEngine
     from models.training.run import Run
     from utils.logging_utils import DistillationLogger
@@ -92,8 +93,11 @@ def build_engine(model, tokenizer, components: list[str], data, folder: Path, ac
     flags = {"gradient_accumulation_steps": 1, "epochs": 1000, "num_workers": 0} | flags
     config = parse_student_config(output_dir=folder, **flags)
     accelerator = accelerator or Accelerator(cpu=True)
-    semantic = build_semantic(model.config.vocab_size, accelerator.device) if "semantic" in components else None
-    loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=components)), LossResources(semantic=semantic))
+    needing = {"semantic", "contrastive"}.intersection(components)
+    encoders = dict.fromkeys(needing, build_semantic(model.config.vocab_size, accelerator.device) if needing else None)
+    queue = GoldQueue(256, encoders["contrastive"].cache) if "contrastive" in needing else None
+    resources = LossResources(queue=queue, **encoders)
+    loss = MultiComponentLoss(LossSettings(LossConfig(loss_components=components)), resources)
     logger = DistillationLogger(folder, tensorboard=True, console=False)
     run = Run(config, folder, accelerator, logger)
     return TrainingEngine(run, model, tokenizer, loss, data)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,16 @@ def test_wrong_words_are_refused(tmp_path, flags, words):
     code, printed = run_everything(tmp_path / "out", *flags, PYTHON="/bin/false")
     assert code == 2
     assert printed.splitlines()[-1].startswith("error: gpu.sh: ") and words in printed.splitlines()[-1]
+
+
+def test_the_job_that_checks_a_node_asks_for_checks_there_are():
+    job = (ROOT / "slurm_scripts" / "test_cuda.sh").read_text()
+    words = shlex.split(job.splitlines()[-1])
+    assert words[:3] == ["exec", "python", "benchmarks/gpu_checks.py"]
+    asked = words[words.index("--checks") + 1 : words.index("--budget")]
+    assert asked and set(asked) <= set(gpu_checks.CHECKS)
+    minutes = int(re.search(r"--time=00:(\d+):00", job)[1])
+    assert float(words[words.index("--budget") + 1]) < 60 * minutes / 2
 
 
 # -- what ran and what did not ----------------------------------------------------------------------------------------
