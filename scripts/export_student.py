@@ -83,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--val_data_path {data}: no usable row")
     encoder = None if args.embedding_model == "none" else resolve_encoder(args.embedding_model)
     options = GenerationOptions(
-        config.get("max_input_len", DataConfig.max_input_len),
-        config.get("max_output_len", DataConfig.max_output_len),
+        max_input_len=config.get("max_input_len", DataConfig.max_input_len),
+        max_output_len=config.get("max_output_len", DataConfig.max_output_len),
         num_beams=args.num_beams,
     )
     model = open_model(args.model, "MODEL", "cpu", (options.max_input_len, options.max_output_len))

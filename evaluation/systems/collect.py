@@ -40,13 +40,13 @@ class Collected:
 def build_runner(request: EvaluationRequest, device: str, folder: Path) -> ModelRunner:
     """What makes systems of the request's models; ``folder`` keeps their texts while they are made."""
     options = GenerationOptions(
-        request.max_input_len,
-        request.max_output_len,
-        request.batch_size,
-        request.num_beams,
-        request.num_return_sequences,
-        request.latency_samples,
-        request.decoding,
+        max_input_len=request.max_input_len,
+        max_output_len=request.max_output_len,
+        batch_size=request.batch_size,
+        num_beams=request.num_beams,
+        num_return_sequences=request.num_return_sequences,
+        latency_samples=request.latency_samples,
+        decoding=request.decoding,
     )
     choice = ContextChoice(request.context, request.max_context_tokens, request.allow_other_context)
     return ModelRunner(options, device, folder, request.resume, choice)

@@ -19,7 +19,7 @@ from data.rows.tokenization import TextFormat
 from models.decoding.constraints.build import Decoding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
     """How inputs become texts.
 
