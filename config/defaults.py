@@ -397,7 +397,7 @@ class HardwareConfig:
     fp16: bool = arg(False, "half precision (CUDA)")
     bf16: bool = arg(False, "bfloat16 (CUDA; a CPU gains from it where it has AVX512-BF16 or AMX)")
     tf32: bool = arg(True, "TF32 matrix products where the GPU has them")
-    compile: bool = arg(False, "fuse the model's layers with torch.compile: minutes at the start, faster steps after")
+    compile: bool = arg(False, "fuse the model's layers with torch.compile; the first start takes minutes")
     cuda_graphs: bool = arg(True, "record the steps of each length and replay them with one launch (CUDA, one process)")
     fsdp: bool = arg(False, "shard the model over the processes instead of copying it (FSDP)")
     cpu_threads: int | None = arg(
