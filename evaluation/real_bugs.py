@@ -26,7 +26,7 @@ from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
-    from data.rows.readers import Json
+    from data.rows.readers import Json, Sample
     from evaluation.running.defects4j import Bug
 
 HUMAN = "human"
@@ -43,6 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--train_data", help="training rows, for the baseline that copies from the nearest")
     add("--student_model_path", help="folder of a model")
     add("--predictions", action="append", default=[], metavar="NAME=FILE", help=f"texts for the rows of {TASKS_FILE}")
+    add("--pool", action="store_true", help="also the first of the student's pool, as suggest_assertions.py ranks it")
+    add("--repair", action="store_true", help="also how often what a run on the bug shows would freeze the bug")
     add("--class_path", help="jars for all projects (None: those that Defects4J keeps for each)")
     add("--jdk_home", help="as for evaluate_assertions.py")
     add("--sandbox", choices=get_args(Sandbox), default=ExecutionSettings.sandbox, help="as there")
@@ -103,7 +105,24 @@ def write_predictions(args: argparse.Namespace, rows: Sequence[Json]) -> dict[st
         runner = build_runner(request, resolve_device(args.device), args.output_dir / ".progress")
         system = runner.run(STUDENT, args.student_model_path, "--student_model_path", samples)
         texts[STUDENT] = system.predictions
+        if args.pool:
+            texts["pool"] = write_pool(args, samples)
     return texts
+
+
+def write_pool(args: argparse.Namespace, samples: Sequence[Sample]) -> list[str]:
+    """The first candidate of each pool; nothing is run for it, and javac is not asked for the scope."""
+    from evaluation.suggesting.pool import fill_pools
+    from evaluation.suggesting.student import Student
+    from models.decoding.generate import GenerationOptions
+    from models.exported.loading import open_model
+    from utils.device import resolve_device
+
+    options = GenerationOptions(num_beams=5, num_return_sequences=5, decoding="names")
+    lengths = options.max_input_len, options.max_output_len
+    opened = open_model(args.student_model_path, "--student_model_path", str(resolve_device(args.device)), lengths)
+    pools = fill_pools(samples, Student(opened.writer, options))
+    return [pool[0].text if pool else "" for pool in pools]
 
 
 def judge(
@@ -119,6 +138,7 @@ def judge(
     from evaluation.running.class_path import resolve_class_path
     from evaluation.running.defects4j import make_buggy
     from evaluation.running.jdk import find_jdk
+    from evaluation.suggesting.repair import repair
     from evaluation.summary import EXECUTION_RULES
     from utils.atomic_io import write_json
 
@@ -136,13 +156,15 @@ def judge(
     if result.get("ground") != ground:
         result = {"bug": bug.name, "ground": ground, "problem": "", "cell_missing": {}, "texts": {}, "verdicts": {}}
     left = {name: list(every) for name, every in texts.items() if result["texts"].get(name) != list(every)}
+    repairs = result.setdefault("repairs", {})
+    unmended = {name: list(every) for name, every in texts.items() if name in left or name not in repairs}
 
     def is_hopeless() -> bool:
         """Without a human assertion that finds the bug, the others do not count."""
         human = result["verdicts"].get(HUMAN)
         return bool(result["problem"]) or (human is not None and not any(verdict == FOUND for verdict, _ in human))
 
-    if left and not is_hopeless():
+    if (left or (args.repair and unmended)) and not is_hopeless():
         settings = ExecutionSettings(args.workers, args.timeout, args.jdk_home, sandbox=args.sandbox)
         try:
             buggy, class_path = make_buggy(bug, fixed), resolve_class_path(fixed, jars, jdk)
@@ -156,13 +178,25 @@ def judge(
                     if not is_hopeless():
                         result["verdicts"][name] = executor.judge_bug(tasks, predictions)
                         result["texts"][name] = predictions
+                        repairs.pop(name, None)
+                for name, predictions in unmended.items() if args.repair else ():
+                    if not is_hopeless():
+                        repairs[name] = executor.judge_repairs(tasks, predictions, repair)
                 result["cell_missing"] = executor.find_missing_layers()
         write_json(kept, result)
-    return {**result, "verdicts": {name: result["verdicts"][name] for name in texts if name in result["verdicts"]}}
+    return {
+        **result,
+        **{
+            kind: {name: result[kind][name] for name in texts if name in result[kind]}
+            for kind in ("verdicts", "repairs")
+        },
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    if args.pool and not args.student_model_path:
+        raise UserError("--pool ranks with the student; give --student_model_path")
     from evaluation.progress import show_progress
     from evaluation.reports.real_bugs import make_report, summarise_bugs
     from evaluation.running.defects4j import check_out, find_jars, find_mirror, read_bugs

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from data.rows.readers import Json
-from evaluation.running.bugs import FALSE_ALARM, FOUND, MISSED, NO_COMPILE
+from evaluation.running.bugs import FALSE_ALARM, FOUND, FREEZES, HOLDS, MISSED, NO_COMPILE
 from evaluation.running.outcomes import DROPPED, wilson
 from evaluation.summary import EXECUTION_RULES, title_of
 
 HUMAN = "human"
 APART = "Lang"  # its code is in common training data
+REPAIRED = (FREEZES, HOLDS)
 VERDICTS = (FOUND, MISSED, FALSE_ALARM, NO_COMPILE)
 
 
@@ -74,6 +75,18 @@ def _count(results: Sequence[Json], systems: Sequence[str]) -> Json:
             "high": high,
             "tasks": {verdict: verdicts[verdict] for verdict in VERDICTS},
         }
+        mended = [item for result in stable for item in result.get("repairs", {}).get(name, ()) if item in REPAIRED]
+        if any(name in result.get("repairs", {}) for result in stable):
+            freezes = mended.count(FREEZES)
+            low, high = wilson(freezes, len(mended)) if mended else (None, None)
+            counts["systems"][name]["repair"] = {
+                "repaired": len(mended),
+                "freezes": freezes,
+                "rate": freezes / len(mended) if mended else None,
+                "low": low,
+                "high": high,
+                "bugs_frozen": sum(FREEZES in result.get("repairs", {}).get(name, ()) for result in stable),
+            }
     return counts
 
 
@@ -89,12 +102,32 @@ def make_report(summary: Mapping[str, Json]) -> str:
         lines.append("| system | bugs found | found | missed | false alarm | does not compile |")
         lines.append("|---|---|---|---|---|---|")
         for system, found in group["systems"].items():
-            rate = (
-                f"{found['bugs_found']}: {found['rate']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
-                if found["rate"] is not None
-                else "–"
+            rate = f"{found['bugs_found']}: {_show(found)}"
+            lines.append(
+                f"| {_title(system)} | {rate} | " + " | ".join(str(found["tasks"][v]) for v in VERDICTS) + " |"
             )
-            title = "human assertion (control)" if system == HUMAN else title_of(system)
-            lines.append(f"| {title} | {rate} | " + " | ".join(str(found["tasks"][v]) for v in VERDICTS) + " |")
+        lines += _describe_repairs(group["systems"])
         lines += ["", *(f"- {bug} is left out: {reason}" for bug, reason in group["left_out"].items())]
     return "\n".join(lines) + "\n"
+
+
+def _title(system: str) -> str:
+    return "human assertion (control)" if system == HUMAN else title_of(system)
+
+
+def _show(found: Json) -> str:
+    return "–" if found["rate"] is None else f"{found['rate']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def _describe_repairs(systems: Mapping[str, Json]) -> Iterator[str]:
+    """What repair would do where the bug is still there."""
+    mended = {name: found["repair"] for name, found in systems.items() if "repair" in found}
+    if not mended:
+        return
+    yield ""
+    yield "Run on the buggy version, with what was observed in place of what was expected:"
+    yield ""
+    yield "| system | assertions repaired | of these freeze the bug | bugs frozen |"
+    yield "|---|---|---|---|"
+    for name, found in mended.items():
+        yield f"| {_title(name)} | {found['repaired']} | {found['freezes']}: {_show(found)} | {found['bugs_frozen']} |"

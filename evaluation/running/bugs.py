@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from data.java.statements import is_valid_java
 from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.class_path import ClassPath
+from evaluation.running.evidence import hides_code, read_as_javac
 from evaluation.running.execution import ProjectExecutor
 from evaluation.running.java_service import Classes, TestRun
 from evaluation.running.outcomes import DROPPED, Outcome
 from evaluation.running.source_files import TestFile
-from evaluation.running.splice import HARMLESS, Task
+from evaluation.running.splice import HARMLESS, Task, silence_other_assertions, splice
 from evaluation.running.workers import Worker
 
 FOUND, MISSED, FALSE_ALARM, NO_COMPILE = "found", "missed", "false alarm", "does not compile"
+FREEZES, HOLDS = "freezes the bug", "holds with and without the bug"
+NOTHING_OBSERVED = "the run on the bug shows no other value"
+# statement, the error of its run, framework -> the statement with what was observed, or empty
+Repair = Callable[[str, str, str], str]
 # Raised where classes that were compiled against the fixed version do not fit the buggy one: no word of the bug.
 LINKAGE = frozenset({"NoSuchMethodError", "NoSuchFieldError", "IncompatibleClassChangeError", "AbstractMethodError"})
 
@@ -58,6 +64,42 @@ class BugExecutor(ProjectExecutor):
         if not outcome.passed:
             return Outcome(FALSE_ALARM, outcome.reason)
         return Outcome(FOUND) if outcome.nontrivial else Outcome(MISSED, outcome.trivial)
+
+    def judge_repairs(self, tasks: Sequence[Task], predictions: Sequence[str | None], repair: Repair) -> list[str]:
+        """What would become of predictions that fail on the buggy version, where the developer is, if what they
+        observe there took the place of what they expect: FREEZES (the fixed version then fails), HOLDS, or
+        NOTHING_OBSERVED (also where a prediction does not fail); or DROPPED. None stands for the human assertion.
+        """
+        return self._map(lambda worker, i: self._judge_repair(worker, tasks[i], predictions[i], repair), tasks, None)
+
+    def _judge_repair(self, worker: Worker, task: Task, statement: str | None, repair: Repair) -> str:
+        file = self._read_test_file(task)
+        if isinstance(file, str) or self._find_problem(worker, task):
+            return DROPPED
+        if statement is None:
+            statement = file.source[slice(*file.span)].decode()
+        compiled = self._compile_alone(worker, task, file, read_as_javac(statement))
+        if not compiled:
+            return NOTHING_OBSERVED
+        seen = self._run(worker.first, task, {**compiled, **self._classes})
+        text = repair(statement, seen.reason, task["framework"]) if seen.status == "failed" else ""
+        repaired = self._compile_alone(worker, task, file, text) if text else {}
+        if not repaired or self._run(worker.first, task, {**repaired, **self._classes}).status != "passed":
+            return NOTHING_OBSERVED
+        return HOLDS if self._run(worker.first, task, repaired).status == "passed" else FREEZES
+
+    def _compile_alone(self, worker: Worker, task: Task, file: TestFile, statement: str) -> Classes:
+        """The test with this statement and no other verdict, as far as that compiles; empty where nothing does."""
+        if hides_code(statement) or not is_valid_java(statement):
+            return {}
+        compiled = self._compile(worker, task, file, statement)
+        if isinstance(compiled, str):
+            return {}
+        if file.test_span is None:
+            return compiled.classes
+        source, span = silence_other_assertions(file.source, file.span, file.test_span)
+        alone = worker.first.compile({file.name: splice(source, span, compiled.statement, compiled.imports).text})
+        return alone.classes or compiled.classes
 
     def _find_problem(self, worker: Worker, task: Task) -> str:
         """Why a task cannot show the bug: without any verdict of an assertion, its test must pass on the bug."""

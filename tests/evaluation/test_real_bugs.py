@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from evaluation.real_bugs import main
+from data.rows.readers import Sample
+from evaluation.real_bugs import build_parser, main, write_pool
 from evaluation.running.bugs import BugExecutor
 from evaluation.running.defects4j import Bug, find_jars, make_buggy
 from tests.helpers.commands import write_rows
@@ -85,7 +86,7 @@ def test_a_bug_is_found_by_the_assertions_that_tell_the_versions_apart(place, ca
     given = write_rows(place / "llm.jsonl", [{"row": row, "prediction": text} for row, text in enumerate(texts)])
     judged, real = [], BugExecutor.judge_bug
     monkeypatch.setattr(BugExecutor, "judge_bug", lambda *given: judged.append(given[2]) or real(*given))
-    assert main([*map(str, words), "--predictions", f"llm={given}"]) == 0
+    assert main([*map(str, words), "--predictions", f"llm={given}", "--repair"]) == 0
     assert judged == [texts, ["", ""]], "what is kept, and a bug that no human assertion finds, is not judged again"
     summary = json.loads((output / "real_bugs.json").read_text())
     bug = summary["bugs"]["Csv-1"]
@@ -95,7 +96,31 @@ def test_a_bug_is_found_by_the_assertions_that_tell_the_versions_apart(place, ca
     assert summary["bugs"]["Csv-4"]["problem"] == "no usable assertion: the test is not in the fixed version (1)"
     group = summary["groups"]["Csv"]
     assert (group["bugs"], group["stable"], group["systems"]["human"]["bugs_found"]) == (4, 2, 2)
-    assert group["systems"]["llm"]["bugs_found"] == 1 and "llm" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert group["systems"]["llm"]["bugs_found"] == 1 and "llm" in report
+
+    kept = json.loads((output / "bugs" / "Csv-1.json").read_text())["repairs"]
+    # After add(3) and add(4) the total is 7, with the bug 4: "4" is what a run on the bug shows, and what it freezes.
+    assert kept["human"] == ["the run on the bug shows no other value", "freezes the bug"]
+    assert kept["false"] == ["holds with and without the bug"] * 2, "assertTrue(false) becomes assertFalse(false)"
+    assert kept["llm"] == ["the run on the bug shows no other value", "freezes the bug"]
+    repair = group["systems"]["human"]["repair"]
+    assert (repair["repaired"], repair["freezes"], repair["bugs_frozen"]) == (2, 2, 2)
+    assert "| llm | 1 | 1: 1.000" in report
+
+
+def test_the_pool_s_first_candidate_is_a_system(tmp_path):
+    from models.seq2seq.loading import build_scratch, save_model, train_tokenizer
+
+    sibling = {"assertion": "assertEquals(7, cart.total());", "test": "testTotal", "fields": [], "locals": []}
+    sample = Sample("void t() { cart.add(3); <AssertPlaceHolder> }", "int total()", (), context={"siblings": [sibling]})
+    tokenizer = train_tokenizer([sample.test, sibling["assertion"]], 300)
+    student = build_scratch("tiny", tokenizer, dropout_rate=0.1, attention="sdpa", seed=0)
+    save_model(student, tokenizer, tmp_path / "model")
+    words = ["--defects4j", "d", "--mirrors", "m", "--device", "cpu", "--student_model_path", str(tmp_path / "model")]
+    assert write_pool(build_parser().parse_args(words), [sample]) == [sibling["assertion"]]
+    with pytest.raises(UserError, match="--pool ranks with the student"):
+        main(["--defects4j", "d", "--mirrors", "m", "--pool"])
 
 
 def test_the_newest_release_of_each_jar_that_defects4j_keeps(tmp_path):
