@@ -9,8 +9,9 @@ a model sees as siblings. Then, as in evaluation/suggest_assertions.py: the open
 and ranked, and the judge runs them. The human's assertions, put back at the same place, are judged, too.
 
 An answer is exact if it equals one of the human's; equivalent if it fails on every mutant of the method under test on
-which the human's fail, and there is one. A test to which nothing is offered counts as wrong everywhere. In "as ranked"
-no verdict is used; in "filtered" the command's: what passes and can fail comes first, and what fails is not offered.
+which the human's fail, and there is one. A test to which nothing is offered counts as wrong everywhere, also one for
+which the command finds no method under test; of these the human's verdict is not known. In "as ranked" no verdict is
+used; in "filtered" the command's: what passes and can fail comes first, and what fails is not offered.
 Everything is stored in --work as it is made; the same command goes on where it stopped.
 """
 
@@ -21,7 +22,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.restore_tasks import Task, find_tasks, prepare
+from benchmarks.restore_tasks import STILL_CHECKS, Task, find_tasks, name_method, prepare
 from data.java.normal_form import normalise
 from data.java.scope import JavaScope
 from data.rows.readers import Sample
@@ -47,10 +48,10 @@ from evaluation.scores.significance import (
 )
 from evaluation.suggesting.draft import Draft
 from evaluation.suggesting.pool import fill_pools
-from evaluation.suggesting.repair import repair
 from evaluation.suggesting.scope import ScopeService
 from evaluation.suggesting.student import Student
-from evaluation.suggesting.verdicts import BEST, Candidate, make_candidate
+from evaluation.suggesting.verdicts import judge as run_pools
+from evaluation.suggesting.verdicts import mend
 from models.decoding.constraints.build import Decoding
 from models.decoding.generate import GenerationOptions
 from models.exported.loading import open_model
@@ -62,6 +63,12 @@ MAX_JUDGED = 12  # candidates of one test and variant that the judge sees
 AT_ONCE = 8
 DECODINGS: tuple[Decoding, ...] = ("names", "types")
 VARIANTS = ("names", "types", "pool", "nearest")
+BEFORE = {"types": "names", "pool": "types", "pool + repair": "pool"}  # what each variant is compared with
+HUMAN = "human, as ranked"
+LISTED = (
+    *(f"{variant}, as ranked" for variant in VARIANTS),
+    *(f"{variant}, filtered" for variant in (*VARIANTS, "pool + repair")),
+)
 METRICS = ("offered", "compile_rate", "pass_rate", "nontrivial_rate", "exact_match", "equivalent")
 Json = dict[str, Any]
 
@@ -84,52 +91,49 @@ class Once:
 
 def make_pools(tasks: Sequence[Task], copy: Path, executor: ProjectExecutor, args: Any, store: Path) -> Json:
     """Fill the tasks' pools, from the store where they are there; returns facts about the student."""
-    if store.is_file():
-        known = json.loads(store.read_text(encoding="utf-8"))
-        for task in tasks:
-            task.pools = {
-                name: [
-                    Draft(text, tuple(map(tuple, origins)), math.nan if score is None else score)
-                    for text, origins, score in drafts
-                ]
-                for name, drafts in known["pools"][task.removed.key].items()
-            }
-        return known["facts"]
+    known = {row["test"]: row for row in read_rows(store)}
     options = GenerationOptions(num_beams=args.num_beams, num_return_sequences=5, batch_size=AT_ONCE)
     opened = open_model(args.student, "--student", "cpu", (options.max_input_len, options.max_output_len))
     writers = {name: Once(Student(opened.writer, replace(options, decoding=name))) for name in DECODINGS}
-    unscoped = 0
     with ScopeService(executor.jdk, executor.class_path) as service:
-        for group in _by_file(tasks):
-            samples = [task.test.sample for task in group]
-            source, places = as_utf8(
-                (copy / group[0].removed.file).read_bytes(), *(task.test.position for task in group)
-            )
-            framework = group[0].test.source["framework"]
-            found = service.look(Path(group[0].removed.file).name, source, [(at, at) for at in places], framework)
-            scopes = [None if isinstance(scope, str) else scope for scope in found]
-            unscoped += scopes.count(None)
-            filled = {
-                "names": fill_pools(samples, writers["names"], copies=False),
-                "types": fill_pools(samples, writers["types"], scopes, copies=False),
-                "pool": fill_pools(samples, writers["types"], scopes),
-                "nearest": fill_pools(samples, None, scopes),
-            }
-            for place, task in enumerate(group):
-                task.pools = {name: pools[place] for name, pools in filled.items()}
-    facts = {"parameters": opened.parameters, "without_scope": unscoped}
-    rows = {
-        task.removed.key: {
+        for group in _by_file([task for task in tasks if task.removed.key not in known]):
+            for row in fill(group, copy, writers, service):
+                known[row["test"]] = row
+                keep_row(store, row)
+    for task in tasks:
+        task.pools = {
+            name: [
+                Draft(text, tuple(map(tuple, origins)), math.nan if score is None else score)
+                for text, origins, score in drafts
+            ]
+            for name, drafts in known[task.removed.key]["pools"].items()
+        }
+    unscoped = sum(not known[task.removed.key]["scoped"] for task in tasks)
+    return {"parameters": opened.parameters, "without_scope": unscoped}
+
+
+def fill(group: Sequence[Task], copy: Path, writers: dict[Decoding, Any], service: ScopeService) -> Iterator[Json]:
+    """The pools of some tasks of a file, as they are stored."""
+    samples = [task.test.sample for task in group]
+    source, places = as_utf8((copy / group[0].removed.file).read_bytes(), *(task.test.position for task in group))
+    framework = group[0].test.source["framework"]
+    found = service.look(Path(group[0].removed.file).name, source, [(at, at) for at in places], framework)
+    scopes = [None if isinstance(scope, str) else scope for scope in found]
+    filled = {
+        "names": fill_pools(samples, writers["names"], copies=False),
+        "types": fill_pools(samples, writers["types"], scopes, copies=False),
+        "pool": fill_pools(samples, writers["types"], scopes),
+        "nearest": fill_pools(samples, None, scopes),
+    }
+    for place, task in enumerate(group):
+        pools = {
             name: [
                 (draft.text, draft.origins, None if math.isnan(draft.likelihood) else draft.likelihood)
-                for draft in pool
+                for draft in pools[place]
             ]
-            for name, pool in task.pools.items()
+            for name, pools in filled.items()
         }
-        for task in tasks
-    }
-    write_json(store, {"facts": facts, "pools": rows})
-    return make_pools(tasks, copy, executor, args, store)
+        yield {"test": task.removed.key, "scoped": scopes[place] is not None, "pools": pools}
 
 
 def _by_file(tasks: Sequence[Task]) -> Iterator[list[Task]]:
@@ -141,6 +145,33 @@ def _by_file(tasks: Sequence[Task]) -> Iterator[list[Task]]:
             yield group[start : start + AT_ONCE]
 
 
+# -- what is stored --------------------------------------------------------------------------------------------------
+
+
+def read_rows(store: Path) -> list[Json]:
+    """The stored rows; without the last where the run was ended in the middle of it."""
+    lines = store.read_text(encoding="utf-8").split("\n") if store.is_file() else [""]
+    if lines[-1]:
+        store.write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def keep_row(store: Path, row: Json) -> None:
+    with open(store, "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(row) + "\n")
+
+
+def check_settings(work: Path, settings: Json) -> None:
+    """Raises UserError where the folder holds what was made with other settings."""
+    store = work / "settings.json"
+    known = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else settings
+    if changed := [name for name in settings if known.get(name) != settings[name]]:
+        raise UserError(
+            f"--work {work}: was made with another {changed[0]} ({known.get(changed[0])}); name a new folder"
+        )
+    write_json(store, settings)
+
+
 # -- verdicts --------------------------------------------------------------------------------------------------------
 
 
@@ -149,58 +180,46 @@ class Judge:
 
     def __init__(self, executor: ProjectExecutor, store: Path) -> None:
         self.executor, self.store = executor, store
+        self.seconds = {"verdicts": 0.0, "kills": 0.0}
         self.outcomes: dict[tuple[str, str], Outcome] = {}
         self.kills: dict[tuple[str, str], frozenset[str]] = {}
-        if store.is_file():
-            for line in store.read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                key = row["test"], row["text"]
-                if "kills" in row:
-                    self.kills[key] = frozenset(row["kills"])
-                else:
-                    self.outcomes[key] = Outcome(**{**row["outcome"], "imports": tuple(row["outcome"]["imports"])})
+        for row in read_rows(store):
+            key = row["test"], row["text"]
+            if "kills" in row:
+                self.kills[key] = frozenset(row["kills"])
+            else:
+                self.outcomes[key] = Outcome(**{**row["outcome"], "imports": tuple(row["outcome"]["imports"])})
 
-    def _keep(self, **row: Any) -> None:
-        with open(self.store, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
-
-    def run(self, wanted: Sequence[tuple[Task, str]]) -> None:
-        """Judge these texts in their tests, where that has not been done."""
-        todo = list({(task.removed.key, text): (task, text) for task, text in wanted}.items())
-        todo = [(key, item) for key, item in todo if key not in self.outcomes]
-        tasks, texts = [task.test.source for _, (task, _) in todo], [text for _, (_, text) in todo]
-        for (key, _), outcome in zip(todo, self.executor.execute(tasks, texts), strict=True):
+    def execute(self, tasks: Sequence[Any], texts: Sequence[str]) -> list[Outcome]:
+        """As ProjectExecutor."""
+        keys = [(f"{task['test_class']}#{task['test_name']}", text) for task, text in zip(tasks, texts, strict=True)]
+        todo = {key: task for key, task in zip(keys, tasks, strict=True) if key not in self.outcomes}
+        started = time.monotonic()
+        for key, outcome in zip(todo, self.executor.execute([*todo.values()], [text for _, text in todo]), strict=True):
             self.outcomes[key] = outcome
-            self._keep(test=key[0], text=key[1], outcome=asdict(outcome))
-
-    def find_kills(self, task: Task, text: str) -> frozenset[str]:
-        """The mutants on which a text that passes fails."""
-        key = task.removed.key, text
-        if key not in self.kills:
-            (found,) = self.executor.find_kills([task.test.source], [text])
-            self.kills[key] = found
-            self._keep(test=key[0], text=text, kills=sorted(found))
-        return self.kills[key]
+            keep_row(self.store, {"test": key[0], "text": key[1], "outcome": asdict(outcome)})
+        self.seconds["verdicts"] += time.monotonic() - started
+        return [self.outcomes[key] for key in keys]
 
     def of(self, task: Task, text: str) -> Outcome:
-        self.run([(task, text)])
-        return self.outcomes[task.removed.key, text]
+        return self.execute([task.test.source], [text])[0]
+
+    def find_kills(self, task: Task, text: str, among: Collection[str] | None = None) -> frozenset[str]:
+        """The mutants on which a text that passes fails; ``among`` is the same whenever a text is asked for."""
+        key = task.removed.key, text
+        if key not in self.kills:
+            started = time.monotonic()
+            (self.kills[key],) = self.executor.find_kills([task.test.source], [text], among)
+            keep_row(self.store, {"test": key[0], "text": text, "kills": sorted(self.kills[key])})
+            self.seconds["kills"] += time.monotonic() - started
+        return self.kills[key]
 
 
-def filter_pool(judge: Judge, task: Task, pool: Sequence[Draft], mend: bool) -> list[str]:
-    """What the command offers: candidates that pass, those that can fail first; with ``mend`` also repaired ones."""
-    judged: list[Candidate] = []
-    for rank, draft in enumerate(pool[:MAX_JUDGED], 1):
-        judged.append(make_candidate(draft, rank, judge.of(task, draft.text)))
-        if judged[-1].grade == BEST:
-            break
-    if mend and not any(item.acceptable for item in judged):
-        framework = task.test.source["framework"]
-        repaired = (repair(item.assertion, item.reason, framework) for item in judged)
-        for rank, text in enumerate(dict.fromkeys(filter(None, repaired)), len(judged) + 1):
-            judged.append(make_candidate(Draft(text, (("run", 1),)), rank, judge.of(task, text)))
-    offered = [item for item in sorted(judged, key=lambda item: (-item.grade, item.rank)) if item.acceptable]
-    return [item.assertion for item in offered]
+def filter_pool(judge: Judge, task: Task, pool: Sequence[Draft], mended: bool) -> list[str]:
+    """What the command offers: candidates that pass, those that can fail first; if ``mended``, also repaired ones."""
+    found = run_pools(judge, [task.test], [pool[:MAX_JUDGED]])
+    found = mend(judge, [task.test], found) if mended else found
+    return [item.assertion for item in found[0] if item.acceptable]
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------
@@ -212,11 +231,12 @@ def measure(judge: Judge, task: Task, text: str, human: str) -> dict[str, float]
         return dict.fromkeys(METRICS, 0.0)
     outcome = judge.of(task, text)
     framework = task.test.source["framework"]
-    exact = normalise(text, framework) in [normalise(item, framework) for item in task.removed.assertions]
+    exact = text == human or normalise(text, framework) in [
+        normalise(item, framework) for item in task.removed.assertions
+    ]
     equivalent = False
-    if outcome.nontrivial:
-        wanted = judge.find_kills(task, human)
-        equivalent = bool(wanted) and wanted <= judge.find_kills(task, text)
+    if outcome.nontrivial and (wanted := judge.find_kills(task, human)):
+        equivalent = text == human or wanted <= judge.find_kills(task, text, wanted)
     values = (True, outcome.compiled, outcome.passed, outcome.nontrivial, exact, equivalent)
     return {name: float(bool(value)) for name, value in zip(METRICS, values, strict=True)}
 
@@ -227,39 +247,61 @@ def best_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def summarise(tables: dict[str, dict[str, list[dict[str, float]]]], clusters: Sequence[str]) -> Json:
-    """Means with intervals over test classes, and paired differences from the pool without the student."""
+    """Means with intervals over test classes, and paired differences from the pool without the student and from the
+    variant before. NaN: not known."""
 
     def sums(rows: Sequence[dict[str, float]], metric: str) -> np.ndarray:
         return cluster_sums(mean_columns(np.array([row[metric] for row in rows])), clusters)
 
     summary: Json = {name: {} for name in tables}
     for name, places in tables.items():
-        nearest = tables.get(f"nearest, {name.rpartition(', ')[2]}", {})
+        variant, _, order = name.rpartition(", ")
         for place, rows in places.items():
             summary[name][place] = {
-                metric: bootstrap_interval(sums(rows, metric), mean_statistic).measured(len(rows)) for metric in METRICS
+                metric: bootstrap_interval(sums(rows, metric), mean_statistic).measured(
+                    sum(not math.isnan(row[metric]) for row in rows)
+                )
+                for metric in METRICS
             }
-            if place in nearest and rows is not nearest[place]:
-                summary[name][f"{place} less nearest"] = {
-                    metric: paired_difference(sums(rows, metric), sums(nearest[place], metric)).measured(len(rows))
-                    for metric in METRICS
-                }
+            for other in dict.fromkeys(("nearest", BEFORE.get(variant, "nearest"))):
+                theirs = tables.get(f"{other}, {order}", {}).get(place)
+                if theirs is not None and theirs is not rows and name != HUMAN:
+                    summary[name][f"{place} less {other}"] = {
+                        metric: paired_difference(sums(rows, metric), sums(theirs, metric)).measured(len(rows))
+                        for metric in METRICS
+                    }
     return summary
+
+
+def judge_task(judge: Judge, task: Task) -> dict[str, list[dict[str, float]]]:
+    """The metrics of the first three answers of each variant."""
+    human = "\n".join(task.removed.assertions)
+    answers = {f"{variant}, as ranked": [draft.text for draft in task.pools[variant]] for variant in VARIANTS}
+    ranked = [text for texts in answers.values() for text in texts[:3]]
+    judge.execute([task.test.source] * len(ranked), ranked)
+    for variant in VARIANTS:
+        answers[f"{variant}, filtered"] = filter_pool(judge, task, task.pools[variant], mended=False)
+    answers["pool + repair, filtered"] = filter_pool(judge, task, task.pools["pool"], mended=True)
+    answers[HUMAN] = [human]
+    return {
+        variant: [measure(judge, task, text, human) for text in [*texts[:3], *[""] * (not texts)]]
+        for variant, texts in answers.items()
+    }
 
 
 def judge_library(name: str, project: Path, class_path: str, args: Any) -> tuple[list[Json], Json]:
     """The metrics of each task of a library under every variant, and what was left out."""
     work = Path(args.work)
-    work.mkdir(parents=True, exist_ok=True)
     copy = work / name
     removed = prepare(project, copy, args.limit, args.seed)
     tasks, lost = find_tasks(copy, removed)
     settings = ExecutionSettings(workers=args.workers)
     executor = ProjectExecutor(copy, class_path, settings)
-    facts = make_pools(tasks, copy, executor, args, work / f"{name}.pools.json")
+    started, deadline = time.monotonic(), time.monotonic() + 60 * args.max_minutes
+    facts = make_pools(tasks, copy, executor, args, work / f"{name}.pools.jsonl")
+    seconds = {"candidates": time.monotonic() - started}
     rows: list[Json] = []
     reasons: dict[str, int] = {}
-    started, deadline = time.monotonic(), time.monotonic() + 60 * args.max_minutes
     with executor:
         judge = Judge(executor, work / f"{name}.judged.jsonl")
         random.Random(args.seed).shuffle(tasks)
@@ -267,28 +309,35 @@ def judge_library(name: str, project: Path, class_path: str, args: Any) -> tuple
             if time.monotonic() > deadline:
                 reasons["not reached in the time given"] = len(tasks) - number + 1
                 break
-            human = "\n".join(task.removed.assertions)
-            judge.run([(task, human), *((task, draft.text) for pool in task.pools.values() for draft in pool[:3])])
-            outcome = judge.of(task, human)
+            outcome = judge.of(task, "\n".join(task.removed.assertions))
             if outcome.status == DROPPED or not outcome.passed:
                 reason = outcome.reason if outcome.status == DROPPED else "the human's assertions fail at the place"
                 reasons[reason] = reasons.get(reason, 0) + 1
                 continue
-            answers = {f"{variant}, as ranked": [draft.text for draft in task.pools[variant]] for variant in VARIANTS}
-            for variant in VARIANTS:
-                answers[f"{variant}, filtered"] = filter_pool(judge, task, task.pools[variant], mend=False)
-            answers["pool + repair, filtered"] = filter_pool(judge, task, task.pools["pool"], mend=True)
-            answers["human, as ranked"] = [human]
-            values = {
-                variant: [measure(judge, task, text, human) for text in [*texts[:3], *[""] * (not texts)]]
-                for variant, texts in answers.items()
-            }
-            rows.append({"library": name, "class": task.removed.test_class, "values": values})
+            rows.append({"library": name, "class": task.removed.test_class, "values": judge_task(judge, task)})
             if number % 10 == 0:
                 print(f"{name}: {number} of {len(tasks)} in {time.monotonic() - started:.0f} s", flush=True)
-    for reason in lost.values():
-        reasons[reason] = reasons.get(reason, 0) + 1
-    return rows, {"removed": len(removed), "taken up": len(tasks), "judged": len(rows), "left out": reasons, **facts}
+        seconds |= judge.seconds
+    nothing: dict[str, list[dict[str, float]]] = {variant: [dict.fromkeys(METRICS, 0.0)] for variant in LISTED}
+    nothing[HUMAN] = [dict.fromkeys(METRICS, math.nan)]
+    not_taken: dict[str, int] = {}
+    for key, reason in lost.items():
+        if reason == STILL_CHECKS:
+            reasons[reason] = reasons.get(reason, 0) + 1
+            continue
+        rows.append({"library": name, "class": key.partition("#")[0], "values": nothing})
+        not_taken[reason] = not_taken.get(reason, 0) + 1
+    same = sum(
+        task.removed.focal == name_method(task.test.source["focal_file"], task.test.source["focal_lines"])
+        for task in tasks
+    )
+    counts = {
+        "removed": len(removed),
+        "taken up": len(tasks),
+        "with the human's focal method": same,
+        "tests": len(rows),
+    }
+    return rows, {**counts, "not taken up": not_taken, "left out": reasons, **facts, "seconds": seconds}
 
 
 def main() -> int:
@@ -310,6 +359,10 @@ def main() -> int:
     class_paths = dict(item.split("=", 1) for item in args.class_path)
     if set(projects) != set(class_paths):
         raise UserError("--project and --class_path: give both for each library, as NAME=...")
+    work = Path(args.work)
+    work.mkdir(parents=True, exist_ok=True)
+    asked = {name: getattr(args, name) for name in ("limit", "num_beams", "seed")}
+    check_settings(work, {"student": Path(args.student).name, **asked, "projects": projects})
     rows: list[Json] = []
     libraries: Json = {}
     for name, folder in projects.items():
@@ -343,10 +396,11 @@ def write_headline(path: Path, result: Json) -> None:
     """Put the command's answers, without repair, under ``restore``; other parts of the file stay."""
     headline = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     systems = result["systems"]
+    shown = ("top1", "top3", "top1 less nearest", "top3 less nearest")
     headline["restore"] = {
-        **{place: systems["pool, filtered"][place] for place in ("top1", "top3")},
+        **{place: systems["pool, filtered"][place] for place in shown},
         "filtered_by_the_judge": True,
-        "as_ranked": {place: systems["pool, as ranked"][place] for place in ("top1", "top3")},
+        "as_ranked": {place: systems["pool, as ranked"][place] for place in shown},
         "tests": result["tests"],
         "student": result["student"],
         "parameters": max(item["parameters"] for item in result["libraries"].values()),

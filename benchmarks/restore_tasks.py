@@ -24,16 +24,21 @@ from utils.atomic_io import write_json
 
 MAX_REMOVED = 3  # assertions of a test
 SHARE = 3  # one in so many of a class's tests
+STILL_CHECKS = "the rest of the test checks something"
 
 
 @dataclass
 class Removed:
-    """A test that lost its assertions: its file, class and name, and the assertions in order."""
+    """A test that lost its assertions: its file, class and name, and the assertions in order.
+
+    ``focal``: the method that the first of them with one is about, as file and first line.
+    """
 
     file: str
     test_class: str
     name: str
     assertions: list[str]
+    focal: str = ""
 
     @property
     def key(self) -> str:
@@ -50,7 +55,8 @@ class Task:
 
 
 def prepare(project: Path, copy: Path, limit: int, seed: int) -> list[Removed]:
-    """Copy the project and take assertions out; the same for the same seed."""
+    """Copy the project and take assertions out; the same for the same seed. Only of tests in which a method under test
+    is found while the assertions are there: those are the tests for which a person would ask."""
     manifest = copy.parent / f"{copy.name}.removed.json"
     if manifest.is_file():
         return [Removed(**row) for row in json.loads(manifest.read_text(encoding="utf-8"))]
@@ -104,9 +110,17 @@ def read_removable(
     plain = all(item.node.parent == body and item.node.type == "expression_statement" for item in assertions)
     if left_out or not plain or not 1 <= len(assertions) <= MAX_REMOVED:
         return None
+    asked = (finder.find([item.node], item.node.start_byte, assertions) for item in assertions)
+    focal = next((item.method for item in asked if not isinstance(item, str)), None)
+    if focal is None:
+        return None
     texts = [one_line(text_of(item.node, source)) for item in assertions]
     spans = [(item.node.start_byte, item.node.end_byte) for item in assertions]
-    return Removed(file, test.owner.binary_name, test.name, texts), spans
+    return Removed(file, test.owner.binary_name, test.name, texts, name_method(focal.file, focal.lines)), spans
+
+
+def name_method(file: str, lines: Sequence[int]) -> str:
+    return f"{file}:{lines[0]}"
 
 
 def find_tasks(copy: Path, removed: Sequence[Removed]) -> tuple[list[Task], dict[str, str]]:
@@ -114,7 +128,7 @@ def find_tasks(copy: Path, removed: Sequence[Removed]) -> tuple[list[Task], dict
     reader = OpenTests(copy)
     wanted = {item.key: item for item in removed}
     tasks: list[Task] = []
-    lost = dict.fromkeys(wanted, "not found to lack an assertion")
+    lost = dict.fromkeys(wanted, STILL_CHECKS)
     for file in sorted({item.file for item in removed}):
         tests, left_out = reader.find(copy / file)
         for test in tests:
@@ -122,5 +136,6 @@ def find_tasks(copy: Path, removed: Sequence[Removed]) -> tuple[list[Task], dict
             if key in wanted:
                 lost.pop(key, None)
                 tasks.append(Task(wanted[key], test))
-        lost |= {key: left_out[wanted[key].name] for key in lost if wanted[key].name in left_out}
+        mine = [key for key in lost if wanted[key].file == file and wanted[key].name in left_out]
+        lost |= {key: left_out[wanted[key].name] for key in mine}
     return tasks, lost

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -174,12 +174,15 @@ class ProjectExecutor:
         known = [task for task in tasks if not isinstance(self._read_test_file(task), str)]
         self._map(lambda worker, i: self._check_control(worker, known[i]), known, None)
 
-    def find_kills(self, tasks: Sequence[Task], predictions: Sequence[str]) -> list[frozenset[str]]:
+    def find_kills(
+        self, tasks: Sequence[Task], predictions: Sequence[str], among: Collection[str] | None = None
+    ) -> list[frozenset[str]]:
         """For each prediction all mutants, by their descriptions, on which it fails itself; none if it does not pass.
 
-        Unlike ``execute`` it goes on after the first, and does not repeat what it saw in a second JVM.
+        ``among``: only these mutants are tried (None: all). Unlike ``execute`` it goes on after the first, and does not
+        repeat what it saw in a second JVM.
         """
-        return self._map(lambda worker, i: self._find_kills(worker, tasks[i], predictions[i]), tasks, None)
+        return self._map(lambda worker, i: self._find_kills(worker, tasks[i], predictions[i], among), tasks, None)
 
     def _map(self, job: Callable[[Worker, int], T], tasks: Sequence[Task], progress: Progress | None) -> list[T]:
         workers = self._workers
@@ -385,7 +388,7 @@ class ProjectExecutor:
         """How long a test may take on a mutant if it takes so many ``seconds`` on the code as it is."""
         return min(max(MIN_MUTANT_SECONDS, MUTANT_SLOWNESS * seconds), self.settings.timeout_s)
 
-    def _find_kills(self, worker: Worker, task: Task, statement: str) -> frozenset[str]:
+    def _find_kills(self, worker: Worker, task: Task, statement: str, among: Collection[str] | None) -> frozenset[str]:
         file, statement = self._read_test_file(task), read_as_javac(statement)
         if isinstance(file, str) or hides_code(statement) or not is_valid_java(statement):
             return frozenset()
@@ -398,7 +401,8 @@ class ProjectExecutor:
         return frozenset(
             description
             for mutated, description in self._compile_mutants(worker, task)
-            if self._is_noticed(
+            if (among is None or description in among)
+            and self._is_noticed(
                 self._run(worker.first, task, {**mutated, **compiled.classes}, limit),
                 compiled.spliced.lines,
                 compiled.asserting,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from evaluation.running.execution import ProjectExecutor
 from evaluation.running.outcomes import Outcome
-from evaluation.running.splice import find_missing_imports
+from evaluation.running.splice import Task, find_missing_imports
 from evaluation.suggesting.draft import Draft
 from evaluation.suggesting.open_tests import OpenTest
 from evaluation.suggesting.repair import LABEL, repair
@@ -16,6 +16,12 @@ from evaluation.suggesting.repair import LABEL, repair
 NOT_RUN, RUN = "not run", "run"
 BEST = 3
 WAVE = 4  # candidates of a test that are run before it is known whether more are needed
+
+
+class Judge(Protocol):
+    """What runs candidates: a ProjectExecutor, or something that remembers what one has shown."""
+
+    def execute(self, tasks: Sequence[Task], predictions: Sequence[str], /) -> list[Outcome]: ...
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,7 @@ def leave_unjudged(test: OpenTest, drafts: Sequence[Draft], java: bytes) -> list
     ]
 
 
-def judge(
-    executor: ProjectExecutor, tests: Sequence[OpenTest], drafts: Sequence[Sequence[Draft]]
-) -> list[list[Candidate]]:
+def judge(executor: Judge, tests: Sequence[OpenTest], drafts: Sequence[Sequence[Draft]]) -> list[list[Candidate]]:
     """The candidates of each test, best first: by what running them showed, then by the student's order.
 
     They are run in that order, a few at a time, until one passes and can fail; those behind it are left out.
@@ -112,9 +116,7 @@ def judge(
     return [sorted(found, key=lambda item: (-item.grade, item.rank)) for found in judged]
 
 
-def mend(
-    executor: ProjectExecutor, tests: Sequence[OpenTest], judged: Sequence[Sequence[Candidate]]
-) -> list[list[Candidate]]:
+def mend(executor: Judge, tests: Sequence[OpenTest], judged: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:
     """The candidates, and where none may be written, behind them what their runs make of them, judged as well."""
     drafts: list[list[Draft]] = []
     for test, found in zip(tests, judged, strict=True):

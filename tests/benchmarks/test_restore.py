@@ -5,10 +5,23 @@ from __future__ import annotations
 import json
 import math
 
-from benchmarks.restore import METRICS, best_of, make_pools, summarise
+import pytest
+
+from benchmarks.restore import (
+    HUMAN,
+    METRICS,
+    Judge,
+    best_of,
+    check_settings,
+    keep_row,
+    read_rows,
+    summarise,
+    write_headline,
+)
 from benchmarks.restore_tasks import find_tasks, prepare
-from evaluation.suggesting.draft import Draft
+from evaluation.running.outcomes import Outcome
 from tests.helpers.java_project import MAIN, TESTS, fingerprint, write_project
+from utils.errors import UserError
 
 TEST = """package shop;
 
@@ -60,15 +73,46 @@ def test_the_command_takes_the_removed_tests_up_and_no_others(tmp_path):
     assert tasks[0].test.context["siblings"][0]["assertion"] == "Assert.assertEquals(3, cart.total());"
 
 
-def test_pools_are_read_back_as_they_were_stored(tmp_path):
-    removed = prepare(make_project(tmp_path), tmp_path / "copy", limit=1, seed=1)
-    tasks, _ = find_tasks(tmp_path / "copy", removed)
-    store = tmp_path / "pools.json"
-    drafts = [["assertTrue(a);", [["beam", 1]], -0.5], ["assertTrue(b);", [["sibling", 2]], None]]
-    store.write_text(json.dumps({"facts": {"parameters": 7}, "pools": {removed[0].key: {"pool": drafts}}}))
-    assert make_pools(tasks, tmp_path / "copy", None, None, store) == {"parameters": 7}
-    asked, not_asked = tasks[0].pools["pool"]
-    assert asked == Draft("assertTrue(a);", (("beam", 1),), -0.5) and math.isnan(not_asked.likelihood)
+def test_tests_without_a_method_under_test_are_left_alone(tmp_path):
+    root = make_project(tmp_path)
+    (root / TESTS / "ManyTest.java").write_text(
+        TEST
+        + "".join(f"    @Test\n    public void a{i}() {{ Assert.assertEquals(3, 1 + 2); }}\n" for i in range(3))
+        + "}\n"
+    )
+    assert prepare(root, tmp_path / "copy", limit=10, seed=1) == []
+
+
+def test_what_was_stored_is_read_back_but_for_half_a_row(tmp_path):
+    store = tmp_path / "rows.jsonl"
+    keep_row(store, {"test": "a"})
+    with open(store, "a") as handle:
+        handle.write('{"test": "b", "te')
+    assert read_rows(store) == [{"test": "a"}]
+    keep_row(store, {"test": "c"})
+    assert read_rows(store) == [{"test": "a"}, {"test": "c"}]
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path):
+    check_settings(tmp_path, {"student": "a", "limit": 3})
+    check_settings(tmp_path, {"student": "a", "limit": 3})
+    with pytest.raises(UserError, match=r"was made with another limit \(3\); name a new folder"):
+        check_settings(tmp_path, {"student": "a", "limit": 4})
+
+
+def test_a_verdict_is_asked_for_once(tmp_path):
+    class Executor:
+        asked = 0
+
+        def execute(self, tasks, texts):
+            self.asked += len(texts)
+            return [Outcome("failed", text) for text in texts]
+
+    executor, task = Executor(), {"test_class": "A", "test_name": "b"}
+    judge = Judge(executor, tmp_path / "judged.jsonl")
+    assert [item.reason for item in judge.execute([task] * 3, ["x", "y", "x"])] == ["x", "y", "x"]
+    again = Judge(executor, tmp_path / "judged.jsonl")
+    assert again.execute([task], ["y"]) == judge.execute([task], ["y"]) and executor.asked == 2
 
 
 def test_the_best_of_three_and_the_difference_are_counted_by_task():
@@ -77,10 +121,29 @@ def test_the_best_of_three_and_the_difference_are_counted_by_task():
 
     assert best_of([row(0), row(1), row(0)]) == row(1) and best_of([]) == row(0)
     tables = {
+        "types, as ranked": {"top1": [row(1), row(0), row(0), row(1)]},
         "pool, as ranked": {"top1": [row(1), row(1), row(0), row(1)]},
         "nearest, as ranked": {"top1": [row(1), row(0), row(0), row(0)]},
+        HUMAN: {"top1": [row(1), row(1), row(1), row(math.nan)]},
     }
     summary = summarise(tables, ["a", "b", "c", "d"])
     assert summary["pool, as ranked"]["top1"]["pass_rate"]["value"] == 0.75
     assert summary["pool, as ranked"]["top1 less nearest"]["pass_rate"]["value"] == 0.5
-    assert "top1 less nearest" not in summary["nearest, as ranked"]
+    assert summary["pool, as ranked"]["top1 less types"]["pass_rate"]["value"] == 0.25
+    assert (
+        summary[HUMAN] == {"top1": summary[HUMAN]["top1"]} and "top1 less nearest" not in summary["nearest, as ranked"]
+    )
+    assert (summary[HUMAN]["top1"]["pass_rate"]["value"], summary[HUMAN]["top1"]["pass_rate"]["n"]) == (1.0, 3)
+
+
+def test_the_headline_says_whether_the_judge_chose_and_keeps_the_rest(tmp_path):
+    places = ("top1", "top3", "top1 less nearest", "top3 less nearest")
+    systems = {f"pool, {order}": dict.fromkeys(places, order) for order in ("filtered", "as ranked")}
+    result = {"systems": systems, "tests": 5, "student": "s", "libraries": {"a": {"parameters": 7}}}
+    file = tmp_path / "headline.json"
+    file.write_text('{"other": 1}')
+    write_headline(file, result)
+    found = json.loads(file.read_text())
+    assert found["other"] == 1 and found["restore"]["filtered_by_the_judge"] is True
+    assert found["restore"]["top1"] == "filtered" and found["restore"]["as_ranked"]["top1"] == "as ranked"
+    assert (found["restore"]["tests"], found["restore"]["parameters"]) == (5, 7)
