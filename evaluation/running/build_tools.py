@@ -27,7 +27,7 @@ GRADLE = BuildTool(
     "`./gradlew dependencies --configuration testRuntimeClasspath` lists the jars",
 )
 ANT = BuildTool("Ant", ("build.xml",), "ant compile-tests", "they are mostly in lib/")
-PLAIN = BuildTool("javac", (), "javac -d", "name them")
+PLAIN = BuildTool("javac", (), "javac -d", "joined like $CLASSPATH")
 TOOLS = (MAVEN, GRADLE, ANT)
 BUILD_FILES = tuple(name for tool in TOOLS for name in tool.files)
 
@@ -41,4 +41,9 @@ def advise(project: Path) -> str:
     """What to do where jars or classes are missing, as the end of a sentence."""
     tool = find_build_tool(project)
     first = "" if tool is PLAIN else f"build it first (`{tool.build}`), or "
-    return f"{first}give the jars it needs with --class_path; {tool.fetch}"
+    return f"{first}{advise_jars(project)}"
+
+
+def advise_jars(project: Path) -> str:
+    """The same where only jars are missing."""
+    return f"give the jars it needs with --class_path; {find_build_tool(project).fetch}"

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
-from evaluation.running.build_tools import advise
+from evaluation.running.build_tools import advise_jars
 from evaluation.running.class_path import ClassPath
 from utils.errors import UserError
 
@@ -30,7 +30,7 @@ def check_frameworks(project: Path, class_path: ClassPath, frameworks: Collectio
         for name, part in NEEDED[framework].items():
             if name not in entries:
                 raise UserError(
-                    f"project {project}: its tests need {part}, which is not on the class path: {advise(project)}"
+                    f"project {project}: its tests need {part}, which is not on the class path: {advise_jars(project)}"
                 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -268,6 +269,15 @@ def junit_jars() -> list[Path]:
 def need_jdk() -> None:
     if shutil.which("javac") is None:
         unavailable("no JDK; apt-get install default-jdk-headless")
+
+
+def fake_javac(folder: Path, says: str) -> Path:
+    """A JDK's folder whose compiler tells its version and nothing else."""
+    javac = folder / "bin" / "javac"
+    javac.parent.mkdir(parents=True)
+    javac.write_text(f"#!/bin/sh\necho '{says}' >&2\n")
+    javac.chmod(javac.stat().st_mode | stat.S_IXUSR)
+    return folder
 
 
 def task(root: Path, file: str, name: str, assertion: str, focal: str = "total", **changes: Any) -> dict[str, Any]:

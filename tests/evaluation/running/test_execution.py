@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import stat
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from evaluation.running.class_path import find_named_release, resolve_class_path
 from evaluation.running.execution import ProjectExecutor
 from evaluation.running.jdk import Jdk, find_jdk
 from evaluation.running.outcomes import DROPPED, Outcome, compute_rates, summarise
-from tests.helpers.java_project import MAIN, TESTS, fingerprint, junit_jars, need_jdk, task, write_project
+from tests.helpers.java_project import MAIN, TESTS, fake_javac, fingerprint, junit_jars, need_jdk, task, write_project
 from utils.errors import UserError
 
 pytestmark = pytest.mark.jdk
@@ -150,6 +149,13 @@ def test_a_place_that_is_not_reached_takes_no_assertion_but_one_that_forbids_it(
     assert (fails.nontrivial, fails.reached, throws.nontrivial) == (True, False, True)
     summary = summarise([false, fails, throws])
     assert summary["reasons"] == {"place not reached": 1} and summary["unreached"] == 2
+
+
+def test_kills_are_found_among_all_mutants_or_some(executor, project):
+    asked = [task(project, "CartTest.java", "testTotal", HUMAN)], [HUMAN]
+    (kills,) = executor.find_kills(*asked)
+    some = sorted(kills)[:1]
+    assert len(kills) > 1 and executor.find_kills(*asked, some) == [frozenset(some)]
 
 
 def test_human_and_missing_assertion_as_controls(executor, project):
@@ -560,14 +566,6 @@ def test_without_junit_on_the_class_path_tasks_are_dropped_and_say_so(tmp_path):
         with ProjectExecutor(root, copies, ExecutionSettings(workers=1)) as executor:
             of_jupiter = task(root, "JupiterCartTest.java", "totals", "assertEquals(2, cart.total());")
             assert executor.execute_human([of_jupiter]) == [Outcome(DROPPED, "no junit5 on the class path")]
-
-
-def fake_javac(folder: Path, says: str) -> Path:
-    javac = folder / "bin" / "javac"
-    javac.parent.mkdir(parents=True)
-    javac.write_text(f"#!/bin/sh\necho '{says}' >&2\n")
-    javac.chmod(javac.stat().st_mode | stat.S_IXUSR)
-    return folder
 
 
 def test_a_missing_or_old_jdk_gets_one_clear_line(tmp_path, monkeypatch):

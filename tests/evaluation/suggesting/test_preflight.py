@@ -23,9 +23,9 @@ def jar(path, *names):
 @pytest.mark.parametrize(
     ("build_file", "advice"),
     [
-        ("pom.xml", "build it first (`mvn test-compile`)"),
-        ("build.gradle.kts", "build it first (`./gradlew testClasses`)"),
-        ("build.xml", "build it first (`ant compile-tests`)"),
+        ("pom.xml", "run `mvn dependency:go-offline` once"),
+        ("build.gradle.kts", "`./gradlew dependencies --configuration"),
+        ("build.xml", "they are mostly in lib/"),
         ("README", "give the jars it needs with --class_path"),
     ],
 )
