@@ -40,7 +40,7 @@ OTHERS := data_loading evaluation_speed execution logging_overhead teacher_encod
 bench: $(STAMP)
 	for name in $(SPEED); do $(BIN)/python benchmarks/$$name.py $(BENCH_FLAGS) || exit 1; done
 	for part in trainer profile; do $(BIN)/python benchmarks/training_step.py --part $$part $(BENCH_FLAGS) || exit 1; done
-	if nvidia-smi -L >/dev/null 2>&1; then $(BIN)/python benchmarks/gpu_step.py $(BENCH_FLAGS); \
+	if nvidia-smi -L >/dev/null 2>&1; then $(BIN)/python benchmarks/gpu_step.py --budget 900 $(BENCH_FLAGS); \
 	else $(BIN)/python benchmarks/gpu_step.py --toy; fi
 	test -n "$(BENCH_FLAGS)" || for name in $(OTHERS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
