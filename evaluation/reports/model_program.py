@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from data.rows.tokenization import TaskEncoder
+from models.exported.engine import PATIENCE
 
 EXAMPLE_TEST = "@Test public void pops() { Stack stack = new Stack(); stack.push(7); <AssertPlaceHolder> }"
 EXAMPLE_METHOD = "public int pop() { return items[--count]; }"
@@ -42,7 +43,9 @@ def ids_of(text):
 {build_input}
 
 tokens = [tokenizer.id_to_token(i) for i in build_input({example})]
-written = model.translate_batch([tokens], beam_size=4, max_decoding_length={output_len}, max_input_length=0)
+written = model.translate_batch(
+    [tokens], beam_size=4, patience={patience}, max_decoding_length={output_len}, max_input_length=0
+)
 print(tokenizer.decode([tokenizer.token_to_id(token) for token in written[0].hypotheses[0]]))
 """
 
@@ -85,5 +88,6 @@ def write_program(encoder: TaskEncoder, max_input_len: int, max_output_len: int,
         example="".join(f"\n    {text}," for text in arguments) + "\n",
         output_len=max_output_len,
         quantization=quantization,
+        patience=PATIENCE,
     )
     return f"```python\n{text}```"

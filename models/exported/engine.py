@@ -6,6 +6,10 @@ from types import ModuleType
 
 from utils.errors import UserError
 
+# Torch searches while a better text can still come; the engine, until so many times its beams have ended. With its
+# default of 1, a third of a student's texts were others than those of torch.
+PATIENCE = 4.0
+
 
 def import_engine() -> ModuleType:
     """The library. Raises UserError where it is not installed."""

@@ -22,7 +22,7 @@ from data.java.scope import JavaScope
 from data.rows.tokenization import TextFormat
 from models.decoding.constraints.build import build_constraints
 from models.decoding.generate import GenerationOptions, rank_texts
-from models.exported.engine import import_engine, require_quantization
+from models.exported.engine import PATIENCE, import_engine, require_quantization
 from models.exported.folder import VOCABULARY_FILE, ExportNote
 from utils.errors import UserError
 
@@ -105,6 +105,7 @@ class ExportedWriter:
             [self._spell(row) for row in rows],
             target_prefix=None if begun is None else [self._spell(ids) for ids in begun],
             beam_size=beams,
+            patience=PATIENCE if beams > 1 else 1.0,
             num_hypotheses=beams,
             max_decoding_length=options.max_output_len,
             min_decoding_length=0,

