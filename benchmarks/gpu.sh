@@ -46,13 +46,14 @@ PY
 status=0 due=0
 part() { # share of the limit in percent, name, command: the result is NAME.json
     ((due += $1))
-    local name=$2 began=$SECONDS seconds=$((limit * due / 100 - SECONDS)) printed
+    local name=$2 began=$SECONDS printed
+    local seconds=$((limit * due / 100 - SECONDS - 2)) # and two to be killed in
     shift 2
     printed=$(wc -l <"$log")
     rm -f "$output/$name.json"
     echo "== $name: at most $seconds s" | tee -a "$log"
     # A case that has begun may go on beyond the budget, for an eighth of the time.
-    timeout --kill-after=2 $((seconds > 3 ? seconds - 2 : 1)) "$python" "$@" "${toy[@]}" --budget $((seconds * 7 / 8)) \
+    timeout --kill-after=2 $((seconds > 0 ? seconds : 1)) "$python" "$@" "${toy[@]}" --budget $((seconds * 7 / 8)) \
         --output "$output/$name.json" >>"$log" 2>&1
     local code=$?
     tail -n +$((printed + 2)) "$log" | grep -E '^\|'

@@ -109,11 +109,11 @@ def test_all_ends_within_the_limit(tmp_path):
     for place, call in enumerate(calls):
         grace, limit = (float(word) for word in re.match(r"--kill-after=(\d+) (\d+) ", call).groups())
         budget = float(re.search(r"--budget (\d+)", call)[1])
-        assert 0 < budget < limit
+        assert budget == limit * 7 // 8 > 0
         assert (slow if place else 0) + limit + grace <= 470
     shares = {name: int(share) for share, name in re.findall(r"^part (\d+) (\w+)", SCRIPT.read_text(), re.MULTILINE)}
     assert set(shares) == set(PARTS) and sum(shares.values()) <= 98
-    assert 0.01 * shares["compiled"] * 480 * 7 / 8 >= gpu_checks.MINUTE + 40  # and a second start, and two imports
+    assert (0.01 * shares["compiled"] * 480 - 2) * 7 / 8 >= gpu_checks.MINUTE + 40  # a second start, two imports
 
 
 @pytest.mark.parametrize(
