@@ -87,10 +87,11 @@ class ContextItem(NamedTuple):
     assertion: str = ""
 
 
-def list_items(context: Context, parts: Collection[str]) -> list[ContextItem]:
+def list_items(context: Context, parts: Collection[str], nearest_apart: bool = False) -> list[ContextItem]:
     """The lines of the wanted parts, the most useful first: what does not fit is left out from the end.
 
-    The nearest sibling comes before the variables, the other siblings after them.
+    The nearest sibling comes before the variables, the other siblings after them. ``nearest_apart``: its assertion
+    alone, or without siblings that of the nearest retrieved one, comes first.
     """
     of_parts: dict[str, list[ContextItem]] = {
         "siblings": [ContextItem("siblings", _show_sibling(s), s["assertion"]) for s in context.get("siblings", [])],
@@ -105,6 +106,8 @@ def list_items(context: Context, parts: Collection[str]) -> list[ContextItem]:
     order = [*of_parts["style"], *nearest, *of_parts["locals"], *of_parts["fields"], *others]
     order += [*of_parts["members"], *of_parts["doc"], *of_parts["retrieved"]]
     shown = [item for item in order if item.part in parts and item.text.strip()]
+    if nearest_apart and (first := next((item for item in shown if item.assertion), None)):
+        shown = [first._replace(text=first.assertion), *(item for item in shown if item is not first)]
     return [ContextItem(item.part, _on_one_line(item.text), item.assertion) for item in shown]
 
 

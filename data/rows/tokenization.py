@@ -26,6 +26,9 @@ SENTINEL = re.compile(r"<extra_id_\d+>")  # control tokens that not every tokeni
 
 # The fingerprint encodes this text, too, so that it depends on merges and normalisation as well as the vocabulary.
 PROBE = 'assertEquals("ä\\n", foo.getBar(0x1F, -2.5f));\n\tassertThat(xs).containsExactly(1, 2) <AssertPlaceHolder>'
+# Separators before the assertion of the nearest test. No other place has so many, so a model finds it without looking
+# at anything else (models/seq2seq/copying.py).
+NEAREST_MARK = 3
 UNKNOWN_REFUSED = 0.3  # above this share of unknown tokens a tokenizer is not one for such texts
 
 
@@ -35,12 +38,14 @@ class TextFormat:
 
     ``frame``: "end", where only the end-of-sequence token closes a text; "tokenizer", where the tokenizer's own begin
     and end tokens enclose it. ``context``: the parts of a row's context that are shown, in at most
-    ``max_context_tokens`` tokens. Files and models from before the format was stored have the default.
+    ``max_context_tokens`` tokens. ``nearest_apart``: the assertion of the nearest test closes the input, as a text of
+    its own. Files and models from before a field was stored have its default.
     """
 
     frame: str = "end"
     context: tuple[str, ...] = ()
     max_context_tokens: int = MAX_CONTEXT_TOKENS
+    nearest_apart: bool = False
 
     @classmethod
     def read(cls, value: Json | None) -> TextFormat:
@@ -146,10 +151,12 @@ class TaskEncoder:
     def lay_out(self, sample: Sample, max_len: int) -> Layout:
         """Masked test, separator, focal method, and if there is any: separator, context; all in the frame.
 
-        What does not fit is cut at the far ends. The test keeps the surroundings of its placeholder (three quarters of
-        its room are before it), the focal method keeps its signature and gets at least a third of their room. The
-        context has one item a line, each of the ids that it has alone, so that it can be copied. It may take
-        ``max_context_tokens``, but no more than 3/8 of ``max_len`` where test and method fill the rest.
+        What does not fit is cut at the far ends. The test keeps the surroundings of its placeholder (three quarters
+        of its room are before it), the focal method keeps its signature and gets at least a third of their room. The
+        context has one item a line, each of the ids that it has alone, so that it can be copied. The assertion of the
+        nearest test stands behind them, between ``NEAREST_MARK`` separators and the end, as what is to be written
+        stands between start and end. The context may take ``max_context_tokens``, but no more than 3/8 of ``max_len``
+        where test and method fill the rest.
         """
         before, _, after = sample.test.partition(PLACEHOLDER)
         left, mask, right = (self.plain(text) for text in (before, PLACEHOLDER, after))
@@ -159,7 +166,7 @@ class TaskEncoder:
         room = max_len - len(begin) - 1 - len(end)
         test_length, method_length = len(left) + len(mask) + len(right), len(method)
         limit = min(self.format.max_context_tokens, max(room * 3 // 8, room - test_length - method_length))
-        items = list_items(sample.context, self.format.context)
+        items = list_items(sample.context, self.format.context, self.format.nearest_apart)
         context, shown = self._lay_out_context(items, separator, limit)
         room -= len(context)
         if test_length + len(method) > room:
@@ -186,18 +193,20 @@ class TaskEncoder:
         """
         newline = self.plain("\n")
         ids: list[int] = [separator]
+        nearest: list[int] = []
         shown: list[ContextItem] = []
-        for item in items:
+        for number, item in enumerate(items):
             if len(item.text) > 16 * limit:  # nobody writes so many characters a token
                 continue
             tokens = self.plain(item.text)
-            line = [*(newline if shown else ()), *tokens]
-            if len(ids) + len(line) <= limit:
-                ids += line
+            apart = number == 0 and self.format.nearest_apart and item.assertion
+            line = [*([separator] * NEAREST_MARK if apart else newline if len(ids) > 1 else ()), *tokens]
+            if len(ids) + len(nearest) + len(line) <= limit:
+                ids, nearest = (ids, line) if apart else (ids + line, nearest)
                 shown.append(item)
             elif len(tokens) < limit:
                 break
-        return (ids, shown) if shown else ([], [])
+        return (ids[: len(ids) if len(ids) > 1 else 0] + nearest, shown) if shown else ([], [])
 
     def target(self, text: str, max_len: int) -> list[int]:
         """The ids of the assertion in the frame, which ends with the end of sequence here whatever the tokenizer adds

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from data.rows.tokenization import TaskEncoder
+from data.rows.tokenization import NEAREST_MARK, TaskEncoder
 from models.exported.engine import PATIENCE
 
 EXAMPLE_TEST = "@Test public void pops() { Stack stack = new Stack(); stack.push(7); <AssertPlaceHolder> }"
 EXAMPLE_METHOD = "public int pop() { return items[--count]; }"
-EXAMPLE_CONTEXT = "assertEquals(1, stack.size()); // pushes"
+EXAMPLE_NEAREST = "assertEquals(1, stack.size());"
+EXAMPLE_CONTEXT = f"{EXAMPLE_NEAREST} // pushes"
 
 TRANSFORMERS = """import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -56,33 +57,39 @@ BUILD_INPUT = """def build_input(test, method):
 """
 
 # The context as TaskEncoder lays it out: whole lines, the most useful first, as many as fit.
-BUILD_INPUT_WITH_CONTEXT = '''def build_input(test, method, context=()):
-    """context: lines such as assertions of the class's other tests, variables with their types, signatures."""
+BUILD_INPUT_WITH_CONTEXT = """def build_input(test, method, {parameter}context=()):
+    # {about}context: lines such as other assertions of the class, variables with their types, signatures
     before, after = test.split("<AssertPlaceHolder>")
     ids = [*ids_of(before), *ids_of("<AssertPlaceHolder>"), *ids_of(after), {separator}, *ids_of(method)]
+    apart = {apart}
     lines = []
     for line in context:
         more = [*(lines and ids_of("\\n")), *ids_of(line)]
-        if len(lines) + len(more) >= {context_len}:
+        if len(lines) + len(more) + len(apart) >= {context_len}:
             break
         lines += more
-    lines = [{separator}, *lines] if lines else []
+    lines = [*([{separator}, *lines] if lines else []), *apart]
     return [{begin}*ids[:{room} - len(lines)], *lines, {end}]
-'''
+"""
 
 
 def write_program(encoder: TaskEncoder, max_input_len: int, max_output_len: int, quantization: str | None) -> str:
     """The program for a model in transformers, or, with the ``quantization`` of an export, in CTranslate2."""
     begin, end = encoder.frame
-    with_context = bool(encoder.format.context)
+    with_context, apart = bool(encoder.format.context), encoder.format.nearest_apart
     build_input = (BUILD_INPUT_WITH_CONTEXT if with_context else BUILD_INPUT).format(
         separator=encoder.separator,
         begin="".join(f"{index}, " for index in begin),
         end=", ".join(map(str, end)),
         room=max_input_len - len(begin) - len(end),
         context_len=encoder.format.max_context_tokens,
+        parameter='nearest="", ' if apart else "",
+        about="nearest: the assertion of the most similar test; " if apart else "",
+        apart=f"[{encoder.separator}] * {NEAREST_MARK} + ids_of(nearest) if nearest else []" if apart else "[]",
     )
-    arguments = [f'"{EXAMPLE_TEST}"', f'"{EXAMPLE_METHOD}"', *([f'["{EXAMPLE_CONTEXT}"]'] if with_context else [])]
+    arguments = [f'"{EXAMPLE_TEST}"', f'"{EXAMPLE_METHOD}"']
+    if with_context:
+        arguments.append(f'"{EXAMPLE_NEAREST}"' if apart else f'["{EXAMPLE_CONTEXT}"]')
     text = (TRANSFORMERS if quantization is None else CTRANSLATE2).format(
         build_input=build_input,
         example="".join(f"\n    {text}," for text in arguments) + "\n",

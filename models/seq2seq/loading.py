@@ -20,7 +20,7 @@ from transformers import __version__ as transformers_version
 from transformers.utils import logging as transformers_logging
 
 from data.rows.readers import PLACEHOLDER
-from data.rows.tokenization import PROBE, UNKNOWN_REFUSED, share_unknown
+from data.rows.tokenization import PROBE, UNKNOWN_REFUSED, TaskEncoder, TextFormat, share_unknown
 from models.seq2seq.copying import start_copying
 from models.seq2seq.folders import find_model_folder, refuse_pointers
 from utils.atomic_io import atomic_directory
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 transformers_logging.disable_progress_bar()
 
 SCRATCH_PREFIX = "scratch:"
-# d_model, d_ff, heads, encoder layers, decoder layers, vocabulary. base has the shape of t5-small. With one layer on
-# each side the copying circuit (copying.py) stands whole from the first step; deeper models need longer to find it.
+# d_model, d_ff, heads, d_kv, encoder layers, decoder layers, vocabulary. The copying circuit (copying.py) uses five
+# heads. With one layer on each side it learns fastest.
 SCRATCH_SHAPES = {
-    "tiny": (96, 256, 3, 1, 1, 2048),
-    "small": (128, 512, 4, 2, 2, 2048),
-    "medium": (192, 768, 3, 3, 3, 4096),
-    "wide": (256, 1024, 4, 1, 1, 4096),
-    "base": (512, 2048, 8, 6, 6, 32100),
+    "tiny": (128, 256, 5, 32, 1, 1, 2048),
+    "small": (128, 512, 5, 32, 2, 2, 2048),
+    "medium": (192, 768, 5, 40, 3, 3, 4096),
+    "wide": (256, 1024, 5, 56, 1, 1, 4096),
+    "base": (512, 2048, 8, 64, 6, 6, 32100),
 }
 
 
@@ -215,12 +215,12 @@ def build_scratch(
     """
     from transformers import T5Config, T5ForConditionalGeneration
 
-    d_model, d_ff, heads, encoder_layers, decoder_layers, _ = SCRATCH_SHAPES[size]
+    d_model, d_ff, heads, d_kv, encoder_layers, decoder_layers, _ = SCRATCH_SHAPES[size]
     config = T5Config(  # type: ignore[call-arg]
         vocab_size=max(len(tokenizer), vocab_size or 0),
         d_model=d_model,
         d_ff=d_ff,
-        d_kv=d_model // heads,
+        d_kv=d_kv,
         num_heads=heads,
         num_layers=encoder_layers,
         num_decoder_layers=decoder_layers,
@@ -237,7 +237,7 @@ def build_scratch(
             torch.manual_seed(seed)
             model = T5ForConditionalGeneration(config)
             if copying:
-                start_copying(model, seed)
+                start_copying(model, TaskEncoder(tokenizer, TextFormat()).separator, seed)
             return model
 
     return _attend(build, attention, SCRATCH_PREFIX + size, say)

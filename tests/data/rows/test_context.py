@@ -60,6 +60,19 @@ def test_the_most_useful_comes_first() -> None:
     assert [item[:2] for item in list_items(context, ["doc", "fields"])] == [("fields", "int x"), ("doc", "Does it.")]
 
 
+def test_what_stands_apart_comes_first_without_its_name() -> None:
+    context = parse_sample({**ROW, "context": WHOLE}).context
+    items = list_items(context, list(WHOLE), nearest_apart=True)
+    assert [item[:2] for item in items[:3]] == [
+        ("siblings", "fail(1);"),
+        ("style", "org.junit.Assert"),
+        ("locals", "int y"),
+    ]
+    assert [item.text for item in items[3:]] == ["int x", "fail(2);", "int A.f()", "Does it.", "fail(3);"]
+    assert list_items(context, ["doc", "retrieved"], nearest_apart=True)[0].text == "fail(3);"
+    assert [item.text for item in list_items(context, ["doc"], nearest_apart=True)] == ["Does it."]
+
+
 def test_an_item_is_one_line() -> None:
     items = list_items({"doc": "Two\n  lines.", "fields": [" "]}, ["doc", "fields"])
     assert [item.text for item in items] == ["Two lines."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -48,8 +49,26 @@ def test_the_context_follows_test_and_method_one_item_a_line(tokenizer) -> None:
     )
 
 
-def test_an_assertion_has_the_ids_that_it_has_as_a_target(tokenizer) -> None:
-    encoder = TaskEncoder(tokenizer, EVERYTHING)
+def test_the_nearest_assertion_stands_apart_at_the_end_like_a_target(tokenizer) -> None:
+    encoder = TaskEncoder(tokenizer, replace(EVERYTHING, nearest_apart=True))
+    text = encoder.show(encoder.source(make_sample(), 1024))
+    assert text.startswith(f"{TEST}</s>{FOCAL}</s>static org.junit.Assert\nint one\n")
+    assert text.endswith("How many. @return a number\nassertNull(x);</s></s></s>assertEquals(0, list.get(0));</s>")
+    alone = encoder.show(encoder.source(make_sample({"siblings": CONTEXT["siblings"][:1]}), 1024))
+    assert alone == f"{TEST}</s>{FOCAL}</s></s></s>assertEquals(0, list.get(0));</s>"
+    without = encoder.show(encoder.source(make_sample({"doc": "How many."}), 1024))
+    assert without == f"{TEST}</s>{FOCAL}</s>How many.</s>"
+    for tokens in range(8, 200, 3):  # the nearest is the last to be left out
+        small = TaskEncoder(tokenizer, replace(EVERYTHING, nearest_apart=True, max_context_tokens=tokens))
+        layout = small.lay_out(make_sample(), 2048)
+        assert len(layout.ids) - len(small.lay_out(make_sample({}), 2048).ids) <= tokens
+        apart = small.show(layout.ids).endswith("</s></s></s>assertEquals(0, list.get(0));</s>")
+        assert apart or layout.shown[:1] != encoder.lay_out(make_sample(), 2048).shown[:1]
+
+
+@pytest.mark.parametrize("form", [EVERYTHING, replace(EVERYTHING, nearest_apart=True)])
+def test_an_assertion_has_the_ids_that_it_has_as_a_target(tokenizer, form) -> None:
+    encoder = TaskEncoder(tokenizer, form)
     ids = encoder.source(make_sample(), 1024)
     for sibling in CONTEXT["siblings"]:
         target = encoder.target(sibling["assertion"], 128)[:-1]
@@ -137,6 +156,8 @@ SOME = TextFormat(context=("siblings",), max_context_tokens=64)
 def test_the_context_that_is_chosen(choice, seen, rows, context, tokens) -> None:
     chosen = choice.choose(seen, "the teacher", rows, "a.jsonl")
     assert (chosen.context, chosen.max_context_tokens) == (context, tokens)
+    # A new model sees the nearest assertion apart, one that saw a context sees it as before.
+    assert chosen.nearest_apart == (bool(context) and seen in (None, TextFormat()))
 
 
 @pytest.mark.parametrize(

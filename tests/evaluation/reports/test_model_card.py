@@ -119,6 +119,8 @@ def read_program(folder: Path) -> str:
         (TextFormat(), None),
         (TextFormat(context=("style", "siblings", "fields", "members"), max_context_tokens=40), None),
         (TextFormat("tokenizer", ("siblings",), 40), "codet5"),
+        (TextFormat(context=("style", "siblings", "members"), max_context_tokens=40, nearest_apart=True), None),
+        (TextFormat("tokenizer", ("siblings",), 40, nearest_apart=True), "codet5"),
         (TextFormat("tokenizer"), "t5_v1.1"),
     ],
 )
@@ -130,8 +132,12 @@ def test_the_program_in_the_card_builds_the_input_of_the_training(text_format, f
     assert capsys.readouterr().out.endswith("\n")
     encoder = TaskEncoder(names["tokenizer"], TextFormat.of_model(names["model"]))
     for sample in SAMPLES:
-        lines = [item.text for item in list_items(sample.context, text_format.context)]
-        given = names["build_input"](sample.test, sample.focal, *([lines] if text_format.context else []))
+        items = list_items(sample.context, text_format.context, text_format.nearest_apart)
+        lines = [item.text for item in items]
+        shown: list = [lines] if text_format.context else []
+        if text_format.nearest_apart:
+            shown = [lines[0], lines[1:]] if items and items[0].assertion else ["", lines]
+        given = names["build_input"](sample.test, sample.focal, *shown)
         assert given == encoder.source(sample, 96)
     assert len(names["build_input"](SAMPLES[0].test, "x" * 2000)) == 96
 
@@ -156,7 +162,7 @@ def written_here(folder: Path) -> str:
 
 @pytest.fixture
 def trained_and_exported(tmp_path: Path) -> tuple[Path, Path]:
-    save_trained(tmp_path, TextFormat(context=("siblings",)))
+    save_trained(tmp_path, TextFormat(context=("siblings",), nearest_apart=True))
     exported = tmp_path / "exported"
     exported.mkdir()
     original = open_model(str(tmp_path / "final_model"), "MODEL", "cpu", LONGEST)
