@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import pytest
 
 from benchmarks.measuring import in_turns, ratio, table
@@ -24,6 +27,32 @@ SLOW = [("startup",), ("scaling", "--part", "processes"), ("training_step", "--p
 @pytest.mark.parametrize("words", QUICK, ids=" ".join)
 def test_toy_size(words, monkeypatch, capsys):
     run_at_toy_size(words[0], words[1:], monkeypatch, capsys)
+
+
+def test_a_comparison_of_exports_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
+    from benchmarks import exported
+
+    words = ["--shapes", "tiny", "small", "--tasks", "4", "--repeats", "1", "--output", str(tmp_path / "found.json")]
+    monkeypatch.setattr(sys, "argv", ["exported.py", "--threads", "1", *words])
+    monkeypatch.setattr(exported, "KEPT", tmp_path)
+    monkeypatch.setattr(exported, "export_all", lambda model, place: {"torch": model})
+    asked = []
+
+    def compare(folders, *_):
+        asked.append(folders["torch"].split("/")[-1])
+        if asked == ["tiny", "small"]:
+            raise KeyboardInterrupt
+        return [[asked[-1], "free", 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]
+
+    monkeypatch.setattr(exported, "compare", compare)
+    with pytest.raises(KeyboardInterrupt):
+        exported.main()
+    assert not (tmp_path / "found.json").exists()
+    assert exported.main() == 0
+    assert asked == ["tiny", "small", "small"]
+    tables = json.loads((tmp_path / "found.json").read_text())["tables"]
+    assert [row["engine"] for rows in tables.values() for row in rows] == ["tiny", "small"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "found.json"]
 
 
 @pytest.mark.slow
