@@ -82,6 +82,8 @@ def _observe(source: bytes, given: list[Node], reason: str, framework: str) -> s
     if found is None or len(given) < first + 2:
         return ""
     expected, kind, actual = found.groups()
+    if all(node.type in LITERALS for node in given[first : first + 2]):  # it looks at nothing
+        return ""
     place, shown = given[first], actual
     if place.type not in LITERALS and given[first + 1].type in LITERALS:  # the arguments stand in the other order
         place, shown = given[first + 1], expected

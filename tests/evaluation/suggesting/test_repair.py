@@ -88,6 +88,7 @@ def test_what_was_observed_takes_the_place_of_what_was_expected(statement, reaso
         ('assertEquals("a", c.name());', CF + "expected:<...aa[b]> but was:<...aa[c]>"),
         ("assertTrue(c.isEmpty());", "java.lang.NullPointerException: x"),  # JUnit 4 may have no assertThrows
         ("x++;", "java.lang.AssertionError"),
+        ('assertEquals("a", true);', J4 + "expected:<a> but was:<true>"),
         ("assertEquals(", J4 + "expected:<4> but was:<3>"),
         ("assertEquals(3, c.total());", J4 + "expected:<3> but was:<3>"),
     ],
