@@ -377,7 +377,7 @@ def main() -> int:
         }
         for variant in rows[0]["values"]
     }
-    result = {
+    result: Json = {
         "student": Path(args.student).name,
         "tests": len(rows),
         "libraries": libraries,

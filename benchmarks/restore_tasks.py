@@ -80,10 +80,10 @@ def prepare(project: Path, copy: Path, limit: int, seed: int) -> list[Removed]:
             if test.problem or test.owner.abstract or test.framework not in ADAPTERS:
                 continue
             counts[test.owner.binary_name] = counts.get(test.owner.binary_name, 0) + 1
-            if found := read_removable(reader, test, source, name):
-                by_class.setdefault(test.owner.binary_name, []).append(found)
+            if removable := read_removable(reader, test, source, name):
+                by_class.setdefault(test.owner.binary_name, []).append(removable)
     rng = random.Random(seed)
-    chosen = []
+    chosen: list[tuple[Removed, list[tuple[int, int]]]] = []
     for owner, found in sorted(by_class.items()):
         if counts[owner] >= SHARE:
             chosen += rng.sample(found, min(len(found), counts[owner] // SHARE))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -51,15 +52,15 @@ def main() -> int:
         paths = [f"{copy / task.removed.file}#{task.removed.name}" for task in tasks]
         ways = {"executed": ["--class_path", args.class_path], "not executed": ["--no_execution"]}
         cases = {
-            (way, number): lambda flags=flags, number=number: suggest([args.student, *paths[:number], *flags])
+            f"{number}, {way}": partial(suggest, [args.student, *paths[:number], *flags])
             for way, flags in ways.items()
             for number in (1, len(paths))
         }
         times = in_turns(cases, args.repeats, warmup=1, budget=args.budget, clock=args.clock)
     found: dict[str, list[float]] = {}
     for way in ways:
-        found[f"first, {way}"] = times[way, 1]
-        pairs = zip(times[way, 1], times[way, len(paths)], strict=True)
+        found[f"first, {way}"] = times[f"1, {way}"]
+        pairs = zip(times[f"1, {way}"], times[f"{len(paths)}, {way}"], strict=True)
         found[f"further, {way}"] = [(every - one) / (len(paths) - 1) for one, every in pairs]
     lines = [[case, spread(values)["median"], LIMITS.get(case)] for case, values in found.items()]
     settings = {"student": Path(args.student).name, "project": args.project.resolve().name, "tests": len(paths)}
