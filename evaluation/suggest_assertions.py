@@ -272,10 +272,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     to_ask = [work for work in works if work.tests]
     failed: list[UserError] = []
     with ExitStack() as running, show_progress("suggesting", sum(len(work.tests) for work in works)) as count:
-        beside = running.enter_context(ThreadPoolExecutor())
         for started in dict.fromkeys(item for work in works for item in (work.executor, work.scopes)):
             if started is not None:
                 running.enter_context(started)
+        beside = running.enter_context(ThreadPoolExecutor())  # the last: it is waited for before the JVMs are closed
         warming = [future for work in to_ask[:1] for future in warm_up(work, beside)]
         student = load_student(args) if to_ask else None
         for future in warming:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from evaluation import suggest_assertions
@@ -166,6 +167,19 @@ def test_without_a_jdk_or_with_an_old_one_no_model_is_loaded(tmp_path, monkeypat
     with pytest.raises(UserError, match=r"is JDK 8; execution needs JDK >= 11"):
         run(root, "--apply")
     assert (root / "javatests/shop/OpenTest.java").read_text() == TEST
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_process_behind(tmp_path, monkeypatch):
+    root = write(tmp_path / "project", PLAIN)
+
+    def refuse(args):
+        raise UserError("MODEL a-model: no such folder")
+
+    monkeypatch.setattr(suggest_assertions, "load_student", refuse)
+    before = psutil.Process().children(recursive=True)
+    with pytest.raises(UserError, match=r"^MODEL a-model: no such folder$"):
+        run(root)
+    assert psutil.Process().children(recursive=True) == before
 
 
 def test_odd_files_are_written_as_they_are_or_named_and_left_alone(tmp_path, capsys):
