@@ -200,7 +200,8 @@ class TaskEncoder:
                 continue
             tokens = self.plain(item.text)
             apart = number == 0 and self.format.nearest_apart and item.assertion
-            line = [*([separator] * NEAREST_MARK if apart else newline if len(ids) > 1 else ()), *tokens]
+            before = [*[separator] * NEAREST_MARK, *self.begin] if apart else newline if len(ids) > 1 else []
+            line = [*before, *tokens]
             if len(ids) + len(nearest) + len(line) <= limit:
                 ids, nearest = (ids, line) if apart else (ids + line, nearest)
                 shown.append(item)

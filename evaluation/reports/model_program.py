@@ -77,6 +77,7 @@ def write_program(encoder: TaskEncoder, max_input_len: int, max_output_len: int,
     """The program for a model in transformers, or, with the ``quantization`` of an export, in CTranslate2."""
     begin, end = encoder.frame
     with_context, apart = bool(encoder.format.context), encoder.format.nearest_apart
+    mark = ", ".join(map(str, [*[encoder.separator] * NEAREST_MARK, *begin]))
     build_input = (BUILD_INPUT_WITH_CONTEXT if with_context else BUILD_INPUT).format(
         separator=encoder.separator,
         begin="".join(f"{index}, " for index in begin),
@@ -85,7 +86,7 @@ def write_program(encoder: TaskEncoder, max_input_len: int, max_output_len: int,
         context_len=encoder.format.max_context_tokens,
         parameter='nearest="", ' if apart else "",
         about="nearest: the assertion of the most similar test; " if apart else "",
-        apart=f"[{encoder.separator}] * {NEAREST_MARK} + ids_of(nearest) if nearest else []" if apart else "[]",
+        apart=f"[{mark}, *ids_of(nearest)] if nearest else []" if apart else "[]",
     )
     arguments = [f'"{EXAMPLE_TEST}"', f'"{EXAMPLE_METHOD}"']
     if with_context:

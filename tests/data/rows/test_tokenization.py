@@ -102,3 +102,16 @@ def test_the_tokenizers_own_frame(tmp_path):
     assert source[0] == tokenizer.bos_token_id and source[-1] == tokenizer.eos_token_id
     assert source[1:] == TaskEncoder(tokenizer, TextFormat()).source(Sample(TEST, FOCAL, ()), 512)
     assert len(encoder.source(Sample(TEST, FOCAL, ()), 16)) == 16
+
+
+@pytest.mark.parametrize("frame", ["end", "tokenizer"])
+def test_the_nearest_assertion_ends_the_input_as_it_would_be_written(tmp_path, frame):
+    encoder = TaskEncoder(
+        make_roberta_files(tmp_path, [TEST, FOCAL]), TextFormat(frame, ("siblings",), nearest_apart=True)
+    )
+    sample = Sample(TEST, FOCAL, (), context={"siblings": [{"assertion": "size();"}]})
+    target = encoder.target("size();", 512)
+    source = encoder.source(sample, 512)
+    assert source[-len(target) :] == target
+    before, *marks = source[-len(target) - 4 : -len(target)]
+    assert marks == [encoder.separator] * 3 and before != encoder.separator
