@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     from config.schedules import temperature_at
     from evaluation.validation import add_validation
     from models.losses.critical_tokens import find_critical_tokens
-    from models.seq2seq.agreement import choose_frame
+    from models.seq2seq.agreement import choose_text_format
     from models.teacher.legacy import teacher_factor
     from models.training.run import open_run
     from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         validation=validation,
         teacher_format=live.text_format if live else None,
         legacy=replace(legacy, measure=teacher_factor),
-        frame=choose_frame(model, tokenizer, config.model.model_name, run.checkpoint),
+        text_format=choose_text_format(model, tokenizer, config.model.model_name, run.checkpoint),
     )
     has_teacher = live is not None or (train_set.has_teacher and validation_set.has_teacher)
     warn_of_teacher_data(config, run, train_set, validation_set, has_teacher)

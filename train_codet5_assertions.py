@@ -55,7 +55,7 @@ def train_teacher(config: TeacherConfig, train: Path, validation: Path, unseen: 
     from evaluation.validation import add_validation
     from models.loss_functions import LossSettings
     from models.multi_component_loss import MultiComponentLoss
-    from models.seq2seq.agreement import choose_frame
+    from models.seq2seq.agreement import choose_text_format
     from models.training.adapters import add_adapters
     from models.training.run import open_run
     from models.training.stages import announce, build_engine, dry_run, finish_model, open_datasets
@@ -77,7 +77,7 @@ def train_teacher(config: TeacherConfig, train: Path, validation: Path, unseen: 
         teacher=False,
         train=train,
         validation=validation,
-        frame=choose_frame(model, tokenizer, config.model.model_name, run.checkpoint),
+        text_format=choose_text_format(model, tokenizer, config.model.model_name, run.checkpoint),
     )
     if settings.lora_rank:
         add_adapters(model, settings.lora_rank)

@@ -121,17 +121,19 @@ def _back(encoder: TaskEncoder, text: str) -> str:
     return str(encoder.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def choose_frame(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, checkpoint: Path | None) -> str:
-    """The frame of texts for a run whose data tell none.
+def choose_text_format(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, checkpoint: Path | None
+) -> TextFormat:
+    """The format of texts for a run whose data tell none; what it says of a context is what was seen before.
 
-    A run that goes on, and a model that was trained here, keep theirs. For others it is the tokenizer's own, where that
-    has a begin token which does not start the decoder anyway: so the model was pre-trained.
+    A run that goes on, and a model that was trained here, keep theirs. For others the frame is the tokenizer's own,
+    where that has a begin token which does not start the decoder anyway: so the model was pre-trained.
     """
     if checkpoint is not None:
         config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-        return TextFormat.read(config.get("text_format")).frame
+        return TextFormat.read(config.get("text_format"))
     of_a_run = (Path(name).expanduser() / ".." / "run_config.json").is_file()
     if of_a_run or getattr(model.config, "text_format", None) is not None:
-        return TextFormat.of_model(model).frame
+        return TextFormat.of_model(model)
     begin = TaskEncoder(tokenizer, TextFormat("tokenizer")).begin
-    return "tokenizer" if len(begin) == 1 and begin[0] != model.config.decoder_start_token_id else "end"
+    return TextFormat("tokenizer" if len(begin) == 1 and begin[0] != model.config.decoder_start_token_id else "end")

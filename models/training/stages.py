@@ -45,13 +45,13 @@ def open_datasets(
     validation: str | Path,
     teacher_format: TextFormat | None = None,
     legacy: LegacyOptions | None = None,
-    frame: str = "end",
+    text_format: TextFormat | None = None,
 ) -> tuple[AssertionDataset, AssertionDataset]:
     """Training and validation data, by the flags; ``teacher``: whether stored logits are read.
 
     ``teacher_format``: of a teacher that is asked during training. ``legacy``: how to read logits of files without a
-    header. ``frame``: of texts where neither a teacher nor a file tells it. Raises UserError for data of another format
-    than the teacher's.
+    header. ``text_format``: of texts where neither a teacher nor a file tells it. Raises UserError for data of
+    another format than the teacher's.
     """
     data, loading = run.config.data, run.config.loading
     open_file = partial(
@@ -83,15 +83,17 @@ def open_datasets(
         left_out = len(train_set) - len(train_set.chosen)
         run.logger.info(f"--drop_answer_in_test: {left_out} of {len(train_set)} training rows are left out")
     validation_set = open_file(validation, max_samples=data.max_val_samples, flag="--val_data_path")
+    text_format = text_format or TextFormat()
     choice = ContextChoice(data.context, data.max_context_tokens, data.allow_other_context)
     for dataset in (train_set, validation_set):
         known = teacher_format or dataset.stored_format
         who = "the live teacher" if teacher_format else f"the teacher of {dataset.path}"
         chosen = choice.choose(known, who, dataset.has_context, str(dataset.path))
         if teacher_format is None and dataset.header is None and (known is None or run.checkpoint is not None):
-            chosen = replace(chosen, frame=frame)
+            apart = text_format.nearest_apart or not text_format.context
+            chosen = replace(chosen, frame=text_format.frame, nearest_apart=bool(chosen.context) and apart)
         dataset.encoder = TaskEncoder(tokenizer, chosen)
-        frame = train_set.encoder.format.frame  # the validation data follow, if they can
+        text_format = train_set.encoder.format  # the validation data follow, if they can
         if dataset.note:
             run.logger.info(dataset.note)
     if train_set.encoder.format != validation_set.encoder.format:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,31 @@ def test_header_and_model_remember_what_was_shown(teacher: Path) -> None:
     config = json.loads((teacher / "final_model" / "config.json").read_text())
     for stored in (header["distillation_header"]["text_format"], config["text_format"]):
         assert (stored["context"], stored["max_context_tokens"]) == (["siblings", "fields"], 40)
+        assert stored["nearest_apart"]
+
+
+def test_what_was_trained_before_keeps_its_layout(teacher: Path, tmp_path: Path) -> None:
+    """A run and a model from before the nearest assertion stood apart go on without it."""
+    old = tmp_path / "run"
+    shutil.copytree(teacher, old)
+    for place in (old / "final_model", *old.glob("checkpoint-*")):
+        config = json.loads((place / "config.json").read_text())
+        del config["text_format"]["nearest_apart"]
+        (place / "config.json").write_text(json.dumps(config))
+    files = [
+        "--train_data_path",
+        teacher.parent / "training.jsonl",
+        "--val_data_path",
+        teacher.parent / "validation.jsonl",
+    ]
+    files += [*SMALL, *CONTEXT, "--dry_run"]
+    for model, shown in (
+        (old / "final_model", "40 tokens\n"),
+        ("scratch:tiny", "40 tokens, the nearest assertion apart\n"),
+    ):
+        words = ["--model_name", model, *files, "--output_dir", tmp_path / "next"]
+        done = run_script("train_codet5_assertions.py", *words)
+        assert f"context        siblings fields in {shown}" in done.stdout + done.stderr
 
 
 def test_a_student_sees_what_its_teacher_saw_and_nothing_else_unless_allowed(teacher: Path, tmp_path: Path) -> None:

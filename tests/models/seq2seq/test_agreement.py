@@ -11,7 +11,7 @@ from tokenizers import normalizers
 
 from data.rows.readers import parse_sample
 from data.rows.tokenization import TaskEncoder, TextFormat
-from models.seq2seq.agreement import check_texts, choose_frame, settle_special_ids
+from models.seq2seq.agreement import check_texts, choose_text_format, settle_special_ids
 from models.seq2seq.loading import build_scratch, load_model, load_tokenizer, train_tokenizer
 from tests.helpers.commands import SMALL, make_rows, run_script, write_rows
 from tests.helpers.published import make_roberta_files, make_t5, make_unigram
@@ -101,12 +101,13 @@ def test_a_folder_without_its_tokenizer_ends_a_dry_run(folder, tmp_path, kept):
 
 def test_new_runs_take_the_tokenizers_frame_and_old_ones_keep_theirs(folder, tmp_path):
     model, tokenizer = load_model(str(folder)), load_tokenizer(str(folder))
-    assert choose_frame(model, tokenizer, str(folder), None) == "tokenizer"
+    assert choose_text_format(model, tokenizer, str(folder), None) == TextFormat("tokenizer")
     run = tmp_path / "run"
     shutil.copytree(folder, run / "final_model")
     shutil.copytree(folder, run / "checkpoint-0000001")
     (run / "run_config.json").write_text("{}")
-    assert choose_frame(model, tokenizer, str(run / "final_model"), None) == "end"
-    assert choose_frame(model, tokenizer, str(folder), run / "checkpoint-0000001") == "end"
-    TextFormat("tokenizer").store_in(model)
-    assert choose_frame(model, tokenizer, str(run / "final_model"), None) == "tokenizer"
+    assert choose_text_format(model, tokenizer, str(run / "final_model"), None) == TextFormat("end")
+    assert choose_text_format(model, tokenizer, str(folder), run / "checkpoint-0000001") == TextFormat("end")
+    for known in (TextFormat("tokenizer"), TextFormat(context=("siblings",), nearest_apart=True)):
+        known.store_in(model)
+        assert choose_text_format(model, tokenizer, str(run / "final_model"), None) == known
