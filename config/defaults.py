@@ -84,9 +84,7 @@ class ModelConfig:
         "vocabulary of a tokenizer trained here; default 2048 (tiny, small), 4096 (medium, wide), 32100 (base)",
         low=300,
     )
-    scratch_copying: bool = arg(
-        True, "a scratch: model starts with attention that copies from its input, else at random"
-    )
+    scratch_copying: bool = arg(True, "a scratch: model starts as a copier of the nearest assertion, else at random")
     dropout_rate: float = arg(0.1, "dropout of the trained model", low=0.0, high=0.9)
     attention: str = arg("sdpa", "attention kernel", choices=("sdpa", "eager"))
     gradient_checkpointing: bool = arg(False, "recompute activations in the backward pass: less memory, more time")

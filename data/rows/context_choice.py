@@ -56,5 +56,5 @@ def describe(format_: TextFormat) -> str:
     if not format_.context:
         return "no context"
     every = set(format_.context) == set(CONTEXT_PARTS)
-    apart = ", the nearest assertion apart" if format_.nearest_apart else ""
+    apart = ", the nearest assertion apart" if format_.shows_nearest_apart else ""
     return f"{'all' if every else ' '.join(format_.context)} in {format_.max_context_tokens} tokens{apart}"

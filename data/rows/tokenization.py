@@ -47,6 +47,10 @@ class TextFormat:
     max_context_tokens: int = MAX_CONTEXT_TOKENS
     nearest_apart: bool = False
 
+    @property
+    def shows_nearest_apart(self) -> bool:
+        return self.nearest_apart and not {"siblings", "retrieved"}.isdisjoint(self.context)
+
     @classmethod
     def read(cls, value: Json | None) -> TextFormat:
         """The format from what ``to_json`` gave; the default for None. Raises UserError for one of a later version."""
@@ -205,7 +209,7 @@ class TaskEncoder:
             if len(ids) + len(nearest) + len(line) <= limit:
                 ids, nearest = (ids, line) if apart else (ids + line, nearest)
                 shown.append(item)
-            elif len(tokens) < limit:
+            elif len(tokens) + (len(before) if apart else 0) < limit:
                 break
         return (ids[: len(ids) if len(ids) > 1 else 0] + nearest, shown) if shown else ([], [])
 

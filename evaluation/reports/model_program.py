@@ -61,7 +61,7 @@ BUILD_INPUT_WITH_CONTEXT = """def build_input(test, method, {parameter}context=(
     # {about}context: lines such as other assertions of the class, variables with their types, signatures
     before, after = test.split("<AssertPlaceHolder>")
     ids = [*ids_of(before), *ids_of("<AssertPlaceHolder>"), *ids_of(after), {separator}, *ids_of(method)]
-    apart = {apart}
+    apart = {apart}{limit_apart}
     lines = []
     for line in context:
         more = [*(lines and ids_of("\\n")), *ids_of(line)]
@@ -76,7 +76,7 @@ BUILD_INPUT_WITH_CONTEXT = """def build_input(test, method, {parameter}context=(
 def write_program(encoder: TaskEncoder, max_input_len: int, max_output_len: int, quantization: str | None) -> str:
     """The program for a model in transformers, or, with the ``quantization`` of an export, in CTranslate2."""
     begin, end = encoder.frame
-    with_context, apart = bool(encoder.format.context), encoder.format.nearest_apart
+    with_context, apart = bool(encoder.format.context), encoder.format.shows_nearest_apart
     mark = ", ".join(map(str, [*[encoder.separator] * NEAREST_MARK, *begin]))
     build_input = (BUILD_INPUT_WITH_CONTEXT if with_context else BUILD_INPUT).format(
         separator=encoder.separator,
@@ -87,6 +87,7 @@ def write_program(encoder: TaskEncoder, max_input_len: int, max_output_len: int,
         parameter='nearest="", ' if apart else "",
         about="nearest: the assertion of the most similar test; " if apart else "",
         apart=f"[{mark}, *ids_of(nearest)] if nearest else []" if apart else "[]",
+        limit_apart=f"\n    if len(apart) >= {encoder.format.max_context_tokens}:\n        apart = []" if apart else "",
     )
     arguments = [f'"{EXAMPLE_TEST}"', f'"{EXAMPLE_METHOD}"']
     if with_context:

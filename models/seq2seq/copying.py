@@ -10,7 +10,7 @@ Trockman and Kolter, Mimetic Initialization of Self-Attention Layers, 2023:
 - the first decoder layer tells the last token which ones stand before it,
 - cross-attention looks for the place where these agree, among equal ones for that between separators, and copies the
   token that stands there. The start of the output looks like a separator to it, so it finds the place behind
-  ``NEAREST_MARK`` of them (data/rows/tokenization.py).
+  three of them (data/rows/tokenization.py).
 
 Words, what is told, and the flag have directions of their own in the hidden states, so they do not disturb each other.
 All of it stays trainable, and nothing is added to the model. Whatever has no task starts quietly.
@@ -26,9 +26,8 @@ import torch
 from torch import Tensor
 from transformers import T5ForConditionalGeneration
 
-from data.rows.tokenization import NEAREST_MARK
-
-FLAGS = 2  # heads that look for a separator: one ahead, one back
+PLACES = 3  # how many tokens before a place are compared; as many separators mark the nearest assertion
+FLAGS = 2  # heads that look for a separator: one behind a token, one before it
 NEAR = 12.0  # position bias of the place that a head looks at: e^12 times any other
 NEARBY = slice(1, 14)  # T5's position buckets for the distances 1 to 63
 BEHIND = 16  # the first of the buckets for tokens that stand behind
@@ -77,15 +76,16 @@ def start_copying(model: T5ForConditionalGeneration, separator: int, seed: int) 
     """Set embeddings and attention of a T5 with random weights such that it copies.
 
     Works in place. ``separator``: the id between the parts of an input. ``seed`` draws the directions, apart from the
-    state of torch's generator. A model needs three heads; with five it compares three places. One that has fewer than
-    three is left as it is.
+    state of torch's generator. With five heads it compares three places, with three one. A model with fewer heads, or
+    with heads too narrow to copy a token together, is left as it is.
     """
     config = model.config
     width, heads, size = config.d_model, config.num_heads, config.d_kv
-    places = min(NEAREST_MARK, heads - FLAGS)
-    if places < 1:
+    places = min(PLACES, heads - FLAGS)
+    if places < 1 or heads * size < width:
         return
-    space = _divide(width, places, size, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    space = _divide(width, places, size, generator)
     encoder: Any = model.encoder  # torch gives the parts of a module no types
     decoder: Any = model.decoder
     for block in (*encoder.block, *decoder.block):
@@ -97,7 +97,7 @@ def start_copying(model: T5ForConditionalGeneration, separator: int, seed: int) 
     _flag_near_separators(encoder.block[0].layer[0].SelfAttention, size, space, embedded[separator], places)
     for block in decoder.block:
         attention = block.layer[1].EncDecAttention
-        _look_for_agreement(attention, heads, size, space, COPIED / len(decoder.block), seed)
+        _look_for_agreement(attention, heads, size, space, COPIED / len(decoder.block), generator)
 
 
 def _embed(weight: Tensor, space: _Space, separator: int, start: int) -> Tensor:
@@ -136,7 +136,7 @@ def _tell_tokens_before(attention: Any, size: int, space: _Space, first: int) ->
 
 
 def _flag_near_separators(attention: Any, size: int, space: _Space, separator: Tensor, first: int) -> None:
-    """Heads ``first`` and the next: is there a separator among the next 63 tokens, and among the last 63?"""
+    """Heads ``first`` and the next: is there a separator among the 63 tokens behind, and among the 63 before?"""
     width = len(separator)
     square = separator.square().sum()
     bias = attention.relative_attention_bias.weight
@@ -153,9 +153,10 @@ def _flag_near_separators(attention: Any, size: int, space: _Space, separator: T
         bias[side + NEARBY.start : side + NEARBY.stop, head] = 0
 
 
-def _look_for_agreement(attention: Any, heads: int, size: int, space: _Space, copied: float, seed: int) -> None:
+def _look_for_agreement(
+    attention: Any, heads: int, size: int, space: _Space, copied: float, generator: torch.Generator
+) -> None:
     """Each head compares all places through directions of its own, and copies its share of the token."""
-    generator = torch.Generator().manual_seed(seed + 1)
     width, places = len(space.flag), len(space.told)
     told = torch.cat(space.told)
     in_encoder = math.sqrt(1 + CONSTANT**2 + places * TOLD**2 + 2 * FLAG**2)

@@ -210,7 +210,7 @@ def build_scratch(
 ) -> PreTrainedModel:
     """A T5 of a small shape with random weights, drawn from ``seed`` alone.
 
-    ``copying``: its attention starts such that it copies from its input (models/seq2seq/copying.py).
+    ``copying``: it starts as a copier of the nearest assertion (models/seq2seq/copying.py).
     ``vocab_size``: of a teacher whose vocabulary is padded beyond its tokenizer; default: that of the tokenizer.
     """
     from transformers import T5Config, T5ForConditionalGeneration

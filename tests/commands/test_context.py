@@ -41,27 +41,22 @@ def test_header_and_model_remember_what_was_shown(teacher: Path) -> None:
 
 
 def test_what_was_trained_before_keeps_its_layout(teacher: Path, tmp_path: Path) -> None:
-    """A run and a model from before the nearest assertion stood apart go on without it."""
+    """A model, and a run, from before the nearest assertion stood apart go on without it."""
+    data = teacher.parent
+    files = ["--train_data_path", data / "training.jsonl", "--val_data_path", data / "validation.jsonl"]
+    files += [*SMALL, *CONTEXT, "--scratch_vocab_size", 400, "--epochs", 1, "--validation_frequency", 0, "--dry_run"]
     old = tmp_path / "run"
     shutil.copytree(teacher, old)
     for place in (old / "final_model", *old.glob("checkpoint-*")):
         config = json.loads((place / "config.json").read_text())
         del config["text_format"]["nearest_apart"]
         (place / "config.json").write_text(json.dumps(config))
-    files = [
-        "--train_data_path",
-        teacher.parent / "training.jsonl",
-        "--val_data_path",
-        teacher.parent / "validation.jsonl",
-    ]
-    files += [*SMALL, *CONTEXT, "--dry_run"]
-    for model, shown in (
-        (old / "final_model", "40 tokens\n"),
-        ("scratch:tiny", "40 tokens, the nearest assertion apart\n"),
-    ):
-        words = ["--model_name", model, *files, "--output_dir", tmp_path / "next"]
-        done = run_script("train_codet5_assertions.py", *words)
-        assert f"context        siblings fields in {shown}" in done.stdout + done.stderr
+    further = ["--model_name", old / "final_model", "--output_dir", tmp_path / "next"]
+    resumed = ["--model_name", "scratch:tiny", "--output_dir", old, "--resume", "auto"]
+    fresh = ["--model_name", "scratch:tiny", "--output_dir", tmp_path / "next"]
+    for words, shown in ((further, ""), (resumed, ""), (fresh, ", the nearest assertion apart")):
+        done = run_script("train_codet5_assertions.py", *files, *words)
+        assert f"context        siblings fields in 40 tokens{shown}\n" in done.stdout + done.stderr
 
 
 def test_a_student_sees_what_its_teacher_saw_and_nothing_else_unless_allowed(teacher: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
@@ -12,7 +11,7 @@ from transformers import LogitsProcessorList, PreTrainedTokenizerBase
 from data.java.scope import JavaScope
 from models.decoding.constraints.java import JavaConstraint
 from models.decoding.constraints.loops import NoLoops
-from models.decoding.constraints.names import NameConstraint, NameVocabulary
+from models.decoding.constraints.names import NameConstraint, NameVocabulary, read_inputs
 from models.decoding.constraints.token_texts import token_texts
 from models.decoding.constraints.types import TypeConstraint
 
@@ -45,10 +44,8 @@ def build_constraints(
     if decoding == "free":
         return constraints
     if decoding == "names" or (decoding == "types" and not (scopes and all(scopes))):
-        texts = tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=False)
-        marks = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
-        texts = [marks.sub("\n", text) for text in texts]  # so that test, method and context end their lines
         free = frozenset(place for place, scope in enumerate(scopes) if scope is not None)
+        texts = read_inputs(tokenizer, rows)
         constraints.append(NameConstraint(name_vocabulary_of(tokenizer, vocab_size), texts, num_beams, free))
     constraints += [java_constraint_of(tokenizer, vocab_size, tuple(end_ids)), NoLoops()]
     if decoding == "types" and any(scopes):  # the last, because it tries what the others leave

@@ -13,12 +13,15 @@ from torch import LongTensor, Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from data.java.frameworks import ROOT_NAMES
+from data.rows.tokenization import NEAREST_MARK
 from models.decoding.constraints.token_texts import token_texts
 
 NAME = re.compile(r"[A-Za-z_$][\w$]*")
 CALLED = re.compile(r"[A-Za-z_$][\w$]*(?=\()")
 # A line of the context: the assertion of another test, and that test's name (data/rows/context.py).
 OF_ANOTHER_TEST = re.compile(r"^(.*;) // [\w$]+$", re.MULTILINE)
+# The one that stands apart at the end has no name; each separator before it is read as the end of a line.
+NEAREST = re.compile(rf"\n{{{NEAREST_MARK},}}([^\n]+;)\s*$")
 # Keywords, the methods of every object, and what tests usually import statically besides assertions.
 ALWAYS = ROOT_NAMES | set(
     NAME.findall("""
@@ -86,13 +89,21 @@ def _is_checked(name: str) -> bool:
     return not (name[0].isupper() or name[0].isdigit())
 
 
+def read_inputs(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
+    """The texts of input ids, in which each separator ends a line, so that test, method and context end theirs."""
+    marks = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+    texts = tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=False)
+    return [marks.sub("\n", text) for text in texts]
+
+
 def find_names(text: str) -> set[str]:
     """The names that an input offers. Of the assertions of other tests only what they call: their variables are theirs.
 
     What they share with this test is named elsewhere in the input, as a field.
     """
-    here = NAME.findall(OF_ANOTHER_TEST.sub("", text))
-    return set(here).union(*(CALLED.findall(line) for line in OF_ANOTHER_TEST.findall(text)))
+    others = [*OF_ANOTHER_TEST.findall(text), *NEAREST.findall(text)]
+    here = NAME.findall(NEAREST.sub("", OF_ANOTHER_TEST.sub("", text)))
+    return set(here).union(*map(CALLED.findall, others))
 
 
 class NameVocabulary:

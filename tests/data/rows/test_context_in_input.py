@@ -58,12 +58,15 @@ def test_the_nearest_assertion_stands_apart_at_the_end_like_a_target(tokenizer) 
     assert alone == f"{TEST}</s>{FOCAL}</s></s></s>assertEquals(0, list.get(0));</s>"
     without = encoder.show(encoder.source(make_sample({"doc": "How many."}), 1024))
     assert without == f"{TEST}</s>{FOCAL}</s>How many.</s>"
-    for tokens in range(8, 200, 3):  # the nearest is the last to be left out
+    for tokens in range(4, 200):  # what is too long is passed over
         small = TaskEncoder(tokenizer, replace(EVERYTHING, nearest_apart=True, max_context_tokens=tokens))
         layout = small.lay_out(make_sample(), 2048)
         assert len(layout.ids) - len(small.lay_out(make_sample({}), 2048).ids) <= tokens
+        shown = [item.text for item in layout.shown]
         apart = small.show(layout.ids).endswith("</s></s></s>assertEquals(0, list.get(0));</s>")
-        assert apart or layout.shown[:1] != encoder.lay_out(make_sample(), 2048).shown[:1]
+        assert apart == (shown[:1] == ["assertEquals(0, list.get(0));"])
+        items = encoder.lay_out(make_sample(), 2048).shown
+        assert shown or all(len(tokenizer(item.text)["input_ids"]) >= tokens for item in items)
 
 
 @pytest.mark.parametrize("form", [EVERYTHING, replace(EVERYTHING, nearest_apart=True)])

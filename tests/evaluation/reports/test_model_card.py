@@ -121,6 +121,7 @@ def read_program(folder: Path) -> str:
         (TextFormat("tokenizer", ("siblings",), 40), "codet5"),
         (TextFormat(context=("style", "siblings", "members"), max_context_tokens=40, nearest_apart=True), None),
         (TextFormat("tokenizer", ("siblings",), 40, nearest_apart=True), "codet5"),
+        (TextFormat(context=("fields",), max_context_tokens=40, nearest_apart=True), None),
         (TextFormat("tokenizer"), "t5_v1.1"),
     ],
 )
@@ -135,11 +136,14 @@ def test_the_program_in_the_card_builds_the_input_of_the_training(text_format, f
         items = list_items(sample.context, text_format.context, text_format.nearest_apart)
         lines = [item.text for item in items]
         shown: list = [lines] if text_format.context else []
-        if text_format.nearest_apart:
+        if text_format.shows_nearest_apart:
             shown = [lines[0], lines[1:]] if items and items[0].assertion else ["", lines]
         given = names["build_input"](sample.test, sample.focal, *shown)
         assert given == encoder.source(sample, 96)
     assert len(names["build_input"](SAMPLES[0].test, "x" * 2000)) == 96
+    if text_format.shows_nearest_apart:
+        long = names["build_input"](SAMPLES[0].test, "x", "y + " * 2000)
+        assert long == names["build_input"](SAMPLES[0].test, "x")
 
 
 def run_program(python: str | Path, folder: Path) -> str:

@@ -6,12 +6,16 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from models.decoding.constraints.names import ALWAYS, NameConstraint, NameVocabulary, Place, find_names
+from data.rows.context import Sibling
+from data.rows.readers import Sample
+from data.rows.tokenization import TaskEncoder, TextFormat
+from models.decoding.constraints.names import ALWAYS, NameConstraint, NameVocabulary, Place, find_names, read_inputs
 from models.decoding.constraints.token_texts import token_texts
 from models.decoding.generate import GenerationOptions, generate_candidates, pad_rows
 from models.decoding.search import decode
 from models.decoding.torch_writer import TorchWriter
 from tests.helpers.pieces import Pieces
+from tests.helpers.published import make_roberta_files
 from tests.helpers.random_models import model_without_ties
 
 INPUT = "public int total() { return total; } @Test public void t() { Cart cart = new Cart(); <AssertPlaceHolder> }"
@@ -43,6 +47,20 @@ def test_names_are_told_from_members_classes_and_literals(text, ended, name):
 def test_variables_of_other_tests_are_no_names_of_this_one():
     context = "assertSame(theirs, Box.make(other, help(x))); // first\nint here\nassertTrue(here > z); // second"
     assert find_names(f"{INPUT}\n{context}") - find_names(INPUT) == {"assertSame", "make", "help", "assertTrue", "here"}
+
+
+@pytest.mark.parametrize("frame", ["end", "tokenizer"])
+def test_variables_of_the_nearest_assertion_are_no_names_of_this_test(tmp_path, frame):
+    """It stands apart in the input, without a name behind it."""
+    nearest: Sibling = {"assertion": "assertSame(theirs, Box.make(help(x)));", "test_name": "first"}
+    other: Sibling = {"assertion": "assertTrue(more);", "test_name": "second"}
+    sample = Sample(INPUT, "int size() { }", (), context={"siblings": [nearest, other]})
+    tokenizer = make_roberta_files(tmp_path, [INPUT, sample.focal, nearest["assertion"]])
+    encoder = TaskEncoder(tokenizer, TextFormat(frame, ("siblings",), nearest_apart=True))
+    (text,) = read_inputs(tokenizer, [encoder.source(sample, 512)])
+    names = find_names(text)
+    assert {"cart", "size", "assertSame", "make", "help"} <= names
+    assert names.isdisjoint({"theirs", "more", "x"})
 
 
 def allowed(pieces: Pieces, *written: str) -> set[str]:
