@@ -246,7 +246,8 @@ def assert_close(one: Path, two: Path) -> None:
     ours, theirs = (load_file(folder / "final_model" / "model.safetensors") for folder in (one, two))
     assert ours.keys() == theirs.keys()
     for key, value in ours.items():
-        torch.testing.assert_close(theirs[key], value, rtol=1e-5, atol=1e-5)
+        # AdamW makes whole steps of single gradients that are rounding errors, so the tensor counts, not each element.
+        assert (theirs[key] - value).norm() <= 1e-5 * value.norm(), key
     losses = [[float(row["loss_total"]) for row in table(folder / "step_metrics.csv")] for folder in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     # Each validation row once, whoever judged it.
