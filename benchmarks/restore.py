@@ -216,7 +216,7 @@ class Judge:
 
 
 def filter_pool(judge: Judge, task: Task, pool: Sequence[Draft], mended: bool) -> list[str]:
-    """What the command offers: candidates that pass, those that can fail first; if ``mended``, also repaired ones."""
+    """What the command offers: what passes, first what can also fail. If ``mended``, repaired candidates, too."""
     found = run_pools(judge, [task.test], [pool[:MAX_JUDGED]])
     found = mend(judge, [task.test], found) if mended else found
     return [item.assertion for item in found[0] if item.acceptable]

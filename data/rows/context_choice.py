@@ -33,8 +33,8 @@ class ContextChoice:
         else:
             parts = tuple(part for part in CONTEXT_PARTS if part in self.parts)
         tokens = self.max_tokens or (known.max_context_tokens if seen is not None else MAX_CONTEXT_TOKENS)
-        nearest_apart = known.nearest_apart or not known.context  # as it was where there was a context
-        chosen = replace(known, context=parts, max_context_tokens=tokens, nearest_apart=bool(parts) and nearest_apart)
+        apart = known.sets_nearest_apart(parts)
+        chosen = replace(known, context=parts, max_context_tokens=tokens, nearest_apart=apart)
         if self.allow_other:
             return chosen
         if parts and not rows_have_some:

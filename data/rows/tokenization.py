@@ -47,8 +47,14 @@ class TextFormat:
     max_context_tokens: int = MAX_CONTEXT_TOKENS
     nearest_apart: bool = False
 
+    def sets_nearest_apart(self, parts: Sequence[str]) -> bool:
+        """Whether the nearest assertion stands apart where these parts are shown next: in a first context it does, a
+        later one is as the one before."""
+        return bool(parts) and (self.nearest_apart or not self.context)
+
     @property
     def shows_nearest_apart(self) -> bool:
+        """Whether the parts that are shown can hold an assertion that stands apart."""
         return self.nearest_apart and not {"siblings", "retrieved"}.isdisjoint(self.context)
 
     @classmethod
@@ -196,7 +202,7 @@ class TaskEncoder:
         From the first item on that does not fit all are left out; one that is longer than everything is passed over.
         """
         newline = self.plain("\n")
-        ids: list[int] = [separator]
+        lines: list[int] = []
         nearest: list[int] = []
         shown: list[ContextItem] = []
         for number, item in enumerate(items):
@@ -204,14 +210,17 @@ class TaskEncoder:
                 continue
             tokens = self.plain(item.text)
             apart = number == 0 and self.format.nearest_apart and item.assertion
-            before = [*[separator] * NEAREST_MARK, *self.begin] if apart else newline if len(ids) > 1 else []
+            before = [*[separator] * NEAREST_MARK, *self.begin] if apart else newline if lines else []
             line = [*before, *tokens]
-            if len(ids) + len(nearest) + len(line) <= limit:
-                ids, nearest = (ids, line) if apart else (ids + line, nearest)
+            if 1 + len(lines) + len(nearest) + len(line) <= limit:
+                if apart:
+                    nearest = line
+                else:
+                    lines += line
                 shown.append(item)
             elif len(tokens) + (len(before) if apart else 0) < limit:
                 break
-        return (ids[: len(ids) if len(ids) > 1 else 0] + nearest, shown) if shown else ([], [])
+        return [*([separator, *lines] if lines else []), *nearest], shown
 
     def target(self, text: str, max_len: int) -> list[int]:
         """The ids of the assertion in the frame, which ends with the end of sequence here whatever the tokenizer adds

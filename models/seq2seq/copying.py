@@ -38,6 +38,7 @@ FLAG = 0.35  # length of the flag that one of the two heads writes
 AGREEMENT = 12.0  # what each token that agrees adds to the score of cross-attention
 PREFERENCE = 8.0  # what the flags of both heads add
 COPIED = 12.0  # weight of the copied token beside what the decoder holds already
+OWN = 0.3  # length of what the start of the output has beside what makes it read as a separator
 QUIET = 0.1  # weight of what has no task
 
 
@@ -108,7 +109,7 @@ def _embed(weight: Tensor, space: _Space, separator: int, start: int) -> Tensor:
     read = torch.cat(space.read)
     inverse = torch.linalg.pinv(read)
     own = tokens[start] - inverse @ (read @ tokens[start])
-    tokens[start] = inverse @ (read @ tokens[separator]) + own * 0.3
+    tokens[start] = inverse @ (read @ tokens[separator]) + own * OWN
     weight.copy_(tokens + CONSTANT * math.sqrt(width) * space.constant)
     return tokens
 

@@ -90,8 +90,8 @@ def open_datasets(
         who = "the live teacher" if teacher_format else f"the teacher of {dataset.path}"
         chosen = choice.choose(known, who, dataset.has_context, str(dataset.path))
         if teacher_format is None and dataset.header is None and (known is None or run.checkpoint is not None):
-            apart = text_format.nearest_apart or not text_format.context
-            chosen = replace(chosen, frame=text_format.frame, nearest_apart=bool(chosen.context) and apart)
+            apart = text_format.sets_nearest_apart(chosen.context)
+            chosen = replace(chosen, frame=text_format.frame, nearest_apart=apart)
         dataset.encoder = TaskEncoder(tokenizer, chosen)
         text_format = train_set.encoder.format  # the validation data follow, if they can
         if dataset.note:

@@ -50,6 +50,14 @@ def write(model: T5ForConditionalGeneration, source: list[int], length: int) -> 
     return written[0, 1:].tolist()
 
 
+def prefers(model: T5ForConditionalGeneration, source: list[int], written: list[int], x: int, y: int) -> bool:
+    """Whether x is likelier than y after what is written."""
+    given = torch.tensor([[0, *written]])
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([source]), decoder_input_ids=given).logits[0, -1]
+    return bool(logits[x] > logits[y])
+
+
 def share_copied(model: T5ForConditionalGeneration) -> float:
     """How often greedy writing repeats the text that stands apart at the end, and ends with it.
 
@@ -83,10 +91,7 @@ def test_among_two_places_it_follows_the_longer_agreement():
     for _ in range(40):
         a, b, c, d, x, y, *rest = draw(80, generator)
         source = [*rest[:30], d, b, c, y, *rest[30:50], a, b, c, x, *rest[50:]]
-        given = torch.tensor([[0, a, b, c]])
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([source]), decoder_input_ids=given).logits[0, -1]
-        right += bool(logits[x] > logits[y])
+        right += prefers(model, source, [a, b, c], x, y)
     assert right >= 36
 
 
@@ -97,10 +102,7 @@ def test_among_equal_places_it_follows_the_nearest_assertion():
     for _ in range(40):
         a, b, c, x, y, *rest = draw(170, generator)
         source = [*rest[:20], a, b, c, y, *rest[20:80], END, *rest[80:150], *[END] * NEAREST_MARK, a, b, c, x, END]
-        given = torch.tensor([[0, a, b, c]])
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([source]), decoder_input_ids=given).logits[0, -1]
-        right += bool(logits[x] > logits[y])
+        right += prefers(model, source, [a, b, c], x, y)
     assert right >= 36
 
 
