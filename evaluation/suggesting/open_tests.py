@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -15,9 +18,9 @@ from data.java.syntax import parse
 from data.java.tokens import one_line
 from data.mining.context import ContextBuilder
 from data.mining.find_tests import TestMethod, find_test_methods
-from data.mining.focal import FocalFinder
+from data.mining.focal import FocalFinder, split_words
 from data.mining.helpers import TestScope
-from data.mining.projects import Project, index_file, package_of
+from data.mining.projects import Method, Project, index_file, package_of
 from data.mining.siblings import add_siblings
 from data.mining.tasks import Limits, MinedTest, mine_file
 from data.rows.context import Context
@@ -27,6 +30,7 @@ from evaluation.running.splice import Task, as_utf8
 from evaluation.suggesting.gaps import lacks_assertion, runs_forever
 from utils.errors import UserError
 
+ANY_FOCAL = Limits(max_focal_tokens=sys.maxsize)  # a sibling of a long method is a sibling, too
 QUIET = frozenset({"test is disabled", "test has no body"})  # no gap, and nothing to tell
 LEAVES = frozenset({"return_statement", "throw_statement", "break_statement", "continue_statement", "yield_statement"})
 
@@ -36,7 +40,8 @@ class OpenTest:
     """A test that lacks an assertion. Offsets are bytes of the file as it is on disk, lines count from 1.
 
     The assertion goes to ``position``, between ``before`` and ``after`` (line breaks and indentation). ``source`` is
-    what ProjectExecutor needs to run it; ``masked`` and ``focal`` are what the model reads.
+    what ProjectExecutor needs to run it; ``masked`` and ``focal`` are what the model reads. ``focal_as_in``: the test
+    that is also about this method, where nothing in the test itself tells its method.
     """
 
     name: str
@@ -50,6 +55,7 @@ class OpenTest:
     focal_name: str
     source: Task
     context: Context
+    focal_as_in: str = ""
 
     @property
     def sample(self) -> Sample:
@@ -93,20 +99,24 @@ class OpenTests:
             raise UserError(f"{file}#{method}: no such test; there are {known}")
         found: list[OpenTest] = []
         left_out: dict[str, str] = {}
+        mine = cache(self._mine)
         for test in tests:
             if method and test.name != method:
                 continue
             problem = test.problem
             if not method and (problem in QUIET or (not problem and not lacks_assertion(self.project, test, source))):
                 continue
-            described = problem or _describe(self._builder, test, self.texts, raw)
+            described = problem or _describe(self._builder, test, self.texts, raw, lambda: mine(name))
             if isinstance(described, str):
                 left_out[test.name] = described
             else:
                 found.append(described)
         test_files = [item.file for item in self.index if item.may_hold_tests]
-        _add_siblings(found, self.project, self.texts, name, test_files)
+        _add_siblings(found, self.project.name, self.texts, name, test_files, mine)
         return found, left_out
+
+    def _mine(self, file: str) -> list[MinedTest]:
+        return mine_file(self.project, Path(), file, ANY_FOCAL, lambda name: self.texts[name]).tests
 
     def _read(self, name: str, raw: bytes) -> bytes:
         """The file as UTF-8. One that the walk over the project left out, or that has changed, is taken in as it is."""
@@ -120,18 +130,19 @@ class OpenTests:
 
 
 def _add_siblings(
-    found: Sequence[OpenTest], project: Project, texts: dict[str, bytes], file: str, test_files: Sequence[str]
+    found: Sequence[OpenTest],
+    project: str,
+    texts: dict[str, bytes],
+    file: str,
+    test_files: Sequence[str],
+    mine: Callable[[str], list[MinedTest]],
 ) -> None:
     """Put the assertions of other tests of the project into the contexts of the open tests of a file."""
     if not found:
         return
-
-    def mine(path: str) -> list[MinedTest]:
-        return mine_file(project, Path(), path, Limits(), lambda name: texts[name]).tests
-
     focal_classes = {test.source["focal_class"] for test in found}
     others = mine_neighbours(file, mine(file), focal_classes, texts, test_files, mine)
-    asking = [MinedTest((_as_row(test, project.name),), (), ()) for test in found]
+    asking = [MinedTest((_as_row(test, project),), (), ()) for test in found]
     open_ones = {(test.source["test_class"], test.name) for test in found}
     add_siblings([*(test for test in others if _identify(test) not in open_ones), *asking])
 
@@ -152,7 +163,53 @@ def _as_row(test: OpenTest, project: str) -> Row:
     }
 
 
-def _describe(builder: ContextBuilder, test: TestMethod, texts: dict[str, bytes], raw: bytes) -> OpenTest | str:
+def _borrow_focal(project: Project, test: TestMethod, others: Sequence[MinedTest]) -> tuple[Method, str] | None:
+    """The focal method of another test of the class, and that test's name: of the one whose name is most alike, among
+    equals the method that most tests of the class check, then the nearest in the file.
+
+    None where no name has a word in common and no method is that of half the tests.
+    """
+    outermost = list(project.enclosing(test.owner))[-1].binary_name
+    sources = [
+        other.rows[0]["source"]
+        for other in others
+        if other.rows[0]["source"]["test_class"].partition("$")[0] == outermost
+        and other.rows[0]["source"]["test_name"] != test.name
+    ]
+    checked = Counter(map(_locate_focal, sources))
+    common = max(2, len(sources) / 2)
+    words, line = _count_words(test.name), test.node.start_point[0]
+
+    def rank(source: Source) -> tuple[float, int, int]:
+        theirs = _count_words(source["test_name"])
+        alike = (words & theirs).total() / max(1, (words | theirs).total())
+        return alike, checked[_locate_focal(source)], -abs(source["test_lines"][0] - line)
+
+    likely = [source for source in sources if rank(source)[0] > 0 or checked[_locate_focal(source)] >= common]
+    for source in sorted(likely, key=rank, reverse=True):
+        owner = project.find(source["focal_class"].replace("$", "."), source["focal_file"])
+        for method in owner.methods if owner is not None else ():
+            if method.lines == tuple(source["focal_lines"]):
+                return method, source["test_name"]
+    return None
+
+
+def _count_words(test_name: str) -> Counter[str]:
+    return Counter(word for word in split_words(test_name) if word != "test")
+
+
+def _locate_focal(source: Source) -> tuple[str, tuple[int, ...]]:
+    return source["focal_file"], tuple(source["focal_lines"])
+
+
+def _describe(
+    builder: ContextBuilder,
+    test: TestMethod,
+    texts: dict[str, bytes],
+    raw: bytes,
+    mine_own: Callable[[], Sequence[MinedTest]],
+) -> OpenTest | str:
+    """``mine_own`` gives the file's tests with assertions; they are asked where a test does not tell its method."""
     project = builder.project
     source = texts[test.owner.file]
     body = test.node.child_by_field_name("body")
@@ -164,8 +221,11 @@ def _describe(builder: ContextBuilder, test: TestMethod, texts: dict[str, bytes]
     assertions, _ = find_assertions(test.node, source, TestScope(finder.resolver))
     focal = finder.find([], position, assertions)
     if isinstance(focal, str):
-        return focal
-    method = focal.method
+        if (borrowed := _borrow_focal(project, test, mine_own())) is None:
+            return focal
+        method, as_in = borrowed
+    else:
+        method, as_in = focal.method, ""
     owner = project.find(method.owner, method.file)
     focal_text = texts[method.file][slice(*method.span)].decode()
     start, end = test.node.start_byte, test.node.end_byte
@@ -198,6 +258,7 @@ def _describe(builder: ContextBuilder, test: TestMethod, texts: dict[str, bytes]
             "focal_lines": method.lines,
         },
         context=builder.describe(finder, test, source, (position, position), method),
+        focal_as_in=as_in,
     )
 
 

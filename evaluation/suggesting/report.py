@@ -22,6 +22,7 @@ ReportedTest = TypedDict(
         "class": str,
         "line": int,
         "focal_method": str,
+        "focal_as_in": str,  # the test that is about the same method, where nothing in this one tells it
         "chosen": int | None,
         "candidates": list[dict[str, object]],  # the fields of Candidate, and its verdict
         "input": NotRequired[str],  # with --explain
@@ -63,6 +64,7 @@ def describe_tests(
             "class": test.source["test_class"],
             "line": test.line,
             "focal_method": test.focal_name,
+            "focal_as_in": test.focal_as_in,
             "chosen": number,
             "candidates": [{**asdict(item), "verdict": item.verdict()} for item in candidates],
         }
@@ -87,6 +89,10 @@ def count_lacking(report: Report) -> int:
 
 def _best(test: ReportedTest) -> dict[str, Any]:
     return test["candidates"][test["chosen"]] if test["chosen"] is not None else {}
+
+
+def _show_focal(test: ReportedTest) -> str:
+    return test["focal_method"] + (f" (as in {test['focal_as_in']})" if test["focal_as_in"] else "")
 
 
 def summarise(report: Report) -> str:
@@ -119,7 +125,7 @@ def _file_as_text(file: ReportedFile) -> Iterator[str]:
     if file["tests"] or file["left_out"]:
         yield file["file"]
     for test in file["tests"]:
-        yield f"{test['test']} (line {test['line']}), method under test: {test['focal_method']}"
+        yield f"{test['test']} (line {test['line']}), method under test: {_show_focal(test)}"
         if "input" in test:
             yield "  the model saw:"
             yield from (f"  | {line}" for line in test["input"].split("\n"))
@@ -154,7 +160,7 @@ def to_markdown(report: Report) -> str:
             best = _best(test)
             cells = (
                 test["test"],
-                test["focal_method"],
+                _show_focal(test),
                 best.get("assertion", ""),
                 best.get("verdict", "none is good enough"),
             )

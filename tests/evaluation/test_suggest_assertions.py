@@ -126,6 +126,36 @@ def test_the_test_s_name_tells_the_method_under_test(project, test, focal):
     assert [item.focal_name for item in found] == [focal]
 
 
+BORROWING = """package shop; import org.junit.Test; import static org.junit.Assert.*; public class OtherTest {
+@Test public void testSumOfTwo() { assertEquals(0, new Cart().total()); }
+@Test public void testLabelOfOne() { assertNotNull(new Cart().label("a")); }
+@Test public void testLabelOfTwo() { assertNotNull(new Cart().label("b")); }
+%s
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "focal", "like"),
+    [
+        ("testSumOfNone", "Cart.total", "testSumOfTwo"),  # the name that is most alike
+        ("testWhatever", "Cart.label", "testLabelOfTwo"),  # most tests of the class check it; the nearest of them
+    ],
+)
+def test_where_the_test_does_not_tell_its_method_another_test_does(project, name, focal, like):
+    file = project / TESTS / "OtherTest.java"
+    file.write_text(BORROWING % f"@Test public void {name}() {{ }}")
+    ((test,), left_out) = OpenTests(project).find(file)
+    assert (test.focal_name, test.focal_as_in, left_out) == (focal, like, {})
+
+
+def test_no_method_is_borrowed_without_a_sign(project):
+    file = project / TESTS / "OtherTest.java"
+    one_each = BORROWING.replace('label("b")', "toString()").replace("LabelOfTwo", "Text")
+    file.write_text(one_each % "@Test public void testWhatever() { }")
+    assert OpenTests(project).find(file) == ([], {"testWhatever": "no focal method"})
+
+
 def test_the_diff_puts_each_assertion_where_a_person_would(project):
     tests, _ = opened(project)
     raw = (project / TESTS / "CartOpenTest.java").read_bytes()
@@ -164,6 +194,7 @@ CANDIDATES = {
     "testSum": TOTAL,
     "testReturns": ["assertTrue(cart.isEmpty());"],
     "testShort": ["assertTrue(true);", "assertEquals(1, 2);"],
+    "testNothing": ["assertEquals(2, x);"],  # asked once most of the other tests check one method
 }
 
 
@@ -230,7 +261,8 @@ def test_candidates_are_run_ranked_and_applied(project, fixed_candidates, capsys
 
     assert run(project, "--json") == 1  # what is written compiles, and its tests lack nothing any more
     (report,) = json.loads(capsys.readouterr().out)["files"]
-    assert [test["test"] for test in report["tests"]] == ["testShort"] and report["diff"] == ""
+    assert [test["test"] for test in report["tests"]] == ["testShort", "testNothing"]
+    assert report["diff"] == ""
 
 
 @pytest.mark.jdk

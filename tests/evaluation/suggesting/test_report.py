@@ -19,6 +19,7 @@ def make_report(**changes):
         "class": "a.XTest",
         "line": 7,
         "focal_method": "X.y",
+        "focal_as_in": "",
         "chosen": 0,
         "candidates": [candidate],
     }
@@ -48,6 +49,13 @@ def test_sarif_follows_its_schema():
     with pytest.raises(ValueError, match="level"):
         run["results"][0]["level"] = "grave"
         model.StaticAnalysisResultsFormatSarifVersion210JsonSchema.model_validate(log)
+
+
+def test_people_are_told_which_other_test_told_the_method():
+    report = make_report()
+    report["files"][0]["tests"][0]["focal_as_in"] = "testOther"
+    assert "testY (line 7), method under test: X.y (as in testOther)" in FORMATS["text"](report)
+    assert "| X.y (as in testOther) |" in FORMATS["markdown"](report)
 
 
 def test_markdown_keeps_code_in_its_cells():
