@@ -27,10 +27,10 @@ def make_sample(test="void testTotal() { Cart cart = new Cart(); cart.add(3); <A
 def test_beams_copies_and_templates_are_joined_without_repetition():
     pool = make_pool(make_sample(), ["assertEquals(0,  cart.total())", "assertTrue(", "assertNull(cart);"])
     assert [(draft.text, draft.origins) for draft in pool] == [
-        ("assertEquals(0, cart.total());", (("model", 1), ("sibling", 1))),  # the same but for a blank
+        ("assertEquals(0, cart.total());", (("model", 1), ("sibling", 1), ("template", 2))),  # the same but for a blank
         ("assertNull(cart);", (("model", 3),)),  # what is no Java is left out
         ("assertEquals(1, cart.count());", (("sibling", 2),)),
-        ("assertEquals(1, cart.total());", (("sibling", 3),)),  # the sibling's, about this method
+        ("assertEquals(1, cart.total());", (("sibling", 3), ("template", 3))),  # the sibling's, about this method
         ("assertEquals(3, cart.total());", (("template", 1),)),
     ]
 
@@ -79,7 +79,10 @@ def test_templates_compare_a_getter_with_the_literals_of_the_test():
     assert write_templates(sample) == [
         'assertEquals("b", cart.name());',
         'assertEquals("a", cart.name());',
+        "assertFalse(cart.name().isEmpty());",
+        "assertTrue(cart.name().isEmpty());",
         "assertNotNull(cart.name());",
+        "assertNull(cart.name());",
     ]
 
 
@@ -87,6 +90,45 @@ def test_templates_take_the_variable_that_holds_the_result():
     test = "void testEmpty() { Cart cart = new Cart(); boolean empty = cart.isEmpty(2); <AssertPlaceHolder> }"
     sample = make_sample(test, focal="boolean isEmpty(int x) { return true; }", source={"focal_name": "isEmpty"})
     assert write_templates(sample) == ["assertTrue(empty);", "assertFalse(empty);"]
+
+
+def test_templates_compare_the_result_with_variables_of_its_type():
+    test = "void testCopy() { byte[] given = {1}; byte[] copy = cart.copy(given); <AssertPlaceHolder> }"
+    sample = make_sample(
+        test,
+        focal="byte[] copy(byte[] x) { return x; }",
+        source={"focal_name": "copy"},
+        locals=["byte[] copy", "byte[] given"],
+    )
+    assert write_templates(sample)[:3] == [
+        "assertArrayEquals(given, copy);",
+        "assertTrue(copy.length > 0);",
+        "assertEquals(0, copy.length);",
+    ]
+
+
+def test_templates_call_a_method_with_the_variables_that_fit():
+    test = 'void testHas() { Cart cart = new Cart(); String name = "a"; int price = 3; <AssertPlaceHolder> }'
+    has = {"focal": "boolean has(Object what) { return true; }", "source": {"focal_name": "has"}}
+    found = write_templates(make_sample(test, locals=["int price", "String name", "Cart cart"], **has))
+    assert found[:2] == ["assertTrue(cart.has(name));", "assertFalse(cart.has(name));"]
+    found = write_templates(make_sample(test, locals=["int price", "Cart cart"], **has))
+    assert not any("has(" in text for text in found)  # nothing fits
+
+
+def test_templates_look_at_the_state_that_a_method_has_changed():
+    changes = {
+        "focal": "void clear() { }",
+        "source": {"focal_name": "clear"},
+        "members": ["int Cart.total()", "int Cart.priceOf(String)", "boolean Cart.isEmpty()", "int Shop.size()"],
+    }
+    assert write_templates(make_sample(**changes)) == [
+        "assertEquals(3, cart.total());",
+        "assertEquals(0, cart.total());",
+        "assertEquals(1, cart.total());",
+        "assertTrue(cart.isEmpty());",
+        "assertFalse(cart.isEmpty());",
+    ]
 
 
 def test_a_method_that_throws_is_given_what_it_refuses():
