@@ -59,7 +59,6 @@ from utils.arguments import ArgumentParser
 from utils.atomic_io import write_json
 from utils.errors import UserError, run_main
 
-MAX_JUDGED = 12  # candidates of one test and variant that the judge sees
 AT_ONCE = 8
 DECODINGS: tuple[Decoding, ...] = ("names", "types")
 VARIANTS = ("names", "types", "pool", "nearest")
@@ -217,7 +216,7 @@ class Judge:
 
 def filter_pool(judge: Judge, task: Task, pool: Sequence[Draft], mended: bool) -> list[str]:
     """What the command offers: what passes, first what can also fail. If ``mended``, repaired candidates, too."""
-    found = run_pools(judge, [task.test], [pool[:MAX_JUDGED]])
+    found = run_pools(judge, [task.test], [pool])
     found = mend(judge, [task.test], found) if mended else found
     return [item.assertion for item in found[0] if item.acceptable]
 
@@ -335,6 +334,7 @@ def judge_library(name: str, project: Path, class_path: str, args: Any) -> tuple
         "removed": len(removed),
         "taken up": len(tasks),
         "with the human's focal method": same,
+        "with the focal method of another test": sum(bool(task.test.focal_as_in) for task in tasks),
         "tests": len(rows),
     }
     return rows, {**counts, "not taken up": not_taken, "left out": reasons, **facts, "seconds": seconds}
@@ -381,7 +381,7 @@ def main() -> int:
         "student": Path(args.student).name,
         "tests": len(rows),
         "libraries": libraries,
-        "settings": {"num_beams": args.num_beams, "seed": args.seed, "most judged": MAX_JUDGED},
+        "settings": {"num_beams": args.num_beams, "seed": args.seed},
         "systems": summarise(tables, [f"{row['library']}/{row['class']}" for row in rows]),
     }
     write_json(args.output, result)
