@@ -29,7 +29,7 @@ MODE_COMPONENTS = {
     "ast_enhanced": ("ce", "kl", "pans", "ast"),
 }
 MULTI_COMPONENT = "multi_component"
-SCRATCH_SIZES = ("tiny", "small", "medium", "wide", "base")
+SCRATCH_SIZES = ("tiny", "small", "medium", "wide", "deep", "base")
 
 # What a row may say about the surroundings of its test.
 CONTEXT_PARTS = ("style", "siblings", "locals", "fields", "members", "doc", "retrieved")
@@ -81,7 +81,8 @@ class ModelConfig:
     )
     scratch_vocab_size: int | None = arg(
         None,
-        "vocabulary of a tokenizer trained here; default 2048 (tiny, small), 4096 (medium, wide), 32100 (base)",
+        "vocabulary of a tokenizer trained here; default 2048 (tiny, small), 4096 (medium, wide), 8192 (deep), 32100"
+        " (base)",
         low=300,
     )
     scratch_copying: bool = arg(True, "a scratch: model starts as a copier of the nearest assertion, else at random")
