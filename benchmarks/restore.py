@@ -9,9 +9,10 @@ a model sees as siblings. Then, as in evaluation/suggest_assertions.py: the open
 and ranked, and the judge runs them. The human's assertions, put back at the same place, are judged, too.
 
 An answer is exact if it equals one of the human's; equivalent if it fails on every mutant of the method under test on
-which the human's fail, and there is one. A test to which nothing is offered counts as wrong everywhere, also one for
-which the command finds no method under test; of these the human's verdict is not known. In "as ranked" no verdict is
-used; in "filtered" the command's: what passes and can fail comes first, and what fails is not offered.
+which the human's fail, and there is one. That is the method that the human's assertions are about, whatever the command
+takes it for. A test to which nothing is offered counts as wrong everywhere, also one for which the command finds no
+method under test; of these the human's verdict is not known. In "as ranked" no verdict is used; in "filtered" the
+command's: what passes and can fail comes first, and what fails is not offered.
 Everything is stored in --work as it is made; the same command goes on where it stopped.
 """
 
@@ -31,7 +32,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.restore_tasks import STILL_CHECKS, Task, find_tasks, name_method, prepare
+from benchmarks.restore_tasks import STILL_CHECKS, Task, find_tasks, place_of, prepare
 from data.java.normal_form import normalise
 from data.java.scope import JavaScope
 from data.rows.readers import Sample
@@ -180,35 +181,40 @@ class Judge:
     def __init__(self, executor: ProjectExecutor, store: Path) -> None:
         self.executor, self.store = executor, store
         self.seconds = {"verdicts": 0.0, "kills": 0.0}
-        self.outcomes: dict[tuple[str, str], Outcome] = {}
+        self.outcomes: dict[tuple[str, str, str], Outcome] = {}
         self.kills: dict[tuple[str, str], frozenset[str]] = {}
         for row in read_rows(store):
-            key = row["test"], row["text"]
             if "kills" in row:
-                self.kills[key] = frozenset(row["kills"])
+                self.kills[row["test"], row["text"]] = frozenset(row["kills"])
             else:
+                key = row["test"], row["focal"], row["text"]
                 self.outcomes[key] = Outcome(**{**row["outcome"], "imports": tuple(row["outcome"]["imports"])})
 
     def execute(self, tasks: Sequence[Any], texts: Sequence[str]) -> list[Outcome]:
         """As ProjectExecutor."""
-        keys = [(f"{task['test_class']}#{task['test_name']}", text) for task, text in zip(tasks, texts, strict=True)]
+        keys = [
+            (f"{task['test_class']}#{task['test_name']}", place_of(task), text)
+            for task, text in zip(tasks, texts, strict=True)
+        ]
         todo = {key: task for key, task in zip(keys, tasks, strict=True) if key not in self.outcomes}
         started = time.monotonic()
-        for key, outcome in zip(todo, self.executor.execute([*todo.values()], [text for _, text in todo]), strict=True):
+        asked = [text for _, _, text in todo]
+        for key, outcome in zip(todo, self.executor.execute([*todo.values()], asked), strict=True):
             self.outcomes[key] = outcome
-            keep_row(self.store, {"test": key[0], "text": key[1], "outcome": asdict(outcome)})
+            keep_row(self.store, {"test": key[0], "focal": key[1], "text": key[2], "outcome": asdict(outcome)})
         self.seconds["verdicts"] += time.monotonic() - started
         return [self.outcomes[key] for key in keys]
 
     def of(self, task: Task, text: str) -> Outcome:
-        return self.execute([task.test.source], [text])[0]
+        """What is true of a text: judged by the method that the human's assertions are about."""
+        return self.execute([task.truth], [text])[0]
 
     def find_kills(self, task: Task, text: str, among: Collection[str] | None = None) -> frozenset[str]:
         """The mutants on which a text that passes fails; ``among`` is the same whenever a text is asked for."""
         key = task.removed.key, text
         if key not in self.kills:
             started = time.monotonic()
-            (self.kills[key],) = self.executor.find_kills([task.test.source], [text], among)
+            (self.kills[key],) = self.executor.find_kills([task.truth], [text], among)
             keep_row(self.store, {"test": key[0], "text": text, "kills": sorted(self.kills[key])})
             self.seconds["kills"] += time.monotonic() - started
         return self.kills[key]
@@ -277,7 +283,7 @@ def judge_task(judge: Judge, task: Task) -> dict[str, list[dict[str, float]]]:
     human = "\n".join(task.removed.assertions)
     answers = {f"{variant}, as ranked": [draft.text for draft in task.pools[variant]] for variant in VARIANTS}
     ranked = [text for texts in answers.values() for text in texts[:3]]
-    judge.execute([task.test.source] * len(ranked), ranked)
+    judge.execute([task.truth] * len(ranked), ranked)
     for variant in VARIANTS:
         answers[f"{variant}, filtered"] = filter_pool(judge, task, task.pools[variant], mended=False)
     answers["pool + repair, filtered"] = filter_pool(judge, task, task.pools["pool"], mended=True)
@@ -326,10 +332,7 @@ def judge_library(name: str, project: Path, class_path: str, args: Any) -> tuple
             continue
         rows.append({"library": name, "class": key.partition("#")[0], "values": nothing})
         not_taken[reason] = not_taken.get(reason, 0) + 1
-    same = sum(
-        task.removed.focal == name_method(task.test.source["focal_file"], task.test.source["focal_lines"])
-        for task in tasks
-    )
+    same = sum(place_of(task.removed.focal) == place_of(task.test.source) for task in tasks)
     counts = {
         "removed": len(removed),
         "taken up": len(tasks),

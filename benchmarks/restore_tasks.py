@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from data.java.assertions import find_assertions
 from data.java.source_tree import walk_folders
@@ -19,6 +20,7 @@ from data.mining.helpers import TestScope
 from data.mining.projects import package_of
 from evaluation.running.execution import ADAPTERS
 from evaluation.suggesting.draft import Draft
+from evaluation.suggesting.focus import FocalPlace, locate_focal
 from evaluation.suggesting.open_tests import OpenTest, OpenTests
 from utils.atomic_io import write_json
 
@@ -31,14 +33,14 @@ STILL_CHECKS = "the rest of the test checks something"
 class Removed:
     """A test that lost its assertions: its file, class and name, and the assertions in order.
 
-    ``focal``: the method that the first of them with one is about, as file and first line.
+    ``focal``: the method that the first of them with one is about, as a task names it.
     """
 
     file: str
     test_class: str
     name: str
     assertions: list[str]
-    focal: str = ""
+    focal: FocalPlace
 
     @property
     def key(self) -> str:
@@ -53,13 +55,18 @@ class Task:
     test: OpenTest
     pools: dict[str, list[Draft]] = field(default_factory=dict)
 
+    @property
+    def truth(self) -> Any:
+        """The task with the method that the human's assertions are about, for the judge."""
+        return {**self.test.source, **self.removed.focal}
+
 
 def prepare(project: Path, copy: Path, limit: int, seed: int) -> list[Removed]:
     """Copy the project and take assertions out; the same for the same seed. Only of tests in which a method under test
     is found while the assertions are there: those are the tests for which a person would ask."""
     manifest = copy.parent / f"{copy.name}.removed.json"
     if manifest.is_file():
-        return [Removed(**row) for row in json.loads(manifest.read_text(encoding="utf-8"))]
+        return read_removed(manifest)
     shutil.rmtree(copy, ignore_errors=True)
     for folder, names in walk_folders(project):
         for name in names:
@@ -95,9 +102,12 @@ def prepare(project: Path, copy: Path, limit: int, seed: int) -> list[Removed]:
         for start, end in sorted(spans, reverse=True):
             source = source[:start] + source[end:]
         (copy / name).write_bytes(source)
-    removed = [item for item, _ in chosen]
-    write_json(manifest, [asdict(item) for item in removed])
-    return removed
+    write_json(manifest, [asdict(item) for item, _ in chosen])
+    return read_removed(manifest)
+
+
+def read_removed(manifest: Path) -> list[Removed]:
+    return [Removed(**row) for row in json.loads(manifest.read_text(encoding="utf-8"))]
 
 
 def read_removable(
@@ -116,11 +126,12 @@ def read_removable(
         return None
     texts = [one_line(text_of(item.node, source)) for item in assertions]
     spans = [(item.node.start_byte, item.node.end_byte) for item in assertions]
-    return Removed(file, test.owner.binary_name, test.name, texts, name_method(focal.file, focal.lines)), spans
+    return Removed(file, test.owner.binary_name, test.name, texts, locate_focal(reader.project, focal)), spans
 
 
-def name_method(file: str, lines: Sequence[int]) -> str:
-    return f"{file}:{lines[0]}"
+def place_of(focal: Mapping[str, Any]) -> str:
+    """A task's focal method by its file and first line."""
+    return f"{focal['focal_file']}:{focal['focal_lines'][0]}"
 
 
 def find_tasks(copy: Path, removed: Sequence[Removed]) -> tuple[list[Task], dict[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,15 +17,16 @@ from data.java.syntax import parse
 from data.java.tokens import one_line
 from data.mining.context import ContextBuilder
 from data.mining.find_tests import TestMethod, find_test_methods
-from data.mining.focal import FocalFinder, split_words
+from data.mining.focal import FocalFinder
 from data.mining.helpers import TestScope
-from data.mining.projects import Method, Project, index_file, package_of
+from data.mining.projects import Project, index_file, package_of
 from data.mining.siblings import add_siblings
 from data.mining.tasks import Limits, MinedTest, mine_file
 from data.rows.context import Context
 from data.rows.readers import PLACEHOLDER, Row, Sample, Source
 from evaluation.running.neighbours import mine_neighbours
 from evaluation.running.splice import Task, as_utf8
+from evaluation.suggesting.focus import borrow_focal, locate_focal, refocus
 from evaluation.suggesting.gaps import lacks_assertion, runs_forever
 from utils.errors import UserError
 
@@ -41,7 +41,8 @@ class OpenTest:
 
     The assertion goes to ``position``, between ``before`` and ``after`` (line breaks and indentation). ``source`` is
     what ProjectExecutor needs to run it; ``masked`` and ``focal`` are what the model reads. ``focal_as_in``: the test
-    that is also about this method, where nothing in the test itself tells its method.
+    that is also about this method, where nothing in the test itself tells its method. ``find_task`` gives ``source``
+    for a candidate: there its own assertion, not the other test, tells what has to be broken to see it fail.
     """
 
     name: str
@@ -55,7 +56,8 @@ class OpenTest:
     focal_name: str
     source: Task
     context: Context
-    focal_as_in: str = ""
+    focal_as_in: str
+    find_task: Callable[[str], Task]
 
     @property
     def sample(self) -> Sample:
@@ -163,45 +165,6 @@ def _as_row(test: OpenTest, project: str) -> Row:
     }
 
 
-def _borrow_focal(project: Project, test: TestMethod, others: Sequence[MinedTest]) -> tuple[Method, str] | None:
-    """The focal method of another test of the class, and that test's name: of the one whose name is most alike, among
-    equals the method that most tests of the class check, then the nearest in the file.
-
-    None where no name has a word in common and no method is that of half the tests.
-    """
-    outermost = list(project.enclosing(test.owner))[-1].binary_name
-    sources = [
-        other.rows[0]["source"]
-        for other in others
-        if other.rows[0]["source"]["test_class"].partition("$")[0] == outermost
-        and other.rows[0]["source"]["test_name"] != test.name
-    ]
-    checked = Counter(map(_locate_focal, sources))
-    common = max(2, len(sources) / 2)
-    words, line = _count_words(test.name), test.node.start_point[0]
-
-    def rank(source: Source) -> tuple[float, int, int]:
-        theirs = _count_words(source["test_name"])
-        alike = (words & theirs).total() / max(1, (words | theirs).total())
-        return alike, checked[_locate_focal(source)], -abs(source["test_lines"][0] - line)
-
-    likely = [source for source in sources if rank(source)[0] > 0 or checked[_locate_focal(source)] >= common]
-    for source in sorted(likely, key=rank, reverse=True):
-        owner = project.find(source["focal_class"].replace("$", "."), source["focal_file"])
-        for method in owner.methods if owner is not None else ():
-            if method.lines == tuple(source["focal_lines"]):
-                return method, source["test_name"]
-    return None
-
-
-def _count_words(test_name: str) -> Counter[str]:
-    return Counter(word for word in split_words(test_name) if word != "test")
-
-
-def _locate_focal(source: Source) -> tuple[str, tuple[int, ...]]:
-    return source["focal_file"], tuple(source["focal_lines"])
-
-
 def _describe(
     builder: ContextBuilder,
     test: TestMethod,
@@ -221,7 +184,7 @@ def _describe(
     assertions, _ = find_assertions(test.node, source, TestScope(finder.resolver))
     focal = finder.find([], position, assertions)
     if isinstance(focal, str):
-        if (borrowed := _borrow_focal(project, test, mine_own())) is None:
+        if (borrowed := borrow_focal(project, test, mine_own())) is None:
             return focal
         method, as_in = borrowed
     else:
@@ -234,6 +197,16 @@ def _describe(
     def on_disk(offset: int) -> int:
         return offset if len(raw) == len(source) else len(source[:offset].decode().encode("latin-1"))
 
+    task: Task = {
+        "test_file": test.owner.file,
+        "test_class": test.owner.binary_name,
+        "test_class_abstract": test.owner.abstract,
+        "test_name": test.name,
+        "test_span": (on_disk(start), on_disk(end)),
+        "assertion_span": (on_disk(position), on_disk(position)),
+        "framework": test.framework,
+        **locate_focal(project, method),
+    }
     return OpenTest(
         name=test.name,
         line=source.count(b"\n", 0, position) + 1,
@@ -244,21 +217,10 @@ def _describe(
         masked=one_line(masked),
         focal=one_line(focal_text),
         focal_name=f"{owner.name if owner else method.owner}.{method.name}",
-        source={
-            "test_file": test.owner.file,
-            "focal_file": method.file,
-            "test_class": test.owner.binary_name,
-            "test_class_abstract": test.owner.abstract,
-            "test_name": test.name,
-            "test_span": (on_disk(start), on_disk(end)),
-            "assertion_span": (on_disk(position), on_disk(position)),
-            "framework": test.framework,
-            "focal_class": owner.binary_name if owner else method.owner,
-            "focal_name": method.name,
-            "focal_lines": method.lines,
-        },
+        source=task,
         context=builder.describe(finder, test, source, (position, position), method),
         focal_as_in=as_in,
+        find_task=refocus(project, test, source, (position, before, after), task) if as_in else lambda _: task,
     )
 
 

@@ -104,7 +104,8 @@ def judge(executor: Judge, tests: Sequence[OpenTest], drafts: Sequence[Sequence[
     start = 0
     while asking:
         wave = [(place, start + i, draft) for place in asking for i, draft in enumerate(drafts[place][start:][:WAVE])]
-        outcomes = executor.execute([tests[place].source for place, _, _ in wave], [draft.text for _, _, draft in wave])
+        tasks = [tests[place].find_task(draft.text) for place, _, draft in wave]
+        outcomes = executor.execute(tasks, [draft.text for _, _, draft in wave])
         for (place, rank, draft), outcome in zip(wave, outcomes, strict=True):
             judged[place].append(make_candidate(draft, rank + 1, outcome))
         start += WAVE

@@ -108,11 +108,21 @@ def test_a_verdict_is_asked_for_once(tmp_path):
             self.asked += len(texts)
             return [Outcome("failed", text) for text in texts]
 
-    executor, task = Executor(), {"test_class": "A", "test_name": "b"}
+    executor, task = Executor(), {"test_class": "A", "test_name": "b", "focal_file": "C.java", "focal_lines": [1, 2]}
     judge = Judge(executor, tmp_path / "judged.jsonl")
     assert [item.reason for item in judge.execute([task] * 3, ["x", "y", "x"])] == ["x", "y", "x"]
     again = Judge(executor, tmp_path / "judged.jsonl")
     assert again.execute([task], ["y"]) == judge.execute([task], ["y"]) and executor.asked == 2
+    again.execute([{**task, "focal_lines": [5, 6]}], ["y"])  # about another method
+    assert executor.asked == 3
+
+
+def test_answers_are_judged_by_the_method_of_the_human_s_assertions(tmp_path):
+    removed = prepare(make_project(tmp_path), tmp_path / "copy", limit=1, seed=1)
+    (task,), _ = find_tasks(tmp_path / "copy", removed)
+    removed[0].focal["focal_name"] = "other"
+    assert task.truth["focal_name"] == "other" != task.test.source["focal_name"]
+    assert task.truth["test_name"] == task.test.name
 
 
 def test_the_best_of_three_and_the_difference_are_counted_by_task():

@@ -147,6 +147,9 @@ def test_where_the_test_does_not_tell_its_method_another_test_does(project, name
     file.write_text(BORROWING % f"@Test public void {name}() {{ }}")
     ((test,), left_out) = OpenTests(project).find(file)
     assert (test.focal_name, test.focal_as_in, left_out) == (focal, like, {})
+    # A candidate is judged by what it calls itself; one that calls nothing of the project by the other test's method.
+    judged = [test.find_task(text)["focal_name"] for text in ("assertTrue(new Cart().isEmpty());", "assertNull(null);")]
+    assert judged == ["isEmpty", focal.partition(".")[2]]
 
 
 def test_no_method_is_borrowed_without_a_sign(project):
