@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from utils.allocator import keep_freed_memory
 from utils.device_names import check_device_name
 from utils.environment import set_aside
 from utils.errors import UserError
@@ -44,12 +45,16 @@ def adopt_srun() -> None:
 
 
 def resolve_device(name: str) -> str:
-    """``auto`` becomes cuda or cpu. Raises UserError for a device that is unknown or not there."""
+    """``auto`` becomes cuda or cpu; for the CPU this process is told to reuse its memory.
+
+    Raises UserError for a device that is unknown or not there.
+    """
     check_device_name(name)
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if re.fullmatch(r"cpu:\d+", name):
-        return "cpu"  # as torch names the CPU of one of several processes
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu" or re.fullmatch(r"cpu:\d+", name):  # as torch names the CPU of one of several processes
+        keep_freed_memory()
+        return "cpu"
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UserError(f"--device {name}: no usable CUDA device here; use --device cpu or auto")
