@@ -71,7 +71,7 @@ export CUBLAS_WORKSPACE_CONFIG=:4096:8 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM
 export DISTIL_CACHE=$work/cache
 workers=$(($(nproc) > 3 ? $(nproc) - 2 : 1))
 shared=(--max_input_len 384 --max_output_len 64 --gradient_accumulation_steps 1 --dropout_rate 0 --embedding_model none
-    --validation_frequency 0 --early_stopping_patience 0 --no_final_evaluation --no_run_report --report_to none
+    --validation_frequency 0 --no_final_evaluation --no_run_report --report_to none
     --save_steps 0 --logging_steps 100 --num_workers "$workers" --resume auto)
 if [[ $toy ]]; then
     shared+=(--batch_size 4 --device cpu --max_train_samples 16 --max_val_samples 4)
@@ -100,9 +100,10 @@ stage 22 pretraining train_codet5_assertions.py --model_name "$large" --tokenize
     --train_data_path "$work/statements.jsonl" --val_data_path "$work/validation.jsonl" --context none --lr 5e-4 \
     --no_create_distillation_dataset --output_dir "$work/pretraining" "${shared[@]}" || status=1
 begun=$(model pretraining)
-stage 24 teacher train_codet5_assertions.py --model_name "${begun:-$large}" --tokenizer_name "$work/tokenizer" \
-    "${mined[@]}" --context all --allow_other_context --epochs 1 --lr 5e-4 --no_create_distillation_dataset \
-    --output_dir "$work/teacher" "${shared[@]}" || status=1
+start=(--model_name "${begun:-$large}")
+[[ $begun ]] || start+=(--tokenizer_name "$work/tokenizer")
+stage 24 teacher train_codet5_assertions.py "${start[@]}" "${mined[@]}" --context all --allow_other_context --epochs 1 \
+    --lr 5e-4 --no_create_distillation_dataset --output_dir "$work/teacher" "${shared[@]}" || status=1
 teacher=$(model teacher)
 [[ $teacher ]] || { echo "error: gpu_evidence.sh: the teacher was not trained; see $log" >&2; exit 1; }
 # One step at a rate that changes nothing, then the distillation data.
@@ -120,7 +121,7 @@ stage 10 predictions evaluation/evaluate_assertions.py --teacher_data "$work/tas
     --max_input_len 384 --max_output_len 96 --batch_size 128 --embedding_model none --latency_samples 0 \
     --device "$device" --output_dir "$work/judged" "${judged[@]}" || status=1
 
-# Six files, each far below 16 MiB.
+# Five files, each far below 16 MiB.
 for name in pretraining teacher gold student; do
     [[ -s $work/$name/step_metrics.csv ]] && tail -n 1 "$work/$name/step_metrics.csv" | sed "s/^/$name,/"
 done >"$output/last_steps.csv"

@@ -91,7 +91,8 @@ def test_all_stages_run_at_toy_size(packed, tmp_path):
         "report.html",
     }
     systems = json.loads((out / "metrics_summary_final.json").read_text())
-    assert {"teacher", "student", "baseline", "nearest_sibling", "retrieval"} <= set(systems)
+    assert {"teacher", "student", "baselines"} <= set(systems)
+    assert {"nearest_sibling", "retrieval"} <= set(systems["baselines"])
     assert [line.partition(",")[0] for line in (out / "last_steps.csv").read_text().splitlines()] == [
         "pretraining",
         "teacher",
