@@ -14,9 +14,9 @@ SET_BY_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX
 def keep_freed_memory() -> bool:
     """Have this process reuse what it frees; returns whether that is set.
 
-    By default glibc gives each large block back to the kernel, which clears its pages anew for the next one. A training
-    step on the CPU takes and frees hundreds of megabytes, and spent up to a third of its time on that. Another C
-    library is left alone, and so is one that the user's environment variables have set.
+    By default glibc returns each large block to the kernel, and for the next one the kernel clears new pages. A
+    training step on the CPU takes and frees hundreds of megabytes; up to a third of its time went into that. Nothing
+    is set where the C library is another one, or where the user's environment variables say how it shall work.
     """
     if any(name in os.environ for name in SET_BY_THE_USER):
         return False
