@@ -8,7 +8,7 @@
 # failed, or no time was left for it.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-refuse() { echo "error: gpu.sh: $1" >&2; exit 2; }
+. benchmarks/gpu_common.sh || exit
 output=build/gpu limit=480 toy=()
 while (($#)); do
     case $1 in
@@ -19,15 +19,13 @@ while (($#)); do
         *) refuse "unknown argument $1; allowed: --output DIR, --limit SECONDS, --toy" ;;
     esac
 done
-[[ $limit =~ ^[1-9][0-9]{2,4}$ ]] || refuse "--limit $limit: must be a whole number of seconds, from 100 to 99999"
+check_limit "$limit"
 mkdir -p "$output" || refuse "--output $output: no such folder can be made"
 log=$output/log.txt
 : >"$log" || refuse "--output $output: cannot be written to"
-export CUBLAS_WORKSPACE_CONFIG=:4096:8 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 # Nothing computed before is used, and nothing stays in the home folder.
 DISTIL_CACHE=$(mktemp -d) && export DISTIL_CACHE
 trap 'rm -rf "$DISTIL_CACHE"' EXIT
-python=${PYTHON:-$([[ -x .venv/bin/python ]] && echo .venv/bin/python || echo python3)}
 
 { timeout 10 "$python" - <<'PY'
 from importlib.metadata import PackageNotFoundError, version

@@ -11,7 +11,7 @@
 # there is a JDK: evaluation/evaluate_assertions.py --predictions. --toy: on a CPU, tiny models, a few steps.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-refuse() { echo "error: gpu_evidence.sh: $1" >&2; exit 2; }
+. benchmarks/gpu_common.sh || exit
 pack='' source='' data=build/evidence.tar.xz rows=80000 output=build/evidence limit=480 toy=''
 while (($#)); do
     case $1 in
@@ -22,9 +22,8 @@ while (($#)); do
         *) refuse "unknown argument $1; the first lines of the script tell what there is" ;;
     esac
 done
-[[ $limit =~ ^[1-9][0-9]{2,4}$ ]] || refuse "--limit $limit: must be a whole number of seconds, from 100 to 99999"
+check_limit "$limit"
 [[ $rows =~ ^[1-9][0-9]{1,6}$ ]] || refuse "--rows $rows: must be a whole number, from 10 to 9999999"
-python=${PYTHON:-$([[ -x .venv/bin/python ]] && echo .venv/bin/python || echo python3)}
 held_out=(libcommons-codec-java libcommons-collections4-java)
 work=$(mktemp -d) || exit
 trap 'rm -rf "$work"' EXIT
@@ -67,7 +66,6 @@ mkdir -p "$output" || refuse "--output $output: no such folder can be made"
 tar -C "$work" -xJf "$data" || refuse "--data $data: cannot be unpacked"
 log=$output/log.txt
 : >"$log"
-export CUBLAS_WORKSPACE_CONFIG=:4096:8 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 export DISTIL_CACHE=$work/cache
 workers=$(($(nproc) > 3 ? $(nproc) - 2 : 1))
 shared=(--max_input_len 384 --max_output_len 64 --gradient_accumulation_steps 1 --dropout_rate 0 --embedding_model none
@@ -105,7 +103,7 @@ start=(--model_name "${begun:-$large}")
 stage 24 teacher train_codet5_assertions.py "${start[@]}" "${mined[@]}" --context all --allow_other_context --epochs 1 \
     --lr 5e-4 --no_create_distillation_dataset --output_dir "$work/teacher" "${shared[@]}" || status=1
 teacher=$(model teacher)
-[[ $teacher ]] || { echo "error: gpu_evidence.sh: the teacher was not trained; see $log" >&2; exit 1; }
+[[ $teacher ]] || { echo "error: ${0##*/}: the teacher was not trained; see $log" >&2; exit 1; }
 # One step at a rate that changes nothing, then the distillation data.
 stage 18 knowledge train_codet5_assertions.py --model_name "$teacher" "${mined[@]}" --epochs 1 --max_steps 1 --lr 1e-9 \
     --max_distill_samples "$distilled" --output_dir "$work/knowledge" "${shared[@]}" || status=1

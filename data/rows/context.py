@@ -73,6 +73,13 @@ def read_context(value: object) -> Context:
     return cast(Context, value)
 
 
+def split_declaration(declared: str) -> tuple[str, str]:
+    """``List<String> names = new ArrayList<>()`` -> (``List<String>``, ``names``). The type is empty where none is
+    written."""
+    written, _, name = declared.partition("=")[0].strip().rpartition(" ")
+    return written, name
+
+
 def _show_sibling(sibling: Sibling) -> str:
     """The assertion first, as in a target, so that it can be copied; behind it whose it is."""
     name = sibling.get("test_name")

@@ -60,8 +60,10 @@ def borrow_focal(project: Project, test: TestMethod, others: Sequence[MinedTest]
         alike = (words & theirs).total() / max(1, (words | theirs).total())
         return alike, checked[_place_of(source)], -abs(source["test_lines"][0] - line)
 
-    likely = [source for source in sources if rank(source)[0] > 0 or checked[_place_of(source)] >= common]
-    for source in sorted(likely, key=rank, reverse=True):
+    for source in sorted(sources, key=rank, reverse=True):
+        alike, count, _ = rank(source)
+        if not alike and count < common:
+            break  # the others are less alike, and no more common
         owner = project.find(source["focal_class"].replace("$", "."), source["focal_file"])
         for method in owner.methods if owner is not None else ():
             if method.lines == tuple(source["focal_lines"]):

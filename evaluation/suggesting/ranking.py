@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from data.rows.context import split_declaration
 from data.rows.readers import Sample
 from evaluation.suggesting.draft import MODEL, SIBLING, TEMPLATE, Draft
 from models.decoding.constraints.names import ALWAYS
@@ -58,16 +59,11 @@ def describe(sample: Sample, draft: Draft, known: frozenset[str]) -> dict[str, f
         "likelihood": 0.0 if math.isnan(draft.likelihood) else draft.likelihood,
         "unknown names": float(min(MAX_UNKNOWN, len(variables - known))),
         "calls the method": float(sample.source.get("focal_name", "") in NAME.findall(draft.text)),
-        "names the latest variable": float(any(_name(text) in variables for text in latest)),
+        "names the latest variable": float(any(split_declaration(text)[1] in variables for text in latest)),
     }
 
 
 def list_known(sample: Sample) -> frozenset[str]:
     """The names of a task's test, its variables, and those that every test knows."""
     declared = [*sample.context.get("locals", []), *sample.context.get("fields", [])]
-    return frozenset({*ALWAYS, *NAME.findall(sample.test), *map(_name, declared)})
-
-
-def _name(declared: str) -> str:
-    """``List<String> names = new ArrayList<>()`` -> ``names``."""
-    return declared.partition("=")[0].strip().rpartition(" ")[2]
+    return frozenset({*ALWAYS, *NAME.findall(sample.test), *(split_declaration(text)[1] for text in declared)})

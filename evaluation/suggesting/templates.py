@@ -12,13 +12,14 @@ from tree_sitter import Node
 
 from data.java.syntax import field_text, parse, read_modifiers, text_of, type_name, walk
 from data.java.tokens import PLACEHOLDER, one_line
+from data.mining.types import PRIMITIVES
+from data.rows.context import split_declaration
 from data.rows.readers import Sample
 
 MAX_LITERALS, MAX_PAIRS, MAX_STATES, MAX_TEMPLATES = 2, 2, 2, 12
 BOOLEAN = frozenset({"boolean", "Boolean"})
 WHOLE = frozenset({"byte", "short", "int", "long", "Byte", "Short", "Integer", "Long"})
 REAL = frozenset({"float", "double", "Float", "Double"})
-PRIMITIVE = frozenset({"boolean", "byte", "short", "int", "long", "char", "float", "double"})
 LITERALS = {
     **dict.fromkeys(("String", "CharSequence"), frozenset({"string_literal"})),
     **dict.fromkeys(("char", "Character"), frozenset({"character_literal"})),
@@ -76,6 +77,11 @@ class _Test:
     root: Node
     source: bytes
 
+    @property
+    def focal_owner(self) -> str:
+        """The simple name of the class that has the method; empty where it is not known."""
+        return re.split(r"[.$]", self.sample.source.get("focal_class", ""))[-1]
+
     @cached_property
     def locals(self) -> list[_Variable]:
         """Latest first."""
@@ -94,8 +100,8 @@ class _Test:
 
 
 def _read_variables(declared: Iterable[str]) -> list[_Variable]:
-    pairs = (text.partition("=")[0].strip().rpartition(" ") for text in declared)
-    return [_Variable(name, _without_arguments(written)) for written, _, name in pairs if written]
+    pairs = map(split_declaration, declared)
+    return [_Variable(name, _without_arguments(written)) for written, name in pairs if written]
 
 
 def _without_arguments(written: str) -> str:
@@ -132,7 +138,7 @@ def _parse_test(sample: Sample) -> tuple[Node, bytes]:
 
 def _find_receivers(test: _Test, focal: _Focal) -> list[str]:
     """What the method can be called on: its class where it is static, else variables of that type, locals first."""
-    owner = re.split(r"[.$]", test.sample.source.get("focal_class", ""))[-1]
+    owner = test.focal_owner
     if focal.static:
         return [owner] if owner else []
     return [item.name for item in test.variables if owner and item.written == owner]
@@ -171,15 +177,14 @@ def _find_arguments(test: _Test, focal: _Focal, receivers: Sequence[str]) -> lis
 
 def _fits(written: str, parameter: str) -> bool:
     """Whether a variable may stand for a parameter; any object for one of type ``Object`` or of a type variable."""
-    return written == parameter or ((parameter == "Object" or len(parameter) == 1) and written not in PRIMITIVE)
+    return written == parameter or ((parameter == "Object" or len(parameter) == 1) and written not in PRIMITIVES)
 
 
 def _list_states(test: _Test, focal: _Focal) -> Iterator[tuple[str, str]]:
     """Types and calls that tell the state of the object that the method was called on: ``stack.size()``."""
     receivers = [] if focal.static else _find_receivers(test, focal)
-    owner = re.split(r"[.$]", test.sample.source.get("focal_class", ""))[-1]
     getters = (GETTER.fullmatch(text) for text in test.sample.context.get("members", ()))
-    told = [found.groups() for found in getters if found and found[2] == owner and found[1] != "void"]
+    told = [found.groups() for found in getters if found and found[2] == test.focal_owner and found[1] != "void"]
     for written, _, name in told[:MAX_STATES] if receivers else ():
         yield _without_arguments(written), f"{receivers[0]}.{name}()"
 
@@ -209,7 +214,7 @@ def _compare(test: _Test, written: str, value: str) -> Iterator[str]:
     if written.endswith("[]"):
         yield f"assertTrue({value}.length > 0);"
         yield f"assertEquals(0, {value}.length);"
-    if written not in PRIMITIVE | WHOLE | REAL:
+    if written not in WHOLE | REAL | {*PRIMITIVES}:
         yield f"assertNotNull({value});"
         yield f"assertNull({value});"
 

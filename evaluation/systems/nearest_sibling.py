@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from data.rows.context import Context, Sibling
+from data.rows.context import Context, Sibling, split_declaration
 from data.rows.readers import Sample
 from evaluation.systems.baselines import TRIVIAL
 
@@ -22,7 +22,7 @@ def copy_nearest(sample: Sample) -> str:
 def rename_variables(sibling: Sibling, context: Context) -> str:
     """The sibling's assertion; a local variable of its test that does not exist here becomes the nearest variable of
     the same type that it does not name already. Without one, or where the type is not known, the name stays."""
-    here = [_split(text.partition("=")[0]) for text in (*context.get("locals", []), *context.get("fields", []))]
+    here = [_split(text) for text in (*context.get("locals", []), *context.get("fields", []))]
     names = {name for _, name in here}
     theirs = {name: written for written, name in map(_split, sibling.get("locals", []))}
     text = sibling["assertion"]
@@ -40,5 +40,5 @@ def rename_variables(sibling: Sibling, context: Context) -> str:
 
 def _split(declared: str) -> tuple[str, str]:
     """``Map<K, V> map`` -> (``Map<K,V>``, ``map``)."""
-    written, _, name = declared.strip().rpartition(" ")
+    written, name = split_declaration(declared)
     return BLANKS_IN_TYPE.sub("", written), name
