@@ -489,6 +489,15 @@ def test_unlinked_groups_fill_the_fractions() -> None:
     assert [splits.count(name) for name in ("train", "validation", "test")] == [700, 100, 200]
 
 
+def test_no_large_group_fills_a_split_that_small_ones_can_fill() -> None:
+    sizes = [90, 80, 60, *[5] * 200]
+    groups = [f"g{i}" for i in range(len(sizes))]
+    for seed in range(20):
+        assert assign(groups, sizes, 0.1, 0.1, seed)[:3] == ["train"] * 3
+    few = [assign(groups[:13], sizes[:13], 0.4, 0.4, seed) for seed in range(20)]
+    assert any("test" in splits[:3] for splits in few), "where small ones do not suffice, a large one may"
+
+
 def test_test_classes_that_extend_each_other_are_kin(tmp_path: Path) -> None:
     second = "package shop;\nclass SecondTest extends StackTest { @org.junit.Test public void u() { %s } }\n"
     lines = 'org.junit.Assert.assertEquals("aa", shop.util.Texts.twice("a"));'
