@@ -53,6 +53,7 @@ from utils.atomic_io import atomic_writer, write_json
 from utils.errors import UserError, run_main
 
 SHOWN = ("exact_match", "f1", "code_quality_score", "compile_rate", "pass_rate", "nontrivial_rate")
+POOLED = "{}, pool"  # the name of a student whose candidates were ranked with copies (--pool)
 BASELINES = ("nearest_sibling", "retrieval", "trivial")
 STRATA = ("none", "context", "test")
 
@@ -187,13 +188,16 @@ def gather(tasks: str, folder: Path, baselines: Sequence[str], facts: Json) -> J
         rows = [json.loads(line) for line in lines]
     summary = json.loads((folder / "metrics_summary_final.json").read_text(encoding="utf-8"))
     systems: Json = {}
-    for name in ("student", *baselines):
+    for name in ("student", "student_pool", *baselines):
         if name not in rows[0]["systems"]:
             continue
         scores = [row["systems"][name]["metrics"] for row in rows]
         columns = {key: [row.get(key) for row in scores] for key in SHOWN}
         systems[name] = {"per_task": {key: values for key, values in columns.items() if set(values) != {None}}}
-    systems["student"] |= {**facts, "parameters": summary["run"]["systems"]["student"].get("parameters")}
+    facts = {**facts, "parameters": summary["run"]["systems"]["student"].get("parameters")}
+    systems["student"] |= facts
+    if pooled := systems.get("student_pool"):
+        pooled |= {**facts, "name": POOLED.format(facts["name"])}
     classes = [str(row["source"].get("test_class", row["index"])) for row in rows]
     return {
         "systems": systems,
@@ -260,7 +264,7 @@ def restrict(runs: Sequence[Run], mask: np.ndarray) -> list[Run]:
 def estimates(plan: Plan, runs: dict[str, list[Run]]) -> str:
     """One line for each system, with the mean of each score over seeds and tasks."""
     lines = []
-    for name in (*BASELINES, *plan.students):
+    for name in (*BASELINES, *(shown for own in plan.students for shown in (own, POOLED.format(own)))):
         if found := runs.get(name):
             values = [get_scores(found, metric) for metric in SHOWN]
             parameters = found[0].get("parameters")

@@ -58,6 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="free; java: Java's rules for brackets, literals and arguments of assertions hold; names: also, variables"
         " are those of the input",
     )
+    text.add_argument(
+        "--pool",
+        action="store_true",
+        help="judge also what the student ranks first among its beams, copies of siblings and templates, as"
+        " suggest_assertions.py does",
+    )
     text.add_argument("--batch_size", type=int, help="inputs per generation batch")
     text.add_argument("--max_input_len", type=int, help="input tokens; a longer input loses its far ends")
     text.add_argument("--max_output_len", type=int, help="output tokens")

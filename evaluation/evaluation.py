@@ -20,10 +20,10 @@ from utils.folder_lock import NO_LOCKS, FolderLock
 from utils.signals import exit_on_signal
 
 if TYPE_CHECKING:
+    from evaluation.collect import Collected
     from evaluation.evaluators import TextEncoder
     from evaluation.reports.results import Judged
     from evaluation.running.outcomes import Outcome
-    from evaluation.systems.collect import Collected
 
 MIN_TASKS_FOR_PROCESSES = 300  # below, starting processes takes longer than they save
 PROGRESS_FOLDER = ".progress"
@@ -70,10 +70,10 @@ def evaluate(request: EvaluationRequest, run_lock: FolderLock | None = None) -> 
         training = read_samples(request.train_data, "--train_data", request.max_reject_rate).samples
 
     # torch and transformers take seconds to load: only now, when the data are known to be usable.
+    from evaluation.collect import collect_systems
     from evaluation.reports.files import write_results
     from evaluation.reports.results import build_summary, make_task_rows
     from evaluation.reports.strata import build_strata, place_answers
-    from evaluation.systems.collect import collect_systems
     from utils.device import resolve_device
 
     device = resolve_device(request.device)

@@ -96,7 +96,7 @@ def write_predictions(args: argparse.Namespace, rows: Sequence[Json]) -> dict[st
         training = read_samples(args.train_data, "--train_data", 0.0).samples
         texts["retrieval"] = retrieve(training, samples).predictions
     if args.student_model_path:
-        from evaluation.systems.collect import build_runner
+        from evaluation.collect import build_runner
         from utils.device import resolve_device
 
         request = EvaluationRequest(

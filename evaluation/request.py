@@ -39,6 +39,7 @@ class EvaluationRequest:
     num_beams: int = ValidationConfig.num_beams
     num_return_sequences: int = 1
     decoding: Literal["free", "java", "names"] = "java"
+    pool: bool = False
     batch_size: int = 16
     max_input_len: int = DataConfig.max_input_len
     max_output_len: int = DataConfig.max_output_len
@@ -87,6 +88,8 @@ class EvaluationRequest:
                 f"--num_return_sequences {self.num_return_sequences} needs at least as many --num_beams,"
                 f" not {self.num_beams}"
             )
+        if self.pool and not self.student_model_path:
+            raise UserError("--pool needs --student_model_path: the student whose candidates are ranked")
         if self.resume and not self.output_dir:
             raise UserError("--resume needs --output_dir: the folder of the evaluation to continue")
         if self.resume and self.overwrite:

@@ -12,10 +12,12 @@ from data.rows.readers import Json
 SUMMARY_FILE = "metrics_summary_final.json"
 TEACHER: Final = "teacher"
 STUDENT: Final = "student"
+POOL: Final = "student_pool"
 BASELINES = ("no_teacher", "nearest_sibling", "retrieval", "trivial", "false", "bare_call")
 TITLES = {
     TEACHER: "teacher",
     STUDENT: "student",
+    POOL: "first of the student's pool",
     "no_teacher": "student without a teacher",
     "nearest_sibling": "nearest test of the class",
     "retrieval": "nearest training test",
@@ -37,7 +39,7 @@ def title_of(name: str) -> str:
 def in_order(names: Iterable[str]) -> list[str]:
     """Systems in the order of the reports: those that every evaluation may have, then those of ``--predictions``."""
     given = list(names)
-    known = [name for name in (STUDENT, TEACHER, *BASELINES) if name in given]
+    known = [name for name in (STUDENT, POOL, TEACHER, *BASELINES) if name in given]
     return known + [name for name in given if name not in known]
 
 

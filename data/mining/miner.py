@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import sys
@@ -84,9 +85,15 @@ class ProgressBar(tqdm):
 _project: Project | None = None  # of this worker process, set by _start_worker
 
 
+# Nearly all that mining makes stays, or goes with its last reference. Looking through it every 700 new objects, as
+# Python does, was a fifth of the time.
+OBJECTS_UNTIL_COLLECTION = 500_000
+
+
 def _start_worker(project: Project | None) -> None:
     global _project
     _project = project
+    gc.set_threshold(OBJECTS_UNTIL_COLLECTION)
 
 
 def _index(file: str, *, root: Path, limits: Limits) -> FileIndex | str:

@@ -208,10 +208,11 @@ class Types:
 
     def lineage(self, item: Type) -> tuple[tuple[Type, ...], bool]:
         """The type and its supertypes, classes before interfaces, and whether some are not known."""
-        if item not in self._lineages:
+        found = self._lineages.get(item)  # asked for so often that one look-up instead of four counts
+        if found is None:
             self._lineages[item] = ((item,), True)  # of a class that is its own ancestor
-            self._lineages[item] = self._find_lineage(item)
-        return self._lineages[item]
+            found = self._lineages[item] = self._find_lineage(item)
+        return found
 
     def _find_lineage(self, item: Type) -> tuple[tuple[Type, ...], bool]:
         found: dict[str, Type] = {}

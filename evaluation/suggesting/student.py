@@ -14,9 +14,10 @@ from models.decoding.likelihood import score_texts
 class Student:
     """A trained model that is asked about tasks, whatever runs it."""
 
-    def __init__(self, writer: Writer, options: GenerationOptions) -> None:
+    def __init__(self, writer: Writer, options: GenerationOptions, encoder: TaskEncoder | None = None) -> None:
+        """``encoder``: what shows it a task, where that is not what it was trained with."""
         self.writer, self.options = writer, options
-        self.encoder = TaskEncoder(writer.tokenizer, writer.text_format)
+        self.encoder = encoder or TaskEncoder(writer.tokenizer, writer.text_format)
 
     def _encode(self, samples: Sequence[Sample]) -> list[list[int]]:
         return [self.encoder.source(sample, self.options.max_input_len) for sample in samples]

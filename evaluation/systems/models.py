@@ -176,7 +176,7 @@ class ModelRunner:
         name: str,
         flag: str,
         samples: Sequence[Sample],
-        probe: Callable[[Writer], None] | None = None,
+        probe: Callable[[Writer, TaskEncoder], None] | None = None,
     ) -> System:
         """The model ``name`` (a folder or hub name, given by ``flag``) on these samples.
 
@@ -215,7 +215,7 @@ class ModelRunner:
         if on_gpu:
             facts["memory_bytes"] = {"cuda": torch.cuda.max_memory_allocated(self.device)}
         if probe is not None:
-            probe(writer)
+            probe(writer, encoder)
         if self.options.latency_samples:
             facts["latency"] = measure_latency(writer, inputs, self.options)
         return System(

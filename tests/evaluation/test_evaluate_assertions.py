@@ -263,6 +263,27 @@ def test_all_metrics_of_a_model(judged):
     assert missing == {"compile_rate", "pass_rate", "nontrivial_rate"}
 
 
+def test_the_pool_offers_a_copy_where_the_student_writes_none(teacher_run, tmp_path):
+    """What suggestions would put first: the copy that names the test's variable and calls its method."""
+    rows = [
+        {
+            "focal_method": f"int size{i}() {{ return {i}; }}",
+            "test_method_masked": f"@Test void t() {{ Box box = new Box(); box.add({i}); <AssertPlaceHolder> }}",
+            "assertions": [f"assertEquals({i}, box.size{i}());"],
+            "source": {"focal_name": f"size{i}", "framework": "junit5"},
+            "context": {"siblings": [{"assertion": f"assertEquals(9, box.size{i}());"}], "locals": ["Box box"]},
+        }
+        for i in range(3)
+    ]
+    data, out = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "out"
+    model = ["--student_model_path", teacher_run / "final_model", "--pool", "--num_beams", 2]
+    evaluate("--teacher_data", data, *model, "--output_dir", out, *QUICK, *SHORT)
+    assert [row["systems"]["student_pool"]["prediction"] for row in rows_of(out)] == [
+        f"assertEquals(9, box.size{i}());" for i in range(3)
+    ]
+    assert "first of the student's pool" in (out / "report.md").read_text()
+
+
 def test_a_model_agrees_with_its_own_stored_logits(judged):
     """Teacher and student are one model: token accuracy, first choices and distributions are the same.
 
@@ -487,6 +508,7 @@ def test_tasks_are_those_that_were_judged(stored, tmp_path):
         (["--teacher_data", "{stored}", "--student_model_path", "/no/such/model"], "/no/such/model: no such folder"),
         (["--teacher_data", "{stored}", "--device", "tpu"], "--device tpu"),
         (["--teacher_data", "{stored}", "--context", "docs"], "--context docs is unknown; did you mean doc"),
+        (["--teacher_data", "{stored}", "--pool"], "--pool needs --student_model_path"),
         (["--teacher_data", "{stored}", "--resume"], "--resume needs --output_dir"),
         (["--teacher_data", "{stored}", "--class_path", "x.jar"], "--class_path needs --project"),
         (["--teacher_data", "{stored}", "--execution_limit", "3"], "--execution_limit needs --project"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data.distillation.file import name_tokenizer, read_header
 from data.rows.context_choice import ContextChoice
 from data.rows.readers import Sample
+from data.rows.tokenization import TaskEncoder
 from evaluation.request import EvaluationRequest
-from evaluation.summary import STUDENT, TEACHER, TITLES, Metrics
+from evaluation.suggesting.pool import fill_pools
+from evaluation.suggesting.student import Student
+from evaluation.summary import POOL, STUDENT, TEACHER, TITLES, Metrics
 from evaluation.systems.baselines import FALSE, TRIVIAL, count_leaks, retrieve, strip_assertion
 from evaluation.systems.models import ModelRunner, System, place_forced_metrics
 from evaluation.systems.nearest_sibling import copy_nearest
@@ -72,8 +75,14 @@ def collect_systems(
         student_tasks = teacher_tasks  # the baselines stand beside the teacher alone
     given = read_predictions(request.predictions, student_tasks)  # a fault there should show before models write
 
-    def probe(writer: Writer) -> None:
+    pooled: dict[str, System] = {}
+
+    def probe(writer: Writer, encoder: TaskEncoder) -> None:
         found.closeness = measure_closeness(request, student_tasks, writer)
+        if request.pool:
+            student = Student(writer, replace(runner.options, num_return_sequences=request.num_beams), encoder)
+            pools = fill_pools(student_tasks.samples, student)
+            pooled[POOL] = System(TITLES[POOL], [pool[0].text if pool else "" for pool in pools])
 
     if request.teacher_model:
         found.systems[TEACHER] = runner.run(
@@ -91,6 +100,7 @@ def collect_systems(
             found.systems[name] = runner.run(TITLES[name], path, flag, student_tasks.samples, measure)
         else:
             found.missing[name] = f"no {flag} was given"
+    found.systems |= pooled
     add_baselines(found, request, student_tasks.samples, training)
     found.systems |= {name: System(name, texts) for name, texts in given.items()}
     return found
