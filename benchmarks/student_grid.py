@@ -12,7 +12,8 @@ for each. PLAN is a JSON file:
     about, commands  opening words of the page, and the commands that make everything
     data             folder of the data; stands for $DATA in flags, as DIR does for $WORK
     student          flags of knowledge_distillation.py that all students share
-    students         by name: further flags ("flags"), "seeds", "needs", and "run": false if its tests are not run
+    students         by name: further flags ("flags"), "seeds", "needs", further flags of judging it ("judged"), and
+                     "run": false if its tests are not run
     files            what students need, by name: a "script" of the project, its "flags", and what it "needs" itself.
                      It writes into $WORK/NAME. A name in "needs" is that of a file, or of a student, whose model of the
                      first seed lies in $WORK/students/NAME-seedN
@@ -172,7 +173,8 @@ def judge_student(plan: Plan, name: str, seed: int) -> None:
         if plan.store.read(stored):
             continue
         output = plan.work / f"{stored}.judged"
-        flags = {**plan.settings["judged"], **judged["flags"], "student_model_path": model, "output_dir": output}
+        flags = {**plan.settings["judged"], **student.get("judged", {}), **judged["flags"]}
+        flags |= {"student_model_path": model, "output_dir": output}
         if student.get("run", True):
             flags |= judged.get("running", {})
         flags |= plan.settings["baselines"] if first else {"no_controls": True}
