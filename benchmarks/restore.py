@@ -49,6 +49,7 @@ from evaluation.scores.significance import (
 )
 from evaluation.suggesting.draft import Draft
 from evaluation.suggesting.pool import fill_pools
+from evaluation.suggesting.ranking import rank
 from evaluation.suggesting.scope import ScopeService
 from evaluation.suggesting.student import Student
 from evaluation.suggesting.verdicts import judge as run_pools
@@ -62,8 +63,10 @@ from utils.errors import UserError, run_main
 
 AT_ONCE = 8
 DECODINGS: tuple[Decoding, ...] = ("names", "types")
-VARIANTS = ("names", "types", "pool", "nearest")
-BEFORE = {"types": "names", "pool": "types", "pool + repair": "pool"}  # what each variant is compared with
+# "nearest": copies and templates, nearest first; "no student": the same, ranked as the pool is.
+VARIANTS = ("names", "types", "pool", "no student", "nearest")
+# What each variant is compared with, beside "nearest".
+BEFORE = {"types": ["names"], "pool": ["types", "no student"], "pool + repair": ["pool"]}
 HUMAN = "human, as ranked"
 LISTED = (
     *(f"{variant}, as ranked" for variant in VARIANTS),
@@ -119,11 +122,13 @@ def fill(group: Sequence[Task], copy: Path, writers: dict[Decoding, Any], servic
     framework = group[0].test.source["framework"]
     found = service.look(Path(group[0].removed.file).name, source, [(at, at) for at in places], framework)
     scopes = [None if isinstance(scope, str) else scope for scope in found]
+    nearest = fill_pools(samples, None, scopes)
     filled = {
         "names": fill_pools(samples, writers["names"], copies=False),
         "types": fill_pools(samples, writers["types"], scopes, copies=False),
         "pool": fill_pools(samples, writers["types"], scopes),
-        "nearest": fill_pools(samples, None, scopes),
+        "nearest": nearest,
+        "no student": [rank(sample, pool) for sample, pool in zip(samples, nearest, strict=True)],
     }
     for place, task in enumerate(group):
         pools = {
@@ -268,7 +273,7 @@ def summarise(tables: dict[str, dict[str, list[dict[str, float]]]], clusters: Se
                 )
                 for metric in METRICS
             }
-            for other in dict.fromkeys(("nearest", BEFORE.get(variant, "nearest"))):
+            for other in ("nearest", *BEFORE.get(variant, ())):
                 theirs = tables.get(f"{other}, {order}", {}).get(place)
                 if theirs is not None and theirs is not rows and name != HUMAN:
                     summary[name][f"{place} less {other}"] = {

@@ -7,7 +7,6 @@ between them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING
 from data.java.scope import JavaScope
 from data.java.statements import is_valid_java
 from data.java.tokens import one_line, tokenize
-from data.rows.context import Sibling
 from data.rows.readers import Sample
 from evaluation.running.splice import with_semicolon
+from evaluation.suggesting.copies import list_copies
 from evaluation.suggesting.draft import MODEL, SIBLING, TEMPLATE, Draft
 from evaluation.suggesting.ranking import rank
 from evaluation.suggesting.templates import write_templates
-from evaluation.systems.nearest_sibling import rename_variables
 from models.decoding.constraints.reading import fits_scope
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ def make_pool(sample: Sample, beams: Sequence[str] = (), copies: bool = True) ->
     found: dict[tuple[str, ...], Draft] = {}
     groups: list[tuple[str, Iterator[str]]] = [(MODEL, map(tidy, beams))]
     if copies:
-        groups += [(SIBLING, list_copies(sample)), (TEMPLATE, iter(write_templates(sample)))]
+        groups += [(SIBLING, (text for text, _ in list_copies(sample))), (TEMPLATE, iter(write_templates(sample)))]
     for origin, texts in groups:
         for place, text in enumerate(_without_repetition(texts), 1):
             key = tuple(tokenize(text))
@@ -55,32 +53,6 @@ def tidy(text: str) -> str:
 
 def _without_repetition(texts: Iterable[str]) -> Iterator[str]:
     return iter(dict.fromkeys(text for text in texts if text.strip()))
-
-
-def list_copies(sample: Sample) -> Iterator[str]:
-    """What the siblings assert, nearest first, with variables renamed; behind each the same about this test's method,
-    where the sibling calls another one."""
-    own = _focal_name(sample)
-    for sibling in sample.context.get("siblings", ()):
-        text = rename_variables(sibling, sample.context)
-        yield text
-        if edited := _about_method(text, sibling, own):
-            yield edited
-    for stranger in sample.context.get("retrieved", ()):
-        yield rename_variables(stranger, sample.context)
-
-
-def _focal_name(sample: Sample) -> str:
-    return sample.source.get("focal_name", "")
-
-
-def _about_method(text: str, sibling: Sibling, own: str) -> str:
-    """The sibling's assertion with a call of ``own`` in place of that of its own method; empty where it makes none."""
-    theirs = sibling.get("focal_name", "")
-    if not own or not theirs or own == theirs:
-        return ""
-    edited = re.sub(rf"(?<=\.){re.escape(theirs)}(?=\()", own, text)
-    return edited if edited != text else ""
 
 
 def fill_pools(

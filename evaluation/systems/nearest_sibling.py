@@ -9,7 +9,7 @@ from data.rows.readers import Sample
 from evaluation.systems.baselines import TRIVIAL
 
 # A name that is not a member of something; literals are matched first, so that what is in them stays.
-NAME = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?<![\w$.])([A-Za-z_$][\w$]*)(?!\s*\()""")
+NAME = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?<![\w$.])([A-Za-z_$][\w$]*)(?![\w$]|\s*\()""")
 BLANKS_IN_TYPE = re.compile(r"\s+")
 
 

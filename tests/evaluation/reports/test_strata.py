@@ -70,6 +70,7 @@ CONTEXT = {
         ("assertEquals(b, s);", ["Stack b", "Stack s"], "assertEquals(b, a);"),  # one of that name is here
         ("assertEquals(m, x.m(m));", ["Map<K,V> m", "Unknown x"], "assertEquals(map, x.m(map));"),
         ('assertEquals("s s", s.s("t"), \'s\');', ["Stack s"], 'assertEquals("s s", b.s("t"), \'s\');'),
+        ("assertEquals(1, sum(2));", ["int su"], "assertEquals(1, sum(2));"),  # a method, however its name begins
         ("assertEquals(q, p);", [], "assertEquals(q, p);"),  # of unknown type
         ("assertEquals(u, v, w, x);", ["Stack u", "Stack v", "Stack w", "Stack x"], "assertEquals(b, a, stack, x);"),
     ],

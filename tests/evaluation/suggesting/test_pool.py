@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data.rows.readers import Sample
 from evaluation.suggesting.pool import fill_pools, make_pool
-from evaluation.suggesting.ranking import WEIGHTS, describe, list_known
+from evaluation.suggesting.ranking import WEIGHTS, Place
 from evaluation.suggesting.templates import write_templates
 
 FOCAL = "public int total() { return total; }"
@@ -54,11 +54,13 @@ class Likes:
         return [[0.0 if text == self.text else -50.0 for text in found] for found in texts]
 
 
-def test_the_student_s_likelihood_decides_between_candidates():
-    for liked in ("assertEquals(1, cart.count());", "assertEquals(3, cart.total());"):
-        (pool,) = fill_pools([make_sample()], Likes(liked))
-        assert pool[0].text == liked and pool[0].likelihood == 0.0
-        assert pool[-1].text == "assertNull(other);"  # a variable that does not exist
+def test_what_the_student_finds_likely_moves_up():
+    liked = "assertEquals(3, cart.total());"
+    (pool,) = fill_pools([make_sample()], Likes(liked))
+    (without,) = fill_pools([make_sample()], Likes("nothing of these"))
+    places = [[draft.text for draft in drafts].index(liked) for drafts in (pool, without)]
+    assert places[0] < places[1]
+    assert pool[-1].text == "assertNull(other);"  # a variable that does not exist
 
 
 def test_without_a_student_the_nearest_copy_comes_first():
@@ -69,7 +71,7 @@ def test_without_a_student_the_nearest_copy_comes_first():
 def test_features_have_the_names_of_the_weights():
     sample = make_sample()
     draft = make_pool(sample)[0]
-    assert list(describe(sample, draft, list_known(sample))) == list(WEIGHTS)
+    assert list(Place(sample).describe(draft)) == list(WEIGHTS)
 
 
 def test_templates_compare_a_getter_with_the_literals_of_the_test():
