@@ -351,6 +351,7 @@ class ProjectExecutor:
             again = worker.first.compile({file.name: spliced.text})
             if again.classes is not None:
                 return _Compiled(file, statement, imports, spliced, again.classes, asserting)
+            return again.error  # that the imports are missing is not what is wrong
         return compiled.error
 
     # -- mutants -------------------------------------------------------------------------------------------------

@@ -202,6 +202,8 @@ def test_only_the_frameworks_own_assertions_are_imported(executor, project):
     assert judge(executor, project, "Assert.assertFalse(cart.isEmpty());").imports == ("org.junit.Assert",)
     assert judge(executor, project, "assertThat(cart.total(), is(7));").compiled is False  # is() is not JUnit's
     assert judge(executor, project, "assertEquals(7, Objects.hash());").compiled is False
+    wrong = judge(executor, project, "assertFalse(cart.isEmpty(1, 2));", focal="isEmpty")
+    assert not wrong.compiled and "assertFalse" not in wrong.reason and "isEmpty" in wrong.reason
 
 
 # -- controls --------------------------------------------------------------------------------------------------------
