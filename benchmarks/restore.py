@@ -66,7 +66,7 @@ DECODINGS: tuple[Decoding, ...] = ("names", "types")
 # "nearest": copies and templates, nearest first; "no student": the same, ranked as the pool is.
 VARIANTS = ("names", "types", "pool", "no student", "nearest")
 # What each variant is compared with, beside "nearest".
-BEFORE = {"types": ["names"], "pool": ["types", "no student"], "pool + repair": ["pool"]}
+BESIDE = {"types": ["names"], "pool": ["types", "no student"], "pool + repair": ["pool"]}
 HUMAN = "human, as ranked"
 LISTED = (
     *(f"{variant}, as ranked" for variant in VARIANTS),
@@ -257,8 +257,8 @@ def best_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def summarise(tables: dict[str, dict[str, list[dict[str, float]]]], clusters: Sequence[str]) -> Json:
-    """Means with intervals over test classes, and paired differences from the pool without the student and from the
-    variant before. NaN: not known."""
+    """Means with intervals over test classes, and paired differences from nearest first and from what BESIDE names.
+    NaN: not known."""
 
     def sums(rows: Sequence[dict[str, float]], metric: str) -> np.ndarray:
         return cluster_sums(mean_columns(np.array([row[metric] for row in rows])), clusters)
@@ -273,7 +273,7 @@ def summarise(tables: dict[str, dict[str, list[dict[str, float]]]], clusters: Se
                 )
                 for metric in METRICS
             }
-            for other in ("nearest", *BEFORE.get(variant, ())):
+            for other in ("nearest", *BESIDE.get(variant, ())):
                 theirs = tables.get(f"{other}, {order}", {}).get(place)
                 if theirs is not None and theirs is not rows and name != HUMAN:
                     summary[name][f"{place} less {other}"] = {

@@ -11,6 +11,7 @@ from data.distillation.file import name_tokenizer, read_header
 from data.rows.context_choice import ContextChoice
 from data.rows.readers import Sample
 from data.rows.tokenization import TaskEncoder
+from evaluation.progress import show_progress
 from evaluation.request import EvaluationRequest
 from evaluation.suggesting.pool import fill_pools
 from evaluation.suggesting.student import Student
@@ -81,8 +82,13 @@ def collect_systems(
         found.closeness = measure_closeness(request, student_tasks, writer)
         if request.pool:
             student = Student(writer, replace(runner.options, num_return_sequences=request.num_beams), encoder)
-            pools = fill_pools(student_tasks.samples, student)
-            pooled[POOL] = System(TITLES[POOL], [pool[0].text if pool else "" for pool in pools])
+            samples, texts = student_tasks.samples, []
+            with show_progress(f"{TITLES[POOL]}: ranking", len(samples)) as count:
+                for start in range(0, len(samples), request.batch_size):
+                    pools = fill_pools(samples[start : start + request.batch_size], student)
+                    texts += [pool[0].text if pool else "" for pool in pools]
+                    count(len(pools))
+            pooled[POOL] = System(TITLES[POOL], texts)
 
     if request.teacher_model:
         found.systems[TEACHER] = runner.run(

@@ -61,8 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     text.add_argument(
         "--pool",
         action="store_true",
-        help="judge also what the student ranks first among its beams, copies of siblings and templates, as"
-        " suggest_assertions.py does",
+        help="judge also what comes first among the student's beams, copies of siblings and templates, ranked as"
+        " suggest_assertions.py does (there with 5 beams and names or types); made anew by --resume",
     )
     text.add_argument("--batch_size", type=int, help="inputs per generation batch")
     text.add_argument("--max_input_len", type=int, help="input tokens; a longer input loses its far ends")

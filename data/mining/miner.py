@@ -134,6 +134,7 @@ def _map_in_order(
 def mine_projects(projects: Sequence[ProjectSource], limits: Limits, workers: int, progress: bool = True) -> Collected:
     """All usable tasks of the projects, in the order of project, file and position, whatever the number of workers."""
     collected = Collected()
+    collector = gc.get_threshold()  # _start_worker changes that of this process where it mines itself
     total = sum(len(project.files) for project in projects)
     with ProgressBar(total=total, desc="index and mine", unit="file", as_lines=not progress) as bar:
         for source in projects:
@@ -155,6 +156,7 @@ def mine_projects(projects: Sequence[ProjectSource], limits: Limits, workers: in
                 collected.counts.update(result.counts)
                 for unit, reasons in result.left_out.items():
                     collected.leave_out(unit, reasons)
+    gc.set_threshold(*collector)
     return collected
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-LARGE = 0.1  # a group above this share of a split is left for training while smaller ones can fill the split
+LARGE = 0.1  # of a split
 
 
 def group_kin(links: Sequence[Sequence[str]]) -> list[str]:
@@ -37,20 +37,25 @@ def assign(
     """A split for each test, given its group and its number of tasks. Groups come in an order drawn from the seed and
     fill test, then validation, up to their fraction of the tasks; a group that fits neither goes to training.
 
-    Groups of more than ``LARGE`` of a split come last, lest one project that hangs together be most of the split."""
+    Groups of at most ``LARGE`` of the smaller split come first, lest one project that hangs together be most of a
+    split. Where they do not suffice, each split gets its part of them before larger ones fill what is left.
+    """
     totals: Counter[str] = Counter()
     for group, size in zip(groups, sizes, strict=True):
         totals[group] += size
     everything = totals.total()
     room = {"test": round(test_fraction * everything), "validation": round(validation_fraction * everything)}
-    large = LARGE * min(filter(None, room.values()), default=0)
+    largest = LARGE * min(filter(None, room.values()), default=0)
+    small = [group for group, size in totals.items() if size <= largest]
+    part = min(1.0, sum(totals[group] for group in small) / max(1, sum(room.values())))
     chosen: dict[str, str] = {}
-
-    def turn(name: str) -> tuple[bool, bytes]:
-        return totals[name] > large, hashlib.sha256(f"{seed}:{name}".encode()).digest()
-
-    for group in sorted(totals, key=turn):
-        chosen[group] = next((name for name, left in room.items() if totals[group] <= left), "train")
-        if chosen[group] in room:
-            room[chosen[group]] -= totals[group]
-    return [chosen[group] for group in groups]
+    for candidates, share in ((small, part), (list(totals), 1.0)):
+        left = {name: int(share * size) for name, size in room.items()}
+        for group, split in chosen.items():
+            left[split] -= totals[group]
+        for group in sorted(candidates, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest()):
+            fitting = next((name for name, free in left.items() if totals[group] <= free), None)
+            if fitting and group not in chosen:
+                chosen[group] = fitting
+                left[fitting] -= totals[group]
+    return [chosen.get(group, "train") for group in groups]

@@ -1,9 +1,5 @@
 """The candidates for one test: what the student writes, what other tests assert, and a few templates; ranked by what
-the student finds likely.
-
-So a suggestion is not worse than a copy of the nearest test, and a student that has learned to copy and to edit decides
-between them.
-"""
+speaks for each (ranking.py), so that a suggestion is not worse than a copy of the nearest test."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ WEIGHTS = {
 VARIABLE = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w$.])([a-z_$][\w$]*)(?![\w$]|\s*\()""")
 NAME = re.compile(r"[A-Za-z_$][\w$]*")
 LITERAL = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w.])\d[\w.]*""")
-CALL = re.compile(r"([A-Za-z_$][\w$]*)\s*\(")
+CALL = re.compile(r"(?<![\w$])([A-Za-z_$][\w$]*)\s*\(")
 HEAD = re.compile(r"\s*(?:\w+\.)*(\w+)\s*\(")
 BLANKS = re.compile(r"\s+")
 IN_TRY = re.compile(r"\btry\s*\{[^}]*$")
@@ -187,7 +187,17 @@ class Place:
 
     @cached_property
     def _title(self) -> frozenset[str]:
-        return frozenset(split_words(self.sample.source.get("test_name", "")))
+        return frozenset(split_words(self._tell("test_name")))
+
+    @cached_property
+    def _own(self) -> str:
+        """The name of the method under test."""
+        return self._tell("focal_name")
+
+    def _tell(self, key: str) -> str:
+        """What the row says of its origin; rows of others may hold anything there."""
+        value = self.sample.source.get(key)
+        return value if isinstance(value, str) else ""
 
     @cached_property
     def _squeezed(self) -> tuple[str, str]:
@@ -199,7 +209,7 @@ class Place:
         return {**self._tell_origin(draft), **self._tell_text(draft.text), **self._tell_kind(draft.text)}
 
     def _tell_origin(self, draft: Draft) -> dict[str, float]:
-        """Who proposes it, and how much that test is like this one."""
+        """Who proposes it, and how much a copied sibling's test is like this one."""
         places = dict(draft.origins)
         number, sibling = places.get(SIBLING, 0), self._copied.get(_squeeze(draft.text))
         their_title = frozenset(split_words(sibling.get("test_name", ""))) if sibling else frozenset()
@@ -221,7 +231,7 @@ class Place:
             "edited": float(sibling is not None and _squeeze(sibling["assertion"]) != _squeeze(draft.text)),
             "sibling's name alike": _share_of(len(self._title & their_title), len(self._title | their_title)),
             "sibling's method the same": float(
-                sibling is not None and sibling.get("focal_name") == self.sample.source.get("focal_name", "")
+                sibling is not None and bool(self._own) and sibling.get("focal_name") == self._own
             ),
             "log votes of siblings": math.log1p(self._votes[_squeeze(draft.text)]),
         }
@@ -231,7 +241,7 @@ class Place:
         names, literals, calls = NAME.findall(text), LITERAL.findall(text), CALL.findall(text)
         variables = {name for name in VARIABLE.findall(text) if name}
         words = {word for name in names for word in split_words(name)}
-        own = self.sample.source.get("focal_name", "")
+        own = self._own
         latest = self.sample.context.get("locals", [])[:1]
         squeezed, (test, after) = _squeeze(text), self._squeezed
         return {

@@ -494,6 +494,8 @@ def test_no_large_group_fills_a_split_that_small_ones_can_fill() -> None:
     groups = [f"g{i}" for i in range(len(sizes))]
     for seed in range(20):
         assert assign(groups, sizes, 0.1, 0.1, seed)[:3] == ["train"] * 3
+    scarce = assign(groups[:23], sizes[:23], 0.3, 0.3, seed=0)  # 100 tasks in small groups, for 99 + 99
+    assert all(scarce[3:].count(name) == 10 for name in ("test", "validation")), "each split gets half of them"
     few = [assign(groups[:13], sizes[:13], 0.4, 0.4, seed) for seed in range(20)]
     assert any("test" in splits[:3] for splits in few), "where small ones do not suffice, a large one may"
 

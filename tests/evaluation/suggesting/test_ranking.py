@@ -7,7 +7,7 @@ import pytest
 from data.rows.readers import Sample
 from evaluation.suggesting.draft import Draft
 from evaluation.suggesting.pool import make_pool
-from evaluation.suggesting.ranking import WEIGHTS, Place, rank
+from evaluation.suggesting.ranking import Place, rank
 
 TEST = "void testAddNot() { Cart cart = new Cart(); cart.add(3); <AssertPlaceHolder> assertNull(cart.owner()); }"
 SIBLINGS = [
@@ -31,10 +31,6 @@ SAMPLE = Sample(
 
 def look(text: str, origins=()) -> dict[str, float]:
     return Place(SAMPLE).describe(Draft(text, origins))
-
-
-def test_every_feature_has_a_weight():
-    assert list(look("assertNull(cart);")) == list(WEIGHTS)
 
 
 def test_a_copy_is_known_by_its_sibling_also_behind_an_edited_one():
@@ -74,5 +70,10 @@ def test_a_candidate_that_the_test_asserts_already_comes_later():
 
 def test_a_task_without_context_is_ranked():
     bare = Sample("void t() { <AssertPlaceHolder> }", "", (), {})
-    drafts = [Draft("assertTrue(x);", (("model", 1),), -0.5), Draft("assertTrue(y);", (("model", 2),), -9.0)]
+    drafts = [Draft("assertTrue(y);", (("model", 2),), -90.0), Draft("assertTrue(x);", (("model", 3),), -0.5)]
     assert [draft.text for draft in rank(bare, drafts)] == ["assertTrue(x);", "assertTrue(y);"]
+
+
+def test_a_row_may_hold_anything_as_its_origin():
+    odd = Sample(TEST, "", (), {"test_name": None, "focal_name": 5}, context={"siblings": [{"assertion": "fail();"}]})
+    assert Place(odd).describe(Draft("fail();", (("sibling", 1),)))["sibling's method the same"] == 0
