@@ -329,7 +329,7 @@ def write_page(plan: Plan, page: Path) -> None:
                 parts.append(estimates(plan, chosen))
                 kept = [name for name, keep in zip(clusters, mask, strict=True) if keep]
                 parts.append(differences(chosen, pairs, kept))
-        if left_out:
+        if any(name in runs for name, _ in left_out):
             one = {
                 name: [run for run in ones if run.get("seed") == plan.students[name]["seeds"][0]]
                 for name, ones in runs.items()
