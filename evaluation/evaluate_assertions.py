@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="judge also what comes first among the student's beams, copies of siblings and templates, ranked as"
         " suggest_assertions.py does (there with 5 beams and names or types); copies come from the rows, whatever"
-        " --context shows; --resume ranks anew",
+        " --context shows; with --resume they are ranked again",
     )
     text.add_argument("--batch_size", type=int, help="inputs per generation batch")
     text.add_argument("--max_input_len", type=int, help="input tokens; a longer input loses its far ends")

@@ -46,16 +46,17 @@ def assign(
     everything = totals.total()
     room = {"test": round(test_fraction * everything), "validation": round(validation_fraction * everything)}
     largest = LARGE * min(filter(None, room.values()), default=0)
-    small = [group for group, size in totals.items() if size <= largest]
+    order = sorted(totals, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    small = [group for group in order if totals[group] <= largest]
     part = min(1.0, sum(totals[group] for group in small) / max(1, sum(room.values())))
     chosen: dict[str, str] = {}
-    for candidates, share in ((small, part), (list(totals), 1.0)):
+    for candidates, share in ((small, part), (order, 1.0)):
         left = {name: int(share * size) for name, size in room.items()}
         for group, split in chosen.items():
             left[split] -= totals[group]
-        for group in sorted(candidates, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest()):
+        for group in (name for name in candidates if name not in chosen):
             fitting = next((name for name, free in left.items() if totals[group] <= free), None)
-            if fitting and group not in chosen:
+            if fitting:
                 chosen[group] = fitting
                 left[fitting] -= totals[group]
     return [chosen.get(group, "train") for group in groups]

@@ -15,7 +15,8 @@ from data.rows.context import Sibling, split_declaration
 from data.rows.readers import Sample
 from evaluation.suggesting.copies import list_copies
 from evaluation.suggesting.draft import MODEL, SIBLING, TEMPLATE, Draft
-from models.decoding.constraints.names import ALWAYS
+from evaluation.systems.nearest_sibling import FREE_NAME
+from models.decoding.constraints.names import ALWAYS, NAME
 
 # What each adds to the log-odds of a choice, fitted by benchmarks/pool_weights.py (results/pool_weights.json).
 WEIGHTS = {
@@ -70,9 +71,6 @@ WEIGHTS = {
     "assertSame": -0.19,
     "assertArrayEquals": -0.298,
 }
-# A variable: no member, no method; literals are matched first, so that what is in them stays.
-VARIABLE = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w$.])([a-z_$][\w$]*)(?![\w$]|\s*\()""")
-NAME = re.compile(r"[A-Za-z_$][\w$]*")
 LITERAL = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w.])\d[\w.]*""")
 CALL = re.compile(r"(?<![\w$])([A-Za-z_$][\w$]*)\s*\(")
 HEAD = re.compile(r"\s*(?:\w+\.)*(\w+)\s*\(")
@@ -130,7 +128,7 @@ class Place:
     sample: Sample
 
     @cached_property
-    def known(self) -> frozenset[str]:
+    def _known(self) -> frozenset[str]:
         """The names of the test, its variables, and those that every test knows."""
         context = self.sample.context
         declared = [*context.get("locals", []), *context.get("fields", [])]
@@ -211,7 +209,8 @@ class Place:
     def _tell_origin(self, draft: Draft) -> dict[str, float]:
         """Who proposes it, and how much a copied sibling's test is like this one."""
         places = dict(draft.origins)
-        number, sibling = places.get(SIBLING, 0), self._copied.get(_squeeze(draft.text))
+        number, text = places.get(SIBLING, 0), _squeeze(draft.text)
+        sibling = self._copied.get(text)
         their_title = frozenset(split_words(sibling.get("test_name", ""))) if sibling else frozenset()
         likelihood = 0.0 if math.isnan(draft.likelihood) else draft.likelihood
         length = len(tokenize(draft.text)) + 1
@@ -228,26 +227,27 @@ class Place:
             "likelihood": likelihood * length,
             "log length": math.log(length),
             "log length, squared": math.log(length) ** 2,
-            "edited": float(sibling is not None and _squeeze(sibling["assertion"]) != _squeeze(draft.text)),
+            "edited": float(sibling is not None and _squeeze(sibling["assertion"]) != text),
             "sibling's name alike": _share_of(len(self._title & their_title), len(self._title | their_title)),
             "sibling's method the same": float(
                 sibling is not None and bool(self._own) and sibling.get("focal_name") == self._own
             ),
-            "log votes of siblings": math.log1p(self._votes[_squeeze(draft.text)]),
+            "log votes of siblings": math.log1p(self._votes[text]),
         }
 
     def _tell_text(self, text: str) -> dict[str, float]:
         """What it names, and where that stands."""
         names, literals, calls = NAME.findall(text), LITERAL.findall(text), CALL.findall(text)
-        variables = {name for name in VARIABLE.findall(text) if name}
+        variables = {name for _, name in FREE_NAME.findall(text) if name and not "A" <= name[0] <= "Z"}
         words = {word for name in names for word in split_words(name)}
-        own = self._own
         latest = self.sample.context.get("locals", [])[:1]
         squeezed, (test, after) = _squeeze(text), self._squeezed
         return {
-            "unknown names": float(min(MAX_UNKNOWN, len(variables - self.known))),
-            "calls the method": float(own in names),
-            "calls the method, as the last statement does": float(own in names and own in self._in_last_statement),
+            "unknown names": float(min(MAX_UNKNOWN, len(variables - self._known))),
+            "calls the method": float(self._own in names),
+            "calls the method, as the last statement does": float(
+                self._own in names and self._own in self._in_last_statement
+            ),
             "names the latest variable": float(any(split_declaration(it)[1] in variables for it in latest)),
             "stands in the test": float(squeezed in test),
             "stands behind the place": float(squeezed in after),

@@ -9,7 +9,7 @@ from data.rows.readers import Sample
 from evaluation.systems.baselines import TRIVIAL
 
 # A name that is not a member of something; literals are matched first, so that what is in them stays.
-NAME = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?<![\w$.])([A-Za-z_$][\w$]*)(?![\w$]|\s*\()""")
+FREE_NAME = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?<![\w$.])([A-Za-z_$][\w$]*)(?![\w$]|\s*\()""")
 BLANKS_IN_TYPE = re.compile(r"\s+")
 
 
@@ -26,16 +26,16 @@ def rename_variables(sibling: Sibling, context: Context) -> str:
     names = {name for _, name in here}
     theirs = {name: written for written, name in map(_split, sibling.get("locals", []))}
     text = sibling["assertion"]
-    used = {match.group(2) for match in NAME.finditer(text) if match.group(2) in names}
+    used = {match.group(2) for match in FREE_NAME.finditer(text) if match.group(2) in names}
     new: dict[str, str] = {}
-    for match in NAME.finditer(text):
+    for match in FREE_NAME.finditer(text):
         name = match.group(2)
         if not name or name in names or name in new or name not in theirs:
             continue
         fitting = (other for written, other in here if written == theirs[name] and other not in used)
         new[name] = next(fitting, name)
         used.add(new[name])
-    return NAME.sub(lambda match: match.group(1) or new.get(match.group(2), match.group(2)), text)
+    return FREE_NAME.sub(lambda match: match.group(1) or new.get(match.group(2), match.group(2)), text)
 
 
 def _split(declared: str) -> tuple[str, str]:
