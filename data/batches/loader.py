@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from multiprocessing.connection import wait
 
@@ -146,7 +147,11 @@ class JsonlTrainingData:
         """How a loader process ended that should not have, if there is one; waits ``patience`` seconds for its end."""
         if not self._workers:
             return None
-        wait([worker.sentinel for worker in self._workers], patience)
+        with suppress(RuntimeError):  # torch's signal handler raises it wherever the news of a dead process arrives
+            ended = wait([worker.sentinel for worker in self._workers], patience)
+            for worker in self._workers:
+                if worker.sentinel in ended:
+                    worker.join()  # its pipe breaks before it has an exit code
         codes = [worker.exitcode for worker in self._workers if worker.exitcode]
         return f"killed by signal {-codes[0]}" if codes and codes[0] < 0 else f"exit code {codes[0]}" if codes else None
 

@@ -60,6 +60,17 @@ def test_processes_stay_and_give_what_none_give(make_data):
     assert data.lost_worker() == "killed by signal 9"
 
 
+def test_a_process_that_dies_while_its_end_is_awaited_is_told(make_data):
+    """Its socket breaks before its parent hears of its death; torch's handler then raises in the midst of the wait."""
+    data = make_data(1)
+    others = set(multiprocessing.active_children())
+    reading = data.batches(0, 0)
+    next(reading)
+    (worker,) = set(multiprocessing.active_children()) - others
+    with subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -KILL {worker.pid}"]):
+        assert data.lost_worker(30) == "killed by signal 9"
+
+
 def test_batches_are_filled_up_to_their_tokens_and_no_row_is_lost(make_data):
     data = make_data(0, "--max_batch_tokens", "600")
     batches = list(data.batches(0, 0))
