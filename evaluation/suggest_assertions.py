@@ -46,7 +46,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("model", metavar="MODEL", help="folder or hub name of a trained model")
     add("paths", metavar="PATH", nargs="+", help="a test file, FooTest.java#method, or a folder")
     add("--project", type=Path, metavar="DIR", help="the project (default: found by its build file, or its layout)")
-    add("--class_path", help="jars and class folders, joined like $CLASSPATH; default for Maven: mvn -o")
+    add("--class_path", help="jars and class folders, joined like $CLASSPATH; default: what Maven or Gradle says")
     add("-k", "--candidates", type=int, default=5, metavar="K", help="beams that are used (default %(default)d)")
     add("--num_beams", type=int, help="beams of the search (default: K, at least 4)")
     add(

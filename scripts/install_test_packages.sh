@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Debian packages for the tests: a JDK with JUnit, a cell and another clock (execution), Slurm and munge (job scripts). Needs root; where apt or
+# Debian packages for the tests: a JDK with JUnit, Gradle, a cell and another clock (execution), Slurm and munge (job scripts). Needs root; where apt or
 # root is missing it says so, and the tests that need the packages skip themselves with a reason (in CI they fail).
 set -euo pipefail
 
-packages=(openjdk-17-jdk-headless junit4 junit5 libhamcrest-java bubblewrap faketime slurm-wlm munge)
+packages=(openjdk-17-jdk-headless gradle junit4 junit5 libhamcrest-java bubblewrap faketime slurm-wlm munge)
 missing=()
 for package in "${packages[@]}"; do
     case $package in

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from data.java.source_tree import find_files, walk_folders
-from evaluation.running.build_tools import MAVEN, advise
+from evaluation.running.build_tools import advise
+from evaluation.running.jars import complete_junit5, expand_class_path, find_jars
 from evaluation.running.jdk import Jdk
 from utils.atomic_io import atomic_directory
 from utils.cache import cache_dir
@@ -33,11 +34,6 @@ OLD_ROOTS = ("src/java", "src/test")  # of Ant and of Maven's first version
 MODULE_FILES = frozenset({"module-info.java"})
 MAX_ROUNDS = 10
 KEPT_BUILDS = 3
-MAVEN_SECONDS = 300
-DEBIAN_JARS = Path("/usr/share/java")
-MAVEN_ENTRY = re.compile(
-    r"\[DEBUG\] {3,}([^\s:]+):([^\s:]+):jar:(?:([^\s:]+):)?([^\s:]+):(?:compile|provided|runtime|test|system)\b"
-)
 JAVAC_ERROR = re.compile(r"^(.+?\.java):(\d+): error: (.*)$", re.MULTILINE)
 JAVAC_DETAIL = re.compile(r"^  (symbol|location): +(.*)$", re.MULTILINE)
 
@@ -67,11 +63,11 @@ def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str |
     """Compile a project, or copy what its build left, and find its jars.
 
     ``class_path``: jars and folders, as a list or joined like $CLASSPATH (``lib/*`` means all jars of a folder).
-    Without it, ``mvn -o dependency:build-classpath`` is asked for a Maven project, and any other project gets the jars
-    in its own folders.
+    Without it, Maven is asked (``mvn -o dependency:build-classpath``); another project gets the jars in its own
+    folders, and where there are none Gradle is asked.
 
-    Raises UserError where the folder has no Java, a jar is missing, Maven gives no class path, or the project does not
-    compile.
+    Raises UserError where the folder has no Java, a jar is missing, the build tool gives no class path, or the project
+    does not compile.
     """
     project = Path(project_dir).resolve()
     if not project.is_dir():
@@ -79,124 +75,13 @@ def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str |
     sources = find_files(project, ".java")
     if not sources:
         raise UserError(f"project {project_dir}: holds no Java files")
-    if class_path is not None:
-        entries = expand_class_path(class_path)
-    elif (project / "pom.xml").is_file():
-        entries = ask_maven(project, jdk)
-    else:
-        entries = tuple(find_files(project, ".jar"))
+    entries = find_jars(project, jdk) if class_path is None else expand_class_path(class_path)
     jars = complete_junit5(path for path in entries if path.is_file())
     given = tuple(path for path in entries if path.is_dir())
     folder = _make_build(project, sources, (*given, *jars), jdk)
     facts: BuildFacts = json.loads((folder / "build.json").read_text(encoding="utf-8"))
     folders = (folder / "test", folder / "main", *given)
     return ClassPath(folders, jars, tuple(facts["left_out"]), facts["release"])
-
-
-# -- jars ------------------------------------------------------------------------------------------------------------
-
-
-def expand_class_path(class_path: str | Sequence[str | Path]) -> tuple[Path, ...]:
-    """The entries of a class path, absolute, in order and without repetition. Raises UserError for a missing one."""
-    parts = class_path.split(os.pathsep) if isinstance(class_path, str) else class_path
-    found: dict[Path, None] = {}
-    for part in map(str, parts):
-        if not part:
-            continue
-        path = Path(part).expanduser().absolute()
-        if path.name == "*":
-            found.update(dict.fromkeys(sorted(path.parent.glob("*.jar"))))
-        elif path.exists():
-            found[path] = None
-        else:
-            raise UserError(f"--class_path: {part} does not exist")
-    return tuple(found)
-
-
-def ask_maven(project: Path, jdk: Jdk) -> tuple[Path, ...]:
-    """The jars that Maven puts on the test class path, without using the network.
-
-    Where the dependency plugin is not in the local repository, they are read from the log of what Maven itself resolves
-    before it would run the tests. No test is run, and nothing is written.
-    """
-    maven = shutil.which("mvn")
-    advice = f"give the jars with --class_path, or {MAVEN.fetch}"
-    if maven is None:
-        raise UserError(f"project {project} is a Maven project and mvn is not on the PATH; {advice}")
-
-    def ask(*goal: str) -> subprocess.CompletedProcess[str]:
-        command = [maven, "-o", "-B", "-f", str(project / "pom.xml"), *goal]
-        environment = {**os.environ, "JAVA_HOME": str(jdk.home)}
-        try:
-            return subprocess.run(command, capture_output=True, text=True, timeout=MAVEN_SECONDS, env=environment)
-        except subprocess.TimeoutExpired:
-            raise UserError(f"project {project}: mvn gave no class path within {MAVEN_SECONDS} s; {advice}") from None
-
-    done = ask("dependency:build-classpath", "-DincludeScope=test")
-    lines = done.stdout.splitlines()
-    if done.returncode == 0:  # one class path per module
-        found = [lines[i + 1] for i, line in enumerate(lines[:-1]) if line.endswith("Dependencies classpath:")]
-        jars = [Path(item) for line in found for item in line.strip().split(os.pathsep) if item]
-    else:
-        reason = next((line[8:] for line in lines if line.startswith("[ERROR] ")), "no message")
-        jars = read_maven_log(ask("-X", "surefire:test", "-Dmaven.test.skip=true").stdout)
-        missing = next((path.name for path in jars if not path.exists()), "")
-        if not jars or missing:
-            reason = f"{missing} is not in the local repository" if missing else reason[:200]
-            raise UserError(f"project {project}: mvn -o gives no class path ({reason}); {advice}")
-    return tuple(path for path in dict.fromkeys(jars) if path.exists() and project not in path.parents)
-
-
-def read_maven_log(log: str) -> list[Path]:
-    """The jars in the dependency trees that ``mvn -X`` prints for a project's modules, without those of plugins."""
-    repository = next(iter(re.findall(r"Using local repository at (.+)", log)), "")
-    modules = set(re.findall(r"-< (\S+:\S+) >-", log))
-    jars, in_module = [], False
-    for line in log.splitlines():
-        head = re.match(r"\[DEBUG\] (\S+?:\S+?):\S+$", line)
-        entry = MAVEN_ENTRY.match(line)
-        if head:
-            in_module = head.group(1) in modules
-        elif in_module and entry and f"{entry.group(1)}:{entry.group(2)}" not in modules:
-            group, artifact, classifier, version = entry.groups()
-            name = f"{artifact}-{version}{'-' + classifier if classifier else ''}.jar"
-            jars.append(Path(repository, *group.split("."), artifact, version, name))
-    return jars
-
-
-def complete_junit5(entries: Iterable[Path]) -> tuple[Path, ...]:
-    """The jars and, where JUnit 5 is among them, its launcher and engine of the same release.
-
-    Build tools add these two by themselves, so projects do not name them. They are looked for in the folder of the
-    other jars, in the Maven repository that those come from, and among Debian's jars.
-    """
-    jars = list(entries)
-    names = [path.name for path in jars]
-
-    def have(artifact: str) -> bool:
-        return any(re.match(rf"{artifact}(-\d.*)?\.jar$", name) for name in names)
-
-    if have("junit-platform-console-standalone"):
-        return tuple(jars)
-    for known, artifact in (
-        ("junit-jupiter-api", "junit-jupiter-engine"),
-        ("junit-platform-commons", "junit-platform-engine"),
-        ("junit-platform-commons", "junit-platform-launcher"),
-    ):
-        anchor = next((path for path in jars if re.match(rf"{known}(-\d.*)?\.jar$", path.name)), None)
-        if anchor is None or have(artifact):
-            continue
-        version = anchor.name[len(known) : -len(".jar")]
-        repository = anchor.parents[2] if len(anchor.parents) > 2 else anchor.parent
-        for candidate in (
-            anchor.with_name(f"{artifact}{version}.jar"),
-            repository / artifact / version.lstrip("-") / f"{artifact}{version}.jar",
-            DEBIAN_JARS / f"{artifact}{version}.jar",
-        ):
-            if candidate.is_file():
-                jars.append(candidate)
-                break
-    return tuple(jars)
 
 
 # -- classes ---------------------------------------------------------------------------------------------------------

@@ -271,6 +271,12 @@ def need_jdk() -> None:
         unavailable("no JDK; apt-get install default-jdk-headless")
 
 
+def need_tool(name: str) -> None:
+    """A program of the Debian package of that name."""
+    if shutil.which(name) is None:
+        unavailable(f"no {name}; apt-get install {name}")
+
+
 def fake_javac(folder: Path, says: str) -> Path:
     """A JDK's folder whose compiler tells its version and nothing else."""
     javac = folder / "bin" / "javac"

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
-from pathlib import Path
 
 import pytest
 
-from evaluation.running.class_path import (
-    ask_maven,
-    complete_junit5,
-    expand_class_path,
-    read_maven_log,
-    resolve_class_path,
-)
+from evaluation.running.class_path import resolve_class_path
 from evaluation.running.jdk import Jdk, find_jdk
 from evaluation.running.mutation import list_default_values, make_mutants
 from evaluation.running.splice import (
@@ -218,85 +210,6 @@ def test_default_values(returned, values):
 
 
 # -- class paths -----------------------------------------------------------------------------------------------------
-
-
-def test_class_path_entries(tmp_path):
-    for name in ("b.jar", "a.jar", "note.txt"):
-        (tmp_path / name).touch()
-    found = expand_class_path(f"{tmp_path}/*{os.pathsep}{tmp_path}/a.jar{os.pathsep}")
-    assert [path.name for path in found] == ["a.jar", "b.jar"]
-    with pytest.raises(UserError, match=r"--class_path: .*gone.jar does not exist"):
-        expand_class_path([tmp_path / "gone.jar"])
-
-
-def test_launcher_and_engine_of_the_same_release_are_found(tmp_path):
-    def put(name: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        return path
-
-    api = put("jupiter/junit-jupiter-api/5.9.2/junit-jupiter-api-5.9.2.jar")
-    commons = put("platform/junit-platform-commons/1.9.2/junit-platform-commons-1.9.2.jar")
-    added = {
-        put("jupiter/junit-jupiter-engine/5.9.2/junit-jupiter-engine-5.9.2.jar"),
-        put("platform/junit-platform-engine/1.9.2/junit-platform-engine-1.9.2.jar"),
-        put("platform/junit-platform-launcher/1.9.2/junit-platform-launcher-1.9.2.jar"),
-    }
-    put("platform/junit-platform-launcher/1.10.0/junit-platform-launcher-1.10.0.jar")
-    assert set(complete_junit5([api, commons])) == {api, commons, *added}
-    junit4 = put("junit-4.13.2.jar")
-    assert complete_junit5([junit4]) == (junit4,)
-
-
-def fake_maven(folder: Path, script: str) -> None:
-    maven = folder / "mvn"
-    maven.write_text(f"#!/bin/sh\n{script}\n")
-    maven.chmod(maven.stat().st_mode | stat.S_IXUSR)
-
-
-def test_maven_answers_for_each_module(tmp_path, monkeypatch):
-    jars = [tmp_path / name for name in ("a.jar", "b.jar")]
-    for jar in jars:
-        jar.touch()
-    fake_maven(
-        tmp_path,
-        f"echo '[INFO] Dependencies classpath:'\necho {jars[0]}:{tmp_path}/gone.jar\n"
-        f"echo '[INFO] Dependencies classpath:'\necho {jars[0]}:{jars[1]}",
-    )
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    project = tmp_path / "project"
-    project.mkdir()
-    assert ask_maven(project, Jdk(tmp_path, 17)) == tuple(jars)
-    fake_maven(tmp_path, "echo '[ERROR] cannot resolve x:y:1 offline'\nexit 1")
-    with pytest.raises(UserError, match=r"mvn -o gives no class path \(cannot resolve x:y:1 offline\); .*--class_path"):
-        ask_maven(project, Jdk(tmp_path, 17))
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserError, match=r"mvn is not on the PATH; .*--class_path"):
-        ask_maven(project, Jdk(tmp_path, 17))
-
-
-MAVEN_LOG = """[DEBUG] Using local repository at /repo
-[INFO] ------------------------< org.example:shop >------------------------
-[DEBUG] org.example:shop:jar:1.0
-[DEBUG]    org.junit.jupiter:junit-jupiter-api:jar:5.11.4:test
-[DEBUG]       org.opentest4j:opentest4j:jar:1.3.0:test
-[DEBUG]    io.netty:netty:jar:linux-x86_64:4.1:runtime (version managed from 4.0)
-[DEBUG]    org.example:core:jar:1.0:compile
-[INFO] ------------------------< org.example:core >------------------------
-[DEBUG] org.apache.maven.plugins:maven-surefire-plugin:jar:2.12.4
-[DEBUG]    org.apache.maven:maven-plugin-api:jar:2.0.9:compile
-"""
-
-
-def test_maven_without_its_dependency_plugin_tells_what_it_resolved():
-    """Lines as Maven 3.8.7 prints them; modules of the project and plugins are not among the jars."""
-    assert [str(path) for path in read_maven_log(MAVEN_LOG)] == [
-        "/repo/org/junit/jupiter/junit-jupiter-api/5.11.4/junit-jupiter-api-5.11.4.jar",
-        "/repo/org/opentest4j/opentest4j/1.3.0/opentest4j-1.3.0.jar",
-        "/repo/io/netty/netty/4.1/netty-4.1-linux-x86_64.jar",
-    ]
-    assert read_maven_log("[ERROR] no such project") == []
 
 
 def test_a_folder_without_java(tmp_path):
