@@ -54,6 +54,11 @@ def with_semicolon(statement: str) -> str:
     return stripped if not stripped or stripped[-1] in ";}" else stripped + ";"
 
 
+def end_of_imports(source: bytes) -> int:
+    """Where an import can be added: behind the last one, else behind the package; 0 where the file has neither."""
+    return max((match.end() for match in IMPORT.finditer(source)), default=0)
+
+
 def splice(source: bytes, span: tuple[int, int], statement: str, imports: Iterable[str] = ()) -> Spliced:
     """Replace the bytes ``span`` of a test file by a statement on lines of its own, and add ``imports`` to it."""
     body = with_semicolon(statement).encode("utf-8", "replace")
@@ -62,7 +67,7 @@ def splice(source: bytes, span: tuple[int, int], statement: str, imports: Iterab
     head, tail = source[: span[0]], source[span[1] :]
     added = "".join(f" import {line};" for line in imports).encode()
     if added:  # on the line of the last import, so that no line moves
-        last = max((match.end() for match in IMPORT.finditer(head)), default=0)
+        last = end_of_imports(head)
         head = head[:last] + added + head[last:]
     first = head.count(b"\n") + 2
     whole = head + b"\n" + body + b"\n" + tail

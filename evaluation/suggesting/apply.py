@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.running.splice import IMPORT
+from evaluation.running.splice import end_of_imports
 from evaluation.suggesting.open_tests import OpenTest
 from evaluation.suggesting.repair import LABEL
 from evaluation.suggesting.verdicts import RUN, Candidate
@@ -32,7 +32,7 @@ def insert_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]])
         edits.append((test.position, f"{test.before}{body}{test.after}".encode(encoding, "replace")))
     imports = dict.fromkeys(line for _, item in chosen for line in item.imports)
     if imports:
-        place = max((match.end() for match in IMPORT.finditer(raw)), default=0)
+        place = end_of_imports(raw)
         lines = [f"import {line};".encode() for line in imports]
         edits.append((place, newline + newline.join(lines) if place else newline.join(lines) + newline))
     for position, text in sorted(edits, key=lambda edit: edit[0], reverse=True):

@@ -1,4 +1,7 @@
-"""Asks javac what can be named at places of a Java file. One JVM serves a project; none of the code runs in it."""
+"""Asks javac what can be named at places of a Java file, and which statements can stand there.
+
+One JVM serves a project; none of the code runs in it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from data.java.scope import JavaScope, Names, read_names
 from evaluation.running.cell import tool_environment
 from evaluation.running.class_path import ClassPath
 from evaluation.running.jdk import Jdk, compile_service
+from evaluation.running.splice import end_of_imports, find_missing_imports, with_semicolon
+from evaluation.suggesting.draft import Checked
 
 INT = struct.Struct(">i")
 MEMORY = "-Xmx512m"
@@ -69,9 +74,27 @@ class ScopeService:
             return read_names(self._talk(["members", str(type_)])[0].split("\n"))
 
         found: list[JavaScope | str] = []
-        for reply in self._talk(fields):
+        for reply in self._talk(fields, len(spans)):
             found.append(reply[6:] if reply.startswith("error\t") else JavaScope(read_names(reply.split("\n")), ask))
         return found
+
+    def check(
+        self, name: str, source: bytes, places: Sequence[int], candidates: Sequence[Sequence[str]], framework: str
+    ) -> list[list[Checked]]:
+        """Whether javac takes each of the candidates at its place, a byte offset of a file in UTF-8.
+
+        Where it does not take one as it is, it may with the imports that ``find_missing_imports`` names.
+        """
+        head = source[: end_of_imports(source[: min(places)])].decode("utf-8", "replace")
+        fields = ["check", name, source.decode("utf-8", "replace"), str(_utf16(head))]
+        imports: list[tuple[str, ...]] = []
+        for place, texts in zip(places, candidates, strict=True):
+            offset = str(_utf16(source[:place].decode("utf-8", "replace")))
+            for text in texts:
+                imports.append(tuple(find_missing_imports(source, framework, text)))
+                fields += [offset, "\n".join(imports[-1]), with_semicolon(text)]
+        answers = map(_read_answer, self._talk(fields, len(imports)), imports)
+        return [[next(answers) for _ in texts] for texts in candidates]
 
     # -- the pipe ----------------------------------------------------------------------------------------------------
 
@@ -86,15 +109,18 @@ class ScopeService:
         self._write(process, [entries, str(self.class_path.release or "")])
         return process
 
-    def _talk(self, fields: Sequence[str]) -> list[str]:
+    def _talk(self, fields: Sequence[str], answers: int = 1) -> list[str]:
+        """The answers to a message, as many as are expected: one error may stand for all."""
         process = self._process or self._start()
         try:
             self._write(process, fields)
             assert process.stdout is not None
-            return [_read(process.stdout, _read_int(process.stdout)).decode() for _ in range(_read_int(process.stdout))]
+            count = _read_int(process.stdout)
+            found = [_read(process.stdout, _read_int(process.stdout)).decode() for _ in range(count)]
         except (OSError, EOFError):  # it ran out of memory, or somebody ended it: the next question starts another
             self.__exit__()
-            return ["error\tthe JVM ended"] * max(1, len(fields) - 4)
+            found = ["error\tthe JVM ended"]
+        return found if len(found) == answers else found * answers
 
     @staticmethod
     def _write(process: subprocess.Popen[bytes], fields: Sequence[str]) -> None:
@@ -105,6 +131,16 @@ class ScopeService:
             parts += [INT.pack(len(field)), field]
         process.stdin.write(b"".join(parts))
         process.stdin.flush()
+
+
+def _read_answer(reply: str, imports: tuple[str, ...]) -> Checked:
+    """What a reply says of statements that may need these imports."""
+    kind, *words = reply.split("\t", 2)
+    if kind == "refused":
+        return Checked(refused=words[0])
+    if kind == "taken":
+        return Checked(imports=imports if words[0] == "1" else (), doubt=words[1])
+    return Checked(imports=imports, doubt=words[0])
 
 
 def _utf16(text: str) -> int:

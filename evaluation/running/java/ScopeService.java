@@ -53,12 +53,17 @@ import javax.tools.StandardLocation;
 import javax.tools.ToolProvider;
 
 /**
- * Tells what code can name at places of a Java file: javac attributes the file, no code of it runs.
+ * Tells what code can name at places of a Java file, and which statements can stand there: javac analyses the file, no
+ * code of it runs.
  *
  * <p>A message is an int (how many fields) and then, for each field, an int (its length) and its bytes; text is UTF-8.
  * First comes {@code class path entries, release, class of importable assertions}; then, over and over,
  * {@code open, file, source, (offset of an empty statement)*}, answered by one field for each offset: lines as below,
- * or {@code error} and a reason; {@code members, type}, about the file that was opened last, answered by one field.
+ * or {@code error} and a reason; {@code members, type}, about the file that was opened last, answered by one field;
+ * {@code check, file, source, where imports go, (offset, imports in lines, statements)*}, answered by one field for each
+ * offset: {@code refused error}, {@code taken imports error}, where imports is 1 if it needs them and the error, if any,
+ * is the file's own, so that nothing is certain, or {@code error} and a reason. All offsets count chars. Where javac
+ * fails, one field with {@code error} stands for all.
  *
  * <p>A line has words separated by tabs: {@code v name type} a variable or field;
  * {@code M name static fewest varargs returned lambdas} a method, where lambdas has a 1 for each parameter that takes a
@@ -108,27 +113,40 @@ public final class ScopeService {
             }
             List<String> reply;
             try {
-                reply = request.get(0).equals("open") ? open(request) : List.of(members(Integer.parseInt(request.get(1))));
+                reply = answer(request);
             } catch (RuntimeException | IOException | Error error) { // javac has bugs, and stops at half a file
-                reply = new ArrayList<>();
-                for (int i = 4; i < Math.max(5, request.size()); i++) {
-                    reply.add("error\t" + error);
-                }
+                reply = List.of("error\t" + error);
             }
             write(reply);
         }
+    }
+
+    private List<String> answer(List<String> request) throws IOException {
+        switch (request.get(0)) {
+            case "open":
+                return open(request);
+            case "check":
+                return new StatementChecker(compiler, files, options(), request.get(1), request.get(2),
+                        Integer.parseInt(request.get(3)), request.subList(4, request.size())).check();
+            default:
+                return List.of(members(Integer.parseInt(request.get(1))));
+        }
+    }
+
+    private List<String> options() {
+        List<String> options = new ArrayList<>(List.of("-proc:none", "-nowarn", "-Xlint:none"));
+        if (!release.isEmpty()) {
+            options.addAll(List.of("--release", release));
+        }
+        return options;
     }
 
     // -- a file ------------------------------------------------------------------------------------------------------
 
     private List<String> open(List<String> request) throws IOException {
         importable = request.get(3);
-        List<String> options = new ArrayList<>(List.of("-proc:none", "-nowarn", "-Xlint:none"));
-        if (!release.isEmpty()) {
-            options.addAll(List.of("--release", release));
-        }
         JavacTask task = (JavacTask) compiler.getTask(
-                Writer.nullWriter(), files, new DiagnosticCollector<JavaFileObject>(), options, null,
+                Writer.nullWriter(), files, new DiagnosticCollector<JavaFileObject>(), options(), null,
                 List.of(new Source(request.get(1), request.get(2))));
         CompilationUnitTree unit = task.parse().iterator().next();
         task.analyze();
@@ -432,7 +450,7 @@ public final class ScopeService {
 
     // -- the pipe ----------------------------------------------------------------------------------------------------
 
-    private static final class Source extends SimpleJavaFileObject {
+    static final class Source extends SimpleJavaFileObject {
         private final String text;
 
         Source(String name, String text) {
