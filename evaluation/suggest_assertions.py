@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ from utils.errors import UserError, run_main
 from utils.signals import exit_on_signal
 
 if TYPE_CHECKING:
-    from data.java.scope import JavaScope
     from evaluation.running.execution import ProjectExecutor
     from evaluation.suggesting.open_tests import OpenTest
+    from evaluation.suggesting.places import Places
     from evaluation.suggesting.report import ReportedFile
     from evaluation.suggesting.scope import ScopeService
     from evaluation.suggesting.student import Student
@@ -64,7 +64,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--check", action="store_true", help="exit code 1 if a test lacks an assertion, found or not")
     add("--explain", action="store_true", help="also print exactly the text that the model saw for each test")
     add("--max_minutes", type=float, help="stop after this time; what was found until then is shown and applied")
-    add("--no_execution", action="store_true", help="do not run the candidates: no JDK and no class path needed")
+    add(
+        "--no_execution",
+        action="store_true",
+        help="do not run the candidates: no JDK and no class path needed, but with --decoding types",
+    )
     add(
         "--timeout",
         type=float,
@@ -83,8 +87,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             raise UserError(f"--{flag} {value}: must be a number above 0")
     if args.decoding is None:
         args.decoding = "names" if args.no_execution else "types"
-    if args.decoding == "types" and args.no_execution:
-        raise UserError("--decoding types needs the project's class path; leave --no_execution out, or take names")
     if args.repair and args.no_execution:
         raise UserError("--repair offers what running the candidates showed; leave --no_execution out")
     if args.num_beams is None:
@@ -112,12 +114,11 @@ class _Work:
 
 
 def find_work(args: argparse.Namespace) -> list[_Work]:
-    """The files with tests that lack an assertion, and how each project's tests are run.
+    """The files with tests that lack an assertion, and what runs each project's tests or asks javac.
 
-    Raises UserError where something is missing to run them: before a model is loaded.
+    Raises UserError where something is missing for that: before a model is loaded.
     """
     from evaluation.suggesting.open_tests import OpenTests
-    from evaluation.suggesting.scope import ScopeService
     from evaluation.suggesting.targets import find_targets
 
     found: list[_Work] = []
@@ -139,29 +140,44 @@ def find_work(args: argparse.Namespace) -> list[_Work]:
                     raise
                 print(f"passed over: {error}", file=sys.stderr)
         works = [work for work in works if work.tests or work.left_out or (work.file, "") in target.files]
-        executor = scopes = None
-        if not args.no_execution and any(work.tests for work in works):
-            executor = make_executor(args, target.project, [test for work in works for test in work.tests])
-            if args.decoding == "types":
-                scopes = ScopeService(executor.jdk, executor.class_path)
+        frameworks = {test.source["framework"] for work in works for test in work.tests}
+        executor, scopes = make_tools(args, target.project, frameworks) if frameworks else (None, None)
+        tool = executor or scopes
         for work in works:
             work.executor, work.scopes = executor, scopes
-            if executor is not None and work.name in executor.class_path.left_out:
+            if tool is not None and work.name in tool.class_path.left_out:
                 work.left_out |= dict.fromkeys((test.name for test in work.tests), "its file does not compile")
                 work.tests.clear()
         found += works
     return found
 
 
-def make_executor(args: argparse.Namespace, project: Path, tests: Sequence[OpenTest]) -> ProjectExecutor:
-    """What runs the tests of a project. Raises UserError where there is no JDK, no class path, or no JUnit in it."""
-    from evaluation.running.execution import ProjectExecutor
-    from evaluation.suggesting.preflight import check_frameworks
+def make_tools(
+    args: argparse.Namespace, project: Path, frameworks: Collection[str]
+) -> tuple[ProjectExecutor | None, ScopeService | None]:
+    """What runs the tests of a project, and what asks javac about them, as far as each is wanted.
 
-    settings = ExecutionSettings(workers=min(2, os.cpu_count() or 1), timeout_s=args.timeout, jdk_home=args.jdk_home)
-    executor = ProjectExecutor(project, args.class_path, settings)
-    check_frameworks(project, executor.class_path, {test.source["framework"] for test in tests})
-    return executor
+    Raises UserError where there is no JDK, no class path, or no JUnit in it.
+    """
+    from evaluation.running.class_path import resolve_class_path
+    from evaluation.running.execution import ProjectExecutor
+    from evaluation.running.jdk import find_jdk
+    from evaluation.suggesting.preflight import check_frameworks
+    from evaluation.suggesting.scope import ScopeService
+
+    if args.no_execution and args.decoding != "types":
+        return None, None
+    executor = None
+    if args.no_execution:
+        jdk = find_jdk(args.jdk_home)
+        class_path = resolve_class_path(project, args.class_path, jdk)
+    else:
+        workers = min(2, os.cpu_count() or 1)
+        settings = ExecutionSettings(workers=workers, timeout_s=args.timeout, jdk_home=args.jdk_home)
+        executor = ProjectExecutor(project, args.class_path, settings)
+        jdk, class_path = executor.jdk, executor.class_path
+    check_frameworks(project, class_path, frameworks)
+    return executor, ScopeService(jdk, class_path) if args.decoding == "types" else None
 
 
 def load_student(args: argparse.Namespace) -> Student:
@@ -187,15 +203,11 @@ def load_student(args: argparse.Namespace) -> Student:
     return Student(open_model(args.model, "MODEL", str(resolve_device(args.device)), lengths).writer, options)
 
 
-def look(work: _Work, tests: Sequence[OpenTest]) -> list[JavaScope | str]:
-    """What javac knows of the places of some tests of a file, or why it knows nothing."""
-    from evaluation.running.splice import as_utf8
+def find_places(work: _Work, tests: Sequence[OpenTest]) -> Places | None:
+    """What asks javac about the places of some tests of a file, where it is to be asked."""
+    from evaluation.suggesting.places import Places
 
-    if work.scopes is None:
-        return []
-    source, places = as_utf8(work.before, *(test.position for test in tests))
-    framework = tests[0].source["framework"]
-    return work.scopes.look(work.file.name, source, [(place, place) for place in places], framework)
+    return Places(work.scopes, work.file.name, work.before, tests) if work.scopes is not None else None
 
 
 def warm_up(work: _Work, beside: Executor) -> list[Future[object]]:
@@ -204,8 +216,8 @@ def warm_up(work: _Work, beside: Executor) -> list[Future[object]]:
     started: list[Future[object]] = []
     if work.executor is not None:
         started.append(beside.submit(work.executor.run_controls, [test.source for test in tests]))
-    if work.scopes is not None:
-        started.append(beside.submit(look, work, tests))
+    if places := find_places(work, tests):
+        started.append(beside.submit(places.look))
     return started
 
 
@@ -220,12 +232,14 @@ def suggest(work: _Work, student: Student, args: argparse.Namespace) -> Reported
     found: list[list[Candidate]] = []
     for start in range(0, len(work.tests), TESTS_AT_ONCE):
         tests = work.tests[start : start + TESTS_AT_ONCE]
-        looked = look(work, tests)
+        places = find_places(work, tests)
+        looked = places.look() if places is not None else []
         for test, scope in zip(tests, looked, strict=False):
             if isinstance(scope, str):
                 print(f"{work.name}: {test.name}: decoding with names, not with types: {scope}", file=sys.stderr)
         scopes = [None if isinstance(scope, str) else scope for scope in looked]
-        pools = fill_pools([test.sample for test in tests], student, scopes, copies=not args.no_pool)
+        check = places.check if places is not None and work.executor is None else None  # what is run is compiled anyway
+        pools = fill_pools([test.sample for test in tests], student, scopes, not args.no_pool, check)
         if work.executor is not None:
             judged = judge(work.executor, tests, pools)
             found += mend(work.executor, tests, judged) if args.repair else judged

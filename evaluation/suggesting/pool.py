@@ -3,7 +3,7 @@ speaks for each (ranking.py), so that a suggestion is not worse than a copy of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from models.decoding.constraints.reading import fits_scope
 
 if TYPE_CHECKING:
     from evaluation.suggesting.student import Student
+
+Check = Callable[[Sequence[Sequence[Draft]]], list[list[Draft]]]
 
 
 def make_pool(sample: Sample, beams: Sequence[str] = (), copies: bool = True) -> list[Draft]:
@@ -56,18 +58,22 @@ def fill_pools(
     student: Student | None,
     scopes: Sequence[JavaScope | None] = (),
     copies: bool = True,
+    check: Check | None = None,
 ) -> list[list[Draft]]:
     """The ranked candidates of each test. Without a student: the copies and templates, nearest first.
 
-    ``scopes``: what can be named at the place of each test; a candidate that names something else is left out. Without
-    ``copies``: what the student writes, in its own order.
+    ``scopes``: what can be named at the place of each test; a candidate that names something else is left out, unless
+    ``check`` is there, which leaves out what it refuses. Without ``copies``: what the student writes, in its own order.
     """
     beams = student.write(samples, scopes) if student is not None else [[] for _ in samples]
-    known = scopes or [None] * len(samples)
-    pools = [
-        [draft for draft in make_pool(sample, found, copies) if scope is None or fits_scope(draft.text, scope)]
-        for sample, found, scope in zip(samples, beams, known, strict=True)
-    ]
+    pools = [make_pool(sample, found, copies) for sample, found in zip(samples, beams, strict=True)]
+    if check is not None:
+        pools = check(pools)
+    elif scopes:
+        pools = [
+            [draft for draft in pool if scope is None or fits_scope(draft.text, scope)]
+            for pool, scope in zip(pools, scopes, strict=True)
+        ]
     if student is None or not copies:
         return pools
     scores = student.score(samples, [[draft.text for draft in pool] for pool in pools])

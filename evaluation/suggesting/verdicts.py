@@ -66,16 +66,13 @@ class Candidate:
         }[self.grade]
 
 
-def make_candidate(draft: Draft, rank: int, outcome: Outcome | None, imports: Sequence[str] = ()) -> Candidate:
-    """A draft with what running it showed; ``imports`` that it needs where it was not run."""
-    likelihood = None if math.isnan(draft.likelihood) else draft.likelihood
-    if outcome is None:
-        return Candidate(draft.text, rank, draft.origin, likelihood, imports=tuple(imports))
+def make_candidate(draft: Draft, rank: int, outcome: Outcome) -> Candidate:
+    """A draft with what running it showed."""
     return Candidate(
         draft.text,
         rank,
         draft.origin,
-        likelihood,
+        _tell_likelihood(draft),
         outcome.status,
         outcome.reason,
         outcome.compiled,
@@ -87,11 +84,23 @@ def make_candidate(draft: Draft, rank: int, outcome: Outcome | None, imports: Se
 
 
 def leave_unjudged(test: OpenTest, drafts: Sequence[Draft], java: bytes) -> list[Candidate]:
-    """The candidates in the student's order; ``java``: the file as UTF-8."""
-    return [
-        make_candidate(draft, rank, None, find_missing_imports(java, test.source["framework"], draft.text))
-        for rank, draft in enumerate(drafts, 1)
-    ]
+    """The candidates in the student's order, with what javac said of them; ``java``: the file as UTF-8."""
+    found: list[Candidate] = []
+    for rank, draft in enumerate(drafts, 1):
+        item = Candidate(draft.text, rank, draft.origin, _tell_likelihood(draft))
+        if (checked := draft.checked) is None:
+            imports = find_missing_imports(java, test.source["framework"], draft.text)
+            found.append(replace(item, imports=tuple(imports)))
+        elif checked.doubt:
+            reason = f"javac cannot tell whether it compiles ({checked.doubt})"
+            found.append(replace(item, imports=checked.imports, reason=reason))
+        else:
+            found.append(replace(item, imports=checked.imports, reason="javac accepts it", compiled=True))
+    return found
+
+
+def _tell_likelihood(draft: Draft) -> float | None:
+    return None if math.isnan(draft.likelihood) else draft.likelihood
 
 
 def judge(executor: Judge, tests: Sequence[OpenTest], drafts: Sequence[Sequence[Draft]]) -> list[list[Candidate]]:

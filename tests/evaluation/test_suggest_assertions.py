@@ -15,7 +15,7 @@ from evaluation.suggest_assertions import main
 from evaluation.suggesting.apply import insert_suggestions, make_diff
 from evaluation.suggesting.open_tests import OpenTests
 from evaluation.suggesting.verdicts import Candidate
-from tests.helpers.java_project import MAIN, TESTS, junit_jars, need_jdk, write_project
+from tests.helpers.java_project import MAIN, TESTS, fingerprint, junit_jars, need_jdk, write_project
 from utils.errors import UserError
 
 OPEN_TEST = """package shop;
@@ -294,6 +294,72 @@ def test_no_execution_takes_the_first_that_is_java(project, fixed_candidates, ca
     assert test["candidates"][0]["imports"] == ["static org.junit.Assert.assertEquals"]
 
 
+@pytest.mark.jdk
+def test_no_execution_with_types_leaves_out_what_javac_refuses(project, fixed_candidates, capsys, monkeypatch):
+    """Wrong types, or an exception that the test does not declare; nothing is run, and nothing is scored in vain."""
+    need_jdk()
+    monkeypatch.setattr("evaluation.running.java_service.JavaService.run", lambda *_: pytest.fail("nothing is run"))
+    scored = []
+    monkeypatch.setattr(
+        FixedStudent, "score", lambda self, samples, texts: scored.extend(texts) or [[0.0] * len(row) for row in texts]
+    )
+    refused = ["assertEquals(cart.total());", "assertTrue(cart.total());", "Thread.sleep(cart.total());"]
+    taken = ["org.junit.Assert.assertEquals(0, cart.total());", "assertThrows(Exception.class, () -> cart.add(1));"]
+    monkeypatch.setitem(CANDIDATES, "testSum", [*refused, *taken])
+    before = fingerprint(project)
+    file = project / TESTS / "CartOpenTest.java"
+    class_path = os.pathsep.join(map(str, junit_jars()))
+    words = [
+        "a-model",
+        f"{file}#testSum",
+        "--class_path",
+        class_path,
+        "--no_execution",
+        "--decoding",
+        "types",
+        "--json",
+    ]
+    assert main(words) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["executed"], report["decoding"]) == (False, "types") and fingerprint(project) == before
+    found = report["files"][0]["tests"][0]["candidates"]
+    texts = [item["assertion"] for item in found]
+    assert set(taken) < set(texts) and set(texts).isdisjoint(refused) and sorted(scored[0]) == sorted(texts)
+    assert {(item["compiled"], item["verdict"]) for item in found} == {(True, "not run: javac accepts it")}
+    needed = {item["assertion"]: item["imports"] for item in found}
+    assert [needed[text] for text in taken] == [[], ["static org.junit.Assert.assertThrows"]]
+
+
+@pytest.mark.jdk
+def test_where_the_file_does_not_compile_javac_cannot_tell(project, fixed_candidates, capsys):
+    """A finished build tells nothing of a file that was changed since."""
+    need_jdk()
+    for part in ("classes", "test-classes"):
+        (project / "target" / part).mkdir(parents=True)
+        (project / "target" / part / "Later.class").write_bytes(b"")
+        os.utime(project / "target" / part / "Later.class", (2e9, 2e9))
+    file = project / TESTS / "CartOpenTest.java"
+    file.write_text(file.read_text().replace("int x = 1;", "Missing x = null;"))
+    assert run(project, "--no_execution", "--decoding", "types", "--json", method="#testSum") == 0
+    (test,) = json.loads(capsys.readouterr().out)["files"][0]["tests"]
+    best = test["candidates"][0]
+    assert best["compiled"] is None and best["verdict"].startswith(
+        "not run: javac cannot tell whether it compiles (line "
+    )
+
+
+@pytest.mark.jdk
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [(["--jdk_home", "nowhere"], "no JDK at --jdk_home nowhere"), (["--class_path", "gone.jar"], "gone.jar does not")],
+)
+def test_what_javac_needs_is_said_before_a_model_is_loaded(project, monkeypatch, missing, message):
+    need_jdk()
+    monkeypatch.setattr(suggest_assertions, "load_student", lambda args: pytest.fail("too late"))
+    with pytest.raises(UserError, match=message):
+        main(["a-model", str(project / TESTS), "--no_execution", "--decoding", "types", *missing])
+
+
 def test_an_editors_lock_file_is_no_source(project, fixed_candidates, capsys):
     file = project / TESTS / "CartOpenTest.java"
     (file.parent / ".#CartOpenTest.java").symlink_to("me@host.1:9")
@@ -450,7 +516,6 @@ def test_tabs_stay_tabs(project):
         (["pom.xml"], "pom.xml: not a Java file"),
         ([TESTS + "#testSum"], "#testSum names a test of a file"),
         (["data"], "data: holds no JUnit or TestNG tests"),
-        ([TESTS + "CartOpenTest.java", "--no_execution", "--decoding", "types"], "--decoding types needs"),
         ([TESTS + "CartOpenTest.java", "--no_execution", "--repair"], "--repair offers what running"),
         ([TESTS + "CartOpenTest.java", "--max_minutes", "0"], "--max_minutes 0.0: must be a number above 0"),
         ([MAIN + "Cart.java"], "holds no JUnit or TestNG tests"),
