@@ -12,7 +12,8 @@ An answer is exact if it equals one of the human's; equivalent if it fails on ev
 which the human's fail, and there is one. That is the method that the human's assertions are about, whatever the command
 takes it for. A test to which nothing is offered counts as wrong everywhere, also one for which the command finds no
 method under test; of these the human's verdict is not known. In "as ranked" no verdict is used; in "filtered" the
-command's: what passes and can fail comes first, and what fails is not offered.
+command's: what passes and can fail comes first, and what fails is not offered. "checked" pools are ranked without what
+javac refuses at the place, as with --no_execution --decoding types: nothing of them has been run.
 Everything is stored in --work as it is made; the same command goes on where it stopped.
 """
 
@@ -39,7 +40,6 @@ from data.rows.readers import Sample
 from evaluation.execution_settings import ExecutionSettings
 from evaluation.running.execution import ProjectExecutor
 from evaluation.running.outcomes import DROPPED, Outcome
-from evaluation.running.splice import as_utf8
 from evaluation.scores.significance import (
     bootstrap_interval,
     cluster_sums,
@@ -48,6 +48,7 @@ from evaluation.scores.significance import (
     paired_difference,
 )
 from evaluation.suggesting.draft import Draft
+from evaluation.suggesting.places import Places
 from evaluation.suggesting.pool import fill_pools
 from evaluation.suggesting.ranking import rank
 from evaluation.suggesting.scope import ScopeService
@@ -65,11 +66,17 @@ AT_ONCE = 8
 DECODINGS: tuple[Decoding, ...] = ("names", "types")
 # "nearest": copies and templates, nearest first; "no student": the same, ranked as the pool is.
 VARIANTS = ("names", "types", "pool", "no student", "nearest")
+RANKED = (*VARIANTS, "pool, checked", "nearest, checked")  # these two only as ranked: the judge compiles what it runs
 # What each variant is compared with, beside "nearest".
-BESIDE = {"types": ["names"], "pool": ["types", "no student"], "pool + repair": ["pool"]}
+BESIDE = {
+    "types": ["names"],
+    "pool": ["types", "no student"],
+    "pool, checked": ["pool", "nearest, checked"],
+    "pool + repair": ["pool"],
+}
 HUMAN = "human, as ranked"
 LISTED = (
-    *(f"{variant}, as ranked" for variant in VARIANTS),
+    *(f"{variant}, as ranked" for variant in RANKED),
     *(f"{variant}, filtered" for variant in (*VARIANTS, "pool + repair")),
 )
 METRICS = ("offered", "compile_rate", "pass_rate", "nontrivial_rate", "exact_match", "equivalent")
@@ -94,7 +101,8 @@ class Once:
 
 def make_pools(tasks: Sequence[Task], copy: Path, executor: ProjectExecutor, args: Any, store: Path) -> Json:
     """Fill the tasks' pools, from the store where they are there; returns facts about the student."""
-    known = {row["test"]: row for row in read_rows(store)}
+    rows = [row for row in read_rows(store) if set(RANKED) <= set(row["pools"])]  # older ones lack some
+    known = {row["test"]: row for row in rows}
     options = GenerationOptions(num_beams=args.num_beams, num_return_sequences=5, batch_size=AT_ONCE)
     opened = open_model(args.student, "--student", "cpu", (options.max_input_len, options.max_output_len))
     writers = {name: Once(Student(opened.writer, replace(options, decoding=name))) for name in DECODINGS}
@@ -111,17 +119,18 @@ def make_pools(tasks: Sequence[Task], copy: Path, executor: ProjectExecutor, arg
             ]
             for name, drafts in known[task.removed.key]["pools"].items()
         }
-    unscoped = sum(not known[task.removed.key]["scoped"] for task in tasks)
-    return {"parameters": opened.parameters, "without_scope": unscoped}
+    lacking = {
+        f"without_{what}": sum(not known[task.removed.key][what] for task in tasks) for what in ("scope", "check")
+    }
+    return {"parameters": opened.parameters, **lacking}
 
 
 def fill(group: Sequence[Task], copy: Path, writers: dict[Decoding, Any], service: ScopeService) -> Iterator[Json]:
     """The pools of some tasks of a file, as they are stored."""
     samples = [task.test.sample for task in group]
-    source, places = as_utf8((copy / group[0].removed.file).read_bytes(), *(task.test.position for task in group))
-    framework = group[0].test.source["framework"]
-    found = service.look(Path(group[0].removed.file).name, source, [(at, at) for at in places], framework)
-    scopes = [None if isinstance(scope, str) else scope for scope in found]
+    file = copy / group[0].removed.file
+    places = Places(service, file.name, file.read_bytes(), [task.test for task in group])
+    scopes = [None if isinstance(scope, str) else scope for scope in places.look()]
     nearest = fill_pools(samples, None, scopes)
     filled = {
         "names": fill_pools(samples, writers["names"], copies=False),
@@ -130,6 +139,7 @@ def fill(group: Sequence[Task], copy: Path, writers: dict[Decoding, Any], servic
         "nearest": nearest,
         "no student": [rank(sample, pool) for sample, pool in zip(samples, nearest, strict=True)],
     }
+    filled |= {"pool, checked": places.check(filled["pool"]), "nearest, checked": places.check(nearest)}
     for place, task in enumerate(group):
         pools = {
             name: [
@@ -138,7 +148,8 @@ def fill(group: Sequence[Task], copy: Path, writers: dict[Decoding, Any], servic
             ]
             for name, pools in filled.items()
         }
-        yield {"test": task.removed.key, "scoped": scopes[place] is not None, "pools": pools}
+        sure = not any(draft.checked and draft.checked.doubt for draft in filled["pool, checked"][place])
+        yield {"test": task.removed.key, "scope": scopes[place] is not None, "check": sure, "pools": pools}
 
 
 def _by_file(tasks: Sequence[Task]) -> Iterator[list[Task]]:
@@ -286,7 +297,7 @@ def summarise(tables: dict[str, dict[str, list[dict[str, float]]]], clusters: Se
 def judge_task(judge: Judge, task: Task) -> dict[str, list[dict[str, float]]]:
     """The metrics of the first three answers of each variant."""
     human = "\n".join(task.removed.assertions)
-    answers = {f"{variant}, as ranked": [draft.text for draft in task.pools[variant]] for variant in VARIANTS}
+    answers = {f"{variant}, as ranked": [draft.text for draft in task.pools[variant]] for variant in RANKED}
     ranked = [text for texts in answers.values() for text in texts[:3]]
     judge.execute([task.truth] * len(ranked), ranked)
     for variant in VARIANTS:
@@ -401,14 +412,21 @@ def main() -> int:
 
 
 def write_headline(path: Path, result: Json) -> None:
-    """Put the command's answers, without repair, under ``restore``; other parts of the file stay."""
+    """Put the command's answers, without repair, under ``restore``; other parts of the file stay.
+
+    ``as_ranked``: without the judge, but checked by javac; so is the nearest that they are compared with.
+    """
     headline = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     systems = result["systems"]
     shown = ("top1", "top3", "top1 less nearest", "top3 less nearest")
+    checked = systems["pool, checked, as ranked"]
     headline["restore"] = {
         **{place: systems["pool, filtered"][place] for place in shown},
         "filtered_by_the_judge": True,
-        "as_ranked": {place: systems["pool, as ranked"][place] for place in shown},
+        "as_ranked": {
+            **{place: checked[f"{place}, checked" if "less" in place else place] for place in shown},
+            "checked_by_javac": True,
+        },
         "tests": result["tests"],
         "student": result["student"],
         "parameters": max(item["parameters"] for item in result["libraries"].values()),

@@ -10,17 +10,22 @@ import pytest
 from benchmarks.restore import (
     HUMAN,
     METRICS,
+    RANKED,
     Judge,
     best_of,
     check_settings,
+    fill,
     keep_row,
     read_rows,
     summarise,
     write_headline,
 )
 from benchmarks.restore_tasks import find_tasks, prepare
+from evaluation.running.class_path import resolve_class_path
+from evaluation.running.jdk import find_jdk
 from evaluation.running.outcomes import Outcome
-from tests.helpers.java_project import MAIN, TESTS, fingerprint, write_project
+from evaluation.suggesting.scope import ScopeService
+from tests.helpers.java_project import MAIN, TESTS, fingerprint, junit_jars, need_jdk, write_project
 from utils.errors import UserError
 
 TEST = """package shop;
@@ -117,6 +122,31 @@ def test_a_verdict_is_asked_for_once(tmp_path):
     assert executor.asked == 3
 
 
+@pytest.mark.jdk
+def test_checked_pools_are_the_ranked_ones_without_what_javac_refuses(tmp_path, monkeypatch):
+    need_jdk()
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / "cache"))
+    removed = prepare(make_project(tmp_path), tmp_path / "copy", limit=1, seed=1)
+    tasks, _ = find_tasks(tmp_path / "copy", removed)
+
+    class Writer:
+        def write(self, samples, scopes=()):
+            return [["Assert.assertTrue(cart.total());", "Assert.assertTrue(cart.isEmpty());"]]
+
+        def score(self, samples, texts):
+            return [[0.0] * len(row) for row in texts]
+
+    jdk = find_jdk()
+    class_path = resolve_class_path(tmp_path / "copy", junit_jars(), jdk)
+    with ScopeService(jdk, class_path) as service:
+        (row,) = fill(tasks, tmp_path / "copy", {"names": Writer(), "types": Writer()}, service)
+    texts = {name: [text for text, _, _ in pool] for name, pool in row["pools"].items()}
+    assert set(texts) == set(RANKED) and row["scope"] and row["check"]
+    assert "Assert.assertTrue(cart.total());" in texts["pool"] and "Assert.assertTrue(cart.isEmpty());" in texts["pool"]
+    assert texts["pool, checked"] == [text for text in texts["pool"] if text != "Assert.assertTrue(cart.total());"]
+    assert texts["nearest, checked"] == texts["nearest"]
+
+
 def test_answers_are_judged_by_the_method_of_the_human_s_assertions(tmp_path):
     removed = prepare(make_project(tmp_path), tmp_path / "copy", limit=1, seed=1)
     (task,), _ = find_tasks(tmp_path / "copy", removed)
@@ -147,13 +177,19 @@ def test_the_best_of_three_and_the_difference_are_counted_by_task():
 
 
 def test_the_headline_says_whether_the_judge_chose_and_keeps_the_rest(tmp_path):
-    places = ("top1", "top3", "top1 less nearest", "top3 less nearest")
-    systems = {f"pool, {order}": dict.fromkeys(places, order) for order in ("filtered", "as ranked")}
+    places = ("top1", "top3", "top1 less nearest", "top3 less nearest", "top1 less nearest, checked")
+    systems = {
+        f"pool, {order}": {place: f"{order}: {place}" for place in (*places, "top3 less nearest, checked")}
+        for order in ("filtered", "checked, as ranked")
+    }
     result = {"systems": systems, "tests": 5, "student": "s", "libraries": {"a": {"parameters": 7}}}
     file = tmp_path / "headline.json"
     file.write_text('{"other": 1}')
     write_headline(file, result)
     found = json.loads(file.read_text())
     assert found["other"] == 1 and found["restore"]["filtered_by_the_judge"] is True
-    assert found["restore"]["top1"] == "filtered" and found["restore"]["as_ranked"]["top1"] == "as ranked"
+    assert found["restore"]["top1 less nearest"] == "filtered: top1 less nearest"
+    ranked = found["restore"]["as_ranked"]
+    assert ranked["checked_by_javac"] is True and ranked["top1"] == "checked, as ranked: top1"
+    assert ranked["top1 less nearest"] == "checked, as ranked: top1 less nearest, checked"  # on equal terms
     assert (found["restore"]["tests"], found["restore"]["parameters"]) == (5, 7)
