@@ -5,8 +5,9 @@
 
 Assertions are taken out of --tests tests of a copy, at most a third of a class's (benchmarks/restore_tasks.py), so that
 there is something to suggest. The command of docs/suggestions.md is then run in processes of its own, on one of these
-tests and on all: the first takes what the one takes, each further one a share of the difference. "executed" runs the
-candidates, "not executed" leaves that out. One turn before the measured ones fills the caches (the project's classes).
+tests and on the whole copy: the first takes what the one takes, each further one of the tests that lack an assertion a
+share of the difference. "executed" runs the candidates, "not executed" leaves that out. One turn before the measured
+ones fills the caches (the project's classes).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import ROOT, in_turns, options, parse, report, spread
 from benchmarks.restore_tasks import find_tasks, prepare
+from evaluation.suggesting.open_tests import OpenTests
 from utils.errors import UserError, run_main
 
 COMMAND = str(ROOT / "evaluation" / "suggest_assertions.py")
@@ -32,6 +35,16 @@ def suggest(words: list[str]) -> None:
     done = subprocess.run([sys.executable, COMMAND, *words], cwd=ROOT, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         raise UserError(done.stderr.strip().removeprefix("error: "))
+
+
+def count_lacking(project: Path) -> int:
+    """How many tests of a project lack an assertion and get a suggestion."""
+    reader = OpenTests(project)
+    found = 0
+    for file in reader.list_test_files():
+        with suppress(UserError):  # a helper among the tests
+            found += len(reader.find(file)[0])
+    return found
 
 
 def main() -> int:
@@ -49,21 +62,22 @@ def main() -> int:
         tasks, _ = find_tasks(copy, prepare(args.project.resolve(), copy, args.tests, seed=0))
         if len(tasks) < 2:
             raise UserError(f"--project {args.project}: only {len(tasks)} tests could be opened; at least 2 are needed")
-        paths = [f"{copy / task.removed.file}#{task.removed.name}" for task in tasks]
+        lacking = count_lacking(copy)
+        asked = {1: f"{copy / tasks[0].removed.file}#{tasks[0].removed.name}", lacking: str(copy)}
         ways = {"executed": ["--class_path", args.class_path], "not executed": ["--no_execution"]}
         cases = {
-            f"{number}, {way}": partial(suggest, [args.student, *paths[:number], *flags])
+            f"{number}, {way}": partial(suggest, [args.student, path, *flags])
             for way, flags in ways.items()
-            for number in (1, len(paths))
+            for number, path in asked.items()
         }
         times = in_turns(cases, args.repeats, warmup=1, budget=args.budget, clock=args.clock)
     found: dict[str, list[float]] = {}
     for way in ways:
         found[f"first, {way}"] = times[f"1, {way}"]
-        pairs = zip(times[f"1, {way}"], times[f"{len(paths)}, {way}"], strict=True)
-        found[f"further, {way}"] = [(every - one) / (len(paths) - 1) for one, every in pairs]
+        pairs = zip(times[f"1, {way}"], times[f"{lacking}, {way}"], strict=True)
+        found[f"further, {way}"] = [(every - one) / (lacking - 1) for one, every in pairs]
     lines = [[case, spread(values)["median"], LIMITS.get(case)] for case, values in found.items()]
-    settings = {"student": Path(args.student).name, "project": args.project.resolve().name, "tests": len(paths)}
+    settings = {"student": Path(args.student).name, "project": args.project.resolve().name, "tests": lacking}
     tables = {"seconds to a suggestion": (["what", "seconds", "target"], lines)}
     spreads = {case: spread(values) for case, values in found.items()}
     return report("suggestion_speed", args, settings, tables, seconds=spreads)

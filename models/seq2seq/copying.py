@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import T5ForConditionalGeneration
+
+if TYPE_CHECKING:  # its import takes seconds, and an exported model does without
+    from transformers import T5ForConditionalGeneration
 
 PLACES = 3  # how many tokens before a place are compared; as many separators mark the nearest assertion
 FLAGS = 2  # heads that look for a separator: one behind a token, one before it

@@ -19,16 +19,16 @@ def test_the_first_and_each_further_suggestion(tmp_path, monkeypatch):
     def in_turns(cases, repeats, **_):
         for case in cases.values():
             case()
-        return {"1, executed": [5.0], "2, executed": [6.5], "1, not executed": [4.0], "2, not executed": [4.25]}
+        return {"1, executed": [5.0], "4, executed": [8.0], "1, not executed": [4.0], "4, not executed": [4.75]}
 
     monkeypatch.setattr(suggestion_speed, "in_turns", in_turns)
     words = ["--student", "models/s", "--project", str(root), "--class_path", "a.jar", "--output", str(output)]
     monkeypatch.setattr(sys, "argv", ["suggestion_speed.py", *words])
     assert suggestion_speed.main() == 0
     found = json.loads(output.read_text())
-    assert found["settings"]["tests"] == 2 and found["settings"]["student"] == "s"
+    assert found["settings"]["tests"] == 4 and found["settings"]["student"] == "s"
     assert {case: values["median"] for case, values in found["seconds"].items()} == pytest.approx(
-        {"first, executed": 5.0, "further, executed": 1.5, "first, not executed": 4.0, "further, not executed": 0.25}
+        {"first, executed": 5.0, "further, executed": 1.0, "first, not executed": 4.0, "further, not executed": 0.25}
     )
-    assert [len([word for word in given if "#" in word]) for given in asked] == [1, 2, 1, 2]
+    assert ["#" in given[1] for given in asked] == [True, False, True, False]
     assert asked[0][-2:] == ["--class_path", "a.jar"] and asked[-1][-1] == "--no_execution"
