@@ -58,6 +58,9 @@ class ReadyMade:
     def batches(self, epoch: int, start: int):
         return iter(self.ready[start:])
 
+    def fingerprint(self) -> str:
+        return "ready-made"
+
     def lost_worker(self) -> None:
         """There are none."""
 

@@ -143,6 +143,10 @@ class JsonlTrainingData:
                     batch["teacher"] = attach_shared(stored, self._shared)
             yield batch
 
+    def fingerprint(self) -> str:
+        """What tells these training rows from others (AssertionDataset.fingerprint)."""
+        return self.dataset.fingerprint()
+
     def lost_worker(self, patience: float = 1.0) -> str | None:
         """How a loader process ended that should not have, if there is one; waits ``patience`` seconds for its end."""
         if not self._workers:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing_extensions import NotRequired  # in typing from Python 3.11 on
 
 from config.schedules import AlphaState
 from models.training.adapters import plain_state
@@ -33,6 +34,7 @@ class RunState(TypedDict):
     logger: LoggerState
     processes: int
     steps_per_epoch: list[int]
+    rows: NotRequired[str]  # see TrainingData.fingerprint
     config: StateDict
     interval: tuple[list[float], int]  # see StepLog.state
 

@@ -413,6 +413,7 @@ class TrainingEngine:
                 "logger": self.logger.state_dict(),
                 "processes": self.accelerator.num_processes,
                 "steps_per_epoch": self.plan.steps_per_epoch,
+                "rows": self.data.fingerprint(),
                 "config": self.config.flat(),
                 "interval": self.log.state(),
             }
@@ -444,6 +445,11 @@ class TrainingEngine:
             raise UserError(
                 f"--resume {path}: an epoch had {state['steps_per_epoch'][0]} steps, now it has"
                 f" {self.plan.steps_per_epoch[0]}; the training data are not those that the run began with"
+            )
+        if state.get("rows") not in (None, self.data.fingerprint()):  # None: of an earlier version
+            raise UserError(
+                f"--resume {path}: the training rows are others than those that the run began with; give it those, or"
+                " start a new run from its weights (--model_name)"
             )
         if self.fsdp:
             sharding.scatter(self.bare_model, self.model)

@@ -29,6 +29,9 @@ class TrainingData(Protocol):
     def lost_worker(self) -> str | None:
         """How a loader process ended that should not have; None where none did."""
 
+    def fingerprint(self) -> str:
+        """What tells the rows from others, for a run that is resumed."""
+
 
 class Ahead:
     """Windows, of which ``fetch`` can get the next one before it is asked for, its batches moved by ``move``."""

@@ -32,5 +32,8 @@ class Batches:
     def lost_worker(self) -> None:
         """There are none."""
 
+    def fingerprint(self) -> str:
+        return "ready-made"
+
     def end_epoch(self, epoch: int) -> dict:
         return {}

@@ -71,6 +71,20 @@ def test_a_process_that_dies_while_its_end_is_awaited_is_told(make_data):
         assert data.lost_worker(30) == "killed by signal 9"
 
 
+def test_rows_are_told_from_as_many_others(make_data, tmp_path):
+    first = make_data(0)
+    assert make_data(2).fingerprint() == first.fingerprint()
+    path = tmp_path / "raw.jsonl"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows[1:], rows[0]]) + "\n")
+    again = AssertionDataset(path, first.dataset.tokenizer, teacher=False)
+    assert len(again) == 40 and again.fingerprint() != first.fingerprint()
+    assert AssertionDataset(path, first.dataset.tokenizer, teacher=False, max_samples=39).fingerprint() not in (
+        first.fingerprint(),
+        again.fingerprint(),
+    )
+
+
 def test_batches_are_filled_up_to_their_tokens_and_no_row_is_lost(make_data):
     data = make_data(0, "--max_batch_tokens", "600")
     batches = list(data.batches(0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -145,6 +146,13 @@ class Fewer(Batches):
         self.ready = self.ready[:2]
 
 
+class Others(Batches):
+    """As many rows, but others."""
+
+    def fingerprint(self) -> str:
+        return "others"
+
+
 def test_a_run_is_not_continued_on_other_data(tmp_path):
     engine = engine_of(tmp_path)
     steps(engine, 1)
@@ -153,6 +161,12 @@ def test_a_run_is_not_continued_on_other_data(tmp_path):
     engine_of(tmp_path).restore(saved)
     with pytest.raises(UserError, match="4 steps, now it has 2; the training data are not"):
         engine_of(tmp_path, data=Fewer()).restore(saved)
+    with pytest.raises(UserError, match="the training rows are others than those that the run began with"):
+        engine_of(tmp_path, data=Others()).restore(saved)
+    written = json.loads((saved / "state.json").read_text())
+    del written["rows"]  # as earlier versions wrote it
+    (saved / "state.json").write_text(json.dumps(written))
+    engine_of(tmp_path, data=Others()).restore(saved)
 
 
 def test_a_signal_during_the_last_checkpoint_is_heeded(tmp_path, monkeypatch):
