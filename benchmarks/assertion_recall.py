@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -67,7 +68,10 @@ def main() -> None:
     args = parser.parse_args()
     report = {}
     for source in find_projects(args.projects, Path(tempfile.gettempdir())):
-        report[source.name] = measure(source, args.class_path)
+        try:
+            report[source.name] = measure(source, args.class_path)
+        except subprocess.CalledProcessError:  # javac itself stumbles over some projects; its words are above
+            report[source.name] = {"failed": "javac"}
         print(source.name, json.dumps({k: v for k, v in report[source.name].items() if k != "left_out"}), flush=True)
         args.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 

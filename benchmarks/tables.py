@@ -5,7 +5,8 @@
 
 A table in docs/*.md is what is between ``<!-- table: FILE | TITLE | COLUMN; COLUMN … -->`` and ``<!-- end of table
 -->``: FILE.json in benchmarks/results, a title of its tables, and the columns to show (default: all). Between
-``<!-- grid: GRID | ROWS | PASSES -->`` and the same end are the main scores of a grid in benchmarks/ablations.
+``<!-- grid: GRID | ROWS | PASSES -->`` and the same end are the main scores of a grid in benchmarks/ablations, after
+``<!-- headline: GROUP -->`` those of a group of tasks in headline.json.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.ablation_report import tabulate_summary
+from benchmarks.ablation_statistics import Estimate, show_estimate
 from benchmarks.grid import Grid
 from benchmarks.measuring import RESULTS, table
+from benchmarks.student_grid import SHOWN
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError, run_main
 
 BLOCK = re.compile(r"(<!-- table: ([^|>]+?) \| ([^|>]+?)(?: \| ([^>]+?))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
-
+HEADLINE = re.compile(r"(<!-- headline: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 GRID = re.compile(r"(<!-- grid: (\w+) \| (\d+) \| (\d+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -41,6 +44,20 @@ def read_table(name: str, title: str, columns: str | None) -> str:
         raise UserError(f"{path}: no table {title!r} with the columns {columns or 'all'} ({error})") from None
 
 
+def summarize_group(group: str) -> str:
+    """The systems of a group of tasks in headline.json, each score with its 95 % interval."""
+    systems = json.loads((RESULTS / "headline.json").read_text(encoding="utf-8"))[group]
+    scores = [name for name in SHOWN if any(name in facts for facts in systems.values())]
+    lines = []
+    for facts in systems.values():
+        found = [facts.get(name) for name in scores]
+        size = f"{facts['parameters'] / 1e6:.2f}" if facts["parameters"] else None
+        lines.append(
+            [facts["name"], size, *(show_estimate(Estimate(**one, p_value=None)) if one else None for one in found)]
+        )
+    return table(["system", "M parameters", *scores], lines)
+
+
 def summarize_grid(name: str, rows: str, passes: str) -> str:
     return tabulate_summary(Grid(ROOT / "benchmarks" / "ablations" / f"{name}.json", None), (int(rows), int(passes)))
 
@@ -48,6 +65,7 @@ def summarize_grid(name: str, rows: str, passes: str) -> str:
 def fill_tables(text: str) -> str:
     """The document with its tables as the results have them."""
     text = BLOCK.sub(lambda found: f"{found[1]}{read_table(*found.group(2, 3, 4))}\n{found[5]}", text)
+    text = HEADLINE.sub(lambda found: f"{found[1]}{summarize_group(found[2])}\n{found[3]}", text)
     return GRID.sub(lambda found: f"{found[1]}{summarize_grid(*found.group(2, 3, 4))}\n{found[5]}", text)
 
 
