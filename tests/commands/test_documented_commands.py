@@ -51,7 +51,7 @@ NOT_RUN = {
     "suggest_assertions.py": "needs a Java project: tests/evaluation/test_suggest_assertions.py; here the flags",
     "--project": "runs Java, see tests/evaluation/running; here the flags",
     "--versions": "downloads an environment; here the flags, without them the command is run",
-    "demo.py": "ten minutes; its steps are run here one by one",
+    "demo.py": "minutes; its steps are run here one by one",
     "a cluster's or a machine's own commands": "squeue, module, git clone, hf download, grep into a file and the like",
 }
 FOREIGN = (
