@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.running.class_path import ClassPath
-from evaluation.running.jdk import find_jdk
 from evaluation.running.splice import as_utf8
 from evaluation.suggesting.draft import Checked
-from evaluation.suggesting.scope import ScopeService
-from tests.helpers.java_project import junit_jars, need_jdk
 
 pytestmark = pytest.mark.jdk
 SOURCE = """package shop;
@@ -34,15 +30,6 @@ public class ATest {
 }
 """
 ASSERT_TRUE = ("static org.junit.Assert.assertTrue",)
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    need_jdk()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DISTIL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        with ScopeService(find_jdk(), ClassPath((), tuple(junit_jars()))) as found:
-            yield found
 
 
 def check(service, first: list[str], second: list[str] = (), source: str | bytes = SOURCE) -> list[list[Checked]]:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data.java.scope import JavaScope
-from evaluation.running.class_path import ClassPath
-from evaluation.running.jdk import find_jdk
-from evaluation.suggesting.scope import ScopeService
 from models.decoding.constraints.reading import fits_scope
-from tests.helpers.java_project import junit_jars, need_jdk
 
 pytestmark = pytest.mark.jdk
 SOURCE = """package shop;
@@ -27,15 +23,6 @@ public class ATest {
   }
 }
 """
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    need_jdk()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DISTIL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        with ScopeService(find_jdk(), ClassPath((), tuple(junit_jars()))) as found:
-            yield found
 
 
 def look(service, source: str = SOURCE) -> JavaScope:
