@@ -126,10 +126,12 @@ def build_cell(sandbox: Sandbox, work: Path, readable: Iterable[Path], memory_mb
                 missing["number of processes"] = "root is not bounded by a limit, and no control group can be made"
     joined = "".join(f'echo $$ >"{folder}/cgroup.procs"; ' for folder in cgroups)
     enter = ("sh", "-ec", joined + 'exec "$@"', "sh") if cgroups else ()
+    cell = Cell((*enter, *bounds, *prefix), missing, bool(kind), cgroups)
     if sandbox == "require" and missing:
+        cell.remove()
         reasons = "; ".join(f"{layer}: {reason}" for layer, reason in missing.items())
         raise UserError(f"--sandbox require: this system lacks a layer ({reasons}); --sandbox auto goes on without it")
-    return Cell((*enter, *bounds, *prefix), missing, bool(kind), cgroups)
+    return cell
 
 
 def _bubblewrap(work: Path, size: int, readable: Iterable[Path]) -> tuple[str, ...]:

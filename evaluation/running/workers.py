@@ -28,9 +28,13 @@ class Worker:
     second: JavaService
 
     def close(self) -> None:
-        for service in (self.first, self.second):
-            service.end()
-            service.cell.remove()
+        _end(self.first)
+        _end(self.second)
+
+
+def _end(service: JavaService) -> None:
+    service.end()
+    service.cell.remove()
 
 
 def _copy_other_files(project: Path, target: Path) -> None:
@@ -68,7 +72,11 @@ class Workers:
         held = sum(path.stat().st_size for path in pristine.rglob("*") if path.is_file())
         for number in range(self.settings.workers):
             first = self._make_service(root / f"first{number}", pristine, held >> 20, FIRST_GROUND)
-            second = self._make_service(root / f"second{number}", pristine, held >> 20, OTHER_GROUND)
+            try:
+                second = self._make_service(root / f"second{number}", pristine, held >> 20, OTHER_GROUND)
+            except BaseException:
+                _end(first)
+                raise
             self._all.append(Worker(first, second))
             self._free.put(self._all[-1])
 

@@ -180,11 +180,12 @@ def test_a_dry_run_of_a_split_leaves_nothing(raw_data: tuple[Path, Path], tmp_pa
 
 
 def test_a_tokenizer_that_was_trained_is_the_checkpoints(tmp_path: Path) -> None:
+    """Other rows of the same lengths would give another tokenizer."""
     train, validation = (write_rows(tmp_path / f"{name}.jsonl", make_rows(24, 1)) for name in ("train", "val"))
     words = teacher_words(tmp_path / "run", "--train_data_path", train, "--val_data_path", validation, "--epochs", 3)
     run(*words, "--max_steps", 2)
     tokenizer = (checkpoints(tmp_path / "run")[-1] / "tokenizer.json").read_bytes()
-    rows = [row | {"focal_method": row["focal_method"].replace("int", "wholeNumber")} for row in make_rows(24, 5)]
+    rows = [row | {"focal_method": row["focal_method"].replace("int", "xyz")} for row in make_rows(24, 1)]
     write_rows(train, rows)
     run(*words, "--resume", "auto")
     assert (tmp_path / "run" / "final_model" / "tokenizer.json").read_bytes() == tokenizer

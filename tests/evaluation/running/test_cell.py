@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 
+import pytest
+
 from evaluation.running import cell
 from evaluation.running.cell import build_cell
+from utils.errors import UserError
 
 
 def test_only_old_empty_control_groups_without_an_owner_are_removed(tmp_path, monkeypatch):
@@ -32,3 +35,16 @@ def test_only_old_empty_control_groups_without_an_owner_are_removed(tmp_path, mo
     build_cell("auto", tmp_path, (), 64, 64).remove()
     kept = {name for name, folder in folders.items() if folder.is_dir()}
     assert kept == {"in use", "young", "its owner lives", "another's"}
+
+
+def test_a_refused_cell_leaves_no_control_group(tmp_path, monkeypatch):
+    monkeypatch.setattr(cell, "CGROUPS", tmp_path)
+    monkeypatch.setattr(cell, "_find_kind", lambda: ("", {"network": "refused"}))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (tmp_path / "pids").mkdir()
+    (tmp_path / "memory").mkdir()
+    # A control group is an empty folder that holds the kernel's own files; those of this folder are removed with it.
+    monkeypatch.setattr(cell.Path, "write_text", lambda *_: 0)
+    with pytest.raises(UserError, match=r"^--sandbox require: .*network: refused"):
+        build_cell("require", tmp_path, (), 64, 64)
+    assert not list(tmp_path.glob("*/*"))

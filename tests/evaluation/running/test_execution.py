@@ -564,7 +564,7 @@ def test_without_junit_on_the_class_path_tasks_are_dropped_and_say_so(tmp_path):
     copies = [Path(shutil.copy(path, without_launcher)) for path in jupiter_only]
     (tmp_path / "cp").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evaluation.running.class_path.DEBIAN_JARS", tmp_path / "none")
+        patch.setattr("evaluation.running.jars.DEBIAN_JARS", tmp_path / "none")
         with ProjectExecutor(root, copies, ExecutionSettings(workers=1)) as executor:
             of_jupiter = task(root, "JupiterCartTest.java", "totals", "assertEquals(2, cart.total());")
             assert executor.execute_human([of_jupiter]) == [Outcome(DROPPED, "no junit5 on the class path")]
