@@ -7,16 +7,17 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import TypedDict
 
 from data.java.source_tree import find_files, walk_folders
-from evaluation.running.build_tools import advise
+from evaluation.running.build_tools import GRADLE, advise, find_build_tool
 from evaluation.running.jars import complete_junit5, expand_class_path, find_jars
 from evaluation.running.jdk import Jdk
 from utils.atomic_io import atomic_directory
@@ -31,9 +32,13 @@ BUILT = (
 )
 OTHER_LANGUAGES = {".kt": "Kotlin", ".groovy": "Groovy", ".scala": "Scala"}  # javac does not compile them
 OLD_ROOTS = ("src/java", "src/test")  # of Ant and of Maven's first version
+GRADLE_BUILD = frozenset({"buildSrc", "build-logic"})  # projects of their own, which compile against Gradle
 MODULE_FILES = frozenset({"module-info.java"})
 MAX_ROUNDS = 10
 KEPT_BUILDS = 3
+FORMAT = 2  # of what is kept
+CLASS_HEAD = struct.Struct(">4sHH")  # the first bytes of a class: CLASS_MAGIC, then minor and major version
+CLASS_MAGIC = b"\xca\xfe\xba\xbe"
 JAVAC_ERROR = re.compile(r"^(.+?\.java):(\d+): error: (.*)$", re.MULTILINE)
 JAVAC_DETAIL = re.compile(r"^  (symbol|location): +(.*)$", re.MULTILINE)
 
@@ -41,30 +46,33 @@ JAVAC_DETAIL = re.compile(r"^  (symbol|location): +(.*)$", re.MULTILINE)
 class BuildFacts(TypedDict):
     """What build.json holds; as in ``ClassPath``."""
 
-    left_out: list[str]
+    left_out: dict[str, str]
     release: int | None
+    built_for: int | None
 
 
 @dataclass(frozen=True)
 class ClassPath:
     """``folders`` hold the project's compiled tests and classes (copies, never the project's own), ``jars`` the rest.
 
-    ``left_out``: test sources, relative to the project, that do not compile with these jars. ``release``: the Java
-    release that the project was compiled for; None for the JDK's own, and where a finished build was copied.
+    ``left_out``: test sources, relative to the project, that do not compile with these jars, and why. ``release``: the
+    Java release that the project was compiled for; None for the JDK's own, and where a finished build was copied.
+    ``built_for``: the older release that its own build is for, as its classes or its pom.xml tell; None for the JDK's.
     """
 
     folders: tuple[Path, ...]
     jars: tuple[Path, ...]
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     release: int | None = None
+    built_for: int | None = None
 
 
 def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str | Path] | None, jdk: Jdk) -> ClassPath:
     """Compile a project, or copy what its build left, and find its jars.
 
     ``class_path``: jars and folders, as a list or joined like $CLASSPATH (``lib/*`` means all jars of a folder).
-    Without it, Maven is asked (``mvn -o dependency:build-classpath``); another project gets the jars in its own
-    folders, and where there are none Gradle is asked.
+    Without it, Maven or Gradle is asked, without the network: the project's build scripts run. Without such a tool the
+    jars in the project's folders are taken. Annotation processors among the jars run when the project is compiled.
 
     Raises UserError where the folder has no Java, a jar is missing, the build tool gives no class path, or the project
     does not compile.
@@ -75,13 +83,19 @@ def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str |
     sources = find_files(project, ".java")
     if not sources:
         raise UserError(f"project {project_dir}: holds no Java files")
+    names = {path: path.relative_to(project) for path in sources}
+    apart = [path for path, name in names.items() if name.parts[0] in GRADLE_BUILD]
+    if find_build_tool(project) is not GRADLE or len(apart) == len(sources):
+        apart = []
+    sources = [path for path in sources if path not in set(apart)]
     entries = find_jars(project, jdk) if class_path is None else expand_class_path(class_path)
     jars = complete_junit5(path for path in entries if path.is_file())
     given = tuple(path for path in entries if path.is_dir())
     folder = _make_build(project, sources, (*given, *jars), jdk)
     facts: BuildFacts = json.loads((folder / "build.json").read_text(encoding="utf-8"))
     folders = (folder / "test", folder / "main", *given)
-    return ClassPath(folders, jars, tuple(facts["left_out"]), facts["release"])
+    facts["left_out"] |= {names[path].as_posix(): "it belongs to the build itself" for path in apart}
+    return ClassPath(folders, jars, **facts)
 
 
 # -- classes ---------------------------------------------------------------------------------------------------------
@@ -141,7 +155,7 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
     resources = [path for path in found if path.exists()]
     generated = _find_generated(project)
     made = [path for files in generated.values() for path, _ in files]
-    digest = hashlib.sha256(f"{jdk.version}".encode())
+    digest = hashlib.sha256(f"{FORMAT} {jdk.version}".encode())
     for path in (*sources, *sorted(resources), *made, *class_path):
         status = path.stat()
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
@@ -155,11 +169,12 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
         os.utime(folder)
         return folder
     with atomic_directory(folder) as target:
-        facts: BuildFacts = {"left_out": [], "release": None}
+        facts: BuildFacts = {"left_out": {}, "release": None, "built_for": None}
         if built is not None:
             for part, origins in zip(("main", "test"), built, strict=True):
                 for origin in origins:
                     shutil.copytree(origin, target / part, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+            facts["built_for"] = _as_release(_find_class_release(target), jdk)
         else:
             facts = _compile_best(project, sources, encoding, roots, class_path, jdk, target)
             for part, files in generated.items():
@@ -187,10 +202,11 @@ def _compile_best(
     Newer Java libraries have methods that make old calls ambiguous; an older release hides what newer code calls. The
     attempt that leaves out fewer test sources is kept, the first of equals.
     """
-    made: list[tuple[list[str], int | None, Path]] = []
+    made: list[tuple[dict[str, str], int | None, Path]] = []
     refused: list[UserError] = []
+    named = find_named_release(project, jdk)
     with tempfile.TemporaryDirectory(dir=target) as scratch:
-        for release in dict.fromkeys((None, find_named_release(project, jdk))):
+        for release in dict.fromkeys((None, named)):
             classes = Path(scratch, str(release))
             try:
                 left_out = _compile(project, sources, encoding, roots, class_path, jdk, classes, release)
@@ -205,15 +221,32 @@ def _compile_best(
         left_out, release, classes = min(made, key=lambda attempt: len(attempt[0]))
         for part in ("main", "test"):
             os.replace(classes / part, target / part)
-    return {"left_out": left_out, "release": release}
+    return {"left_out": left_out, "release": release, "built_for": named}
+
+
+def _find_class_release(folder: Path) -> int:
+    """The newest Java release that a class below a folder needs; 0 without classes."""
+    found = 0
+    for path in folder.rglob("*.class"):
+        with path.open("rb") as handle:
+            head = handle.read(CLASS_HEAD.size)
+        whole = len(head) == CLASS_HEAD.size and head.startswith(CLASS_MAGIC)
+        if whole and "META-INF" not in path.parts:  # which holds those of newer releases
+            found = max(found, CLASS_HEAD.unpack(head)[2] - 44)
+    return found
+
+
+def _as_release(release: int, jdk: Jdk) -> int | None:
+    """A Java release as --release takes it: raised to the oldest that the JDK can compile for.
+
+    None for the JDK's own or a newer one, and for a JDK before 12, which cannot compile for another release in memory.
+    """
+    release = max(release, 8 if jdk.version >= 20 else 7)
+    return release if jdk.version >= 12 and release < jdk.version else None
 
 
 def find_named_release(project: Path, jdk: Jdk) -> int | None:
-    """The Java release that the project's pom.xml names, raised to the oldest that the JDK can compile for.
-
-    None where the pom.xml names none, the JDK's own or a newer one, and for a JDK before 12, which cannot compile for
-    another release in memory.
-    """
+    """The Java release that the project's pom.xml names, as _as_release gives it; None where it names none."""
     text = re.sub(r"<!--.*?-->", "", _read_pom(project), flags=re.DOTALL)
     plugins = re.findall(r"<plugin>(?:(?!</plugin>).)*>maven-compiler-plugin<.*?</plugin>", text, flags=re.DOTALL)
     of_compiler = re.sub(r"<execution>.*?</execution>", "", "".join(plugins), flags=re.DOTALL)
@@ -223,8 +256,7 @@ def find_named_release(project: Path, jdk: Jdk) -> int | None:
             if named := re.fullmatch(r"\$\{(.+)\}", value):
                 value = next(iter(re.findall(rf"<{re.escape(named[1])}>\s*([^<\s]+)\s*</", text)), "")
             if found := re.fullmatch(r"(?:1\.)?(\d+)", value):
-                release = max(int(found[1]), 8 if jdk.version >= 20 else 7)
-                return release if jdk.version >= 12 and release < jdk.version else None
+                return _as_release(int(found[1]), jdk)
     return None
 
 
@@ -237,8 +269,8 @@ def _compile(
     jdk: Jdk,
     target: Path,
     release: int | None,
-) -> list[str]:
-    """Run javac over the main and the test sources; returns the test sources that had to be left out."""
+) -> dict[str, str]:
+    """Run javac over the main and the test sources; returns the test sources that had to be left out, and why."""
     sources = [path for path in sources if path.name not in MODULE_FILES]
     groups = {
         part: [path for path in sources if any(root / "java" in path.parents for root in roots[part])]
@@ -261,13 +293,14 @@ def _compile(
     if errors:
         raise UserError(_describe_errors(project, errors))
     remaining = groups["test"]
-    left_out: list[str] = []
+    left_out: dict[str, str] = {}
     for _ in range(MAX_ROUNDS):  # leaving a file out may break others that need it
         errors = _run_javac(remaining, target / "test", (target / "main", *class_path), options, jdk)
         bad = {path for path, _, _ in errors}
         if not bad:
-            return sorted(left_out)
-        left_out += [Path(path).relative_to(project).as_posix() for path in bad]
+            return dict(sorted(left_out.items()))
+        for path, line, message in errors:
+            left_out.setdefault(Path(path).relative_to(project).as_posix(), f"line {line}: {message[:300]}")
         remaining = [path for path in remaining if str(path) not in bad]
         if not remaining:
             break

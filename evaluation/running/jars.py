@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,19 +22,27 @@ DEBIAN_JARS = Path("/usr/share/java")
 MAVEN_ENTRY = re.compile(
     r"\[DEBUG\] {3,}([^\s:]+):([^\s:]+):jar:(?:([^\s:]+):)?([^\s:]+):(?:compile|provided|runtime|test|system)\b"
 )
+ADVICE = f"give the jars with --class_path, or run `{GRADLE.build}` once with a network"
 WRAPPER_JAR = "gradle-wrapper.jar"
 WRAPPED = re.compile(r"^distributionUrl=.*/(gradle-[^/]+)\.zip", re.MULTILINE)
-GRADLE_ENTRIES = "test class path: "
-# Prints the test class path of every module that has Java. Old and new versions of Gradle know all that it uses.
-GRADLE_SCRIPT = f"""
-allprojects {{
-    task printTestClassPath {{
-        doLast {{
+# Writes what Gradle compiles and runs the tests of every module with, an entry in a line; its own modules' classes are
+# compiled here. Old and new versions of Gradle know all that it uses.
+GRADLE_SCRIPT = """
+allprojects {
+    task printTestClassPath {
+        doLast {
+            def made = rootProject.allprojects.collect { it.layout.buildDirectory.get().asFile }
+            def own = { file ->
+                (file.parentFile.name == 'libs' || !file.isFile()) && made.any { file.toPath().startsWith(it.toPath()) }
+            }
             def sets = project.hasProperty('sourceSets') ? project.sourceSets : []
-            sets.findAll {{ it.name == 'test' }}.each {{ println '{GRADLE_ENTRIES}' + it.runtimeClasspath.asPath }}
-        }}
-    }}
-}}
+            def found = []
+            sets.findAll { it.name == 'main' || it.name == 'test' }.each { found.addAll(it.compileClasspath.files) }
+            sets.findAll { it.name == 'test' }.each { found.addAll(it.runtimeClasspath.files) }
+            found.findAll { !own(it) }.each { new File('ENTRIES').append(it.absolutePath + '\\n', 'UTF-8') }
+        }
+    }
+}
 """
 
 
@@ -55,16 +64,24 @@ def expand_class_path(class_path: str | Sequence[str | Path]) -> tuple[Path, ...
 
 
 def find_jars(project: Path, jdk: Jdk) -> tuple[Path, ...]:
-    """What Maven says; else the jars in the project's folders; else what Gradle says.
+    """What Maven or Gradle says; without such a tool, the jars in the project's folders.
 
-    Raises UserError where the build tool that is asked gives no class path.
+    Raises UserError where the build tool gives no class path. Where Gradle does not and the project keeps jars in its
+    folders, those are taken, with a warning.
     """
     tool = find_build_tool(project)
     if tool is MAVEN:
         return ask_maven(project, jdk)
     own = tuple(path for path in find_files(project, ".jar") if path.name != WRAPPER_JAR)
-    gradle = find_gradle(project) if tool is GRADLE and not own else None
-    return own if gradle is None else ask_gradle(gradle, project, jdk)
+    if tool is not GRADLE:
+        return own
+    try:
+        return ask_gradle(project, jdk)
+    except UserError as error:
+        if not own:
+            raise
+        print(f"warning: {error}; the jars in its folders are taken instead", file=sys.stderr)
+        return own
 
 
 def ask_maven(project: Path, jdk: Jdk) -> tuple[Path, ...]:
@@ -77,28 +94,45 @@ def ask_maven(project: Path, jdk: Jdk) -> tuple[Path, ...]:
     advice = f"give the jars with --class_path, or {MAVEN.fetch}"
     if maven is None:
         raise UserError(f"project {project} is a Maven project and mvn is not on the PATH; {advice}")
-
-    def ask(*goal: str) -> subprocess.CompletedProcess[str]:
-        command = [maven, "-o", "-B", "-f", str(project / "pom.xml"), *goal]
-        environment = {**os.environ, "JAVA_HOME": str(jdk.home)}
-        try:
-            return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)
-        except subprocess.TimeoutExpired:
-            raise UserError(f"project {project}: mvn gave no class path within {SECONDS} s; {advice}") from None
-
-    done = ask("dependency:build-classpath", "-DincludeScope=test")
+    command = [maven, "-o", "-B", "-f", str(project / "pom.xml")]
+    done = _run_tool([*command, "dependency:build-classpath", "-DincludeScope=test"], project, jdk, advice)
     lines = done.stdout.splitlines()
     if done.returncode == 0:  # one class path per module
         found = [lines[i + 1] for i, line in enumerate(lines[:-1]) if line.endswith("Dependencies classpath:")]
         jars = [Path(item) for line in found for item in line.strip().split(os.pathsep) if item]
-    else:
-        reason = next((line[8:] for line in lines if line.startswith("[ERROR] ")), "no message")
-        jars = read_maven_log(ask("-X", "surefire:test", "-Dmaven.test.skip=true").stdout)
-        missing = next((path.name for path in jars if not path.exists()), "")
-        if not jars or missing:
-            reason = f"{missing} is not in the local repository" if missing else reason[:200]
-            raise UserError(f"project {project}: mvn -o gives no class path ({reason}); {advice}")
-    return tuple(path for path in dict.fromkeys(jars) if path.exists() and project not in path.parents)
+        return tuple(path for path in dict.fromkeys(jars) if path.exists() and not _is_made_by_maven(project, path))
+    reason = next((line[8:] for line in lines if line.startswith("[ERROR] ")), "no message")
+    log = _run_tool([*command, "-X", "surefire:test", "-Dmaven.test.skip=true"], project, jdk, advice).stdout
+    jars = [path for path in dict.fromkeys(read_maven_log(log)) if not _is_made_by_maven(project, path)]
+    missing = next((path.name for path in jars if not path.exists()), "")
+    if not jars or missing:
+        reason = f"{missing} is not in the local repository" if missing else reason[:200]
+        raise UserError(f"project {project}: mvn -o gives no class path ({reason}); {advice}")
+    return tuple(jars)
+
+
+def _is_made_by_maven(project: Path, path: Path) -> bool:
+    """Whether an entry is what a module of the project itself is built to, in its folder ``target``."""
+    return project in path.parents and "target" in path.relative_to(project).parts
+
+
+def _run_tool(command: list[str], project: Path, jdk: Jdk, advice: str) -> subprocess.CompletedProcess[str]:
+    """Run a build tool with this JDK. Raises UserError where it takes too long; ``advice``: what to do then."""
+    name = Path(command[0]).name
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            env={**os.environ, "JAVA_HOME": str(jdk.home)},
+        )
+    except OSError as error:
+        raise UserError(f"project {project}: {name} cannot be started ({error.strerror}); {advice}") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"project {project}: {name} gave no class path within {SECONDS} s; {advice}") from None
 
 
 def read_maven_log(log: str) -> list[Path]:
@@ -118,49 +152,59 @@ def read_maven_log(log: str) -> list[Path]:
     return jars
 
 
-def find_gradle(project: Path) -> Path | None:
-    """The project's wrapper, if what it starts has been fetched already; else the gradle on the PATH."""
+def find_gradle(project: Path) -> list[str]:
+    """How to start Gradle: the project's wrapper, if what it starts has been fetched already; else what is on the PATH.
+
+    Raises UserError where there is neither.
+    """
     settings = project / "gradle" / "wrapper" / "gradle-wrapper.properties"
     home = Path(os.environ.get("GRADLE_USER_HOME", Path.home() / ".gradle"))
+    why = "gradle is not on the PATH"
     if settings.is_file() and (project / "gradlew").is_file():
         named = WRAPPED.search(settings.read_text(encoding="utf-8", errors="replace"))
         if named and any((home / "wrapper" / "dists" / named[1]).glob("*/*/bin/gradle")):
-            return project / "gradlew"
+            wrapper = str(project / "gradlew")
+            return [wrapper] if os.access(wrapper, os.X_OK) else ["sh", wrapper]
+        why += f", and what its wrapper starts ({named[1] if named else 'not named'}) has not been fetched"
     found = shutil.which("gradle")
-    return Path(found) if found else None
+    if found is None:
+        raise UserError(f"project {project} is a Gradle project; {why}; {ADVICE}")
+    return [found]
 
 
-def ask_gradle(gradle: Path, project: Path, jdk: Jdk) -> tuple[Path, ...]:
+def ask_gradle(project: Path, jdk: Jdk) -> tuple[Path, ...]:
     """The jars that Gradle puts on the test class paths of all modules with Java, without using the network.
 
-    No task of the project is run, and nothing is written into it.
+    The build scripts run, as whenever Gradle is started; no task of the project does, and nothing is written into it.
+    Raises UserError where Gradle fails, names nothing, or names what is not there.
     """
-    advice = f"give the jars with --class_path, or run `{GRADLE.build}` once with a network"
+    start = find_gradle(project)
     with tempfile.TemporaryDirectory(prefix="gradle-") as scratch:
-        script = Path(scratch, "print.gradle")
-        script.write_text(GRADLE_SCRIPT, encoding="utf-8")
-        command = ["sh", str(gradle)] if gradle.name == "gradlew" else [str(gradle)]
-        command += ["--offline", "--no-daemon", "-q", "-p", str(project), "--project-cache-dir", scratch]
-        command += ["-Dorg.gradle.configuration-cache=false"]  # which the task below could not live with
-        environment = {**os.environ, "JAVA_HOME": str(jdk.home)}
-        try:
-            done = subprocess.run(
-                [*command, "-I", str(script), "printTestClassPath"],
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                env=environment,
-            )
-        except subprocess.TimeoutExpired:
-            raise UserError(f"project {project}: gradle gave no class path within {SECONDS} s; {advice}") from None
+        script, entries = Path(scratch, "print.gradle"), Path(scratch, "entries")
+        script.write_text(GRADLE_SCRIPT.replace("ENTRIES", str(entries)), encoding="utf-8")
+        command = [*start, "--offline", "--no-daemon", "--no-parallel", "-q", "-p", str(project)]
+        command += ["--project-cache-dir", scratch]
+        command += ["-Dorg.gradle.configuration-cache=false"]  # which the task could not live with
+        done = _run_tool([*command, "-I", str(script), "printTestClassPath"], project, jdk, ADVICE)
+        found = entries.read_text(encoding="utf-8").splitlines() if entries.is_file() else []
+    jars = [Path(line) for line in dict.fromkeys(found)]
+    missing = next((path for path in jars if not path.exists()), None)
     if done.returncode:
-        told = [line.strip(" >") for line in done.stderr.splitlines() if line.strip()]
-        causes = [line for line in told if line.startswith(("No cached version", "Could not", "Unsupported"))]
-        reason = (causes or told or ["no message"])[-1]
-        raise UserError(f"project {project}: gradle --offline gives no class path ({reason[:200]}); {advice}")
-    found = [line.removeprefix(GRADLE_ENTRIES) for line in done.stdout.splitlines() if line.startswith(GRADLE_ENTRIES)]
-    jars = (Path(item) for line in found for item in line.split(os.pathsep) if item)
-    return tuple(path for path in dict.fromkeys(jars) if path.exists() and project not in path.parents)
+        reason = _find_reason(done.stderr)
+    elif missing is not None:
+        reason = f"it names {missing}, which is not there"
+    elif not jars:
+        reason = "it names no jar: no module has a plugin for Java and a dependency"
+    else:
+        return tuple(jars)
+    raise UserError(f"project {project}: gradle --offline gives no class path ({reason[:300]}); {ADVICE}")
+
+
+def _find_reason(log: str) -> str:
+    """What Gradle says went wrong, on one line."""
+    told = log.partition("* What went wrong:")[2].partition("\n* ")[0] or log
+    lines = [line.strip(" >") for line in told.splitlines()]
+    return " ".join(dict.fromkeys(line for line in lines if line)) or "no message"
 
 
 def complete_junit5(entries: Iterable[Path]) -> tuple[Path, ...]:

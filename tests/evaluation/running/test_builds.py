@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,35 @@ def test_the_builds_of_all_modules_are_taken(tmp_path, classes):
         write(root, f"{module}/src/main/java/{module}.java", f"{module}/src/test/java/{module}Test.java", age=9)
         write(root, f"{module}/{classes[0]}/{module}.class", f"{module}/{classes[1]}/{module}Test.class")
     assert list_classes(root) == [["appTest.class", "coreTest.class"], ["app.class", "core.class"]]
+
+
+@pytest.mark.parametrize(("release", "built_for"), [(8, 8), (None, None)])
+def test_the_release_of_a_finished_build_is_that_of_its_classes(tmp_path, release, built_for):
+    if find_jdk().version < 12:
+        pytest.skip("JDK 11 cannot compile for another release in memory")
+    root = tmp_path / "project"
+    write(root, "src/main/java/A.java", "src/test/java/ATest.java", text="class A { }", age=9)
+    options = ["--release", str(release)] if release else []
+    for folder in ("target/classes", "target/test-classes"):
+        command = [find_jdk().tool("javac"), *options, "-d", str(root / folder), str(root / "src/main/java/A.java")]
+        subprocess.run(command, check=True)
+    newer = root / "target/classes/META-INF/versions/21/A.class"  # of a multi-release jar
+    newer.parent.mkdir(parents=True)
+    newer.write_bytes((root / "target/classes/A.class").read_bytes()[:6] + b"\x00\x41")
+    found = resolve_class_path(root, "", find_jdk())
+    assert (found.release, found.built_for) == (None, built_for)
+
+
+def test_the_sources_of_a_gradle_build_itself_are_not_the_project_s(tmp_path):
+    root = tmp_path / "project"
+    write(root, "build.gradle", "src/main/java/A.java", "src/test/java/ATest.java", text="class A { }")
+    (root / "src/test/java/ATest.java").write_text("class ATest { }")
+    write(root, "buildSrc/src/main/java/P.java", "build-logic/src/test/java/PTest.java")
+    assert list_classes(root) == [["ATest.class"], ["A.class"]]
+    left_out = resolve_class_path(root, "", find_jdk()).left_out
+    assert left_out == dict.fromkeys(
+        ("build-logic/src/test/java/PTest.java", "buildSrc/src/main/java/P.java"), "it belongs to the build itself"
+    )
 
 
 def test_one_module_that_is_older_than_its_sources_is_no_build(tmp_path):

@@ -436,7 +436,10 @@ def test_a_test_file_that_does_not_compile_only_costs_its_own_tasks(tmp_path):
     good = task(root, "CartTest.java", "testTotal", HUMAN)
     bad = {**good, "test_file": TESTS + "BrokenTest.java"}
     with ProjectExecutor(root, junit_jars(), ExecutionSettings(workers=1, nontrivial=False)) as executor:
-        assert executor.class_path.left_out == (TESTS + "BrokenTest.java", TESTS + "NeedsItTest.java")
+        assert executor.class_path.left_out == {
+            TESTS + "BrokenTest.java": "line 1: cannot find symbol; symbol: class Gone; location: class BrokenTest",
+            TESTS + "NeedsItTest.java": "line 1: cannot find symbol; symbol: class BrokenTest",
+        }
         first, second = executor.execute([good, bad], [HUMAN, HUMAN])
     assert first.passed and second == Outcome(DROPPED, "test file does not compile")
 
@@ -467,12 +470,12 @@ def test_a_test_file_that_only_compiles_for_the_release_that_the_project_names_i
     (root / TESTS / "OldTest.java").write_text(OLD_TEST)
     old = task(root, "OldTest.java", "total", HUMAN)
     with ProjectExecutor(root, junit_jars(), ExecutionSettings(workers=1, nontrivial=False)) as executor:
-        assert executor.class_path.left_out == () and executor.class_path.release == 8
+        assert not executor.class_path.left_out and executor.class_path.release == 8
         right, wrong, newer = executor.execute([old] * 3, [HUMAN, HUMAN.replace("7", "8"), "java.util.List.of(1);"])
     assert right.passed and wrong.compiled and not wrong.passed and not newer.compiled
     (root / "pom.xml").unlink()
     class_path = resolve_class_path(root, junit_jars(), find_jdk())
-    assert class_path.left_out == (TESTS + "OldTest.java",) and class_path.release is None
+    assert list(class_path.left_out) == [TESTS + "OldTest.java"] and class_path.release is None
 
 
 def test_main_code_that_only_compiles_for_the_release_that_the_project_names_is_mutated(tmp_path):
@@ -484,7 +487,7 @@ def test_main_code_that_only_compiles_for_the_release_that_the_project_names_is_
     head, brace, rest = cart.read_text().partition("{")
     cart.write_text(f"{head}{brace} Object old() {{ return {OLD_CALL}; }}{rest}")
     with ProjectExecutor(root, junit_jars(), ExecutionSettings(workers=1)) as executor:
-        assert executor.class_path.left_out == () and executor.class_path.release == 8
+        assert not executor.class_path.left_out and executor.class_path.release == 8
         assert executor.execute([task(root, "CartTest.java", "testTotal", HUMAN)], [HUMAN])[0].nontrivial
 
 
@@ -501,7 +504,7 @@ def test_sources_in_latin_1_are_compiled_whatever_the_project_names(tmp_path, na
     cart = root / MAIN / "Cart.java"
     cart.write_bytes("// \u00e9\n".encode("latin-1") + cart.read_bytes())
     with ProjectExecutor(root, junit_jars(), ExecutionSettings(workers=1, nontrivial=False)) as executor:
-        assert executor.class_path.left_out == ()
+        assert not executor.class_path.left_out
         assert executor.execute([task(root, "OldTest.java", "total", human)], [human])[0].passed
         assert executor.execute([task(root, "CartTest.java", "testTotal", HUMAN)], [HUMAN])[0].passed
 
@@ -516,7 +519,7 @@ def test_a_release_that_hides_more_than_it_mends_is_not_taken(tmp_path, newer_in
             f"package shop; class {name} {{ Object o = java.util.List.of(); }}"
         )
     class_path = resolve_class_path(root, junit_jars(), find_jdk())
-    assert class_path.left_out == (TESTS + "OldTest.java",) and class_path.release is None
+    assert list(class_path.left_out) == [TESTS + "OldTest.java"] and class_path.release is None
 
 
 def of_compiler(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.running.jars import (
+    ask_gradle,
     ask_maven,
     complete_junit5,
     expand_class_path,
@@ -106,56 +107,94 @@ def test_maven_without_its_dependency_plugin_tells_what_it_resolved():
 
 CORE = """apply plugin: 'java'
 repositories {{ maven {{ url 'file:{repository}' }} }}
-dependencies {{ testImplementation 'junit:junit:{version}' }}
+dependencies {{
+    testImplementation 'junit:junit:{version}'
+    testCompileOnly files('libs/compile-only.jar')
+    compileOnly files('libs/\u00fcber.jar')
+    testRuntimeOnly files('libs/at-runtime.jar')
+}}
+System.out.print('a script may print without a line end')
+println('and read: ' + System.in.read())
 """
+OTHER = "apply plugin: 'java'\ndependencies { testCompile project(':core') }\n"
 REPOSITORY = Path("/usr/share/maven-repo")  # Debian's
+OWN_JARS = ("compile-only.jar", "\u00fcber.jar", "at-runtime.jar")
 
 
 def write_modules(root: Path, version: str) -> Path:
-    """Two modules, of which one has Java."""
-    (root / "core").mkdir(parents=True)
-    (root / "docs").mkdir()
-    (root / "settings.gradle").write_text("include 'core', 'docs'\n")
-    (root / "core/build.gradle").write_text(CORE.format(repository=REPOSITORY, version=version))
+    """Three modules, of which two have Java; one needs the other and keeps jars."""
+    for name in ("core/libs", "docs", "other"):
+        (root / name).mkdir(parents=True)
+    (root / "settings.gradle").write_text("include 'core', 'docs', 'other'\n")
+    (root / "core/build.gradle").write_text(CORE.format(repository=REPOSITORY, version=version), encoding="utf-8")
+    (root / "other/build.gradle").write_text(OTHER + f"repositories {{ maven {{ url 'file:{REPOSITORY}' }} }}")
+    (root / "gradle.properties").write_text("org.gradle.parallel=true\n")
+    for name in OWN_JARS:
+        (root / "core/libs" / name).touch()
     return root
 
 
 @pytest.mark.jdk
-def test_gradle_tells_its_test_class_path_and_writes_nothing(tmp_path):
+def test_gradle_tells_its_test_class_path_and_writes_nothing(tmp_path, capsys):
     need_jdk()
     need_tool("gradle")
     junit = min(path.name for path in (REPOSITORY / "junit/junit").glob("4.*.*"))
     root = write_modules(tmp_path / "project", junit)
     before = sorted(root.rglob("*"))
     found = find_jars(root, find_jdk())
-    assert found[0].name == f"junit-{junit}.jar" and "hamcrest" in found[1].name
-    assert sorted(root.rglob("*")) == before
-    (root / "core/build.gradle").write_text(CORE.format(repository=REPOSITORY, version="0.1"))
+    own = {root / "core/libs" / name for name in OWN_JARS}
+    assert {path for path in found if root in path.parents} == own and len(set(found)) == len(found)
+    others = [path.name for path in found if path not in own]
+    assert len(others) == 2 and f"junit-{junit}.jar" in others and any("hamcrest" in name for name in others)
+    assert sorted(root.rglob("*")) == before and capsys.readouterr().err == ""
+
+    (root / "core/libs/at-runtime.jar").unlink()
+    with pytest.raises(UserError, match=r"gives no class path \(it names .*at-runtime.jar, which is not there\)"):
+        ask_gradle(root, find_jdk())
+    (root / "core/build.gradle").write_text(CORE.format(repository=REPOSITORY, version="0.1"), encoding="utf-8")
     with pytest.raises(UserError, match=r"gives no class path \(.*junit:junit:0.1.*\); .*--class_path"):
-        find_jars(root, find_jdk())
-    (root / "core/libs").mkdir()
-    (root / "core/libs/own.jar").touch()
-    assert find_jars(root, find_jdk()) == (root / "core/libs/own.jar",)  # as before Gradle was asked
+        ask_gradle(root, find_jdk())
+    assert {path.name for path in find_jars(root, find_jdk())} == {*OWN_JARS} - {"at-runtime.jar"}
+    told = capsys.readouterr().err
+    assert told.startswith("warning: ") and told.endswith("; the jars in its folders are taken instead\n")
+    (root / "core/build.gradle").write_text("throw new IllegalStateException('no licence')")
+    with pytest.raises(UserError, match=r"gives no class path \(.*no licence.*\)"):
+        ask_gradle(root, find_jdk())
+    (root / "core/build.gradle").write_text("")
+    (root / "other/build.gradle").write_text("")
+    with pytest.raises(UserError, match=r"gives no class path \(it names no jar: no module has a plugin for Java"):
+        ask_gradle(root, find_jdk())
 
 
 def test_a_wrapper_is_used_if_what_it_starts_is_there(tmp_path, monkeypatch):
-    root, home = write_modules(tmp_path / "project", "4.13.2"), tmp_path / "home"
+    root, home = tmp_path / "project", tmp_path / "home"
+    (root / "gradle/wrapper").mkdir(parents=True)
+    (root / "build.gradle").touch()
     monkeypatch.setenv("GRADLE_USER_HOME", str(home))
     shell = Path(shutil.which("sh") or "")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/sh").symlink_to(shell)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert find_gradle(root) is None and find_jars(root, Jdk(tmp_path, 17)) == ()
-    fake_tool(tmp_path / "bin/gradle", "")
-    (root / "gradle/wrapper").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"is a Gradle project; gradle is not on the PATH; give the jars"):
+        find_jars(root, Jdk(tmp_path, 17))
     (root / "gradle/wrapper/gradle-wrapper.jar").touch()
     (root / "gradle/wrapper/gradle-wrapper.properties").write_text(
         "distributionUrl=https\\://services.gradle.org/distributions/gradle-8.5-bin.zip\n"
     )
     (root / "gradlew").touch()
-    assert find_gradle(root) == tmp_path / "bin/gradle"  # the wrapper would fetch its Gradle
+    with pytest.raises(
+        UserError, match=r"not on the PATH, and what its wrapper starts \(gradle-8.5-bin\) has not been"
+    ):
+        find_jars(root, Jdk(tmp_path, 17))
+    fake_tool(tmp_path / "bin/gradle", "")
+    assert find_gradle(root) == [str(tmp_path / "bin/gradle")]  # the wrapper would fetch its Gradle
     fake_tool(home / "wrapper/dists/gradle-8.5-bin/5t9h/gradle-8.5/bin/gradle", "")
-    assert find_gradle(root) == root / "gradlew"
+    assert find_gradle(root) == ["sh", str(root / "gradlew")]
     fake_tool(root / "gradlew", "echo 'A problem occurred' >&2\nexit 1")
+    assert find_gradle(root) == [str(root / "gradlew")]
     with pytest.raises(UserError, match=r"gives no class path \(A problem occurred\)"):
+        find_jars(root, Jdk(tmp_path, 17))
+    fake_tool(root / "gradlew", "/usr/bin/sleep 9")
+    monkeypatch.setattr("evaluation.running.jars.SECONDS", 0.2)
+    with pytest.raises(UserError, match=r"gradlew gave no class path within 0.2 s; give the jars"):
         find_jars(root, Jdk(tmp_path, 17))
