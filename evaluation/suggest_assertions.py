@@ -146,7 +146,8 @@ def find_work(args: argparse.Namespace) -> list[_Work]:
         for work in works:
             work.executor, work.scopes = executor, scopes
             if tool is not None and work.name in tool.class_path.left_out:
-                work.left_out |= dict.fromkeys((test.name for test in work.tests), "its file does not compile")
+                why = f"its file does not compile: {tool.class_path.left_out[work.name]}"
+                work.left_out |= dict.fromkeys((test.name for test in work.tests), why)
                 work.tests.clear()
         found += works
     return found
@@ -176,8 +177,8 @@ def make_tools(
         settings = ExecutionSettings(workers=workers, timeout_s=args.timeout, jdk_home=args.jdk_home)
         executor = ProjectExecutor(project, args.class_path, settings)
         jdk, class_path = executor.jdk, executor.class_path
-    check_frameworks(project, class_path, frameworks)
-    return executor, ScopeService(jdk, class_path) if args.decoding == "types" else None
+    check_frameworks(project, class_path, frameworks, run=executor is not None)
+    return executor, ScopeService(jdk, class_path)
 
 
 def load_student(args: argparse.Namespace) -> Student:
@@ -203,20 +204,21 @@ def load_student(args: argparse.Namespace) -> Student:
     return Student(open_model(args.model, "MODEL", str(resolve_device(args.device)), lengths).writer, options)
 
 
-def find_places(work: _Work, tests: Sequence[OpenTest]) -> Places | None:
+def find_places(work: _Work, tests: Sequence[OpenTest], args: argparse.Namespace) -> Places | None:
     """What asks javac about the places of some tests of a file, where it is to be asked."""
     from evaluation.suggesting.places import Places
 
-    return Places(work.scopes, work.file.name, work.before, tests) if work.scopes is not None else None
+    asked = work.scopes if args.decoding == "types" else None
+    return Places(asked, work.file.name, work.before, tests) if asked is not None else None
 
 
-def warm_up(work: _Work, beside: Executor) -> list[Future[object]]:
+def warm_up(work: _Work, args: argparse.Namespace, beside: Executor) -> list[Future[object]]:
     """What can be done for the first tests while the model is loaded: start the JVMs, run the tests as they are."""
     tests = work.tests[:TESTS_AT_ONCE]
     started: list[Future[object]] = []
     if work.executor is not None:
         started.append(beside.submit(work.executor.run_controls, [test.source for test in tests]))
-    if places := find_places(work, tests):
+    if places := find_places(work, tests, args):
         started.append(beside.submit(places.look))
     return started
 
@@ -227,12 +229,13 @@ def suggest(work: _Work, student: Student, args: argparse.Namespace) -> Reported
     from evaluation.suggesting.apply import insert_suggestions, make_diff, write_back
     from evaluation.suggesting.pool import fill_pools
     from evaluation.suggesting.report import describe_tests
+    from evaluation.suggesting.together import choose_together
     from evaluation.suggesting.verdicts import Candidate, choose, judge, leave_unjudged, mend
 
     found: list[list[Candidate]] = []
     for start in range(0, len(work.tests), TESTS_AT_ONCE):
         tests = work.tests[start : start + TESTS_AT_ONCE]
-        places = find_places(work, tests)
+        places = find_places(work, tests, args)
         looked = places.look() if places is not None else []
         for test, scope in zip(tests, looked, strict=False):
             if isinstance(scope, str):
@@ -240,13 +243,19 @@ def suggest(work: _Work, student: Student, args: argparse.Namespace) -> Reported
         scopes = [None if isinstance(scope, str) else scope for scope in looked]
         check = places.check if places is not None and work.executor is None else None  # what is run is compiled anyway
         pools = fill_pools([test.sample for test in tests], student, scopes, not args.no_pool, check)
+        for test, refused in zip(tests, places.refused if places is not None else [], strict=False):
+            if refused:
+                print(f"{work.name}: {test.name}: javac takes none of the candidates: {refused}", file=sys.stderr)
         if work.executor is not None:
             judged = judge(work.executor, tests, pools)
             found += mend(work.executor, tests, judged) if args.repair else judged
         else:
             java = as_utf8(work.before)[0]
             found += [leave_unjudged(test, pool, java) for test, pool in zip(tests, pools, strict=True)]
-    chosen = [choose(items) for items in found]
+    if work.scopes is not None:
+        chosen = choose_together(work.scopes, work.file.name, work.before, work.tests, found)
+    else:
+        chosen = [choose(items) for items in found]
     picks = [
         (test, items[number])
         for test, items, number in zip(work.tests, found, chosen, strict=True)
@@ -290,7 +299,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if started is not None:
                 running.enter_context(started)
         beside = running.enter_context(ThreadPoolExecutor())  # the last: it is waited for before the JVMs are closed
-        warming = [future for work in to_ask[:1] for future in warm_up(work, beside)]
+        warming = [future for work in to_ask[:1] for future in warm_up(work, args, beside)]
         student = load_student(args) if to_ask else None
         for future in warming:
             future.result()

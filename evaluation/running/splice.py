@@ -6,16 +6,19 @@ import codecs
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+from tree_sitter import Node
 
 from data.java.assertions import Scope, find_root_call, walk_assertions
 from data.java.frameworks import FRAMEWORKS
-from data.java.syntax import parse
+from data.java.syntax import parse, text_of
 
 Task = Mapping[str, Any]  # the ``source`` object of a mined row (docs/data.md)
 CALL = re.compile(r"(?:\b(Assert|Assertions)\s*\.\s*|(?<![\w.]))(assert\w+|fail)\s*\(")
 DECLARATION = re.compile(r"(?:final\s+)?[\w.]+(?:<[^;=]*>)?(?:\[\])*\s+\w+\s*=[^=]")
-IMPORT = re.compile(rb"^[ \t]*(?:import|package)\b[^;]*;", re.MULTILINE)
+HEADERS = ("package_declaration", "import_declaration")
 PLACES = "judged$.Place"
 PLACES_SOURCE = """package judged$;
 public final class Place {
@@ -36,6 +39,15 @@ class Spliced:
     lines: range
 
 
+@dataclass(frozen=True)
+class Imports:
+    """Those of a Java file. ``end``: the byte behind the last, else behind the package, where one can be added; 0 where
+    the file has neither. ``names``: as they are written behind ``import``."""
+
+    end: int
+    names: frozenset[str]
+
+
 def as_utf8(source: bytes, *offsets: int) -> tuple[bytes, tuple[int, ...]]:
     """A Java file (UTF-8, else ISO 8859-1, which accepts any byte) as UTF-8, and the byte offsets moved accordingly."""
     if source.startswith(codecs.BOM_UTF8):
@@ -54,9 +66,24 @@ def with_semicolon(statement: str) -> str:
     return stripped if not stripped or stripped[-1] in ";}" else stripped + ";"
 
 
-def end_of_imports(source: bytes) -> int:
-    """Where an import can be added: behind the last one, else behind the package; 0 where the file has neither."""
-    return max((match.end() for match in IMPORT.finditer(source)), default=0)
+def move_to_disk(offset: int, source: bytes, raw: bytes) -> int:
+    """Where an offset of ``source``, which ``as_utf8`` made of ``raw``, lies in that."""
+    return offset if len(raw) == len(source) else len(source[:offset].decode().encode("latin-1"))
+
+
+@lru_cache(maxsize=16)
+def find_imports(source: bytes) -> Imports:
+    """The imports of a file in UTF-8; what looks like one in a comment or in a text block is none."""
+    found: list[Node] = []
+    for node in parse(source).children:
+        if node.type not in HEADERS and node.is_named and "comment" not in node.type:
+            break  # the first type; what follows is none, even where the parser takes it for one
+        found += [node] if node.type in HEADERS else []
+    names = (text_of(node, source).removesuffix(";") for node in found if node.type == HEADERS[1])
+    return Imports(
+        max((node.end_byte for node in found), default=0),
+        frozenset(" ".join(name.split()[1:]).replace(" .", ".").replace(". ", ".") for name in names),
+    )
 
 
 def splice(source: bytes, span: tuple[int, int], statement: str, imports: Iterable[str] = ()) -> Spliced:
@@ -67,7 +94,7 @@ def splice(source: bytes, span: tuple[int, int], statement: str, imports: Iterab
     head, tail = source[: span[0]], source[span[1] :]
     added = "".join(f" import {line};" for line in imports).encode()
     if added:  # on the line of the last import, so that no line moves
-        last = end_of_imports(head)
+        last = find_imports(source).end
         head = head[:last] + added + head[last:]
     first = head.count(b"\n") + 2
     whole = head + b"\n" + body + b"\n" + tail
@@ -104,7 +131,7 @@ def find_missing_imports(source: bytes, framework: str, statement: str) -> list[
             needed[f"static {owner}.{name}"] = None
         elif owner.endswith(f".{qualifier}"):
             needed[owner] = None
-    present = {b" ".join(m.group().split()[1:]).decode().rstrip(";").strip() for m in IMPORT.finditer(source)}
+    present = find_imports(source).names
     return [line for line in needed if line not in present and f"static {owner}.*" not in present]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.running.splice import end_of_imports
+from evaluation.running.splice import as_utf8, find_imports, move_to_disk
 from evaluation.suggesting.open_tests import OpenTest
 from evaluation.suggesting.repair import LABEL
 from evaluation.suggesting.verdicts import RUN, Candidate
@@ -32,9 +33,11 @@ def insert_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]])
         edits.append((test.position, f"{test.before}{body}{test.after}".encode(encoding, "replace")))
     imports = dict.fromkeys(line for _, item in chosen for line in item.imports)
     if imports:
-        place = end_of_imports(raw)
-        lines = [f"import {line};".encode() for line in imports]
-        edits.append((place, newline + newline.join(lines) if place else newline.join(lines) + newline))
+        source, _ = as_utf8(raw)
+        place = move_to_disk(find_imports(source).end, source, raw)
+        lines = newline.join(f"import {line};".encode() for line in imports)
+        top = len(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else 0
+        edits.append((place, newline + lines) if place else (top, lines + newline))
     for position, text in sorted(edits, key=lambda edit: edit[0], reverse=True):
         raw = raw[:position] + text + raw[position:]
     return raw

@@ -25,7 +25,7 @@ from data.mining.tasks import Limits, MinedTest, mine_file
 from data.rows.context import Context
 from data.rows.readers import PLACEHOLDER, Row, Sample, Source
 from evaluation.running.neighbours import mine_neighbours
-from evaluation.running.splice import Task, as_utf8
+from evaluation.running.splice import Task, as_utf8, move_to_disk
 from evaluation.suggesting.focus import borrow_focal, locate_focal, refocus
 from evaluation.suggesting.gaps import lacks_assertion, runs_forever
 from utils.errors import UserError
@@ -195,7 +195,7 @@ def _describe(
     masked = source[start:position].decode() + f" {PLACEHOLDER} " + source[position:end].decode()
 
     def on_disk(offset: int) -> int:
-        return offset if len(raw) == len(source) else len(source[:offset].decode().encode("latin-1"))
+        return move_to_disk(offset, source, raw)
 
     task: Task = {
         "test_file": test.owner.file,

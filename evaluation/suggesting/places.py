@@ -20,6 +20,7 @@ class Places:
         self._service, self._name = service, name
         self._source, self._offsets = as_utf8(raw, *(test.position for test in tests))
         self._framework: str = tests[0].source["framework"]
+        self.refused: list[str] = []  # of each test, once checked: why javac takes no candidate; empty where it does
 
     def look(self) -> list[JavaScope | str]:
         """What can be named at each, or why that is not known."""
@@ -30,6 +31,9 @@ class Places:
         """The candidates of each that javac does not refuse, with what it says of them."""
         texts = [[draft.text for draft in pool] for pool in pools]
         found = self._service.check(self._name, self._source, self._offsets, texts, self._framework)
+        self.refused = [
+            answers[0].refused if answers and all(said.refused for said in answers) else "" for answers in found
+        ]
         return [
             [replace(draft, checked=said) for draft, said in zip(pool, answers, strict=True) if not said.refused]
             for pool, answers in zip(pools, found, strict=True)

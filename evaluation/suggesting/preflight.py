@@ -10,7 +10,8 @@ from evaluation.running.build_tools import advise_jars
 from evaluation.running.class_path import ClassPath
 from utils.errors import UserError
 
-# What must be on the class path to run a framework's tests: a class, and what it is part of.
+# What must be on the class path to run a framework's tests: a class, and what it is part of. The first is enough to
+# compile them.
 NEEDED = {
     "junit3": {"junit/framework/TestCase.class": "JUnit 3 or 4", "org/junit/runner/JUnitCore.class": "JUnit 4"},
     "junit4": {"org/junit/runner/JUnitCore.class": "JUnit 4", "org/hamcrest/SelfDescribing.class": "Hamcrest"},
@@ -22,16 +23,16 @@ NEEDED = {
 }
 
 
-def check_frameworks(project: Path, class_path: ClassPath, frameworks: Collection[str]) -> None:
-    """Raises UserError where a framework of the tests is not on the class path."""
+def check_frameworks(project: Path, class_path: ClassPath, frameworks: Collection[str], run: bool = True) -> None:
+    """Raises UserError where a framework of the tests is not on the class path, as far as they are to ``run``."""
     known = sorted(set(frameworks) & set(NEEDED))
-    entries = _list_entries(class_path, {name for framework in known for name in NEEDED[framework]})
-    for framework in known:
-        for name, part in NEEDED[framework].items():
-            if name not in entries:
-                raise UserError(
-                    f"project {project}: its tests need {part}, which is not on the class path: {advise_jars(project)}"
-                )
+    needed = {name: part for framework in known for name, part in list(NEEDED[framework].items())[: None if run else 1]}
+    entries = _list_entries(class_path, needed)
+    for name, part in needed.items():
+        if name not in entries:
+            raise UserError(
+                f"project {project}: its tests need {part}, which is not on the class path: {advise_jars(project)}"
+            )
 
 
 def _list_entries(class_path: ClassPath, wanted: Collection[str]) -> set[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
+import threading
 from collections.abc import Sequence
 from typing import IO
 
@@ -17,9 +18,10 @@ from data.java.scope import JavaScope, Names, read_names
 from evaluation.running.cell import tool_environment
 from evaluation.running.class_path import ClassPath
 from evaluation.running.jdk import Jdk, compile_service
-from evaluation.running.splice import end_of_imports, find_missing_imports, with_semicolon
+from evaluation.running.splice import find_imports, find_missing_imports, with_semicolon
 from evaluation.suggesting.draft import Checked
 
+SECONDS = 120  # that an answer may take
 INT = struct.Struct(">i")
 MEMORY = "-Xmx512m"
 PLACE = "\n;\n"  # the empty statement that marks a place, which may stand behind a comment
@@ -85,7 +87,7 @@ class ScopeService:
 
         Where it does not take one as it is, it may with the imports that ``find_missing_imports`` names.
         """
-        head = source[: end_of_imports(source[: min(places)])].decode("utf-8", "replace")
+        head = source[: find_imports(source).end].decode("utf-8", "replace")
         fields = ["check", name, source.decode("utf-8", "replace"), str(_utf16(head))]
         imports: list[tuple[str, ...]] = []
         for place, texts in zip(places, candidates, strict=True):
@@ -95,6 +97,15 @@ class ScopeService:
                 fields += [offset, "\n".join(imports[-1]), with_semicolon(text)]
         answers = map(_read_answer, self._talk(fields, len(imports)), imports)
         return [[next(answers) for _ in texts] for texts in candidates]
+
+    def compile(self, name: str, sources: Sequence[bytes], release: int | None) -> list[str]:
+        """The first error of each of these versions of a file in UTF-8; empty where it has none, or where javac fails.
+
+        ``release``: the Java release to compile for; None for the JDK's own.
+        """
+        texts = [source.decode("utf-8", "replace") for source in sources]
+        replies = self._talk(["compile", name, str(release or ""), *texts], len(texts))
+        return ["" if reply.startswith("error\t") else reply for reply in replies]
 
     # -- the pipe ----------------------------------------------------------------------------------------------------
 
@@ -112,14 +123,19 @@ class ScopeService:
     def _talk(self, fields: Sequence[str], answers: int = 1) -> list[str]:
         """The answers to a message, as many as are expected: one error may stand for all."""
         process = self._process or self._start()
+        limit = threading.Timer(SECONDS, process.kill)
+        limit.start()
         try:
             self._write(process, fields)
             assert process.stdout is not None
             count = _read_int(process.stdout)
             found = [_read(process.stdout, _read_int(process.stdout)).decode() for _ in range(count)]
         except (OSError, EOFError):  # it ran out of memory, or somebody ended it: the next question starts another
+            late = not limit.is_alive()
             self.__exit__()
-            found = ["error\tthe JVM ended"]
+            found = [f"error\tjavac gave no answer within {SECONDS} s" if late else "error\tthe JVM ended"]
+        finally:
+            limit.cancel()
         return found if len(found) == answers else found * answers
 
     @staticmethod

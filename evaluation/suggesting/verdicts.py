@@ -13,7 +13,7 @@ from evaluation.suggesting.draft import Draft
 from evaluation.suggesting.open_tests import OpenTest
 from evaluation.suggesting.repair import LABEL, repair
 
-NOT_RUN, RUN = "not run", "run"
+NOT_RUN, RUN, REFUSED = "not run", "run", "compile error"
 BEST = 3
 WAVE = 4  # candidates of a test that are run before it is known whether more are needed
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evaluation import suggest_assertions
+from evaluation.running.jdk import find_jdk
 from evaluation.suggest_assertions import main
 from evaluation.suggesting.apply import insert_suggestions, make_diff
 from evaluation.suggesting.open_tests import OpenTests
@@ -184,6 +187,20 @@ def test_encoding_line_ends_and_imports_are_kept(project):
     ).replace("für é", 'für é\r\n        assertEquals("é", 3);\r\n        fail();')
 
 
+def test_an_import_is_written_behind_the_last_one_whatever_a_text_holds(project):
+    file = project / TESTS / "CartOpenTest.java"
+    source = OPEN_TEST.replace("OpenTest", "CartOpenTest")
+    text = 'String text = """\nimport org.junit.Assume;\n""";\n\n    void verifyEmpty'
+    file.write_bytes(codecs.BOM_UTF8 + source.replace("void verifyEmpty", text).encode())
+    (test,), _ = opened(project, "testSum")
+    picked = Candidate("fail();", 1, imports=("static org.junit.Assert.fail",))
+    written = insert_suggestions(file.read_bytes(), [(test, picked)]).decode("utf-8-sig")
+    assert "import org.junit.Test;\nimport static org.junit.Assert.fail;\n\npublic" in written
+    bare = codecs.BOM_UTF8 + b"class A { }"
+    edited = insert_suggestions(bare, [(replace(test, position=len(bare) - 1), picked)])
+    assert edited.startswith(codecs.BOM_UTF8 + b"import static org.junit.Assert.fail;\nclass A {")
+
+
 # -- the command -----------------------------------------------------------------------------------------------------
 
 TOTAL = [
@@ -328,6 +345,33 @@ def test_no_execution_with_types_leaves_out_what_javac_refuses(project, fixed_ca
     assert {(item["compiled"], item["verdict"]) for item in found} == {(True, "not run: javac accepts it")}
     needed = {item["assertion"]: item["imports"] for item in found}
     assert [needed[text] for text in taken] == [[], ["static org.junit.Assert.assertThrows"]]
+
+
+@pytest.mark.jdk
+def test_what_javac_refuses_of_all_candidates_is_said(project, fixed_candidates, capsys, monkeypatch):
+    need_jdk()
+    monkeypatch.setitem(CANDIDATES, "testSum", ["assertEquals(cart.total());"])
+    monkeypatch.setattr("evaluation.suggesting.pool.write_templates", lambda sample: [])
+    assert run(project, "--no_execution", "--decoding", "types", method="#testSum") == 1
+    told = capsys.readouterr().err
+    assert "CartOpenTest.java: testSum: javac takes none of the candidates: no suitable method found for" in told
+
+
+@pytest.mark.jdk
+@pytest.mark.parametrize("ways", [("--no_execution", "--decoding", "types"), ("--decoding", "names")])
+def test_what_is_written_compiles_for_the_project_s_release(project, fixed_candidates, capsys, monkeypatch, ways):
+    need_jdk()
+    if find_jdk().version < 12:
+        pytest.skip("JDK 11 cannot compile for another release in memory")
+    pom = "<project><properties><maven.compiler.release>8</maven.compiler.release></properties></project>"
+    (project / "pom.xml").write_text(pom)
+    newer = "assertEquals(3, java.util.List.of(cart.total()).get(0).intValue());"
+    monkeypatch.setitem(CANDIDATES, "testSum", [newer, "assertEquals(3, cart.total());"])
+    assert run(project, *ways, "--json", method="#testSum") == 0
+    (test,) = json.loads(capsys.readouterr().out)["files"][0]["tests"]
+    first, second = test["candidates"][:2]
+    assert test["chosen"] == 1 and (first["assertion"], first["status"]) == (newer, "compile error")
+    assert "List" in first["reason"] and first["compiled"] is False and second["compiled"]
 
 
 @pytest.mark.jdk
@@ -478,7 +522,10 @@ def test_a_test_that_does_not_compile_is_left_out(project, fixed_candidates, cap
     before = file.read_bytes()
     assert run(project, "--apply", "--json") == 1
     (report,) = json.loads(capsys.readouterr().out)["files"]
-    assert report["left_out"]["testSum"] == "its file does not compile" and file.read_bytes() == before
+    assert (
+        report["left_out"]["testSum"].startswith("its file does not compile: line 39: cannot find symbol")
+        and file.read_bytes() == before
+    )
 
 
 @pytest.mark.jdk

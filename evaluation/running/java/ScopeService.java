@@ -15,6 +15,7 @@ import java.io.DataOutputStream;
 import java.io.IOException;
 import java.io.Writer;
 import java.net.URI;
+import java.net.URISyntaxException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -62,8 +63,9 @@ import javax.tools.ToolProvider;
  * or {@code error} and a reason; {@code members, type}, about the file that was opened last, answered by one field;
  * {@code check, file, source, where imports go, (offset, imports in lines, statements)*}, answered by one field for each
  * offset: {@code refused error}, {@code taken imports error}, where imports is 1 if it needs them and the error, if any,
- * is the file's own, so that nothing is certain, or {@code error} and a reason. All offsets count chars. Where javac
- * fails, one field with {@code error} stands for all.
+ * is the file's own, so that nothing is certain, or {@code error} and a reason; {@code compile, file, release, source*},
+ * answered by one field for each source: its first error, if any. All offsets count chars. Where javac fails, one field
+ * with {@code error} stands for all.
  *
  * <p>A line has words separated by tabs: {@code v name type} a variable or field;
  * {@code M name static fewest varargs returned lambdas} a method, where lambdas has a 1 for each parameter that takes a
@@ -125,15 +127,22 @@ public final class ScopeService {
         switch (request.get(0)) {
             case "open":
                 return open(request);
+            case "compile":
+                List<String> errors = new ArrayList<>();
+                for (String source : request.subList(3, request.size())) {
+                    errors.add(StatementChecker.compile(
+                            compiler, files, options(request.get(2)), new Source(request.get(1), source)));
+                }
+                return errors;
             case "check":
-                return new StatementChecker(compiler, files, options(), request.get(1), request.get(2),
+                return new StatementChecker(compiler, files, options(release), request.get(1), request.get(2),
                         Integer.parseInt(request.get(3)), request.subList(4, request.size())).check();
             default:
                 return List.of(members(Integer.parseInt(request.get(1))));
         }
     }
 
-    private List<String> options() {
+    private static List<String> options(String release) {
         List<String> options = new ArrayList<>(List.of("-proc:none", "-nowarn", "-Xlint:none"));
         if (!release.isEmpty()) {
             options.addAll(List.of("--release", release));
@@ -146,7 +155,7 @@ public final class ScopeService {
     private List<String> open(List<String> request) throws IOException {
         importable = request.get(3);
         JavacTask task = (JavacTask) compiler.getTask(
-                Writer.nullWriter(), files, new DiagnosticCollector<JavaFileObject>(), options(), null,
+                Writer.nullWriter(), files, new DiagnosticCollector<JavaFileObject>(), options(release), null,
                 List.of(new Source(request.get(1), request.get(2))));
         CompilationUnitTree unit = task.parse().iterator().next();
         task.analyze();
@@ -454,8 +463,16 @@ public final class ScopeService {
         private final String text;
 
         Source(String name, String text) {
-            super(URI.create("memory:///" + name), Kind.SOURCE);
+            super(uri(name), Kind.SOURCE);
             this.text = text;
+        }
+
+        private static URI uri(String name) {
+            try {
+                return new URI("memory", null, "/" + name, null); // which quotes what a name may not hold
+            } catch (URISyntaxException impossible) {
+                throw new IllegalArgumentException(impossible);
+            }
         }
 
         @Override

@@ -2,10 +2,14 @@ import com.sun.source.tree.AssignmentTree;
 import com.sun.source.tree.ClassTree;
 import com.sun.source.tree.CompilationUnitTree;
 import com.sun.source.tree.CompoundAssignmentTree;
+import com.sun.source.tree.MethodInvocationTree;
 import com.sun.source.tree.MethodTree;
 import com.sun.source.tree.UnaryTree;
 import com.sun.source.util.JavacTask;
+import com.sun.source.util.TreePath;
+import com.sun.source.util.TreePathScanner;
 import com.sun.source.util.TreeScanner;
+import com.sun.source.util.Trees;
 import java.io.IOException;
 import java.io.Writer;
 import java.util.ArrayList;
@@ -17,6 +21,15 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
+import javax.lang.model.element.Element;
+import javax.lang.model.element.ElementKind;
+import javax.lang.model.element.ExecutableElement;
+import javax.lang.model.element.VariableElement;
+import javax.lang.model.type.DeclaredType;
+import javax.lang.model.type.PrimitiveType;
+import javax.lang.model.type.TypeKind;
+import javax.lang.model.type.TypeMirror;
+import javax.lang.model.util.Types;
 import javax.tools.Diagnostic;
 import javax.tools.DiagnosticCollector;
 import javax.tools.JavaCompiler;
@@ -25,7 +38,8 @@ import javax.tools.JavaFileObject;
 
 /**
  * Tells which statements javac takes at places of a file. It analyses the file with all candidates at once, each in a
- * block of its own, drops those that errors lie in, and does so again until the rest has none.
+ * block of its own, drops those that errors lie in, and does so again until the rest has none. It also drops what compares
+ * values that are never equal, which {@code assertEquals(Object, Object)} would take.
  */
 final class StatementChecker {
     // Whatever stands in the block, what follows can be reached, and no variable has got a value.
@@ -167,7 +181,7 @@ final class StatementChecker {
             }
             Diagnostic<?> own = settle(List.of());
             if (own != null) {
-                broken = "line " + own.getLineNumber() + ": " + describe(own);
+                broken = describeWithLine(own);
             } else if (byImports) {
                 group.forEach(item -> item.refuse(describe(outside)));
             } else {
@@ -199,23 +213,92 @@ final class StatementChecker {
             }
             text.append(source, last, source.length());
             DiagnosticCollector<JavaFileObject> found = new DiagnosticCollector<>();
-            task(List.of(new ScopeService.Source(name, text.toString())), found).analyze();
+            JavacTask task = task(List.of(new ScopeService.Source(name, text.toString())), found);
+            CompilationUnitTree unit = task.parse().iterator().next();
+            task.analyze();
             Diagnostic<?> outside = null;
             for (Diagnostic<?> error : errors(found)) {
-                Map.Entry<Integer, Candidate> before = starts.floorEntry((int) error.getPosition());
-                if (before != null && error.getPosition() < before.getValue().end) {
-                    before.getValue().refuse(describe(error));
+                Candidate inside = find(starts, error.getPosition());
+                if (inside != null) {
+                    inside.refuse(describe(error));
                 } else if (outside == null) {
                     outside = error;
                 }
             }
+            refuseUnequal(task, unit, starts);
             if (!open.removeIf(item -> item.error != null) || open.isEmpty()) {
                 return outside;
             }
         }
     }
 
+    /** The candidate that a position lies in, or null. */
+    private static Candidate find(TreeMap<Integer, Candidate> starts, long position) {
+        Map.Entry<Integer, Candidate> before = starts.floorEntry((int) position);
+        return before != null && position < before.getValue().end ? before.getValue() : null;
+    }
+
+    /** Refuses candidates with {@code assertEquals} of a boxed number, a text or an enum and what cannot be cast to it. */
+    private static void refuseUnequal(JavacTask task, CompilationUnitTree unit, TreeMap<Integer, Candidate> starts) {
+        Trees trees = Trees.instance(task);
+        Types types = task.getTypes();
+        new TreePathScanner<Void, Void>() {
+            @Override
+            public Void visitMethodInvocation(MethodInvocationTree node, Void nothing) {
+                Candidate inside = find(starts, trees.getSourcePositions().getStartPosition(unit, node));
+                if (inside != null && trees.getElement(getCurrentPath()) instanceof ExecutableElement) {
+                    List<TypeMirror> given = compared((ExecutableElement) trees.getElement(getCurrentPath()), node);
+                    if (given.size() == 2 && hasOwnEquals(given.get(0)) && !mayHold(given.get(1), given.get(0))) {
+                        inside.refuse("it compares " + given.get(0) + " with " + given.get(1) + ", never equal");
+                    }
+                }
+                return super.visitMethodInvocation(node, nothing);
+            }
+
+            /** What JUnit compares with {@code equals}: the values of the parameters that are an Object. */
+            private List<TypeMirror> compared(ExecutableElement method, MethodInvocationTree node) {
+                List<TypeMirror> found = new ArrayList<>();
+                if (method.getSimpleName().contentEquals("assertEquals")
+                        && method.getEnclosingElement().toString().matches("(org\\.)?junit\\..*")) {
+                    int place = 0;
+                    for (VariableElement parameter : method.getParameters()) {
+                        TypeMirror type = trees.getTypeMirror(new TreePath(getCurrentPath(), node.getArguments().get(place++)));
+                        if (parameter.asType().toString().equals("java.lang.Object") && type != null) {
+                            boolean plain = type.getKind().isPrimitive();
+                            found.add(plain ? types.boxedClass((PrimitiveType) type).asType() : type);
+                        }
+                    }
+                }
+                return found;
+            }
+
+            /** Whether a value of a type may be one of another, final type. */
+            private boolean mayHold(TypeMirror type, TypeMirror other) {
+                boolean known = type.getKind() == TypeKind.DECLARED || type.getKind() == TypeKind.ARRAY;
+                return !known || types.isSubtype(types.erasure(other), types.erasure(type));
+            }
+
+            private boolean hasOwnEquals(TypeMirror type) {
+                if (type.getKind() != TypeKind.DECLARED) {
+                    return false;
+                }
+                Element holder = ((DeclaredType) type).asElement();
+                return holder.getKind() == ElementKind.ENUM || holder.toString().equals("java.lang.String")
+                        || holder.toString().matches("java\\.lang\\.(Byte|Short|Character|Integer|Long|Float|Double|Boolean)");
+            }
+        }.scan(unit, null);
+    }
+
     // -- javac -------------------------------------------------------------------------------------------------------
+
+    /** The first error of a whole file, or the empty text. */
+    static String compile(JavaCompiler compiler, JavaFileManager files, List<String> options, JavaFileObject source)
+            throws IOException {
+        DiagnosticCollector<JavaFileObject> found = new DiagnosticCollector<>();
+        ((JavacTask) compiler.getTask(Writer.nullWriter(), files, found, options, null, List.of(source))).analyze();
+        List<Diagnostic<? extends JavaFileObject>> errors = errors(found);
+        return errors.isEmpty() ? "" : describeWithLine(errors.get(0));
+    }
 
     private JavacTask task(List<? extends JavaFileObject> sources, DiagnosticCollector<JavaFileObject> found) {
         return (JavacTask) compiler.getTask(Writer.nullWriter(), files, found, options, null, sources);
@@ -225,6 +308,10 @@ final class StatementChecker {
         List<Diagnostic<? extends JavaFileObject>> errors = new ArrayList<>(found.getDiagnostics());
         errors.removeIf(item -> item.getKind() != Diagnostic.Kind.ERROR);
         return errors;
+    }
+
+    private static String describeWithLine(Diagnostic<?> error) {
+        return "line " + error.getLineNumber() + ": " + describe(error);
     }
 
     private static String describe(Diagnostic<?> error) {

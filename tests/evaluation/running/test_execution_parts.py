@@ -11,7 +11,9 @@ from evaluation.running.jdk import Jdk, find_jdk
 from evaluation.running.mutation import list_default_values, make_mutants
 from evaluation.running.splice import (
     PLACES,
+    Imports,
     as_utf8,
+    find_imports,
     find_missing_imports,
     find_span_problem,
     mark_places,
@@ -106,6 +108,31 @@ def test_a_lambda_s_assertion_becomes_a_block_and_one_whose_value_is_stored_stay
 )
 def test_missing_imports(header, framework, statement, expected):
     assert find_missing_imports(f"package p;\n{header}\nclass T {{ }}".encode(), framework, statement) == expected
+
+
+TEXT_BLOCK = b'''// import not.One;
+package p; /* import not.Two; */ import java . util.List; // import not.Three;
+import static org.junit.Assert.*;
+
+class T { String s = """
+import not.Four;
+package q;
+"""; void t() { PLACE; } }
+'''
+
+
+def test_imports_are_those_of_the_syntax_tree():
+    found = find_imports(TEXT_BLOCK)
+    assert TEXT_BLOCK[: found.end].endswith(b"Assert.*;")
+    assert found.names == {"java.util.List", "static org.junit.Assert.*"}
+    assert find_imports(b"package p; class T { void t( { }") == Imports(len("package p;"), frozenset())
+    assert find_imports(b"class T { } import a.B;").end == find_imports(b"").end == 0
+
+
+def test_an_import_is_not_put_into_a_text(tmp_path):
+    at = TEXT_BLOCK.index(b"PLACE;")
+    text = splice(TEXT_BLOCK, (at, at + 6), "assertThat(1);", ["static a.B.assertThat"]).text
+    assert "import static org.junit.Assert.*; import static a.B.assertThat;\n" in text
 
 
 def test_a_span_that_no_longer_holds_the_assertion():

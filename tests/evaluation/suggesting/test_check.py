@@ -32,13 +32,15 @@ public class ATest {
 ASSERT_TRUE = ("static org.junit.Assert.assertTrue",)
 
 
-def check(service, first: list[str], second: list[str] = (), source: str | bytes = SOURCE) -> list[list[Checked]]:
+def check(
+    service, first: list[str], second: list[str] = (), source: str | bytes = SOURCE, name: str = "ATest.java"
+) -> list[list[Checked]]:
     """What is said of candidates for the two places of a file."""
     raw = source.encode() if isinstance(source, str) else source
     at = raw.index(b"FIRST")
     raw = raw.replace(b"FIRST", b"")
     text, places = as_utf8(raw.replace(b"SECOND", b""), at, raw.index(b"SECOND"))
-    return service.check("ATest.java", text, places, [first, second], "junit4")
+    return service.check(name, text, places, [first, second], "junit4")
 
 
 GOOD = [
@@ -53,6 +55,10 @@ GOOD = [
     "try { read(null); } catch (IOException e) { }",
     "throw new IllegalStateException();",
     'assertEquals("}", "{");',
+    "assertEquals(Integer.valueOf(1), sizes.get(0));",
+    "assertEquals(Integer.valueOf(1), (Object) sizes);",
+    "assertEquals(sizes, 1);",  # whose equals may say anything
+    "assertEquals(null, n);",
 ]
 BAD = {
     "assertEquals(largest(prices), 1);": "cannot be applied",
@@ -72,6 +78,9 @@ BAD = {
     'assertEquals("open, n);': "unclosed string literal",
     "try { n++; } catch (IOException e) { }": "never thrown",
     "break;": "break outside switch or loop",
+    "assertEquals(1, sizes.isEmpty());": "compares java.lang.Integer with java.lang.Boolean, never equal",
+    'assertEquals("n", "a text", n);': "compares java.lang.String with java.lang.Integer, never equal",
+    "assertEquals(Thread.State.NEW, prices);": "never equal",
     "int m = 0; m++; assertThrows(Exception.class, () -> sizes.get(m));": "effectively final",
 }
 
@@ -99,6 +108,37 @@ def test_the_imports_of_assertions_are_named_where_they_are_needed(service):
     assert [answer.imports for answer in first] == [ASSERT_TRUE, (), (), ("org.junit.Assert",), ()]
     assert [bool(answer.refused) for answer in first] == [False, True, False, False, True]
     assert "boolean" in first[1].refused  # not that assertTrue is not known
+
+
+def test_imports_stand_behind_the_last_one_whatever_a_text_holds(service):
+    source = SOURCE.replace("String name =", 'String text = """\nimport java.util.*;\n"""; String name =')
+    first, second = check(service, ["assertTrue(n == 0);"], ["assertTrue(name == null);"], source)
+    assert first == second == [Checked(imports=ASSERT_TRUE)]
+
+
+def test_a_file_may_be_called_as_its_user_likes(service):
+    first, _ = check(
+        service, ["assertEquals(0, n);", "assertEquals(0);"], [], SOURCE.replace("public c", "c"), "A [1] %.java"
+    )
+    assert [bool(answer.refused) for answer in first] == [False, True] and not first[0].doubt
+
+
+def test_a_whole_file_is_compiled_for_a_release(service):
+    body = SOURCE.replace("SECOND", "")
+    versions = [body.replace("FIRST", text).encode() for text in ("", "assertEquals(0);", "List.of(1);")]
+    of_8, of_jdk = service.compile("ATest.java", versions, 8), service.compile("ATest.java", versions, None)
+    line = SOURCE[: SOURCE.index("FIRST")].count("\n") + 1
+    assert [text[: len(f"line {line}: ")] for text in of_8] == ["", f"line {line}: ", f"line {line}: "]
+    assert "cannot find symbol" in of_8[2] and of_jdk[2] == of_jdk[0] == "" and of_jdk[1] == of_8[1]
+
+
+def test_javac_that_does_not_answer_is_ended(service, monkeypatch):
+    monkeypatch.setattr("evaluation.suggesting.scope.SECONDS", 0.0)
+    first, _ = check(service, ["assertEquals(0, n);"])
+    assert first == [Checked(doubt="javac gave no answer within 0.0 s")]
+    monkeypatch.undo()
+    first, _ = check(service, ["assertEquals(0, n);"])
+    assert first == [Checked()]
 
 
 @pytest.mark.parametrize("package", ["", "package shop; "])

@@ -45,6 +45,13 @@ def test_a_part_of_a_framework_is_named(tmp_path):
         check_frameworks(tmp_path, without, {"junit4"})
 
 
+def test_what_only_running_needs_is_not_asked_for_without_it(tmp_path):
+    api = jar(tmp_path / "api.jar", "org/junit/jupiter/api/Test.class", "org/junit/runner/JUnitCore.class")
+    check_frameworks(tmp_path, ClassPath((), (api,)), {"junit4", "junit5"}, run=False)
+    with pytest.raises(UserError, match="need Hamcrest"):
+        check_frameworks(tmp_path, ClassPath((), (api,)), {"junit4", "junit5"})
+
+
 def test_class_folders_count_and_other_frameworks_are_not_run(tmp_path):
     for name in JUNIT4:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
