@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -140,7 +140,7 @@ def find_work(args: argparse.Namespace) -> list[_Work]:
                     raise
                 print(f"passed over: {error}", file=sys.stderr)
         works = [work for work in works if work.tests or work.left_out or (work.file, "") in target.files]
-        frameworks = {test.source["framework"] for work in works for test in work.tests}
+        frameworks = [test.source["framework"] for work in works for test in work.tests]
         executor, scopes = make_tools(args, target.project, frameworks) if frameworks else (None, None)
         tool = executor or scopes
         for work in works:
@@ -154,10 +154,11 @@ def find_work(args: argparse.Namespace) -> list[_Work]:
 
 
 def make_tools(
-    args: argparse.Namespace, project: Path, frameworks: Collection[str]
+    args: argparse.Namespace, project: Path, frameworks: Sequence[str]
 ) -> tuple[ProjectExecutor | None, ScopeService | None]:
     """What runs the tests of a project, and what asks javac about them, as far as each is wanted.
 
+    ``frameworks``: of each test that is asked for.
     Raises UserError where there is no JDK, no class path, or no JUnit in it.
     """
     from evaluation.running.class_path import resolve_class_path
@@ -173,7 +174,7 @@ def make_tools(
         jdk = find_jdk(args.jdk_home)
         class_path = resolve_class_path(project, args.class_path, jdk)
     else:
-        workers = min(2, os.cpu_count() or 1)
+        workers = min(2, os.cpu_count() or 1, len(frameworks))  # for one test, two more JVMs take longer than they save
         settings = ExecutionSettings(workers=workers, timeout_s=args.timeout, jdk_home=args.jdk_home)
         executor = ProjectExecutor(project, args.class_path, settings)
         jdk, class_path = executor.jdk, executor.class_path
@@ -197,7 +198,7 @@ def load_student(args: argparse.Namespace) -> Student:
         batch_size=TESTS_AT_ONCE,
         num_beams=args.num_beams,
         num_return_sequences=args.candidates,
-        fewest=1,
+        fewest=1 if args.no_pool else 0,  # the pool has others, and a mended text is an unlikely one
         decoding=args.decoding,
     )
     lengths = args.max_input_len, args.max_output_len

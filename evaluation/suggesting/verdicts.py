@@ -13,9 +13,9 @@ from evaluation.suggesting.draft import Draft
 from evaluation.suggesting.open_tests import OpenTest
 from evaluation.suggesting.repair import LABEL, repair
 
-NOT_RUN, RUN, REFUSED = "not run", "run", "compile error"
+NOT_RUN, RUN, REFUSED, TIMEOUT = "not run", "run", "compile error", "timeout"
 BEST = 3
-WAVE = 4  # candidates of a test that are run before it is known whether more are needed
+FIRST_WAVE, WAVE = 2, 4  # candidates of a test that are run before it is known whether more are needed
 
 
 class Judge(Protocol):
@@ -106,22 +106,27 @@ def _tell_likelihood(draft: Draft) -> float | None:
 def judge(executor: Judge, tests: Sequence[OpenTest], drafts: Sequence[Sequence[Draft]]) -> list[list[Candidate]]:
     """The candidates of each test, best first: by what running them showed, then by the student's order.
 
-    They are run in that order, a few at a time, until one passes and can fail; those behind it are left out.
+    They are run in that order, a few at a time, until one passes and can fail; those behind it are left out. So are
+    those behind a few that all exceed the time limit: the others of that test would, too.
     """
     judged: list[list[Candidate]] = [[] for _ in tests]
     asking = [place for place, found in enumerate(drafts) if found]
-    start = 0
+    start, end = 0, FIRST_WAVE
     while asking:
-        wave = [(place, start + i, draft) for place in asking for i, draft in enumerate(drafts[place][start:][:WAVE])]
+        wave = [(place, start + i, draft) for place in asking for i, draft in enumerate(drafts[place][start:end])]
         tasks = [tests[place].find_task(draft.text) for place, _, draft in wave]
         outcomes = executor.execute(tasks, [draft.text for _, _, draft in wave])
         for (place, rank, draft), outcome in zip(wave, outcomes, strict=True):
             judged[place].append(make_candidate(draft, rank + 1, outcome))
-        start += WAVE
+        statuses = {place: [item.status for item in judged[place][start:] if item.compiled] for place in asking}
+        slow = {place for place, found in statuses.items() if found and set(found) == {TIMEOUT}}
+        start, end = end, end + WAVE
         asking = [
             place
             for place in asking
-            if start < len(drafts[place]) and not any(item.grade == BEST for item in judged[place])
+            if start < len(drafts[place])
+            and place not in slow
+            and not any(item.grade == BEST for item in judged[place])
         ]
     return [sorted(found, key=lambda item: (-item.grade, item.rank)) for found in judged]
 

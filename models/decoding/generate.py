@@ -25,7 +25,8 @@ class GenerationOptions:
 
     Inputs are cut at ``max_input_len`` tokens, texts at ``max_output_len``. ``num_beams`` 1 is greedy decoding;
     with more, beam search keeps the ``num_return_sequences`` best texts; a writer that mends what breaks the rules may
-    leave it at ``fewest`` (None: at none fewer). ``latency_samples``: how many tasks are timed one by one.
+    leave it at ``fewest`` (None: at none fewer; 0: it mends none). ``latency_samples``: how many tasks are timed one by
+    one.
     """
 
     max_input_len: int = DataConfig.max_input_len
@@ -68,10 +69,11 @@ class Writer(Protocol):
         ...
 
     def logits(self, batch: Batch) -> Tensor:
-        """[B, T, V] float: what it expects at each of the batch's labels [B, T], given those before (teacher-forced).
+        """[B, T, V] float: what it expects at each of the batch's labels [B, T], given those before."""
+        ...
 
-        Add a label's log-probabilities up and you have that of a given text.
-        """
+    def log_likelihoods(self, row: Sequence[int], texts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The log-probability of each id of each text, given the input ids ``row`` and the ids before it."""
         ...
 
 

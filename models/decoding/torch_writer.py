@@ -7,16 +7,19 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
-from data.batches.collate import Batch
+from data.batches.collate import IGNORED, Batch
 from data.java.scope import JavaScope
 from data.rows.tokenization import TextFormat
 from models.decoding.constraints.build import build_constraints
 from models.decoding.generate import GenerationOptions, pad_rows, rank_texts
 from models.decoding.search import decode
 from models.seq2seq.inputs import shift_right
+
+MAX_TEXTS = 64  # of one pass through the decoder
 
 
 class TorchWriter:
@@ -89,3 +92,18 @@ class TorchWriter:
                 shared = encoded.expand(len(labels), -1, -1)
                 given = {"encoder_outputs": BaseModelOutput(last_hidden_state=shared)}
             return self.model(**given, attention_mask=mask, decoder_input_ids=decoder_input_ids).logits
+
+    def log_likelihoods(self, row: Sequence[int], texts: Sequence[Sequence[int]]) -> list[list[float]]:
+        found: list[list[float]] = []
+        for start in range(0, len(texts), MAX_TEXTS):
+            some = texts[start : start + MAX_TEXTS]
+            labels = pad_rows(some, IGNORED)
+            input_ids = torch.tensor([list(row)]).expand(len(labels), -1)
+            logits = self.logits(
+                {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "labels": labels}
+            )
+            costs = cross_entropy(
+                logits.float().transpose(1, 2), labels.to(logits.device), ignore_index=IGNORED, reduction="none"
+            )
+            found += [(-of_text[: len(ids)]).tolist() for of_text, ids in zip(costs, some, strict=True)]
+        return found

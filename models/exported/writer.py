@@ -27,6 +27,7 @@ from models.exported.folder import VOCABULARY_FILE, ExportNote
 from utils.errors import UserError
 
 Ids = list[int]
+SCORED_AT_ONCE = 8  # each text has an input of its own: more of them only leave the processor's cache
 
 
 class ExportedWriter:
@@ -91,6 +92,17 @@ class ExportedWriter:
             length = min(len(found), len(targets[place]))
             logits[place, :length] = found[:length]
         return logits
+
+    def log_likelihoods(self, row: Sequence[int], texts: Sequence[Sequence[int]]) -> list[list[float]]:
+        end = self.tokenizer.eos_token_id
+        whole = [list(ids[:-1] if ids and ids[-1] == end else ids) for ids in texts]  # the engine adds the end
+        results = self._engine.score_batch(
+            [self._spell(row)] * len(texts),
+            [self._spell(ids) for ids in whole],
+            max_batch_size=SCORED_AT_ONCE,
+            max_input_length=0,
+        )
+        return [result.log_probs[: len(ids)] for result, ids in zip(results, texts, strict=True)]
 
     def _run(
         self, rows: Sequence[Sequence[int]], options: GenerationOptions, begun: Sequence[Ids] | None = None
@@ -163,7 +175,8 @@ class ExportedWriter:
             if broken is None:
                 chosen[place].append(ids)
         mended: list[tuple[int, Ids]] = []
-        wanted = [(options.fewest or options.num_return_sequences) - len(of_row) for of_row in chosen]
+        fewest = options.num_return_sequences if options.fewest is None else options.fewest
+        wanted = [fewest - len(of_row) for of_row in chosen]
         for (place, ids), broken in zip(beams, breaks, strict=True):
             if broken is not None and wanted[place] > 0:
                 wanted[place] -= 1
@@ -223,7 +236,9 @@ class ExportedWriter:
             for place, given in enumerate(logits or ()):
                 if step < len(given):
                     scores[place] = given[step]
-            allowed = constraints(ids[:, : step + 1], scores)  # type: ignore[arg-type]
+            allowed = scores
+            for constraint in constraints:  # the list itself looks at the signature of each, at each step
+                allowed = constraint(ids[:, : step + 1], allowed)  # type: ignore[arg-type,assignment]
             wrong = allowed.gather(1, next_ids[:, None])[:, 0] == -torch.inf
             best = allowed.argmax(-1)
             if logits is not None:

@@ -71,6 +71,29 @@ def test_logits_are_those_of_torch(pair, rows):
     assert distance(pair, rows, [labels[0], *labels[:-1]]) > 0  # not the same object twice
 
 
+def likelihood_distance(pair: tuple[Opened, Opened], row: list[int], texts: list[list[int]]) -> float:
+    """The largest difference between the two writers and what their logits say, at a token of a text."""
+    given = batch_of([row] * len(texts), texts)
+    found = [one.writer.log_likelihoods(row, texts) for one in pair]
+    assert [[len(of_text) for of_text in of_one] for of_one in found] == [list(map(len, texts))] * 2
+    apart = 0.0
+    for one, of_one in zip(pair, found, strict=True):
+        logits = one.writer.logits(given).log_softmax(-1)  # type: ignore[arg-type]
+        for place, ids in enumerate(texts):
+            expected = logits[place, : len(ids)].gather(1, torch.tensor(ids)[:, None])[:, 0]
+            apart = max(apart, float((expected - torch.tensor(of_one[place])).abs().max()))
+    mine, theirs = (torch.tensor([value for of_text in of_one for value in of_text]) for of_one in found)
+    return max(apart, float((mine - theirs).abs().max()))
+
+
+def test_likelihoods_are_those_of_the_logits(pair, rows):
+    """More texts than one pass takes, ended and cut ones."""
+    end = pair[0].writer.tokenizer.eos_token_id
+    texts = [[*row[::-1], end] for row in rows] + [row[:-1] for row in rows]
+    assert likelihood_distance(pair, rows[3], texts * 3) < 1e-4
+    assert pair[1].writer.log_likelihoods(rows[0], []) == []
+
+
 @pytest.mark.parametrize("decoding", ["free", "java", "names"])
 def test_greedy_texts_are_those_of_torch(pair, rows, decoding):
     options = GenerationOptions(max_output_len=24, decoding=decoding, batch_size=5)
@@ -157,6 +180,8 @@ def test_only_as_many_beams_are_mended_as_are_asked_for(pair, rows):
     few = generate_candidates(pair[1].writer, rows, replace(options, fewest=1))
     assert all(len(texts) == 4 for texts in whole) and all(1 <= len(texts) <= 4 for texts in few)
     assert any(len(texts) < 4 for texts in few)
+    none = generate_candidates(pair[1].writer, rows, replace(options, fewest=0))
+    assert not all(none) and all(set(some) <= set(texts) for some, texts in zip(none, few, strict=True))
     assert all(set(some) <= set(texts) for some, texts in zip(few, whole, strict=True))
 
 
@@ -169,5 +194,6 @@ def test_each_family_expects_what_torch_does(family, tmp_path):
     tokenizer = pair[0].writer.tokenizer
     rows = [tokenizer(text)["input_ids"] for text in TEXTS[:4]]
     assert distance(pair, rows, [row[:6] for row in rows]) < 1e-3
+    assert likelihood_distance(pair, rows[0], [*rows, *(row + row for row in rows)]) < 1e-3
     again = pair[1].writer.tokenizer
     assert [again(text)["input_ids"] for text in TEXTS[:4]] == rows
