@@ -60,7 +60,8 @@ def main() -> int:
             raw = (args.project / file).read_bytes()
             source, moved = as_utf8(raw, *(at for sample in samples for at in sample.source["assertion_span"]))
             spans = list(zip(moved[::2], moved[1::2], strict=True))
-            scopes = service.look(Path(file).name, source, spans, samples[0].source["framework"])
+            name, framework = Path(file).name, samples[0].source["framework"]
+            scopes = service.look(name, source, spans, framework, service.find_release(name, source))
             for sample, scope in zip(samples, scopes, strict=True):
                 total += 1
                 if isinstance(scope, str):

@@ -29,6 +29,7 @@ from utils.signals import exit_on_signal
 
 if TYPE_CHECKING:
     from evaluation.running.execution import ProjectExecutor
+    from evaluation.suggesting.draft import Draft
     from evaluation.suggesting.open_tests import OpenTest
     from evaluation.suggesting.places import Places
     from evaluation.suggesting.report import ReportedFile
@@ -231,8 +232,10 @@ def suggest(work: _Work, student: Student, args: argparse.Namespace) -> Reported
     from evaluation.suggesting.pool import fill_pools
     from evaluation.suggesting.report import describe_tests
     from evaluation.suggesting.together import choose_together
-    from evaluation.suggesting.verdicts import Candidate, choose, judge, leave_unjudged, mend
+    from evaluation.suggesting.verdicts import Candidate, choose, judge, judge_rest, leave_unjudged, mend
 
+    executor = work.executor
+    drafts: list[list[Draft]] = []
     found: list[list[Candidate]] = []
     for start in range(0, len(work.tests), TESTS_AT_ONCE):
         tests = work.tests[start : start + TESTS_AT_ONCE]
@@ -242,19 +245,24 @@ def suggest(work: _Work, student: Student, args: argparse.Namespace) -> Reported
             if isinstance(scope, str):
                 print(f"{work.name}: {test.name}: decoding with names, not with types: {scope}", file=sys.stderr)
         scopes = [None if isinstance(scope, str) else scope for scope in looked]
-        check = places.check if places is not None and work.executor is None else None  # what is run is compiled anyway
+        check = places.check if places is not None and executor is None else None  # what is run is compiled anyway
         pools = fill_pools([test.sample for test in tests], student, scopes, not args.no_pool, check)
         for test, refused in zip(tests, places.refused if places is not None else [], strict=False):
             if refused:
                 print(f"{work.name}: {test.name}: javac takes none of the candidates: {refused}", file=sys.stderr)
-        if work.executor is not None:
-            judged = judge(work.executor, tests, pools)
-            found += mend(work.executor, tests, judged) if args.repair else judged
+        drafts += pools
+        if executor is not None:
+            judged = judge(executor, tests, pools)
+            found += mend(executor, tests, judged) if args.repair else judged
         else:
             java = as_utf8(work.before)[0]
             found += [leave_unjudged(test, pool, java) for test, pool in zip(tests, pools, strict=True)]
+
+    def find_more(at: int) -> list[Candidate]:
+        return judge_rest(executor, work.tests[at], drafts[at], found[at]) if executor is not None else []
+
     if work.scopes is not None:
-        chosen = choose_together(work.scopes, work.file.name, work.before, work.tests, found)
+        chosen = choose_together(work.scopes, work.file.name, work.before, work.tests, found, find_more)
     else:
         chosen = [choose(items) for items in found]
     picks = [

@@ -10,7 +10,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -32,7 +32,7 @@ BUILT = (
 )
 OTHER_LANGUAGES = {".kt": "Kotlin", ".groovy": "Groovy", ".scala": "Scala"}  # javac does not compile them
 OLD_ROOTS = ("src/java", "src/test")  # of Ant and of Maven's first version
-GRADLE_BUILD = frozenset({"buildSrc", "build-logic"})  # projects of their own, which compile against Gradle
+GRADLE_BUILD = frozenset({("buildSrc",), ("build-logic",)})  # projects of their own, which compile against Gradle
 MODULE_FILES = frozenset({"module-info.java"})
 MAX_ROUNDS = 10
 KEPT_BUILDS = 3
@@ -57,7 +57,7 @@ class ClassPath:
 
     ``left_out``: test sources, relative to the project, that do not compile with these jars, and why. ``release``: the
     Java release that the project was compiled for; None for the JDK's own, and where a finished build was copied.
-    ``built_for``: the older release that its own build is for, as its classes or its pom.xml tell; None for the JDK's.
+    ``built_for``: the newest release that its own build needs, as its classes or its pom.xml tell; None for the JDK's.
     """
 
     folders: tuple[Path, ...]
@@ -83,28 +83,38 @@ def resolve_class_path(project_dir: str | Path, class_path: str | Sequence[str |
     sources = find_files(project, ".java")
     if not sources:
         raise UserError(f"project {project_dir}: holds no Java files")
-    names = {path: path.relative_to(project) for path in sources}
-    apart = [path for path, name in names.items() if name.parts[0] in GRADLE_BUILD]
-    if find_build_tool(project) is not GRADLE or len(apart) == len(sources):
-        apart = []
-    sources = [path for path in sources if path not in set(apart)]
+    apart = [path for path in sources if _is_apart(project, path)]
+    sources = [path for path in sources if not _is_apart(project, path)]
     entries = find_jars(project, jdk) if class_path is None else expand_class_path(class_path)
     jars = complete_junit5(path for path in entries if path.is_file())
     given = tuple(path for path in entries if path.is_dir())
     folder = _make_build(project, sources, (*given, *jars), jdk)
     facts: BuildFacts = json.loads((folder / "build.json").read_text(encoding="utf-8"))
     folders = (folder / "test", folder / "main", *given)
-    facts["left_out"] |= {names[path].as_posix(): "it belongs to the build itself" for path in apart}
+    facts["left_out"] |= {path.relative_to(project).as_posix(): "it belongs to the build itself" for path in apart}
     return ClassPath(folders, jars, **facts)
 
 
 # -- classes ---------------------------------------------------------------------------------------------------------
 
 
+def _is_apart(project: Path, path: Path) -> bool:
+    """Whether a path belongs to what makes a Gradle build, which is a project of its own."""
+    return path.relative_to(project).parts[:1] in GRADLE_BUILD and find_build_tool(project) is GRADLE
+
+
+def _find_sources(project: Path, ending: str) -> list[Path]:
+    return [path for path in find_files(project, ending) if not _is_apart(project, path)]
+
+
 def _module_roots(project: Path, part: str) -> list[Path]:
     """``src/main`` or ``src/test`` of the project and of its modules."""
     sources = (folder for folder, _ in walk_folders(project) if folder.name == "src")
-    outer = (folder for folder in sources if "src" not in folder.relative_to(project).parts[:-1])
+    outer = (
+        folder
+        for folder in sources
+        if "src" not in folder.relative_to(project).parts[:-1] and not _is_apart(project, folder)
+    )
     return [path for folder in outer if (path := folder / part).is_dir()]
 
 
@@ -159,7 +169,7 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
     for path in (*sources, *sorted(resources), *made, *class_path):
         status = path.stat()
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    others = [path for ending in OTHER_LANGUAGES for path in find_files(project, ending)]
+    others = [path for ending in OTHER_LANGUAGES for path in _find_sources(project, ending)]
     built = _find_finished_build(project, [*sources, *others])
     encoding = _find_encoding(project, sources)
     digest.update(repr((built, encoding, find_named_release(project, jdk))).encode())
@@ -204,9 +214,8 @@ def _compile_best(
     """
     made: list[tuple[dict[str, str], int | None, Path]] = []
     refused: list[UserError] = []
-    named = find_named_release(project, jdk)
     with tempfile.TemporaryDirectory(dir=target) as scratch:
-        for release in dict.fromkeys((None, named)):
+        for release in dict.fromkeys((None, find_named_release(project, jdk))):
             classes = Path(scratch, str(release))
             try:
                 left_out = _compile(project, sources, encoding, roots, class_path, jdk, classes, release)
@@ -221,7 +230,7 @@ def _compile_best(
         left_out, release, classes = min(made, key=lambda attempt: len(attempt[0]))
         for part in ("main", "test"):
             os.replace(classes / part, target / part)
-    return {"left_out": left_out, "release": release, "built_for": named}
+    return {"left_out": left_out, "release": release, "built_for": _find_newest_release(project, jdk)}
 
 
 def _find_class_release(folder: Path) -> int:
@@ -247,17 +256,31 @@ def _as_release(release: int, jdk: Jdk) -> int | None:
 
 def find_named_release(project: Path, jdk: Jdk) -> int | None:
     """The Java release that the project's pom.xml names, as _as_release gives it; None where it names none."""
-    text = re.sub(r"<!--.*?-->", "", _read_pom(project), flags=re.DOTALL)
+    text = _read_pom(project)
     plugins = re.findall(r"<plugin>(?:(?!</plugin>).)*>maven-compiler-plugin<.*?</plugin>", text, flags=re.DOTALL)
     of_compiler = re.sub(r"<execution>.*?</execution>", "", "".join(plugins), flags=re.DOTALL)
     for place, prefix in ((text, r"maven\.compiler\."), (of_compiler, "")):
         for name in ("release", "target", "source"):
-            value = next(iter(re.findall(rf"<{prefix}{name}>\s*([^<\s]+)\s*</", place)), "")
-            if named := re.fullmatch(r"\$\{(.+)\}", value):
-                value = next(iter(re.findall(rf"<{re.escape(named[1])}>\s*([^<\s]+)\s*</", text)), "")
-            if found := re.fullmatch(r"(?:1\.)?(\d+)", value):
-                return _as_release(int(found[1]), jdk)
+            for release in _read_releases(text, place, prefix + name):
+                return _as_release(release, jdk)
     return None
+
+
+def _find_newest_release(project: Path, jdk: Jdk) -> int | None:
+    """The newest of all releases in the pom.xml, those of tests and profiles too, as _as_release gives it."""
+    text = _read_pom(project)
+    names = r"(?:maven\.compiler\.)?(?:release|target|source|testRelease|testTarget|testSource)"
+    found = list(_read_releases(text, text, names))
+    return _as_release(max(found), jdk) if found else None
+
+
+def _read_releases(pom: str, place: str, tag: str) -> Iterator[int]:
+    """The releases in the tags of a place in the pom.xml; ``${...}`` stands for a property of it."""
+    for value in re.findall(rf"<{tag}>\s*([^<\s]+)\s*</", place):
+        if named := re.fullmatch(r"\$\{(.+)\}", value):
+            value = next(iter(re.findall(rf"<{re.escape(named[1])}>\s*([^<\s]+)\s*</", pom)), "")
+        if found := re.fullmatch(r"(?:1\.)?(\d+)", value):
+            yield int(found[1])
 
 
 def _compile(
@@ -310,7 +333,7 @@ def _compile(
 def _describe_errors(project: Path, errors: list[tuple[str, str, str]]) -> str:
     path, line, message = errors[0]
     where = f"{Path(path).relative_to(project)}:{line}: " if line else ""
-    beside = [name for ending, name in OTHER_LANGUAGES.items() if find_files(project, ending)]
+    beside = [name for ending, name in OTHER_LANGUAGES.items() if _find_sources(project, ending)]
     hint = f"; it has {beside[0]} sources, which javac does not compile" if beside else ""
     return f"project {project} does not compile ({where}{message[:300]}){hint}: {advise(project)}"
 
@@ -334,7 +357,8 @@ def _find_encoding(project: Path, sources: Iterable[Path]) -> str:
 
 def _read_pom(project: Path) -> str:
     pom = project / "pom.xml"
-    return pom.read_text(encoding="utf-8", errors="replace") if pom.is_file() else ""
+    text = pom.read_text(encoding="utf-8", errors="replace") if pom.is_file() else ""
+    return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
 
 
 def _run_javac(

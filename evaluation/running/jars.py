@@ -25,24 +25,30 @@ MAVEN_ENTRY = re.compile(
 ADVICE = f"give the jars with --class_path, or run `{GRADLE.build}` once with a network"
 WRAPPER_JAR = "gradle-wrapper.jar"
 WRAPPED = re.compile(r"^distributionUrl=.*/(gradle-[^/]+)\.zip", re.MULTILINE)
-# Writes what Gradle compiles and runs the tests of every module with, an entry in a line; its own modules' classes are
-# compiled here. Old and new versions of Gradle know all that it uses.
-GRADLE_SCRIPT = """
-allprojects {
-    task printTestClassPath {
-        doLast {
-            def made = rootProject.allprojects.collect { it.layout.buildDirectory.get().asFile }
-            def own = { file ->
-                (file.parentFile.name == 'libs' || !file.isFile()) && made.any { file.toPath().startsWith(it.toPath()) }
-            }
+# Writes what Gradle runs and compiles the tests of every module with, an entry in a line. What the modules themselves
+# are built to is left out: they are compiled here. Old and new versions of Gradle know all that it uses.
+GRADLE_ENTRIES = "printTestClassPath.to"
+GRADLE_SCRIPT = f"""
+allprojects {{
+    task printTestClassPath {{
+        doLast {{
+            def modules = rootProject.allprojects
+            def folders = modules.collect {{ it.layout.buildDirectory.get().asFile.toPath() }}
+            def jars = modules.collect {{ it.tasks.findByName('jar') }}.findAll {{ it != null }}
+            def made = jars.collectMany {{ it.outputs.files.files }} as Set
+            def isOwn = {{ file ->
+                made.contains(file) || !file.isFile() && folders.any {{ file.toPath().startsWith(it) }}
+            }}
             def sets = project.hasProperty('sourceSets') ? project.sourceSets : []
             def found = []
-            sets.findAll { it.name == 'main' || it.name == 'test' }.each { found.addAll(it.compileClasspath.files) }
-            sets.findAll { it.name == 'test' }.each { found.addAll(it.runtimeClasspath.files) }
-            found.findAll { !own(it) }.each { new File('ENTRIES').append(it.absolutePath + '\\n', 'UTF-8') }
-        }
-    }
-}
+            sets.findAll {{ it.name == 'test' }}.each {{ found.addAll(it.runtimeClasspath.files) }}
+            sets.findAll {{ it.name == 'test' }}.each {{ found.addAll(it.compileClasspath.files) }}
+            sets.findAll {{ it.name == 'main' }}.each {{ found.addAll(it.compileClasspath.files) }}
+            def to = new File(System.getProperty('{GRADLE_ENTRIES}'))
+            found.findAll {{ !isOwn(it) }}.each {{ to.append(it.absolutePath + '\\n', 'UTF-8') }}
+        }}
+    }}
+}}
 """
 
 
@@ -112,8 +118,10 @@ def ask_maven(project: Path, jdk: Jdk) -> tuple[Path, ...]:
 
 
 def _is_made_by_maven(project: Path, path: Path) -> bool:
-    """Whether an entry is what a module of the project itself is built to, in its folder ``target``."""
-    return project in path.parents and "target" in path.relative_to(project).parts
+    """Whether an entry is what a module of the project itself is built to: a folder, or a jar in its ``target``."""
+    if project not in path.parents or "target" not in path.relative_to(project).parts:
+        return False
+    return not path.is_file() or (path.parent.name == "target" and (path.parent.parent / "pom.xml").is_file())
 
 
 def _run_tool(command: list[str], project: Path, jdk: Jdk, advice: str) -> subprocess.CompletedProcess[str]:
@@ -175,29 +183,27 @@ def find_gradle(project: Path) -> list[str]:
 def ask_gradle(project: Path, jdk: Jdk) -> tuple[Path, ...]:
     """The jars that Gradle puts on the test class paths of all modules with Java, without using the network.
 
-    The build scripts run, as whenever Gradle is started; no task of the project does, and nothing is written into it.
-    Raises UserError where Gradle fails, names nothing, or names what is not there.
+    The build scripts run and ``buildSrc`` is built, as whenever Gradle is started; nothing else is, and nothing else is
+    written into the project. What it names and is not there is left out, with a warning. Raises UserError where Gradle
+    fails or names nothing.
     """
     start = find_gradle(project)
     with tempfile.TemporaryDirectory(prefix="gradle-") as scratch:
         script, entries = Path(scratch, "print.gradle"), Path(scratch, "entries")
-        script.write_text(GRADLE_SCRIPT.replace("ENTRIES", str(entries)), encoding="utf-8")
+        script.write_text(GRADLE_SCRIPT, encoding="utf-8")
         command = [*start, "--offline", "--no-daemon", "--no-parallel", "-q", "-p", str(project)]
-        command += ["--project-cache-dir", scratch]
+        command += ["--project-cache-dir", scratch, f"-D{GRADLE_ENTRIES}={entries}"]
         command += ["-Dorg.gradle.configuration-cache=false"]  # which the task could not live with
         done = _run_tool([*command, "-I", str(script), "printTestClassPath"], project, jdk, ADVICE)
         found = entries.read_text(encoding="utf-8").splitlines() if entries.is_file() else []
-    jars = [Path(line) for line in dict.fromkeys(found)]
-    missing = next((path for path in jars if not path.exists()), None)
-    if done.returncode:
-        reason = _find_reason(done.stderr)
-    elif missing is not None:
-        reason = f"it names {missing}, which is not there"
-    elif not jars:
-        reason = "it names no jar: no module has a plugin for Java and a dependency"
-    else:
-        return tuple(jars)
-    raise UserError(f"project {project}: gradle --offline gives no class path ({reason[:300]}); {ADVICE}")
+    if done.returncode or not found:
+        reason = _find_reason(done.stderr) if done.returncode else "it names no jar: no module has a plugin for Java"
+        raise UserError(f"project {project}: gradle --offline gives no class path ({reason[:300]}); {ADVICE}")
+    named = [Path(line) for line in dict.fromkeys(found)]
+    for path in named:
+        if not path.exists():  # Gradle and javac ignore it, too
+            print(f"warning: project {project}: Gradle names {path}, which is not there", file=sys.stderr)
+    return tuple(path for path in named if path.exists())
 
 
 def _find_reason(log: str) -> str:

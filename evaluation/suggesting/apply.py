@@ -16,6 +16,18 @@ from evaluation.suggesting.verdicts import RUN, Candidate
 from utils.atomic_io import atomic_writer
 from utils.errors import UserError
 
+COMMENT = re.compile(rb"[ \t]*(?://[^\r\n]*|/\*[^\r\n]*?\*/[ \t]*(?=[\r\n]))")
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """What the file's encoding lacks, as Java reads it in any."""
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)), error.end
+
+
+codecs.register_error("java_escape", _escape)
+
 
 def insert_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]]) -> bytes:
     """The file's bytes with the chosen assertions and the imports that they need; encoding and line ends stay."""
@@ -30,11 +42,13 @@ def insert_suggestions(raw: bytes, chosen: Sequence[tuple[OpenTest, Candidate]])
         body = f"{newline.decode()}{test.indent}".join(item.assertion.split("\n"))
         if item.origin == RUN:
             body += f" // {LABEL}"
-        edits.append((test.position, f"{test.before}{body}{test.after}".encode(encoding, "replace")))
+        edits.append((test.position, f"{test.before}{body}{test.after}".encode(encoding, "java_escape")))
     imports = dict.fromkeys(line for _, item in chosen for line in item.imports)
     if imports:
         source, _ = as_utf8(raw)
         place = move_to_disk(find_imports(source).end, source, raw)
+        if comment := COMMENT.match(raw, place):  # it stays with its import
+            place = comment.end()
         lines = newline.join(f"import {line};".encode() for line in imports)
         top = len(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else 0
         edits.append((place, newline + lines) if place else (top, lines + newline))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from data.java.scope import JavaScope
 from evaluation.running.splice import as_utf8
@@ -22,15 +23,19 @@ class Places:
         self._framework: str = tests[0].source["framework"]
         self.refused: list[str] = []  # of each test, once checked: why javac takes no candidate; empty where it does
 
+    @cached_property
+    def _release(self) -> int | None:
+        return self._service.find_release(self._name, self._source)
+
     def look(self) -> list[JavaScope | str]:
         """What can be named at each, or why that is not known."""
         spans = [(at, at) for at in self._offsets]
-        return self._service.look(self._name, self._source, spans, self._framework)
+        return self._service.look(self._name, self._source, spans, self._framework, self._release)
 
     def check(self, pools: Sequence[Sequence[Draft]]) -> list[list[Draft]]:
         """The candidates of each that javac does not refuse, with what it says of them."""
         texts = [[draft.text for draft in pool] for pool in pools]
-        found = self._service.check(self._name, self._source, self._offsets, texts, self._framework)
+        found = self._service.check(self._name, self._source, self._offsets, texts, self._framework, self._release)
         self.refused = [
             answers[0].refused if answers and all(said.refused for said in answers) else "" for answers in found
         ]

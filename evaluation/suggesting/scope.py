@@ -44,10 +44,18 @@ class ScopeService:
             self._process.communicate()
             self._process = None
 
-    def look(self, name: str, source: bytes, spans: Sequence[tuple[int, int]], framework: str) -> list[JavaScope | str]:
+    def look(
+        self,
+        name: str,
+        source: bytes,
+        spans: Sequence[tuple[int, int]],
+        framework: str,
+        release: int | None = None,
+    ) -> list[JavaScope | str]:
         """The scope at each of these byte ranges of a file in UTF-8, or why javac cannot tell it.
 
         What stands in the ranges is ignored. They do not overlap. A scope answers questions until the next call.
+        ``release``: as find_release gives it.
         """
         order = sorted(range(len(spans)), key=lambda i: spans[i])
         pieces: list[bytes] = []
@@ -66,7 +74,8 @@ class ScopeService:
             last = end
         pieces.append(source[last:].decode("utf-8", "replace").encode())
         assertions = FRAMEWORKS[framework].assertion_class if framework in FRAMEWORKS else ""
-        fields = ["open", name, b"".join(pieces).decode(), assertions, *(offsets[i] for i in range(len(spans)))]
+        text = b"".join(pieces).decode()
+        fields = ["open", name, str(release or ""), text, assertions, *(offsets[i] for i in range(len(spans)))]
         self._generation += 1
         generation = self._generation
 
@@ -81,14 +90,20 @@ class ScopeService:
         return found
 
     def check(
-        self, name: str, source: bytes, places: Sequence[int], candidates: Sequence[Sequence[str]], framework: str
+        self,
+        name: str,
+        source: bytes,
+        places: Sequence[int],
+        candidates: Sequence[Sequence[str]],
+        framework: str,
+        release: int | None = None,
     ) -> list[list[Checked]]:
         """Whether javac takes each of the candidates at its place, a byte offset of a file in UTF-8.
 
         Where it does not take one as it is, it may with the imports that ``find_missing_imports`` names.
         """
         head = source[: find_imports(source).end].decode("utf-8", "replace")
-        fields = ["check", name, source.decode("utf-8", "replace"), str(_utf16(head))]
+        fields = ["check", name, str(release or ""), source.decode("utf-8", "replace"), str(_utf16(head))]
         imports: list[tuple[str, ...]] = []
         for place, texts in zip(places, candidates, strict=True):
             offset = str(_utf16(source[:place].decode("utf-8", "replace")))
@@ -98,14 +113,15 @@ class ScopeService:
         answers = map(_read_answer, self._talk(fields, len(imports)), imports)
         return [[next(answers) for _ in texts] for texts in candidates]
 
-    def compile(self, name: str, sources: Sequence[bytes], release: int | None) -> list[str]:
-        """The first error of each of these versions of a file in UTF-8; empty where it has none, or where javac fails.
+    def compile(self, name: str, source: bytes, release: int | None = None) -> str:
+        """The first error of a file in UTF-8; empty where it has none, or where javac fails."""
+        reply = self._talk(["compile", name, str(release or ""), source.decode("utf-8", "replace")])[0]
+        return "" if reply.startswith("error\t") else reply
 
-        ``release``: the Java release to compile for; None for the JDK's own.
-        """
-        texts = [source.decode("utf-8", "replace") for source in sources]
-        replies = self._talk(["compile", name, str(release or ""), *texts], len(texts))
-        return ["" if reply.startswith("error\t") else reply for reply in replies]
+    def find_release(self, name: str, source: bytes) -> int | None:
+        """The Java release that a file is compiled for: the project's, if the file compiles for it. None: the JDK's."""
+        given, wanted = self.class_path.release, self.class_path.built_for
+        return given or (wanted if wanted and not self.compile(name, source, wanted) else None)
 
     # -- the pipe ----------------------------------------------------------------------------------------------------
 
@@ -117,7 +133,7 @@ class ScopeService:
         )
         self._process = process
         entries = "\n".join(map(str, (*self.class_path.folders, *self.class_path.jars)))
-        self._write(process, [entries, str(self.class_path.release or "")])
+        self._write(process, [entries])
         return process
 
     def _talk(self, fields: Sequence[str], answers: int = 1) -> list[str]:

@@ -16,6 +16,7 @@ from evaluation.suggesting.repair import LABEL, repair
 NOT_RUN, RUN, REFUSED, TIMEOUT = "not run", "run", "compile error", "timeout"
 BEST = 3
 FIRST_WAVE, WAVE = 2, 4  # candidates of a test that are run before it is known whether more are needed
+SLOW = 6  # so many that all exceed the time limit are enough
 
 
 class Judge(Protocol):
@@ -107,7 +108,7 @@ def judge(executor: Judge, tests: Sequence[OpenTest], drafts: Sequence[Sequence[
     """The candidates of each test, best first: by what running them showed, then by the student's order.
 
     They are run in that order, a few at a time, until one passes and can fail; those behind it are left out. So are
-    those behind a few that all exceed the time limit: the others of that test would, too.
+    those behind SLOW that all exceed the time limit: it is the test that takes so long.
     """
     judged: list[list[Candidate]] = [[] for _ in tests]
     asking = [place for place, found in enumerate(drafts) if found]
@@ -118,8 +119,8 @@ def judge(executor: Judge, tests: Sequence[OpenTest], drafts: Sequence[Sequence[
         outcomes = executor.execute(tasks, [draft.text for _, _, draft in wave])
         for (place, rank, draft), outcome in zip(wave, outcomes, strict=True):
             judged[place].append(make_candidate(draft, rank + 1, outcome))
-        statuses = {place: [item.status for item in judged[place][start:] if item.compiled] for place in asking}
-        slow = {place for place, found in statuses.items() if found and set(found) == {TIMEOUT}}
+        ran = {place: [item.status for item in judged[place] if item.compiled] for place in asking}
+        slow = {place for place, statuses in ran.items() if len(statuses) >= SLOW and set(statuses) == {TIMEOUT}}
         start, end = end, end + WAVE
         asking = [
             place
@@ -129,6 +130,15 @@ def judge(executor: Judge, tests: Sequence[OpenTest], drafts: Sequence[Sequence[
             and not any(item.grade == BEST for item in judged[place])
         ]
     return [sorted(found, key=lambda item: (-item.grade, item.rank)) for found in judged]
+
+
+def judge_rest(
+    executor: Judge, test: OpenTest, drafts: Sequence[Draft], judged: Sequence[Candidate]
+) -> list[Candidate]:
+    """The candidates of a test that were left out, judged as the others were."""
+    known = {item.assertion for item in judged}
+    (found,) = judge(executor, [test], [[draft for draft in drafts if draft.text not in known]])
+    return [replace(item, rank=len(judged) + item.rank) for item in found]
 
 
 def mend(executor: Judge, tests: Sequence[OpenTest], judged: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:

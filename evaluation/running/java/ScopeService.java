@@ -58,14 +58,15 @@ import javax.tools.ToolProvider;
  * code of it runs.
  *
  * <p>A message is an int (how many fields) and then, for each field, an int (its length) and its bytes; text is UTF-8.
- * First comes {@code class path entries, release, class of importable assertions}; then, over and over,
- * {@code open, file, source, (offset of an empty statement)*}, answered by one field for each offset: lines as below,
- * or {@code error} and a reason; {@code members, type}, about the file that was opened last, answered by one field;
- * {@code check, file, source, where imports go, (offset, imports in lines, statements)*}, answered by one field for each
- * offset: {@code refused error}, {@code taken imports error}, where imports is 1 if it needs them and the error, if any,
- * is the file's own, so that nothing is certain, or {@code error} and a reason; {@code compile, file, release, source*},
- * answered by one field for each source: its first error, if any. All offsets count chars. Where javac fails, one field
- * with {@code error} stands for all.
+ * First come the class path's entries; then, over and over,
+ * {@code open, file, release, source, class of importable assertions, (offset of an empty statement)*}, answered by one
+ * field for each offset: lines as below, or {@code error} and a reason; {@code members, type}, about the file that was
+ * opened last, answered by one field;
+ * {@code check, file, release, source, where imports go, (offset, imports in lines, statements)*}, answered by one field
+ * for each offset: {@code refused error}, {@code taken imports error}, where imports is 1 if it needs them and the error,
+ * if any, is the file's own, so that nothing is certain, or {@code error} and a reason;
+ * {@code compile, file, release, source}, answered by its first error, if any. A release is empty for the JDK's own. All
+ * offsets count chars. Where javac fails, one field with {@code error} stands for all.
  *
  * <p>A line has words separated by tabs: {@code v name type} a variable or field;
  * {@code M name static fewest varargs returned lambdas} a method, where lambdas has a 1 for each parameter that takes a
@@ -80,7 +81,6 @@ public final class ScopeService {
     private final DataOutputStream out = new DataOutputStream(new BufferedOutputStream(System.out, 1 << 16));
     private final JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
     private StandardJavaFileManager files;
-    private String release;
     private String importable;
 
     // Of the file that was opened last.
@@ -107,7 +107,6 @@ public final class ScopeService {
         }
         files.setLocationFromPaths(StandardLocation.CLASS_PATH, entries);
         files.setLocationFromPaths(StandardLocation.SOURCE_PATH, Collections.emptyList());
-        release = setup.get(1);
         while (true) {
             List<String> request = read();
             if (request == null) {
@@ -128,24 +127,23 @@ public final class ScopeService {
             case "open":
                 return open(request);
             case "compile":
-                List<String> errors = new ArrayList<>();
-                for (String source : request.subList(3, request.size())) {
-                    errors.add(StatementChecker.compile(
-                            compiler, files, options(request.get(2)), new Source(request.get(1), source)));
-                }
-                return errors;
+                return List.of(StatementChecker.compile(compiler, files, options(request), source(request)));
             case "check":
-                return new StatementChecker(compiler, files, options(release), request.get(1), request.get(2),
-                        Integer.parseInt(request.get(3)), request.subList(4, request.size())).check();
+                return new StatementChecker(compiler, files, options(request), request.get(1), request.get(3),
+                        Integer.parseInt(request.get(4)), request.subList(5, request.size())).check();
             default:
                 return List.of(members(Integer.parseInt(request.get(1))));
         }
     }
 
-    private static List<String> options(String release) {
+    private static Source source(List<String> request) {
+        return new Source(request.get(1), request.get(3));
+    }
+
+    private static List<String> options(List<String> request) {
         List<String> options = new ArrayList<>(List.of("-proc:none", "-nowarn", "-Xlint:none"));
-        if (!release.isEmpty()) {
-            options.addAll(List.of("--release", release));
+        if (!request.get(2).isEmpty()) {
+            options.addAll(List.of("--release", request.get(2)));
         }
         return options;
     }
@@ -153,10 +151,10 @@ public final class ScopeService {
     // -- a file ------------------------------------------------------------------------------------------------------
 
     private List<String> open(List<String> request) throws IOException {
-        importable = request.get(3);
+        importable = request.get(4);
         JavacTask task = (JavacTask) compiler.getTask(
-                Writer.nullWriter(), files, new DiagnosticCollector<JavaFileObject>(), options(release), null,
-                List.of(new Source(request.get(1), request.get(2))));
+                Writer.nullWriter(), files, new DiagnosticCollector<JavaFileObject>(), options(request), null,
+                List.of(source(request)));
         CompilationUnitTree unit = task.parse().iterator().next();
         task.analyze();
         trees = Trees.instance(task);
@@ -174,7 +172,7 @@ public final class ScopeService {
             }
         }.scan(unit, null);
         List<String> reply = new ArrayList<>();
-        for (String offset : request.subList(4, request.size())) {
+        for (String offset : request.subList(5, request.size())) {
             TreePath place = places.get(Long.parseLong(offset));
             try {
                 reply.add(place == null ? "error\tthe place is not in a method that javac reads" : describe(unit, place));

@@ -2,6 +2,7 @@ import com.sun.source.tree.AssignmentTree;
 import com.sun.source.tree.ClassTree;
 import com.sun.source.tree.CompilationUnitTree;
 import com.sun.source.tree.CompoundAssignmentTree;
+import com.sun.source.tree.LambdaExpressionTree;
 import com.sun.source.tree.MethodInvocationTree;
 import com.sun.source.tree.MethodTree;
 import com.sun.source.tree.UnaryTree;
@@ -238,35 +239,48 @@ final class StatementChecker {
         return before != null && position < before.getValue().end ? before.getValue() : null;
     }
 
-    /** Refuses candidates with {@code assertEquals} of a boxed number, a text or an enum and what cannot be cast to it. */
+    /**
+     * Refuses candidates with an {@code assertEquals} that always fails: of a boxed number, a text or an enum and what
+     * cannot be cast to it, or JUnit 4's of two doubles.
+     */
     private static void refuseUnequal(JavacTask task, CompilationUnitTree unit, TreeMap<Integer, Candidate> starts) {
         Trees trees = Trees.instance(task);
         Types types = task.getTypes();
+        TypeMirror object = task.getElements().getTypeElement("java.lang.Object").asType();
         new TreePathScanner<Void, Void>() {
+            /** What is asserted there may well be meant to fail. */
+            @Override
+            public Void visitLambdaExpression(LambdaExpressionTree node, Void nothing) {
+                return null;
+            }
+
             @Override
             public Void visitMethodInvocation(MethodInvocationTree node, Void nothing) {
                 Candidate inside = find(starts, trees.getSourcePositions().getStartPosition(unit, node));
-                if (inside != null && trees.getElement(getCurrentPath()) instanceof ExecutableElement) {
-                    List<TypeMirror> given = compared((ExecutableElement) trees.getElement(getCurrentPath()), node);
-                    if (given.size() == 2 && hasOwnEquals(given.get(0)) && !mayHold(given.get(1), given.get(0))) {
+                Element called = inside == null ? null : trees.getElement(getCurrentPath());
+                if (called instanceof ExecutableElement && called.getSimpleName().contentEquals("assertEquals")) {
+                    List<? extends VariableElement> parameters = ((ExecutableElement) called).getParameters();
+                    String holder = called.getEnclosingElement().toString();
+                    List<TypeMirror> given = compared(parameters, node);
+                    long numbers = parameters.stream().filter(item -> item.asType().getKind() == TypeKind.DOUBLE).count();
+                    if (holder.equals("org.junit.Assert") && numbers == 2) {
+                        inside.refuse("JUnit 4 compares no double values without a delta");
+                    } else if (holder.matches("(org\\.)?junit\\..*") && given.size() == 2
+                            && hasOwnEquals(given.get(0)) && !mayHold(given.get(1), given.get(0))) {
                         inside.refuse("it compares " + given.get(0) + " with " + given.get(1) + ", never equal");
                     }
                 }
                 return super.visitMethodInvocation(node, nothing);
             }
 
-            /** What JUnit compares with {@code equals}: the values of the parameters that are an Object. */
-            private List<TypeMirror> compared(ExecutableElement method, MethodInvocationTree node) {
+            /** The types of the values that JUnit compares with {@code equals}: where its parameters are an Object. */
+            private List<TypeMirror> compared(List<? extends VariableElement> parameters, MethodInvocationTree node) {
                 List<TypeMirror> found = new ArrayList<>();
-                if (method.getSimpleName().contentEquals("assertEquals")
-                        && method.getEnclosingElement().toString().matches("(org\\.)?junit\\..*")) {
-                    int place = 0;
-                    for (VariableElement parameter : method.getParameters()) {
-                        TypeMirror type = trees.getTypeMirror(new TreePath(getCurrentPath(), node.getArguments().get(place++)));
-                        if (parameter.asType().toString().equals("java.lang.Object") && type != null) {
-                            boolean plain = type.getKind().isPrimitive();
-                            found.add(plain ? types.boxedClass((PrimitiveType) type).asType() : type);
-                        }
+                for (int i = 0; i < Math.min(parameters.size(), node.getArguments().size()); i++) {
+                    TypeMirror type = trees.getTypeMirror(new TreePath(getCurrentPath(), node.getArguments().get(i)));
+                    if (type != null && types.isSameType(parameters.get(i).asType(), object)) {
+                        boolean plain = type.getKind().isPrimitive();
+                        found.add(plain ? types.boxedClass((PrimitiveType) type).asType() : type);
                     }
                 }
                 return found;

@@ -68,8 +68,29 @@ def test_the_release_of_a_finished_build_is_that_of_its_classes(tmp_path, releas
     assert (found.release, found.built_for) == (None, built_for)
 
 
+@pytest.mark.parametrize(
+    ("pom", "built_for"),
+    [
+        ("<maven.compiler.release>8</maven.compiler.release>", 8),
+        ("<maven.compiler.release>8</maven.compiler.release><testRelease>11</testRelease>", 11),
+        ("<v>11</v><maven.compiler.source>1.8</maven.compiler.source><testTarget>${v}</testTarget>", 11),
+        ("<profile><maven.compiler.target>1.7</maven.compiler.target></profile><release>99</release>", None),
+        ("<!-- <release>99</release> --><source>8</source>", 8),
+        ("", None),
+    ],
+)
+def test_the_release_of_a_project_that_is_compiled_here_is_the_newest_that_its_pom_names(tmp_path, pom, built_for):
+    if find_jdk().version < 12:
+        pytest.skip("JDK 11 cannot compile for another release in memory")
+    root = tmp_path / "project"
+    write(root, "src/main/java/A.java", text="class A { }")
+    write(root, "pom.xml", text=f"<project>{pom}</project>")
+    assert resolve_class_path(root, "", find_jdk()).built_for == built_for
+
+
 def test_the_sources_of_a_gradle_build_itself_are_not_the_project_s(tmp_path):
     root = tmp_path / "project"
+    write(root, "buildSrc/src/main/groovy/Q.groovy", "buildSrc/build/classes/java/main/P.class", text="no class")
     write(root, "build.gradle", "src/main/java/A.java", "src/test/java/ATest.java", text="class A { }")
     (root / "src/test/java/ATest.java").write_text("class ATest { }")
     write(root, "buildSrc/src/main/java/P.java", "build-logic/src/test/java/PTest.java")

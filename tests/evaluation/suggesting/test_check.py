@@ -59,6 +59,8 @@ GOOD = [
     "assertEquals(Integer.valueOf(1), (Object) sizes);",
     "assertEquals(sizes, 1);",  # whose equals may say anything
     "assertEquals(null, n);",
+    "assertEquals(1.0, 2.0, 0.1);",
+    'assertThrows(AssertionError.class, () -> assertEquals("a", 1));',
 ]
 BAD = {
     "assertEquals(largest(prices), 1);": "cannot be applied",
@@ -81,6 +83,8 @@ BAD = {
     "assertEquals(1, sizes.isEmpty());": "compares java.lang.Integer with java.lang.Boolean, never equal",
     'assertEquals("n", "a text", n);': "compares java.lang.String with java.lang.Integer, never equal",
     "assertEquals(Thread.State.NEW, prices);": "never equal",
+    "assertEquals(1.0, 2.0);": "no double values without a delta",
+    'assertEquals("text", 1.0, n * 0.5);': "no double values without a delta",
     "int m = 0; m++; assertThrows(Exception.class, () -> sizes.get(m));": "effectively final",
 }
 
@@ -126,7 +130,7 @@ def test_a_file_may_be_called_as_its_user_likes(service):
 def test_a_whole_file_is_compiled_for_a_release(service):
     body = SOURCE.replace("SECOND", "")
     versions = [body.replace("FIRST", text).encode() for text in ("", "assertEquals(0);", "List.of(1);")]
-    of_8, of_jdk = service.compile("ATest.java", versions, 8), service.compile("ATest.java", versions, None)
+    of_8, of_jdk = ([service.compile("ATest.java", text, release) for text in versions] for release in (8, None))
     line = SOURCE[: SOURCE.index("FIRST")].count("\n") + 1
     assert [text[: len(f"line {line}: ")] for text in of_8] == ["", f"line {line}: ", f"line {line}: "]
     assert "cannot find symbol" in of_8[2] and of_jdk[2] == of_jdk[0] == "" and of_jdk[1] == of_8[1]

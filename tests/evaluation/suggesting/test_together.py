@@ -30,17 +30,20 @@ public class ATest {
 JUNIT_FAIL = Candidate("fail();", 1, imports=("static org.junit.Assert.fail",))
 
 
-def choose(tmp_path: Path, found: list[list[Candidate]], source: str = SOURCE, **facts: int) -> list[int | None]:
+def choose(
+    tmp_path: Path, found: list[list[Candidate]], source: str = SOURCE, more: str = "", **facts: int
+) -> list[int | None]:
     need_jdk()
     project = write_project(tmp_path / "project")
     file = project / TESTS / "ATest.java"
     file.write_text(source)
     tests, _ = OpenTests(project).find(file)
-    assert len(tests) == 2
+    assert len(tests) == source.count("@Test")
     jdk = find_jdk()
     folders = resolve_class_path(project, junit_jars(), jdk).folders
     with ScopeService(jdk, ClassPath(folders, tuple(junit_jars()), **facts)) as service:
-        return choose_together(service, file.name, file.read_bytes(), tests, found)
+        further = [Candidate(more, 9)] if more else []
+        return choose_together(service, file.name, file.read_bytes(), tests, found, lambda place: further)
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +84,22 @@ def test_a_file_that_does_not_compile_for_the_release_is_compiled_for_the_jdk(tm
 def test_nothing_is_told_of_a_file_that_does_not_compile(tmp_path):
     found = [[Candidate("gone();", 1)], []]
     assert choose(tmp_path, found, SOURCE.replace("return 1;", "return;")) == [0, None]
+
+
+def test_further_candidates_are_asked_for_where_none_is_left(tmp_path):
+    found = [[Candidate("gone();", 1)], [Candidate("size();", 1)]]
+    assert choose(tmp_path, found, more="fail(7);") == [1, 0] and found[0][1].assertion == "fail(7);"
+
+
+def test_of_many_tests_those_that_do_not_compile_are_found_with_few_compilations(tmp_path, monkeypatch):
+    counted = []
+    compile_ = ScopeService.compile
+    monkeypatch.setattr(ScopeService, "compile", lambda *words: counted.append(1) or compile_(*words))
+    tests = "".join(f"@Test public void test{i}() {{ new Cart().total(); }}\n" for i in range(30))
+    source = SOURCE.replace("    static class Own", tests + "    static class Own")
+    found = [
+        [Candidate("gone();", 1), Candidate("size();", 2)] if i in (9, 31) else [Candidate("fail(1);", 1)]
+        for i in range(32)
+    ]
+    assert choose(tmp_path, found, source) == [int(i in (9, 31)) for i in range(32)]
+    assert len(counted) < 20

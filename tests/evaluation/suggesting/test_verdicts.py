@@ -37,10 +37,12 @@ class Runs:
         ("ffbbbbbb", 6, "b"),  # in waves, of which the first is short
         ("ffffffff", 8, None),
         ("wwwwwwww", 8, None),
-        ("ssbbbbbb", 2, None),
-        ("csbbbbbb", 2, None),
-        ("ccssssbb", 6, None),
-        ("fssbbbbb", 6, "b"),
+        ("ssbbbbbb", 6, "b"),  # a candidate may wait for ever where another does not
+        ("ssssssbb", 6, None),
+        ("cssssssb", 8, "b"),
+        ("csssssssbb", 10, "b"),
+        ("csssssscccb", 10, None),
+        ("fsssssssb", 9, "b"),
         ("ccbbbbbb", 6, "b"),
     ],
 )
