@@ -5,7 +5,7 @@
 
 Assertions are taken out of --tests tests of a copy, at most a third of a class's (benchmarks/restore_tasks.py), so that
 there is something to suggest. The command of docs/suggestions.md is then run in processes of its own, on one of these
-tests and on the whole copy: the first takes what the one takes, each further one of the tests that lack an assertion a
+tests and on all their files: the first takes what the one takes, each further one of the tests that lack an assertion a
 share of the difference. "executed" runs the candidates, "not executed" leaves that out. One turn before the measured
 ones fills the caches (the project's classes).
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -37,14 +37,10 @@ def suggest(words: list[str]) -> None:
         raise UserError(done.stderr.strip().removeprefix("error: "))
 
 
-def count_lacking(project: Path) -> int:
-    """How many tests of a project lack an assertion and get a suggestion."""
+def count_lacking(project: Path, files: Iterable[Path]) -> int:
+    """How many tests of these files lack an assertion and get a suggestion."""
     reader = OpenTests(project)
-    found = 0
-    for file in reader.list_test_files():
-        with suppress(UserError):  # a helper among the tests
-            found += len(reader.find(file)[0])
-    return found
+    return sum(len(reader.find(file)[0]) for file in files)
 
 
 def main() -> int:
@@ -62,13 +58,14 @@ def main() -> int:
         tasks, _ = find_tasks(copy, prepare(args.project.resolve(), copy, args.tests, seed=0))
         if len(tasks) < 2:
             raise UserError(f"--project {args.project}: only {len(tasks)} tests could be opened; at least 2 are needed")
-        lacking = count_lacking(copy)
-        asked = {1: f"{copy / tasks[0].removed.file}#{tasks[0].removed.name}", lacking: str(copy)}
+        files = list(dict.fromkeys(copy / task.removed.file for task in tasks))
+        lacking = count_lacking(copy, files)
+        asked = {1: [f"{copy / tasks[0].removed.file}#{tasks[0].removed.name}"], lacking: list(map(str, files))}
         ways = {"executed": ["--class_path", args.class_path], "not executed": ["--no_execution"]}
         cases = {
-            f"{number}, {way}": partial(suggest, [args.student, path, *flags])
+            f"{number}, {way}": partial(suggest, [args.student, *paths, *flags])
             for way, flags in ways.items()
-            for number, path in asked.items()
+            for number, paths in asked.items()
         }
         times = in_turns(cases, args.repeats, warmup=1, budget=args.budget, clock=args.clock)
     found: dict[str, list[float]] = {}
