@@ -35,6 +35,9 @@ OLD_ROOTS = ("src/java", "src/test")  # of Ant and of Maven's first version
 GRADLE_BUILD = frozenset({("buildSrc",), ("build-logic",)})  # projects of their own, which compile against Gradle
 MODULE_FILES = frozenset({"module-info.java"})
 MAX_ROUNDS = 10
+GRADLE_RELEASE = re.compile(
+    r"(?:(?:source|target)Compatibility|\.release(?:\.set)?|languageVersion)\W[^\n\d]*(?:1[._])?(\d+)"
+)
 KEPT_BUILDS = 3
 FORMAT = 2  # of what is kept
 CLASS_HEAD = struct.Struct(">4sHH")  # the first bytes of a class: CLASS_MAGIC, then minor and major version
@@ -172,7 +175,8 @@ def _make_build(project: Path, sources: list[Path], class_path: Sequence[Path], 
     others = [path for ending in OTHER_LANGUAGES for path in _find_sources(project, ending)]
     built = _find_finished_build(project, [*sources, *others])
     encoding = _find_encoding(project, sources)
-    digest.update(repr((built, encoding, find_named_release(project, jdk))).encode())
+    releases = find_named_release(project, jdk), _find_newest_release(project, jdk)
+    digest.update(repr((built, encoding, releases)).encode())
     home = cache_dir("java_projects") / f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}"
     folder = home / digest.hexdigest()[:16]
     if folder.is_dir():
@@ -267,10 +271,14 @@ def find_named_release(project: Path, jdk: Jdk) -> int | None:
 
 
 def _find_newest_release(project: Path, jdk: Jdk) -> int | None:
-    """The newest of all releases in the pom.xml, those of tests and profiles too, as _as_release gives it."""
+    """The newest of all releases in the build files, those of tests and profiles too, as _as_release gives it."""
     text = _read_pom(project)
     names = r"(?:maven\.compiler\.)?(?:release|target|source|testRelease|testTarget|testSource)"
     found = list(_read_releases(text, text, names))
+    if find_build_tool(project) is GRADLE:
+        files = [path for ending in (".gradle", ".gradle.kts") for path in find_files(project, ending)]
+        texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
+        found = [int(release) for text in texts for release in GRADLE_RELEASE.findall(text)]
     return _as_release(max(found), jdk) if found else None
 
 

@@ -88,6 +88,29 @@ def test_the_release_of_a_project_that_is_compiled_here_is_the_newest_that_its_p
     assert resolve_class_path(root, "", find_jdk()).built_for == built_for
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "built_for"),
+    [
+        ("build.gradle", "sourceCompatibility = 1.8", 8),
+        ("build.gradle", "sourceCompatibility '1.7'\ntargetCompatibility = JavaVersion.VERSION_1_8", 8),
+        ("build.gradle.kts", "java { sourceCompatibility = JavaVersion.VERSION_11 }", 11),
+        ("build.gradle.kts", "tasks.withType<JavaCompile> { options.release.set(9) }", 9),
+        ("core/build.gradle", "compileJava { options.release = 9 }", 9),
+        ("build.gradle", "toolchain { languageVersion = JavaLanguageVersion.of(99) }\noptions.release = 8", None),
+        ("build.gradle", "version = '1.8'", None),
+    ],
+)
+def test_the_release_of_a_gradle_project_that_is_compiled_here(tmp_path, name, text, built_for):
+    if find_jdk().version < 12:
+        pytest.skip("JDK 11 cannot compile for another release in memory")
+    root = tmp_path / "project"
+    write(root, "src/main/java/A.java", text="class A { }")
+    write(root, "settings.gradle", text="")
+    assert resolve_class_path(root, "", find_jdk()).built_for is None  # and this is kept for as long as it holds
+    write(root, name, text=text)
+    assert resolve_class_path(root, "", find_jdk()).built_for == built_for
+
+
 def test_the_sources_of_a_gradle_build_itself_are_not_the_project_s(tmp_path):
     root = tmp_path / "project"
     write(root, "buildSrc/src/main/groovy/Q.groovy", "buildSrc/build/classes/java/main/P.class", text="no class")
