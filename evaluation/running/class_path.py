@@ -60,7 +60,7 @@ class ClassPath:
 
     ``left_out``: test sources, relative to the project, that do not compile with these jars, and why. ``release``: the
     Java release that the project was compiled for; None for the JDK's own, and where a finished build was copied.
-    ``built_for``: the newest release that its own build needs, as its classes or its pom.xml tell; None for the JDK's.
+    ``built_for``: the newest release that its own build needs, by its classes or build files; None for the JDK's own.
     """
 
     folders: tuple[Path, ...]
