@@ -266,6 +266,9 @@ def describe_distillation(
         "temperature": (settings.temperature, settings.temperature_final),
         "alpha": settings.alpha if config.loss.loss_function != MULTI_COMPONENT else None,
     }
+    if loss.capped:
+        share = config.semantic.semantic_gradient_share
+        facts["gradient_limit"] = f"{' and '.join(loss.capped)} at most {share:g} × the pull of the token terms"
     if not config.token_weighting.enable_token_weighting:
         return facts
     found = find_critical_tokens(tokenizer, config.token_weighting.critical_token_categories).found

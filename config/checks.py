@@ -248,15 +248,15 @@ def without_effect(config: RunConfig) -> list[str]:
     if isinstance(config, TeacherConfig):
         idle += _idle_in_distillation(config)
     values, defaults = config.flat(), type(config)().flat()
-    needs = {parameter.name: flag.needs for _, parameter, flag in parameters(config)}
+    flags = {parameter.name: flag for _, parameter, flag in parameters(config)}
     reasons: dict[str, str] = {}
     for what, reason in idle:
-        for name in (name for name, need in needs.items() if what in (name, need)):
+        for name in (name for name, flag in flags.items() if what in (name, flag.needs)):
             reasons.setdefault(name, reason)  # the first reason counts
     return [
         f"--{name} has no effect: {reason}"
         for name, reason in reasons.items()
-        if name in config.given and values[name] != defaults[name]
+        if name in config.given and values[name] not in (defaults[name], flags[name].formerly)
     ]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from config.checks import check_together, check_value, kind_of
-from config.defaults import Flag, RunConfig, Value, categories, parameters
+from config.defaults import Flag, RunConfig, Value, categories, fill_defaults, parameters
 from config.presets import PRESETS
 from utils.arguments import OneLineErrors, nearest
 from utils.errors import UserError
@@ -85,7 +85,7 @@ def _read_config_file(path: str | Path, known: dict[str, Flag], flag: str = "--c
     except ValueError as error:
         raise UserError(f"{flag} {path}: not valid JSON ({error})") from None
     if isinstance(values, dict) and isinstance(values.get("config"), dict):
-        values = values["config"]  # a run_config.json
+        values = fill_defaults(values["config"])  # a run_config.json, perhaps of an earlier version
     if not isinstance(values, dict):
         raise UserError(f"{flag} {path}: expected one JSON object of parameter: value")
     names = {alias.lstrip("-"): name for name, facts in known.items() for alias in facts.aliases}
@@ -100,10 +100,23 @@ def _read_config_file(path: str | Path, known: dict[str, Flag], flag: str = "--c
     return {name: value for name, value in values.items() if not known[name].once or name in ("output_dir", "preset")}
 
 
-def _stored_flags(resume: str | None, known: dict[str, Flag]) -> Values:
-    """The parameters of the run that ``--resume FOLDER`` continues; none for a new run and for auto."""
-    if resume is None or resume == "auto":
+def _stored_flags(resume: str | None, output_dir: str | None, known: dict[str, Flag]) -> Values:
+    """The parameters of the run that ``--resume FOLDER`` continues; of auto's run the defaults that have changed since.
+
+    For auto the command is the same as at the start, so it says the rest once more.
+    """
+    if resume is None:
         return {}
+    if resume == "auto":
+        folder = Path(output_dir or "")
+        if not output_dir or not any(folder.glob("checkpoint-*")):
+            return {}
+        try:
+            stored = fill_defaults(json.loads((folder / "run_config.json").read_text(encoding="utf-8"))["config"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}  # its checkpoint says later what does not fit
+        former = {name: flag.formerly for name, flag in known.items() if flag.formerly is not None}
+        return {name: value for name, value in former.items() if stored.get(name) == value}
     path = Path(resume)
     file = (path.parent if path.name.startswith("checkpoint-") else path) / "run_config.json"
     if not file.is_file():
@@ -135,7 +148,8 @@ def parse_config(kind: type[Config], argv: Sequence[str] | None = None, *, descr
     flags: Values = vars(build_parser(defaults, description).parse_args(words))
     from_file = _read_config_file(str(flags["config"]), known) if flags.get("config") else {}
     resume = flags.get("resume")
-    stored = _stored_flags(str(resume) if resume else None, known)
+    output_dir = flags.get("output_dir") or from_file.get("output_dir")
+    stored = _stored_flags(str(resume) if resume else None, str(output_dir) if output_dir else None, known)
     preset = _preset(flags.get("preset") or from_file.get("preset"), known)
     base = defaults.flat()
     values = base | stored | preset | from_file | flags

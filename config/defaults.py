@@ -54,6 +54,7 @@ class Flag:
     free_on_resume: bool = False  # may differ between a run and its continuation
     compared: bool = True  # makes another configuration, where runs are compared
     needs: str | None = None  # without what it has no effect; config/checks.py knows when that is missing
+    formerly: Value = None  # the default of runs that began before this one; they go on with it
 
 
 def arg(default: Any, help: str, **facts: Any) -> Any:
@@ -258,10 +259,11 @@ class SemanticConfig:
 
     semantic_loss_scale: float = arg(5.0, "beta of the semantic loss", above=0.0, needs="semantic")
     semantic_gradient_share: float = arg(
-        0.0,
+        0.3,
         "semantic and contrastive pull on each sequence at most this share as hard as the token terms; 0: no limit",
         low=0.0,
         needs="encoder",
+        formerly=0.0,
     )
     semantic_temperature: float = arg(1.0, "softmax temperature of the soft tokens", above=0.0, needs="encoder")
     bridge_fit_steps: int = arg(300, "optimiser steps that fit the vocabulary bridge", low=0, needs="encoder")
@@ -540,10 +542,12 @@ def help_of(section: type, name: str) -> str:
 
 
 def fill_defaults(stored: dict[str, Value]) -> dict[str, Value]:
-    """The stored parameters of a run; those that came later than the run have their defaults."""
-    if "loss_function" in stored:
-        return StudentConfig().flat() | stored
-    return TeacherConfig().flat() | stored if "data_path" in stored else stored
+    """The stored parameters of a run; those that came later than the run have the defaults that runs had then."""
+    if "loss_function" not in stored and "data_path" not in stored:
+        return stored
+    config = StudentConfig() if "loss_function" in stored else TeacherConfig()
+    former = {field.name: flag.formerly for _, field, flag in parameters(config) if flag.formerly is not None}
+    return config.flat() | former | stored
 
 
 def flags_with(fact: str, value: bool = True) -> frozenset[str]:

@@ -128,8 +128,9 @@ class MultiComponentLoss:
         momentum = settings.loss.normalizer_momentum
         self.scale = RunningScale(self.components, momentum) if settings.loss.normalize_components else None
         share = settings.semantic.semantic_gradient_share
-        self._capped = [name for name in self.components if share and name in CAPPED]
         self._token_terms = [name for name in self.components if COMPONENTS[name].unit == "token"]
+        # What --semantic_gradient_share holds down; without a token term there is no measure for it.
+        self.capped = [name for name in self.components if share and self._token_terms and name in CAPPED]
         for name in self.components:
             for need in COMPONENTS[name].needs - {"teacher"}:
                 if getattr(self.resources, need) is None:
@@ -208,8 +209,8 @@ class MultiComponentLoss:
         return component.function(inputs) / units
 
     def _caps(self, weights: Mapping[str, float]) -> bool:
-        """Whether --semantic_gradient_share holds something down; without a token term there is no measure for it."""
-        return bool(self._capped) and any(weights[name] > 0 for name in self._token_terms)
+        """Whether --semantic_gradient_share holds something down now: a token term of weight 0 is no measure."""
+        return bool(self.capped) and any(weights[name] > 0 for name in self._token_terms)
 
     def _capped_gradient(self, weighted: Mapping[str, Tensor], source: Tensor, inputs: LossInputs) -> Tensor:
         """The gradient of the sum of ``weighted`` on ``source``, in its shape, where the cap has been applied."""
@@ -221,9 +222,9 @@ class MultiComponentLoss:
         total = gradient(self._token_terms)
         sequences = SequenceRows(inputs.sample_index, inputs.num_samples, inputs.rows)
         limits = sequences.norms(total) * self.settings.semantic.semantic_gradient_share
-        for name in self._capped:
+        for name in self.capped:
             total += sequences.cap(gradient([name]), limits)
-        if others := [name for name in self.components if name not in (*self._token_terms, *self._capped)]:
+        if others := [name for name in self.components if name not in (*self._token_terms, *self.capped)]:
             total += gradient(others)
         return total.view_as(source)
 
@@ -242,13 +243,13 @@ class MultiComponentLoss:
             inputs = self.inputs(leaf, batch, progress.temperature)
             values = {name: self._mean(name, inputs, denominators) for name in self.components}
             sequences = SequenceRows(inputs.sample_index, inputs.num_samples, inputs.rows)
-            for name in sorted(self.components, key=self._capped.__contains__):  # after the terms that set their limit
+            for name in sorted(self.components, key=self.capped.__contains__):  # after the terms that set their limit
                 value = values[name]
                 (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True)
                 factor = weights[name] * (1.0 if self.scale is None else self.scale(name, value))
                 if caps and name in self._token_terms:
                     tokens = tokens + gradient * factor
-                if caps and name in self._capped and weights[name]:
+                if caps and name in self.capped and weights[name]:
                     limits = sequences.norms(tokens.flatten(0, 1)) * self.settings.semantic.semantic_gradient_share
                     gradient = sequences.cap(gradient.flatten(0, 1), limits / factor)
                 norms[name] = torch.linalg.vector_norm(gradient, dtype=torch.float32)

@@ -43,6 +43,7 @@ class RunFacts(TypedDict, total=False):
     lr: float
     lr_end: float
     weights: dict[str, tuple[float, float]]  # component -> (start, end)
+    gradient_limit: str  # what --semantic_gradient_share holds down
     temperature: tuple[float, float]
     alpha: float | None
     device: str
@@ -73,7 +74,13 @@ def start_screen(facts: RunFacts) -> str:
         ("batch", _batch(facts)),
         ("steps", _steps(facts)),
         ("learning rate", _move(facts["lr"], facts.get("lr_end", facts["lr"])) if "lr" in facts else ""),
-        ("losses", ", ".join(f"{name} {_move(*ends)}" for name, ends in facts.get("weights", {}).items())),
+        (
+            "losses",
+            _joined(
+                *(f"{name} {_move(*ends)}" for name, ends in facts.get("weights", {}).items()),
+                facts.get("gradient_limit"),
+            ),
+        ),
         ("temperature", _move(*facts["temperature"]) if "temperature" in facts else ""),
         ("alpha", format_number(facts["alpha"]) if facts.get("alpha") is not None else ""),
         (

@@ -339,3 +339,43 @@ def test_parameters_that_came_after_a_run_have_their_defaults() -> None:
     del stored["topk"]
     assert fill_defaults(stored) == TeacherConfig().flat() | {"lr": 0.5}
     assert fill_defaults({}) == {}
+
+
+@pytest.fixture
+def older_run(tmp_path: Path) -> Path:
+    """The folder of a run that began when Trident's pull had no limit, and no flag for one."""
+    config = StudentConfig().flat()
+    del config["semantic_gradient_share"]
+    (tmp_path / "checkpoint-5").mkdir()
+    (tmp_path / "run_config.json").write_text(json.dumps({"script": "knowledge_distillation.py", "config": config}))
+    return tmp_path
+
+
+def test_an_older_run_goes_on_with_the_defaults_of_its_time(older_run: Path) -> None:
+    def share(*words: str | Path) -> float:
+        return parse_config(StudentConfig, [str(word) for word in words]).semantic.semantic_gradient_share
+
+    auto = ("--resume", "auto", "--output_dir", older_run)
+    assert share() == share("--output_dir", older_run) == share(*auto[:3], older_run / "another") == 0.3
+    assert share("--resume", older_run) == share("--resume", older_run / "checkpoint-5") == 0
+    assert share("--config", older_run / "run_config.json") == share(*auto) == 0
+    assert share(*auto, "--semantic_gradient_share", "0.2") == 0.2
+
+    record = older_run / "run_config.json"
+    for stored, found in ((0.0, 0.0), (0.3, 0.3), (0.5, 0.3)):  # 0.5 was given then, so it must be given again
+        record.write_text(json.dumps({"config": StudentConfig().flat() | {"semantic_gradient_share": stored}}))
+        assert share(*auto) == found
+    record.write_text("{")
+    assert share(*auto) == 0.3
+    (older_run / "checkpoint-5").rmdir()  # it never came to a checkpoint, so auto begins anew
+    record.write_text(json.dumps({"config": StudentConfig().flat() | {"semantic_gradient_share": 0.0}}))
+    assert share(*auto) == 0.3
+
+
+def test_the_defaults_of_an_older_run_are_no_parameters_without_effect(older_run: Path) -> None:
+    path = older_run / "run_config.json"
+    record = json.loads(path.read_text())
+    record["config"]["loss_components"] = ["ce", "kl"]
+    path.write_text(json.dumps(record))
+    config = parse_config(StudentConfig, ["--config", str(path)])
+    assert not [line for line in without_effect(config) if "semantic_gradient_share" in line]

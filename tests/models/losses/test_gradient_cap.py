@@ -27,12 +27,13 @@ def soft():
     return helpers.soft_encoder(copy.deepcopy(helpers.minilm()).double())
 
 
-def loss_of(weights, **flags):
+def loss_of(weights, semantic_gradient_share=0.0, **flags):
     tokenizer = helpers.java_tokenizer()
     resources = LossResources(
         not_text=helpers.not_text(), semantic=soft(), contrastive=soft(), spans=SpanFinder(tokenizer)
     )
-    return fixed_loss(weights, resources, contrastive_queue_size=0, **flags)
+    limit = {"semantic_gradient_share": semantic_gradient_share}
+    return fixed_loss(weights, resources, contrastive_queue_size=0, **limit, **flags)
 
 
 @cache
@@ -134,6 +135,8 @@ def test_half_precision_keeps_small_gradients_under_a_loss_scale():
 def test_without_a_token_term_or_its_weight_nothing_is_capped():
     for weights in ({"semantic": 0.7, "pans": 0.1}, {"focal": 0.0, "semantic": 0.7}):
         assert torch.equal(gradient_of(weights, semantic_gradient_share=SHARE), gradient_of(weights))
+    assert loss_of({"focal": 0.3, "semantic": 0.7}, SHARE).capped == ["semantic"]
+    assert not loss_of({"semantic": 0.7, "pans": 0.1}, SHARE).capped
 
 
 def test_a_learned_sequence_and_one_without_semantic_pull_stay_finite():
