@@ -4,6 +4,7 @@
     python scripts/convert_distillation_data.py IN.jsonl OUT.jsonl --encoding topk --topk 64
     python scripts/convert_distillation_data.py OLD.jsonl OUT.jsonl --encoding topk --tokenizer NAME_OR_FOLDER
     python scripts/convert_distillation_data.py RAW.jsonl OUT.jsonl --predictions TEXTS.jsonl
+    python scripts/convert_distillation_data.py RAW.jsonl OUT.jsonl --pool
     python scripts/convert_distillation_data.py IN.jsonl FOLDER --encoding parquet
     python scripts/convert_distillation_data.py FOLDER OUT.jsonl --encoding topk --rows RAW.jsonl --tokenizer NAME
 
@@ -287,19 +288,27 @@ def read_from_parquet(args: argparse.Namespace, rejected: Counter[str]) -> int:
 
 
 def take_predictions(args: argparse.Namespace, left_out: Counter[str]) -> int:
-    """Make sequence-level distillation data of a model's texts; returns the number of rows."""
-    from data.distillation.predictions import join_predictions, read_by_id
+    """Make sequence-level distillation data of a model's texts, or of --pool's; returns the number of rows."""
+    from data.distillation.predictions import NO_PREDICTION, join_predictions, read_by_id
     from data.rows.files import require_rows
+    from evaluation.suggesting.pool import write_first
     from utils.atomic_io import atomic_writer
 
     rows = require_rows(str(args.input), "input", "the tasks that the model was given")
-    texts = read_by_id(args.predictions)
+    if args.pool:
+        flag, none = "--pool", "no row has a context to write from; mine the rows with scripts/mine_assertions.py"
+        lines = join_predictions(rows, lambda _, sample: write_first(sample), left_out)
+    else:
+        flag, none = f"--predictions {args.predictions}", f"none of its ids is a row of {rows}; is it for other data?"
+        texts = read_by_id(args.predictions)
+        lines = join_predictions(rows, lambda key, _: texts.get(key), left_out)
     with atomic_writer(args.output, "wb") as target:
         written = 0
-        for written, line in enumerate(join_predictions(rows, texts, left_out), 1):  # noqa: B007
+        for written, line in enumerate(lines, 1):  # noqa: B007
             target.write(line.encode())
         if not written:
-            raise UserError(f"--predictions {args.predictions}: none of its texts is an assertion; nothing was written")
+            lacking = left_out.keys() == {NO_PREDICTION}
+            raise UserError(f"{flag}: {none if lacking else 'none of its texts is an assertion; nothing was written'}")
     return written
 
 
@@ -309,6 +318,9 @@ def main() -> int:
     parser.add_argument("output", type=Path, help="file to write")
     parser.add_argument("--encoding", choices=("topk", "hidden", "dense", "parquet"), help="of the new file")
     parser.add_argument("--predictions", help="texts of any model, {id, prediction} a line, to learn instead of logits")
+    parser.add_argument(
+        "--pool", action="store_true", help="the same with what ranks first among copies of other tests and templates"
+    )
     parser.add_argument("--rows", help="the tasks that Parquet belongs to, by its column id, else by order")
     parser.add_argument("--topk", type=int, default=64, help="entries per token (default: %(default)s)")
     parser.add_argument(
@@ -326,8 +338,11 @@ def main() -> int:
     args = parser.parse_args()
     if not args.input.exists():
         raise UserError(f"{args.input} does not exist")
-    if not (args.encoding or args.predictions):
-        raise UserError("give --encoding, or --predictions")
+    texts = args.predictions or args.pool
+    if not (args.encoding or texts):
+        raise UserError("give --encoding, --predictions or --pool")
+    if args.predictions and args.pool:
+        raise UserError("--predictions and --pool exclude each other")
     if args.output.exists() and (args.output.samefile(args.input) or not args.overwrite):
         raise UserError(f"{args.output} exists; choose another name, or --overwrite (never the input itself)")
     if args.topk < 1:
@@ -336,9 +351,9 @@ def main() -> int:
         raise UserError(f"--max_reject_rate {args.max_reject_rate}: must be from 0 to 1")
     if args.encoding == "hidden" and args.compression_bits not in (8, 16):
         raise UserError(f"--compression_bits {args.compression_bits}: hidden states take 8 or 16")
-    if args.predictions or args.input.is_dir() or args.input.suffix == ".parquet":
+    if texts or args.input.is_dir() or args.input.suffix == ".parquet":
         counts: Counter[str] = Counter()
-        rows = (take_predictions if args.predictions else read_from_parquet)(args, counts)
+        rows = (take_predictions if texts else read_from_parquet)(args, counts)
         return report(args.output, rows, counts)
     from data.distillation.legacy import LegacyOptions
 

@@ -4,10 +4,11 @@
     python scripts/verify_predictions.py --data data/training.jsonl --project path/to/project \\
         --teacher teacher_models/codet5_teacher/final_model --output_dir data/verified
 
-For each task the writer (the teacher, or a student given as --writer) gives beams and samples. Each distinct one is
-compiled and run in its test. One that passes and notices a mutant becomes a row of its own, marked ``verified``, behind
-the row that it belongs to. Then the teacher's logits are stored for all rows. A second call goes on where the first
-stopped. yields.json says what came of it and what it cost.
+For each task the writer (the teacher, or a student given as --writer) gives beams and samples; --writer pool gives
+copies of other tests and templates, as suggestions rank them. Each distinct one is compiled and run in its test. One
+that passes and notices a mutant becomes a row of its own, marked ``verified``, behind the row that it belongs to. Then
+the teacher's logits are stored for all rows. A second call goes on where the first stopped. yields.json says what came
+of it and what it cost.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ Verdict = dict[str, Any]
 CHUNK = 16  # tasks between two notes of how far the work is
 VERDICTS, ROWS, RESULT, YIELDS = "verdicts.jsonl", "rows.jsonl", "distillation_data_training.jsonl", "yields.json"
 REQUEST = "request.json"
+POOL = "pool"  # as --writer
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data", type=Path, required=True, help="training rows as scripts/mine_assertions.py writes them")
     add("--project", type=Path, required=True, help="the project that they were mined from")
     add("--teacher", required=True, help="folder of the model whose logits are stored")
-    add("--writer", help="folder of the model that writes (None: the teacher)")
+    add("--writer", help="folder of the model that writes, or pool: what stands around the test (None: the teacher)")
     add("--output_dir", type=Path, required=True, help="results; a second call goes on there")
     add("--limit", type=int, help="ask the writer for the first N rows (None: all)")
     add("--num_beams", type=int, default=8, help="beams for each task, all of which are tried")
@@ -121,13 +123,27 @@ def write_texts(writer: TorchWriter, items: Sequence[Item], args: argparse.Names
         texts = writer.tokenizer.batch_decode(drawn, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for place, own in enumerate(found):
             own += texts[place * args.samples : (place + 1) * args.samples]
-    result = []
-    for item, own in zip(items, found, strict=True):
-        distinct = {_spaced(text): text for text in reversed(own)}  # the first of its like remains
-        unlike = {"", _spaced(item.sample.target)}
-        own = [text for text in own if distinct.get(_spaced(text)) is text]
-        result.append([text for text in own if _spaced(text) not in unlike])
-    return result
+    return [_without_repetition(item, own) for item, own in zip(items, found, strict=True)]
+
+
+def list_pool(items: Sequence[Item], args: argparse.Namespace) -> list[list[str]]:
+    """What stands around each item: as many ranked copies of other tests and templates as a model would write."""
+    from evaluation.suggesting.pool import make_pool
+    from evaluation.suggesting.ranking import rank
+
+    def write(item: Item) -> list[str]:
+        pool = rank(item.sample, make_pool(item.sample)) if item.sample.context else []
+        return _without_repetition(item, [draft.text for draft in pool])[: args.num_beams + args.samples]
+
+    return [write(item) for item in items]
+
+
+def _without_repetition(item: Item, texts: Sequence[str]) -> list[str]:
+    """The first of each like, where it differs from the target."""
+    distinct = {_spaced(text): text for text in reversed(texts)}
+    unlike = {"", _spaced(item.sample.target)}
+    kept = [text for text in texts if distinct.get(_spaced(text)) is text]
+    return [text for text in kept if _spaced(text) not in unlike]
 
 
 def _spaced(text: str) -> str:
@@ -160,7 +176,7 @@ def read_verdicts(path: Path) -> dict[int, dict[str, Any]]:
     return found
 
 
-def write_and_judge(args: argparse.Namespace, dataset: AssertionDataset, writer: TorchWriter) -> None:
+def write_and_judge(args: argparse.Namespace, dataset: AssertionDataset, writer: TorchWriter | None) -> None:
     """Append a line for each row to verdicts.jsonl, from the first that has none."""
     from data.dataset import Item
     from evaluation.progress import show_progress
@@ -190,7 +206,10 @@ def write_and_judge(args: argparse.Namespace, dataset: AssertionDataset, writer:
         for chunk in left:
             items = [item for row in chunk if isinstance(item := dataset[row], Item)]
             started = time.monotonic()
-            texts = write_texts(writer, items, args, args.seed + chunk.start) if items else []
+            if items and writer:
+                texts = write_texts(writer, items, args, args.seed + chunk.start)
+            else:
+                texts = list_pool(items, args)
             written = time.monotonic()
             verdicts = judge(executor, items, texts)
             seconds = {"writing": written - started, "running": time.monotonic() - written}
@@ -290,9 +309,10 @@ def main(argv: list[str] | None = None) -> int:
         )
 
     teacher, teacher_format = open_model(args.teacher, "--teacher")
-    writer, writer_format = open_model(args.writer, "--writer") if args.writer else (teacher, teacher_format)
+    own = args.writer if args.writer != POOL else None
+    writer, writer_format = open_model(own, "--writer") if own else (teacher, teacher_format)
     dataset = open_rows(args.data, writer, writer_format)
-    write_and_judge(args, dataset, writer)
+    write_and_judge(args, dataset, writer if args.writer != POOL else None)
     yields = write_rows(args, dataset)
     counts = DistillationWriter(
         teacher.model,

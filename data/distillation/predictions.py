@@ -1,4 +1,4 @@
-"""Predictions of any language model as sequence-level distillation data: its texts become what the student learns.
+"""Texts as sequence-level distillation data: those of any language model, or others, become what the student learns.
 
 Source: Kim and Rush, Sequence-Level Knowledge Distillation, 2016.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from data.java.statements import is_valid_java
@@ -17,6 +17,7 @@ from data.rows.readers import (
     TEST_KEYS,
     Json,
     RowError,
+    Sample,
     is_header,
     parse_json_line,
     parse_sample,
@@ -25,6 +26,7 @@ from data.rows.readers import (
 from utils.errors import UserError
 
 FLAG = "--predictions"
+NO_PREDICTION = "no prediction"
 # What a teacher said of the human's assertion; its logits belong to that text alone.
 TEACHER_KEYS = ("teacher_logits_compressed", "compressed_logits", "labels_hash", "fold")
 HOW_TO_MAKE = 'each line is {"id": 0, "prediction": "assertEquals(3, box.size());"}; id is the row number or its id'
@@ -63,26 +65,20 @@ def read_numbered(path: str | Path) -> Iterator[tuple[str, Json]]:
         number += 1
 
 
-def join_predictions(rows: Path, texts: dict[str, str], counts: Counter[str]) -> Iterator[str]:
-    """Lines of the new file: each row with its prediction in place of the assertions, which it keeps as
-    ``human_assertions``; ``counts`` gets why rows are left out."""
-    found = False
+def join_predictions(rows: Path, predict: Callable[[str, Sample], str | None], counts: Counter[str]) -> Iterator[str]:
+    """Lines of the new file: each row with what ``predict`` says of its id and task in place of the assertions, which
+    it keeps as ``human_assertions``; ``counts`` gets why rows are left out."""
     for key, row in read_numbered(rows):
-        text = texts.get(key)
-        found = found or text is not None
-        reason = "no prediction" if text is None else "not an assertion in Java" * (not _is_assertion(text))
-        if reason:
-            counts[reason] += 1
-            continue
-        assert text is not None
         sample = parse_sample(row)
+        text = predict(key, sample)
+        if text is None or not _is_assertion(text):
+            counts[NO_PREDICTION if text is None else "not an assertion in Java"] += 1
+            continue
         gone = (*TARGET_KEYS, *TEST_KEYS, *TEACHER_KEYS)
         kept = {name: value for name, value in row.items() if name not in gone}
         kept |= {"test_method_masked": sample.test, "assertions": [text.strip()]}  # masked while the human's is known
         kept |= {"human_assertions": list(sample.assertions), "teacher_prediction": text}
         yield json.dumps(kept, ensure_ascii=False) + "\n"
-    if not found:
-        raise UserError(f"{FLAG}: none of its ids is a row of {rows}; is it for other data?")
 
 
 def _is_assertion(text: str) -> bool:

@@ -44,6 +44,12 @@ def make_pool(sample: Sample, beams: Sequence[str] = (), copies: bool = True) ->
     return list(found.values())
 
 
+def write_first(sample: Sample) -> str | None:
+    """What ranks first among the copies and templates; None for a test without context."""
+    pool = rank(sample, make_pool(sample)) if sample.context else []
+    return pool[0].text if pool else None
+
+
 def tidy(text: str) -> str:
     """A model's text as it is suggested: each statement on one line, with its semicolon."""
     return "\n".join(with_semicolon(one_line(line)) for line in text.split("\n"))

@@ -96,6 +96,19 @@ def test_texts_are_distinct_repeatable_and_not_the_target(teacher, tmp_path):
     assert found[0][0] not in verify_predictions.write_texts(writer, named + items[1:], args, 1)[0]
 
 
+def test_a_pool_is_a_writer_too(teacher, tmp_path):
+    data = write_data(tmp_path / "rows.jsonl", {})
+    context = {
+        "siblings": [{"test_name": f"test{n}", "assertion": text} for n, text in enumerate((HUMAN, GOOD, WRONG))]
+    }
+    data.write_text("".join(json.dumps(json.loads(line) | {"context": context}) + "\n" for line in data.open()))
+    dataset = AssertionDataset(data, load_tokenizer(str(teacher)), max_output_len=12)
+    words = ["--data", data, "--project", tmp_path, "--teacher", teacher, "--output_dir", tmp_path, "--writer", "pool"]
+    args = verify_predictions.build_parser().parse_args([*map(str, words), "--num_beams", "4", "--samples", "3"])
+    texts, _ = verify_predictions.list_pool([dataset[0], dataset[1]], args)
+    assert {GOOD, WRONG} <= set(texts) and HUMAN not in texts and len(texts) <= 7
+
+
 def test_rows_without_a_place_and_bad_numbers_are_refused(teacher, tmp_path):
     data = write_data(tmp_path / "rows.jsonl", {})
     words = ["--data", data, "--project", tmp_path, "--teacher", teacher, "--output_dir", tmp_path / "out"]

@@ -16,7 +16,9 @@ from pyarrow import parquet
 
 from data.dataset import AssertionDataset, Item
 from data.distillation.parquet import Packing, pack_bits, unpack_bits
+from data.rows.readers import parse_sample
 from data.rows.tokenization import TaskEncoder, TextFormat
+from evaluation.suggesting.pool import make_pool
 from models.seq2seq.loading import load_tokenizer, train_tokenizer
 from tests.helpers.commands import make_rows, run_here, write_rows
 
@@ -222,6 +224,28 @@ def test_texts_of_a_model_become_what_the_student_learns(tmp_path):
     dataset = AssertionDataset(str(tmp_path / "out.jsonl"), train_tokenizer(["assertNull(y);"], 300), max_input_len=96,
                                max_output_len=32)  # fmt: skip
     assert dataset[1].sample.target == "assertTrue(box.isFull());"
+
+
+def test_what_ranks_first_around_a_test_becomes_what_the_student_learns(tmp_path):
+    sibling = {"test_name": "testSize", "assertion": "assertEquals(2, box.size());", "locals": ["Box box"]}
+    rows = make_rows(3, 6)
+    for row in rows[:2]:
+        row["context"] = {"siblings": [sibling], "locals": ["Box crate"]}
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    done = run_here(SCRIPT, source, tmp_path / "out.jsonl", "--pool")
+    made = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert len(made) == 2 and "omitted: 1 x no prediction" in done.stdout
+    for row, old in zip(made, rows, strict=False):
+        (text,) = row["assertions"]
+        assert text in [draft.text for draft in make_pool(parse_sample(old))]
+        assert row["human_assertions"] == old["assertions"] and row["context"] == old["context"]
+    without = write_rows(tmp_path / "without.jsonl", rows[2:])
+    for words, message in (
+        (["--pool"], "--pool: no row has a context to write from"),
+        (["--pool", "--predictions", source], "--predictions and --pool exclude each other"),
+    ):
+        done = run_here(SCRIPT, without, tmp_path / "another.jsonl", *words, check=False)
+        assert done.returncode == 2 and message in done.stderr and not (tmp_path / "another.jsonl").exists()
 
 
 def test_a_text_keeps_neither_the_humans_answer_in_sight_nor_the_logits_of_another(teacher_run, tmp_path):
