@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from config.checks import check_together, check_value, kind_of
-from config.defaults import Flag, RunConfig, Value, categories, fill_defaults, parameters
+from config.defaults import Flag, RunConfig, Value, categories, former_defaults, parameters
 from config.presets import PRESETS
 from utils.arguments import OneLineErrors, nearest
 from utils.errors import UserError
@@ -85,7 +85,7 @@ def _read_config_file(path: str | Path, known: dict[str, Flag], flag: str = "--c
     except ValueError as error:
         raise UserError(f"{flag} {path}: not valid JSON ({error})") from None
     if isinstance(values, dict) and isinstance(values.get("config"), dict):
-        values = fill_defaults(values["config"])  # a run_config.json, perhaps of an earlier version
+        values = former_defaults(known.items()) | values["config"]  # a run_config.json, perhaps of an earlier version
     if not isinstance(values, dict):
         raise UserError(f"{flag} {path}: expected one JSON object of parameter: value")
     names = {alias.lstrip("-"): name for name, facts in known.items() for alias in facts.aliases}
@@ -109,14 +109,14 @@ def _stored_flags(resume: str | None, output_dir: str | None, known: dict[str, F
         return {}
     if resume == "auto":
         folder = Path(output_dir or "")
-        if not output_dir or not any(folder.glob("checkpoint-*")):
+        if not output_dir or not any(path.is_dir() for path in folder.glob("checkpoint-*")):
             return {}
         try:
-            stored = fill_defaults(json.loads((folder / "run_config.json").read_text(encoding="utf-8"))["config"])
+            stored = json.loads((folder / "run_config.json").read_text(encoding="utf-8"))["config"]
         except (OSError, ValueError, KeyError, TypeError):
             return {}  # its checkpoint says later what does not fit
-        former = {name: flag.formerly for name, flag in known.items() if flag.formerly is not None}
-        return {name: value for name, value in former.items() if stored.get(name) == value}
+        former = former_defaults(known.items()).items() if isinstance(stored, dict) else ()
+        return {name: value for name, value in former if stored.get(name, value) == value}
     path = Path(resume)
     file = (path.parent if path.name.startswith("checkpoint-") else path) / "run_config.json"
     if not file.is_file():

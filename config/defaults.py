@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, TypeAlias
 
@@ -541,13 +541,18 @@ def help_of(section: type, name: str) -> str:
     return flag.help
 
 
+def former_defaults(known: Iterable[tuple[str, Flag]]) -> dict[str, Value]:
+    """What runs of an earlier version have, by parameter, where the default is another one today."""
+    return {name: flag.formerly for name, flag in known if flag.formerly is not None}
+
+
 def fill_defaults(stored: dict[str, Value]) -> dict[str, Value]:
     """The stored parameters of a run; those that came later than the run have the defaults that runs had then."""
     if "loss_function" not in stored and "data_path" not in stored:
         return stored
     config = StudentConfig() if "loss_function" in stored else TeacherConfig()
-    former = {field.name: flag.formerly for _, field, flag in parameters(config) if flag.formerly is not None}
-    return config.flat() | former | stored
+    known = ((parameter.name, flag) for _, parameter, flag in parameters(config))
+    return config.flat() | former_defaults(known) | stored
 
 
 def flags_with(fact: str, value: bool = True) -> frozenset[str]:

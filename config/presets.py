@@ -20,9 +20,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 2e-3,
         "use_enhanced_metrics": True,
     },
-    # More passes, a larger effective batch, the full metric set at each validation. Not the default loss: at its scale
-    # of 5 Trident harms students (docs/results.md), ce + kl harms in none of the grids and is several times as fast. No
-    # token weights: they buy critical tokens at the cost of the rest (the same page). Four beams: docs/evaluation.md.
+    # More passes, a larger effective batch, the full metric set at each validation. Not the default loss: Trident is level
+    # with ce + kl (docs/results.md), which is several times as fast. No token weights: they buy critical tokens at the
+    # cost of the rest (the same page). Four beams: docs/evaluation.md.
     "high_quality": {
         "loss_components": ["ce", "kl"],
         "num_beams": 4,

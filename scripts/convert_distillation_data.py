@@ -289,25 +289,28 @@ def read_from_parquet(args: argparse.Namespace, rejected: Counter[str]) -> int:
 
 def take_predictions(args: argparse.Namespace, left_out: Counter[str]) -> int:
     """Make sequence-level distillation data of a model's texts, or of --pool's; returns the number of rows."""
-    from data.distillation.predictions import NO_PREDICTION, join_predictions, read_by_id
+    from data.distillation.predictions import join_predictions, read_by_id
     from data.rows.files import require_rows
-    from evaluation.suggesting.pool import write_first
     from utils.atomic_io import atomic_writer
 
     rows = require_rows(str(args.input), "input", "the tasks that the model was given")
     if args.pool:
-        flag, none = "--pool", "no row has a context to write from; mine the rows with scripts/mine_assertions.py"
-        lines = join_predictions(rows, lambda _, sample: write_first(sample), left_out)
+        from evaluation.suggesting.pool import write_first
+
+        flag, nothing = "--pool", "no context to write from"
+        none = "no row has a context to write from; mine the rows with scripts/mine_assertions.py"
+        lines = join_predictions(rows, lambda _, sample: write_first(sample), nothing, left_out)
     else:
-        flag, none = f"--predictions {args.predictions}", f"none of its ids is a row of {rows}; is it for other data?"
+        flag, nothing = f"--predictions {args.predictions}", "no prediction"
+        none = f"none of its ids is a row of {rows}; is it for other data?"
         texts = read_by_id(args.predictions)
-        lines = join_predictions(rows, lambda key, _: texts.get(key), left_out)
+        lines = join_predictions(rows, lambda key, _: texts.get(key), nothing, left_out)
     with atomic_writer(args.output, "wb") as target:
         written = 0
         for written, line in enumerate(lines, 1):  # noqa: B007
             target.write(line.encode())
         if not written:
-            lacking = left_out.keys() == {NO_PREDICTION}
+            lacking = "not an assertion in Java" not in left_out
             raise UserError(f"{flag}: {none if lacking else 'none of its texts is an assertion; nothing was written'}")
     return written
 
@@ -341,8 +344,12 @@ def main() -> int:
     texts = args.predictions or args.pool
     if not (args.encoding or texts):
         raise UserError("give --encoding, --predictions or --pool")
-    if args.predictions and args.pool:
-        raise UserError("--predictions and --pool exclude each other")
+    flag = "--pool" if args.pool else "--predictions"
+    idle = [name for name in ("encoding", "rows", "tokenizer", "teacher") if texts and getattr(args, name)]
+    if args.pool and args.predictions:
+        idle.append("predictions")
+    if idle:
+        raise UserError(f"{flag} and --{idle[0]} exclude each other: texts need neither logits nor a tokenizer")
     if args.output.exists() and (args.output.samefile(args.input) or not args.overwrite):
         raise UserError(f"{args.output} exists; choose another name, or --overwrite (never the input itself)")
     if args.topk < 1:

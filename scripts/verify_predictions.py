@@ -52,7 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--writer", help="folder of the model that writes, or pool: what stands around the test (None: the teacher)")
     add("--output_dir", type=Path, required=True, help="results; a second call goes on there")
     add("--limit", type=int, help="ask the writer for the first N rows (None: all)")
-    add("--num_beams", type=int, default=8, help="beams for each task, all of which are tried")
+    add(
+        "--num_beams",
+        type=int,
+        default=8,
+        help="beams for each task, all tried; a pool gives as many texts as beams and samples",
+    )
     add("--samples", type=int, default=8, help="samples for each task beside the beams")
     add("--temperature", type=float, default=1.0, help="of the samples")
     add("--max_new_targets", type=int, default=4, help="at most so many for each task, the writer's first")
@@ -195,6 +200,10 @@ def write_and_judge(args: argparse.Namespace, dataset: AssertionDataset, writer:
     if not any("test_file" in item.sample.source for item in probe):
         raise UserError(
             f"--data {args.data}: the rows do not say where they come from; mine them with scripts/mine_assertions.py"
+        )
+    if writer is None and not any(item.sample.context for item in probe):
+        raise UserError(
+            f"--writer {POOL}: the rows of {args.data} have no context; mine them anew with scripts/mine_assertions.py"
         )
     settings = ExecutionSettings(args.workers, args.timeout, args.jdk_home, sandbox=args.sandbox)
     class_path = resolve_class_path(args.project, args.class_path, find_jdk(args.jdk_home))

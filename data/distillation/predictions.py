@@ -26,9 +26,9 @@ from data.rows.readers import (
 from utils.errors import UserError
 
 FLAG = "--predictions"
-NO_PREDICTION = "no prediction"
 # What a teacher said of the human's assertion; its logits belong to that text alone.
 TEACHER_KEYS = ("teacher_logits_compressed", "compressed_logits", "labels_hash", "fold")
+VERIFIED = "verified"  # marks a row whose assertion is a text that was run (scripts/verify_predictions.py)
 HOW_TO_MAKE = 'each line is {"id": 0, "prediction": "assertEquals(3, box.size());"}; id is the row number or its id'
 
 
@@ -49,8 +49,11 @@ def read_by_id(path: str | Path) -> dict[str, str]:
     return texts
 
 
-def read_numbered(path: str | Path) -> Iterator[tuple[str, Json]]:
-    """The usable rows of a file of tasks with their ids: the field ``id``, else the row number, from 0."""
+def read_numbered(path: str | Path, unusable: Counter[str] | None = None) -> Iterator[tuple[str, Json]]:
+    """The usable rows of a file of tasks with their ids: the field ``id``, else the row number, from 0.
+
+    ``unusable`` gets why others are not.
+    """
     number = 0
     for _, line in read_rows(path):
         try:
@@ -58,26 +61,34 @@ def read_numbered(path: str | Path) -> Iterator[tuple[str, Json]]:
             if is_header(row):
                 continue
             parse_sample(row)
-        except RowError:
+        except RowError as error:
             number += 1
+            if unusable is not None:
+                unusable[str(error)] += 1
             continue
         yield str(row.get("id", number)), row
         number += 1
 
 
-def join_predictions(rows: Path, predict: Callable[[str, Sample], str | None], counts: Counter[str]) -> Iterator[str]:
+def join_predictions(
+    rows: Path, predict: Callable[[str, Sample], str | None], nothing: str, counts: Counter[str]
+) -> Iterator[str]:
     """Lines of the new file: each row with what ``predict`` says of its id and task in place of the assertions, which
-    it keeps as ``human_assertions``; ``counts`` gets why rows are left out."""
-    for key, row in read_numbered(rows):
+    it keeps as ``human_assertions``; ``counts`` gets why rows are left out, ``nothing`` where it says None."""
+    for key, row in read_numbered(rows, counts):
+        if row.get(VERIFIED):
+            counts["verified, not a person's"] += 1
+            continue
         sample = parse_sample(row)
         text = predict(key, sample)
         if text is None or not _is_assertion(text):
-            counts[NO_PREDICTION if text is None else "not an assertion in Java"] += 1
+            counts[nothing if text is None else "not an assertion in Java"] += 1
             continue
         gone = (*TARGET_KEYS, *TEST_KEYS, *TEACHER_KEYS)
         kept = {name: value for name, value in row.items() if name not in gone}
         kept |= {"test_method_masked": sample.test, "assertions": [text.strip()]}  # masked while the human's is known
-        kept |= {"human_assertions": list(sample.assertions), "teacher_prediction": text}
+        human = row.get("human_assertions", list(sample.assertions))
+        kept |= {"human_assertions": human, "teacher_prediction": text}
         yield json.dumps(kept, ensure_ascii=False) + "\n"
 
 

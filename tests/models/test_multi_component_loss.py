@@ -310,7 +310,7 @@ def test_alpha_falls_once_the_hard_loss_has_converged_and_is_restored():
 
 def test_output_reports_raw_weighted_and_gradient_norms():
     names = tuple(COMPONENTS)
-    loss = loss_of(names)
+    loss = loss_of(names, semantic_gradient_share=0.0)  # with it: tests/models/losses/test_gradient_cap.py
     batch, logits = part(slice(0, 8), 1)
     leaf = logits.float().requires_grad_()
     denominators = Denominators(100.0, 8.0)

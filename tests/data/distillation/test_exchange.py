@@ -234,15 +234,25 @@ def test_what_ranks_first_around_a_test_becomes_what_the_student_learns(tmp_path
     source = write_rows(tmp_path / "rows.jsonl", rows)
     done = run_here(SCRIPT, source, tmp_path / "out.jsonl", "--pool")
     made = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert len(made) == 2 and "omitted: 1 x no prediction" in done.stdout
+    assert len(made) == 2 and "omitted: 1 x no context to write from" in done.stdout
     for row, old in zip(made, rows, strict=False):
         (text,) = row["assertions"]
         assert text in [draft.text for draft in make_pool(parse_sample(old))]
         assert row["human_assertions"] == old["assertions"] and row["context"] == old["context"]
+    (tmp_path / "out.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in (*made, made[0] | {"verified": True}))
+    )
+    with open(tmp_path / "out.jsonl", "a") as handle:
+        handle.write("{\n")
+    done = run_here(SCRIPT, tmp_path / "out.jsonl", tmp_path / "again.jsonl", "--pool")
+    assert [json.loads(line) for line in (tmp_path / "again.jsonl").read_text().splitlines()] == made
+    assert "1 x verified, not a person's" in done.stdout and "1 x not valid JSON" in done.stdout
     without = write_rows(tmp_path / "without.jsonl", rows[2:])
     for words, message in (
         (["--pool"], "--pool: no row has a context to write from"),
-        (["--pool", "--predictions", source], "--predictions and --pool exclude each other"),
+        (["--pool", "--predictions", source], "--pool and --predictions exclude each other"),
+        (["--pool", "--encoding", "topk"], "--pool and --encoding exclude each other"),
+        (["--predictions", source, "--rows", source], "--predictions and --rows exclude each other"),
     ):
         done = run_here(SCRIPT, without, tmp_path / "another.jsonl", *words, check=False)
         assert done.returncode == 2 and message in done.stderr and not (tmp_path / "another.jsonl").exists()
