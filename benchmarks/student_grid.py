@@ -276,15 +276,23 @@ def estimates(plan: Plan, runs: dict[str, list[Run]]) -> str:
     return table(["system", "M parameters", "seeds", *SHOWN], lines)
 
 
+def pair_seeds(ours: list[Run], theirs: list[Run]) -> tuple[list[Run], list[Run]]:
+    """The runs of those seeds that both have; a single run stands beside all of the other's."""
+    if 1 in (len(ours), len(theirs)):
+        return ours, theirs
+    both = {run["seed"] for run in ours} & {run["seed"] for run in theirs}
+    return [run for run in ours if run["seed"] in both], [run for run in theirs if run["seed"] in both]
+
+
 def differences(runs: dict[str, list[Run]], pairs: Sequence[Sequence[str]], clusters: list[str]) -> str:
     """One line for each pair: first minus second with its 95 % interval; a star where that leaves out 0."""
     lines = []
     for first, second in pairs:
         if first not in runs or second not in runs:
             continue
-        cells = []
+        cells, pair = [], pair_seeds(runs[first], runs[second])
         for metric in SHOWN:
-            ours, theirs = get_scores(runs[first], metric), get_scores(runs[second], metric)
+            ours, theirs = (get_scores(ones, metric) for ones in pair)
             if ours is None or theirs is None or np.isnan(ours - theirs).all():
                 cells.append("-")
                 continue

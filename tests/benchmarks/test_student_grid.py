@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import student_grid
-from benchmarks.student_grid import Plan, folder_name, for_all, train_student, write_headline, write_page
+from benchmarks.student_grid import Plan, differences, folder_name, for_all, train_student, write_headline, write_page
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +36,17 @@ def test_a_difference_is_the_mean_over_seeds_and_tasks(monkeypatch):
         means.append(np.mean([run["per_task"]["f1"] for run in runs]))
     line = next(line for line in (ROOT / PAGE).read_text().splitlines() if line.startswith("| with context - without"))
     assert re.search(r"[+-]\d\.\d+", line.split("|")[3]).group() == f"{means[0] - means[1]:+.3f}"
+
+
+def test_only_seeds_that_both_have_are_compared():
+    def runs(values):
+        return [{"seed": seed, "per_task": {"f1": scores}} for seed, scores in values.items()]
+
+    three, two = {1: [0.5, 0.7], 2: [0.25, 0.5], 3: [0.5, 1.0]}, {2: [0.0, 0.5], 3: [0.5, 0.5]}
+    line = differences({"a": runs(three), "b": runs(two)}, [("a", "b")], ["x", "y"]).splitlines()[-1]
+    assert "| +0.188 (" in line  # the mean of 0.25, 0, 0 and 0.5
+    alone = {"a": runs(three), "nearest": [{"per_task": {"f1": [0.5, 0.5]}}]}
+    assert "| +0.075 (" in differences(alone, [("a", "nearest")], ["x", "y"]).splitlines()[-1]
 
 
 def test_a_plan_that_cannot_be_read_is_refused(tmp_path):
