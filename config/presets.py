@@ -20,8 +20,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 2e-3,
         "use_enhanced_metrics": True,
     },
-    # More passes, a larger effective batch, the full metric set at each validation. Not the default loss: Trident is level
-    # with ce + kl (docs/results.md), which is several times as fast. No token weights: they buy critical tokens at the
+    # More passes, a larger effective batch, the full metric set at each validation. Not the default loss: ce + kl is
+    # level with Trident and several times as fast (docs/results.md). No token weights: they buy critical tokens at the
     # cost of the rest (the same page). Four beams: docs/evaluation.md.
     "high_quality": {
         "loss_components": ["ce", "kl"],
