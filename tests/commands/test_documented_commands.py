@@ -255,6 +255,8 @@ LINKS = {
     "build/demo/project": "corpus/sample",
     "path/to/project": "corpus/sample",
     "mined/raw.jsonl": "data/raw.jsonl",
+    "mined_context/raw_training.jsonl": "data/raw.jsonl",
+    "mined_context/raw_validation.jsonl": "data/raw.jsonl",
     "mined/project.jsonl": "data/raw.jsonl",
     "teacher_models/first": "teacher_models/codet5_teacher",
     "results/first": "results/run",
