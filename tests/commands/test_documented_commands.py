@@ -195,9 +195,6 @@ def place(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "training": Path(_config(teacher_run, "train_data_path")),
         "validation": Path(_config(teacher_run, "val_data_path")),
     }
-    for part, rows in split.items():
-        shutil.copy(rows, folder / "data" / f"{part}.jsonl")
-        shutil.copy(rows, folder / "data" / f"raw_{part}.jsonl")
     shutil.copytree(teacher_run, folder / "teacher_models" / "codet5_teacher")
     run = student_words(
         teacher_run,
@@ -239,6 +236,9 @@ def place(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         fault=enter,
         arguments=(str(folder),),
     )
+    for part, rows in split.items():
+        shutil.copy(rows, folder / "data" / f"{part}.jsonl")
+        shutil.copy(rows, folder / "data" / f"raw_{part}.jsonl")
     (folder / "logs" / "slurm-4711.out").write_text("CUDA check passed\n")
     for link, target in LINKS.items():
         (folder / link).parent.mkdir(parents=True, exist_ok=True)
