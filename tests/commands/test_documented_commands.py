@@ -236,6 +236,10 @@ def place(teacher_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         fault=enter,
         arguments=(str(folder),),
     )
+    lines = (folder / "data" / "raw.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "mined_context").mkdir()
+    for name, few in (("raw_training", lines[:-8]), ("ranked", lines[:-8]), ("raw_validation", lines[-8:])):
+        (folder / "mined_context" / f"{name}.jsonl").write_text("".join(few), encoding="utf-8")
     for part, rows in split.items():
         shutil.copy(rows, folder / "data" / f"{part}.jsonl")
         shutil.copy(rows, folder / "data" / f"raw_{part}.jsonl")
@@ -255,8 +259,8 @@ LINKS = {
     "build/demo/project": "corpus/sample",
     "path/to/project": "corpus/sample",
     "mined/raw.jsonl": "data/raw.jsonl",
-    "mined_context/raw_training.jsonl": "data/raw.jsonl",
-    "mined_context/raw_validation.jsonl": "data/raw.jsonl",
+    "corpus/mined_context/unseen.jsonl": "data/raw.jsonl",
+    "corpus/mined_context/first_80k.jsonl": "data/raw.jsonl",
     "mined/project.jsonl": "data/raw.jsonl",
     "teacher_models/first": "teacher_models/codet5_teacher",
     "results/first": "results/run",
