@@ -295,11 +295,11 @@ def take_predictions(args: argparse.Namespace, left_out: Counter[str]) -> int:
 
     rows = require_rows(str(args.input), "input", "the tasks that the model was given")
     if args.pool:
-        from evaluation.suggesting.pool import write_first
+        from evaluation.suggesting.pool import write_around
 
         flag, nothing = "--pool", "no context to write from"
         none = "no row has a context to write from; mine the rows with scripts/mine_assertions.py"
-        lines = join_predictions(rows, lambda _, sample: write_first(sample), nothing, left_out)
+        lines = join_predictions(rows, lambda _, sample: next(iter(write_around(sample)), None), nothing, left_out)
     else:
         flag, nothing = f"--predictions {args.predictions}", "no prediction"
         none = f"none of its ids is a row of {rows}; is it for other data?"

@@ -133,14 +133,10 @@ def write_texts(writer: TorchWriter, items: Sequence[Item], args: argparse.Names
 
 def list_pool(items: Sequence[Item], args: argparse.Namespace) -> list[list[str]]:
     """What stands around each item: as many ranked copies of other tests and templates as a model would write."""
-    from evaluation.suggesting.pool import make_pool
-    from evaluation.suggesting.ranking import rank
+    from evaluation.suggesting.pool import write_around
 
-    def write(item: Item) -> list[str]:
-        pool = rank(item.sample, make_pool(item.sample)) if item.sample.context else []
-        return _without_repetition(item, [draft.text for draft in pool])[: args.num_beams + args.samples]
-
-    return [write(item) for item in items]
+    most = args.num_beams + args.samples
+    return [_without_repetition(item, write_around(item.sample))[:most] for item in items]
 
 
 def _without_repetition(item: Item, texts: Sequence[str]) -> list[str]:
@@ -203,7 +199,7 @@ def write_and_judge(args: argparse.Namespace, dataset: AssertionDataset, writer:
         )
     if writer is None and not any(item.sample.context for item in probe):
         raise UserError(
-            f"--writer {POOL}: the rows of {args.data} have no context; mine them anew with scripts/mine_assertions.py"
+            f"--writer {POOL}: the rows of {args.data} have no context; mine them again with scripts/mine_assertions.py"
         )
     settings = ExecutionSettings(args.workers, args.timeout, args.jdk_home, sandbox=args.sandbox)
     class_path = resolve_class_path(args.project, args.class_path, find_jdk(args.jdk_home))
@@ -236,6 +232,7 @@ def write_and_judge(args: argparse.Namespace, dataset: AssertionDataset, writer:
 
 def write_rows(args: argparse.Namespace, dataset: AssertionDataset) -> dict[str, Any]:
     """rows.jsonl: each row, and behind it those of its verified texts; returns the table of yields."""
+    from data.distillation.predictions import VERIFIED
     from data.rows.readers import RowError, parse_json_line
     from utils.atomic_io import atomic_writer
 
@@ -262,7 +259,7 @@ def write_rows(args: argparse.Namespace, dataset: AssertionDataset) -> dict[str,
             except RowError:
                 continue
             for text in new:
-                made = {**values, "assertions": [text], "verified": True}
+                made = {**values, "assertions": [text], VERIFIED: True}
                 target.write((json.dumps(made, ensure_ascii=False) + "\n").encode())
             counts["new rows"] += len(new)
             counts["tasks with a new row"] += bool(new)

@@ -44,10 +44,9 @@ def make_pool(sample: Sample, beams: Sequence[str] = (), copies: bool = True) ->
     return list(found.values())
 
 
-def write_first(sample: Sample) -> str | None:
-    """What ranks first among the copies and templates; None for a test without context."""
-    pool = rank(sample, make_pool(sample)) if sample.context else []
-    return pool[0].text if pool else None
+def write_around(sample: Sample) -> list[str]:
+    """The copies and templates, best first; none for a test without context."""
+    return [draft.text for draft in rank(sample, make_pool(sample))] if sample.context else []
 
 
 def tidy(text: str) -> str:

@@ -367,7 +367,7 @@ def test_an_older_run_goes_on_with_the_defaults_of_its_time(older_run: Path) -> 
         assert share(*auto) == found
     record.write_text("{")
     assert share(*auto) == 0.3
-    (older_run / "checkpoint-5").rmdir()  # it never came to a checkpoint, so auto begins anew
+    (older_run / "checkpoint-5").rmdir()  # without a checkpoint auto starts a new run
     record.write_text(json.dumps({"config": StudentConfig().flat() | {"semantic_gradient_share": 0.0}}))
     assert share(*auto) == 0.3
 

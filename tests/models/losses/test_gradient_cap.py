@@ -32,8 +32,8 @@ def loss_of(weights, semantic_gradient_share=0.0, **flags):
     resources = LossResources(
         not_text=helpers.not_text(), semantic=soft(), contrastive=soft(), spans=SpanFinder(tokenizer)
     )
-    limit = {"semantic_gradient_share": semantic_gradient_share}
-    return fixed_loss(weights, resources, contrastive_queue_size=0, **limit, **flags)
+    flags |= {"semantic_gradient_share": semantic_gradient_share, "contrastive_queue_size": 0}
+    return fixed_loss(weights, resources, **flags)
 
 
 @cache
