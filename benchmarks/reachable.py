@@ -1,15 +1,18 @@
 #!/usr/bin/env python
 """Which share of human assertions would a kind of decoding forbid?
 
-    python benchmarks/reachable.py --rows ROWS.jsonl --project FOLDER --class_path JARS --output FILE.json
+    python benchmarks/reachable.py --rows ROWS.jsonl [--project FOLDER --class_path JARS] --output FILE.json
 
-Each assertion of the mined rows is read against what javac knows of its place, as with --decoding types.
+Each assertion of the mined rows is read against what javac knows of its place, as with --decoding types; without the
+project against Java's grammar, as with --decoding java.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from evaluation.running.jdk import find_jdk
 from evaluation.running.splice import as_utf8
 from evaluation.suggesting.scope import ScopeService
 from evaluation.tasks import read_samples
+from models.decoding.constraints.grammar import Grammar
 from models.decoding.constraints.reading import Reading
 from utils.arguments import ArgumentParser
 from utils.atomic_io import write_json
@@ -42,43 +46,48 @@ def find_stop(sample: Sample, reading: Reading) -> str | None:
 
 def main() -> int:
     parser = ArgumentParser(__doc__)
-    parser.add_argument("--rows", required=True, help="mined rows of one project")
-    parser.add_argument("--project", type=Path, required=True, help="the folder that they were mined from")
-    parser.add_argument("--class_path", required=True)
+    parser.add_argument("--rows", required=True, help="mined rows, of one project if it is given")
+    parser.add_argument("--project", type=Path, help="the folder that they were mined from")
+    parser.add_argument("--class_path")
     parser.add_argument("--output", required=True)
     parser.add_argument("--jdk_home")
     args = parser.parse_args()
-    by_file: dict[str, list[Sample]] = {}
-    for sample in read_samples(args.rows, "--rows", 0.0).samples:
-        by_file.setdefault(sample.source["test_file"], []).append(sample)
-    jdk = find_jdk(args.jdk_home)
+    samples = read_samples(args.rows, "--rows", 0.0).samples
     refused: list[str] = []
     unknown: Counter[str] = Counter()
-    total = 0
-    with ScopeService(jdk, resolve_class_path(args.project, args.class_path, jdk)) as service:
-        for file, samples in by_file.items():
-            raw = (args.project / file).read_bytes()
-            source, moved = as_utf8(raw, *(at for sample in samples for at in sample.source["assertion_span"]))
-            spans = list(zip(moved[::2], moved[1::2], strict=True))
-            name, framework = Path(file).name, samples[0].source["framework"]
-            scopes = service.look(name, source, spans, framework, service.find_release(name, source))
-            for sample, scope in zip(samples, scopes, strict=True):
-                total += 1
-                if isinstance(scope, str):
-                    unknown[scope[:80]] += 1
-                elif (stop := find_stop(sample, Reading(scope))) is not None:
-                    refused.append(f"{Path(file).name} {sample.source['test_name']}: {stop}")
+    readings = read_places(args, samples) if args.project else ((sample, Grammar()) for sample in samples)
+    for sample, reading in readings:
+        if isinstance(reading, str):
+            unknown[reading[:80]] += 1
+        elif (stop := find_stop(sample, reading)) is not None:
+            refused.append(f"{Path(sample.source['test_file']).name} {sample.source['test_name']}: {stop}")
     result: dict[str, Any] = {
-        "project": args.project.name,
-        "assertions": total,
+        "project": args.project.name if args.project else None,
+        "assertions": len(samples),
         "not attributed": dict(unknown),
         "refused": len(refused),
-        "share": len(refused) / max(1, total - sum(unknown.values())),
-        "examples": refused[:SHOWN],
+        "share": len(refused) / max(1, len(samples) - sum(unknown.values())),
     }
     write_json(args.output, result)
-    print({key: value for key, value in result.items() if key != "examples"})
+    print(*refused[:SHOWN], result, sep="\n")
     return 0
+
+
+def read_places(args: argparse.Namespace, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Reading | str]]:
+    """Each sample with what javac knows of its place, or why it knows nothing."""
+    by_file: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_file.setdefault(sample.source["test_file"], []).append(sample)
+    jdk = find_jdk(args.jdk_home)
+    with ScopeService(jdk, resolve_class_path(args.project, args.class_path, jdk)) as service:
+        for file, of_file in by_file.items():
+            raw = (args.project / file).read_bytes()
+            source, moved = as_utf8(raw, *(at for sample in of_file for at in sample.source["assertion_span"]))
+            spans = list(zip(moved[::2], moved[1::2], strict=True))
+            name, framework = Path(file).name, of_file[0].source["framework"]
+            scopes = service.look(name, source, spans, framework, service.find_release(name, source))
+            for sample, scope in zip(of_file, scopes, strict=True):
+                yield sample, scope if isinstance(scope, str) else Reading(scope)
 
 
 if __name__ == "__main__":

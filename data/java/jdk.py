@@ -27,6 +27,13 @@ def find_declaration(qualified: str) -> str:
 
 
 @lru_cache(maxsize=1)
+def list_imported_types() -> frozenset[str]:
+    """The simple names of the types in java.lang, which no file has to import."""
+    split = (qualified.rpartition(".") for qualified in _read_types())
+    return frozenset(name for package, _, name in split if package == "java.lang")
+
+
+@lru_cache(maxsize=1)
 def list_method_names() -> frozenset[str]:
     """The names of all methods of the JDK's public API."""
     return frozenset(name for line in _read_types().values() for name in re.findall(r"(\w+)\(", line))

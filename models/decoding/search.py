@@ -10,7 +10,7 @@ from transformers import DynamicCache, EncoderDecoderCache, LogitsProcessorList,
 from transformers.modeling_outputs import BaseModelOutput
 
 from models.decoding.constraints.names import NameConstraint
-from models.decoding.constraints.types import TypeConstraint
+from models.decoding.constraints.readable import ReadableConstraint
 
 # Settings of a model's generation config that do not change greedy decoding.
 HARMLESS = {
@@ -120,7 +120,7 @@ def greedy(
             attention_mask = attention_mask[kept]
             cache.batch_select_indices(kept)
             for one in constraints:
-                if isinstance(one, NameConstraint | TypeConstraint):  # they know their rows
+                if isinstance(one, NameConstraint | ReadableConstraint):  # they know their rows
                     one.keep(kept)
     # The start token does not end a row, even if it is the end token too (BART).
     ended = torch.isin(written, ends)

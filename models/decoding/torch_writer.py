@@ -65,6 +65,7 @@ class TorchWriter:
             beams,
             vocab_size=self.vocab_size,
             end_ids=[ends] if isinstance(ends, int) else ends,
+            longest=options.max_output_len,
             scopes=scopes,
         )
         with self._evaluating():

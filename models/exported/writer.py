@@ -156,6 +156,7 @@ class ExportedWriter:
             1,
             vocab_size=self.vocab_size,
             end_ids=[self.tokenizer.eos_token_id],
+            longest=options.max_output_len,
             scopes=[scopes[place] for place in places] if scopes else (),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from data.java.frameworks import WITH_DELTA
 from data.java.scope import Overload
 
 PRIMITIVES = frozenset({"int", "long", "short", "byte", "char", "boolean", "float", "double", "void"})
@@ -18,6 +19,14 @@ SPELT = sorted(KEYWORDS)
 AFTER_DOT = ["class", "new", "super", "this"]
 ROOTS = frozenset({"java", "javax", "org", "com"})
 OPERATORS = frozenset("+-*/%&|^!~=")
+NUMERAL = frozenset("0123456789abcdefABCDEFxXlLpP_")  # what a number is written with, beside signs and points
+POINT = "0."  # stands for the point with which a number begins
+UNARY = frozenset("+-!~")
+# Words with which a statement begins, or a part of one, and others that are no operand.
+STATEMENTS = OPENING | PLAIN | {"assert", "public", "private", "protected", "static", "throws", "extends", "import"}
+# Assertions that give nothing back, so that they are no argument.
+VOID = frozenset(f"assert{rest}" for rest in ("True", "False", "Null", "NotNull", "Same", "NotSame")) | set(WITH_DELTA)
+DECLARING = frozenset({"block", "head", "paren"})  # brackets in which a type may be followed by a new name
 
 
 @dataclass(frozen=True)
@@ -25,13 +34,14 @@ class Value:
     """A complete operand. ``types``: numbers of the types that it may have, none where that is not known.
 
     ``named``: it is the name of a type. ``plain``: it is a primitive, so that it has no members. ``open``: another
-    operand may follow, as after ``++``.
+    operand may follow, as after ``++``. ``made``: it was just created, so that the body of a class may follow.
     """
 
     types: tuple[int, ...] = ()
     named: bool = False
     plain: bool = False
     open: bool = False
+    made: bool = False
 
 
 ANY, NUMBER = Value(), Value(plain=True)
@@ -43,7 +53,7 @@ class Frame:
     nothing is checked. The rest describes the expression that is being written in it.
 
     ``overloads`` of a call, None if it is not checked; ``result``: the value once it closes, where that is known;
-    ``parameters``: names that are a lambda's if an arrow follows.
+    ``parameters``: names that are a lambda's if an arrow follows; ``choices``: question marks whose colon is to come.
     """
 
     kind: str
@@ -54,3 +64,4 @@ class Frame:
     mixed: bool = False
     lambdas: bool = False
     parameters: tuple[str, ...] = ()
+    choices: int = 0

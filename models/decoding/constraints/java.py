@@ -1,7 +1,4 @@
-"""Decoding that follows Java's rules for brackets, literals and numbers of arguments.
-
-The model never writes a token after which the text can no longer become an assertion that compiles.
-"""
+"""Decoding that follows Java's rules for brackets, literals and numbers of arguments, and closes what it opens."""
 
 from __future__ import annotations
 
@@ -32,6 +29,8 @@ CHARACTER_BEGUN = re.compile(r"|\\|\\u+[0-9a-fA-F]{0,3}")
 SIGNIFICANT = frozenset("()[]{}\"'\\\n;,")
 CLOSING = frozenset(")]};")
 MAX_RULES = 2048
+LATE = 1e4  # what a token loses that is written instead of an ending that is due
+MARGIN = 3  # tokens kept for what must come before an ending, such as the operand after a comma
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class RuleTable:
         self.device = device
         self.forbidden = torch.zeros(64, vocab_size, dtype=torch.bool, device=device)
         self.ending = torch.zeros_like(self.forbidden)
-        self.begin = torch.zeros(64, 1, dtype=torch.long, device=device)
+        self.begin = torch.full((64, 1), -1, device=device)
         self._numbers: dict[State, int] = {}
 
     def __len__(self) -> int:
@@ -198,9 +197,10 @@ class RuleTable:
         if state not in self._numbers:
             number = len(self._numbers)
             if number == len(self.begin):
-                self.forbidden, self.ending, self.begin = (
-                    torch.cat([part, torch.zeros_like(part)]) for part in (self.forbidden, self.ending, self.begin)
+                self.forbidden, self.ending = (
+                    torch.cat([part, torch.zeros_like(part)]) for part in (self.forbidden, self.ending)
                 )
+                self.begin = torch.cat([self.begin, torch.full_like(self.begin, -1)])
             rule = rule_of(state)
             self.forbidden[number, torch.tensor(rule.forbidden, dtype=torch.long, device=self.device)] = True
             if rule.begin >= 0:
@@ -209,22 +209,26 @@ class RuleTable:
             self._numbers[state] = number
         return self._numbers[state]
 
-    def apply(self, numbers: list[int], scores: Tensor) -> Tensor:
-        """The scores [n, V] under the rules ``numbers``."""
+    def apply(self, numbers: list[int], closing: list[bool], scores: Tensor) -> Tensor:
+        """The scores [n, V] under the rules ``numbers``; where ``closing``, the ending comes before all else."""
         rows = torch.tensor(numbers, device=self.device)
         allowed = scores.masked_fill(self.forbidden[rows], -torch.inf)
-        begin = self.begin[rows]
+        known = self.begin[rows] >= 0
+        begin = self.begin[rows].clamp(min=0)
         # Without an ending that was meant, the logsumexp is -inf and changes nothing.
         meant = scores.masked_fill(~self.ending[rows], -torch.inf).logsumexp(-1, keepdim=True)
-        return allowed.scatter(1, begin, torch.logaddexp(allowed.gather(1, begin), meant))
+        best = torch.logaddexp(allowed.gather(1, begin), meant)
+        late = torch.tensor(closing, device=self.device)[:, None] & known
+        return torch.where(late, allowed - LATE, allowed).scatter(1, begin, best)
 
 
 class JavaConstraint(LogitsProcessor):
     """Gives the score -inf to tokens that would break Java's rules, or end a text inside of a bracket or literal.
 
     If such a token only closes brackets or ends the text, the model wants to end and has miscounted: its score goes to
-    the token that begins the right ending. Comments are read as code. Called with ids [n, written], start token first,
-    and scores [n, V], logits or log-probabilities.
+    the token that begins the right ending. Where a text has hardly room for more than its ending, that comes before all
+    else. Comments are read as code. Called with ids [n, written], start token first, and scores [n, V], logits or
+    log-probabilities.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, end_ids: tuple[int, ...]) -> None:
@@ -233,7 +237,13 @@ class JavaConstraint(LogitsProcessor):
         self._significant = [index for index, text in enumerate(self.texts) if not SIGNIFICANT.isdisjoint(text)]
         self._by_text = {text: index for index, text in reversed([*enumerate(self.texts)]) if index not in end_ids}
         self._table: RuleTable | None = None
+        self._longest: int | None = None
         self._states: dict[tuple[int, ...], State] = {}
+
+    def until(self, longest: int | None) -> JavaConstraint:
+        """This constraint, for texts of at most so many tokens."""
+        self._longest = longest
+        return self
 
     def _state(self, ids: tuple[int, ...]) -> State:
         if not ids:
@@ -249,6 +259,22 @@ class JavaConstraint(LogitsProcessor):
             return text.startswith(state.quote) and CLOSING.issuperset(text[1:])
         return bool(text) and CLOSING.issuperset(text)
 
+    def _begin(self, text: str) -> str:
+        """The longest token with which a text begins; "" if there is none."""
+        return next((text[:length] for length in range(len(text), 0, -1) if text[:length] in self._by_text), "")
+
+    def _is_closing(self, state: State, left: int) -> bool:
+        """Whether of ``left`` more tokens no more than MARGIN remain beside the state's ending and the end."""
+        ending = state.ending
+        if left > len(ending) + MARGIN + 1:
+            return False
+        while ending and left > MARGIN:
+            begin = self._begin(ending)
+            if not begin:
+                return False
+            ending, left = ending[len(begin) :], left - 1
+        return left <= MARGIN + 1
+
     def _rule(self, state: State) -> Rule:
         # In a character literal, and after a backslash, any token can be wrong.
         looked_at = range(len(self.texts)) if state.quote == "'" or state.escaped else self._significant
@@ -257,8 +283,7 @@ class JavaConstraint(LogitsProcessor):
         if not state.complete:
             forbidden += self.end_ids
             meant += self.end_ids
-        prefixes = (state.ending[:length] for length in range(len(state.ending), 0, -1))
-        begin = next((self._by_text[text] for text in prefixes if text in self._by_text), -1)
+        begin = self._by_text[self._begin(state.ending)] if self._begin(state.ending) else -1
         if state.complete and not state.ending:
             begin = self.end_ids[0]
         return Rule(forbidden, meant, begin)
@@ -270,4 +295,6 @@ class JavaConstraint(LogitsProcessor):
         if self._table is None or self._table.device != scores.device or full:
             self._table = RuleTable(scores.shape[1], scores.device)
         states = [self._state(tuple(row[1:])) for row in input_ids.tolist()]
-        return self._table.apply([self._table.number(state, self._rule) for state in states], scores)
+        left = None if self._longest is None else self._longest - input_ids.shape[1] + 1
+        closing = [left is not None and self._is_closing(state, left) for state in states]
+        return self._table.apply([self._table.number(state, self._rule) for state in states], closing, scores)

@@ -1,5 +1,5 @@
-"""Decoding that uses the names of its input: a variable that appears neither in the test nor in the method does not
-compile."""
+"""Decoding that uses the names of its input: a variable that the test does not have, or a class that stands nowhere in
+the input, mostly does not compile."""
 
 from __future__ import annotations
 
@@ -12,26 +12,37 @@ import torch
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
-from data.java.frameworks import ROOT_NAMES
-from data.rows.tokenization import NEAREST_MARK
+from data.java.frameworks import FRAMEWORKS, ROOT_NAMES
+from data.java.jdk import list_imported_types
+from models.decoding.constraints.frames import ROOTS
 from models.decoding.constraints.token_texts import token_texts
 
+LITERAL = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'")
 NAME = re.compile(r"[A-Za-z_$][\w$]*")
 CALLED = re.compile(r"[A-Za-z_$][\w$]*(?=\()")
-# A line of the context: the assertion of another test, and that test's name (data/rows/context.py).
-OF_ANOTHER_TEST = re.compile(r"^(.*;) // [\w$]+$", re.MULTILINE)
-# The one that stands apart at the end has no name; each separator before it is read as the end of a line.
-NEAREST = re.compile(rf"\n{{{NEAREST_MARK},}}([^\n]+;)\s*$")
-# Keywords, the methods of every object, and what tests usually import statically besides assertions.
-ALWAYS = ROOT_NAMES | set(
-    NAME.findall("""
+CLASS = re.compile(r"\b[A-Z][\w$]*")
+VARIABLE = re.compile(r"(?<![\w$.])[a-z_$][\w$]*+(?!\()")
+# A line of the context that declares a variable or a field: its type, its name, and what it begins with.
+DECLARED = re.compile(r"^[\w$.<>\[\],? &]+ ([A-Za-z_$][\w$]*)(?: = .*)?$", re.MULTILINE)
+# Keywords, the methods of every object, what no file has to import, and what tests usually import statically.
+ALWAYS = (
+    ROOT_NAMES
+    | list_imported_types()
+    | {one.assertion_class.rpartition(".")[2] for one in FRAMEWORKS.values() if one.assertion_class}
+    | set(
+        NAME.findall("""
         true false null new this super int long short byte char boolean float double void instanceof final try catch
         finally for if else return throw while do switch case default break continue class
         equals getClass hashCode toString
         any anyInt anyLong anyString asList atLeastOnce containsString emptyList eq equalTo hasItem hasSize instanceOf
         is never not notNullValue nullValue times
     """)
+    )
 )
+
+
+# What may follow a name: anything (""), the arguments of a call, or the rest of a qualified name.
+Names = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -39,9 +50,9 @@ class Place:
     """Where a text stops.
 
     quote: the quote of the literal that is open, "" outside of literals; escaped: whether a backslash came last in it;
-    name: the name being written, "" outside of names, None for a name that is not checked (a class, a member after a
-    dot, a number); member: whether a name that begins now follows a dot or two colons, so that it is not checked;
-    colon: whether the last character is a colon.
+    name: the name being written, "" outside of names, None for a name that is not checked (a member after a dot, a
+    number); member: whether a name that begins now follows a dot or two colons, so that it is not checked; colon:
+    whether the last character is a colon.
     """
 
     quote: str = ""
@@ -51,7 +62,7 @@ class Place:
     colon: bool = False
 
     def after(self, text: str) -> tuple[Place, list[str]]:
-        """The place after more text, and the names that ended in it."""
+        """The place after more text, and the names that ended in it, each with a bracket or dot right behind it."""
         quote = self.quote
         escaped = self.escaped
         name = self.name
@@ -68,14 +79,14 @@ class Place:
                     quote = ""
             elif char.isalnum() or char in "_$":
                 if name == "":
-                    name = char if _is_checked(char) and not member else None
+                    name = None if char.isdigit() or member else char
                     member = False
                 elif name is not None:
                     name += char
                 colon = False
             else:
                 if name:
-                    ended.append(name)
+                    ended.append(name + (char if char in "(." else ""))
                 name = ""
                 if char in "\"'":
                     quote = char
@@ -84,9 +95,10 @@ class Place:
         return Place(quote, escaped, name, member, colon), ended
 
 
-def _is_checked(name: str) -> bool:
-    """Whether a name must come from the input: it is neither a class nor a number."""
-    return not (name[0].isupper() or name[0].isdigit())
+def _fits(names: Names, ended: str) -> bool:
+    """Whether a name may stand there, given with what follows it."""
+    follows = names.get(ended.rstrip("(."))
+    return follows is not None and ended.endswith(follows)
 
 
 def read_inputs(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
@@ -96,14 +108,17 @@ def read_inputs(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]
     return [marks.sub("\n", text) for text in texts]
 
 
-def find_names(text: str) -> set[str]:
-    """The names that an input offers. Of the assertions of other tests only what they call: their variables are theirs.
+def find_names(text: str) -> tuple[Names, bool]:
+    """The names that an input offers, and whether it offers classes: one without a context lacks many.
 
-    What they share with this test is named elsewhere in the input, as a field.
+    Variables are those of the test, its first line, and what the context declares; those of the method under test and
+    of other tests' assertions are theirs. What any of them calls can be called.
     """
-    others = [*OF_ANOTHER_TEST.findall(text), *NEAREST.findall(text)]
-    here = NAME.findall(NEAREST.sub("", OF_ANOTHER_TEST.sub("", text)))
-    return set(here).union(*map(CALLED.findall, others))
+    text = LITERAL.sub('""', text).strip()
+    lines = text.split("\n")
+    names = dict.fromkeys(CALLED.findall(text), "(") | dict.fromkeys(ROOTS, ".")
+    variables = VARIABLE.findall(lines[0]) + DECLARED.findall("\n".join(lines[1:]))
+    return names | dict.fromkeys([*CLASS.findall(text), *variables], ""), len(lines) > 2
 
 
 class NameVocabulary:
@@ -121,17 +136,24 @@ class NameVocabulary:
             place, ended = Place().after(text[len(head) :])
             if ended or place.name:
                 self.further.append((index, ended, place.name or ""))
-        # Tokens that begin with a class, a number, or no name at all.
+        # Tokens that begin with a number, or no name at all; with a class.
         heads = [*self.alone.items(), *self.ending.items()]
-        self.not_checked = [token for head, tokens in heads if not head or not _is_checked(head) for token in tokens]
+        self.others = [token for head, tokens in heads if not head or head[0].isdigit() for token in tokens]
+        self.classes = [token for head, tokens in heads if head[:1].isupper() for token in tokens]
+
+    def may_follow(self, rest: str, follows: str) -> list[int]:
+        """The tokens that end a name with its ``rest``, if what comes then may follow it."""
+        tokens = self.ending.get(rest, [])
+        return [token for token in tokens if self.texts[token][len(rest) :].lstrip().startswith(follows)]
 
 
 class NameConstraint(LogitsProcessor):
     """Gives the score -inf to tokens that would write an unknown name.
 
-    A name that begins with a small letter and does not follow a dot must come from the input, or be a keyword, an
-    assertion or a usual static import. One object serves one batch of texts ``inputs`` [B], each continued in ``beams``
-    adjacent rows. Called with ids [B * beams, written], start token first, and scores [B * beams, V].
+    A name that does not follow a dot must come from the input, or be a keyword, an assertion, a usual static import or
+    a class of java.lang. Where the input has no context, any class may. One object serves one batch of texts ``inputs``
+    [B], each continued in ``beams`` adjacent rows. Called with ids [B * beams, written], start token first, and scores
+    [B * beams, V].
     """
 
     def __init__(
@@ -140,9 +162,10 @@ class NameConstraint(LogitsProcessor):
         """``free``: the places of inputs that may use any name."""
         self.vocabulary, self.free = vocabulary, free
         self.rows = [index for index in range(len(inputs)) for _ in range(beams)]
-        found = [ALWAYS | find_names(text) for text in inputs]
-        self._names = [sorted(name for name in names if not name[0].isupper()) for names in found]
-        self._begun = [{name[:end] for name in names for end in range(len(name) + 1)} for names in self._names]
+        found = [find_names(text) for text in inputs]
+        self.names: list[Names] = [names | dict.fromkeys(ALWAYS, "") for names, _ in found]
+        self._classes = [offered for _, offered in found]  # whether classes must come from the input, too
+        self._begun = [{name[:end] for name in names for end in range(len(name) + 1)} for names in self.names]
         self._unknown = [self._tokens_of_others(index) for index in range(len(inputs))]
         self._forbidden: dict[tuple[int, str | None], Tensor] = {}
         self._places: dict[tuple[int, ...], Place] = {(): Place()}
@@ -158,9 +181,15 @@ class NameConstraint(LogitsProcessor):
 
     def _tokens_of_others(self, index: int) -> list[int]:
         """The tokens with a name, after their start, that input ``index`` does not have."""
-        names, begun = set(self._names[index]), self._begun[index]
+        names, begun = self.names[index], self._begun[index]
+
+        def free(name: str) -> bool:
+            return name[:1].isupper() and not self._classes[index]
+
         return [
-            token for token, ended, last in self.vocabulary.further if not names.issuperset(ended) or last not in begun
+            token
+            for token, ended, last in self.vocabulary.further
+            if not all(free(name) or _fits(names, name) for name in ended) or not (last in begun or free(last))
         ]
 
     def _rule(self, index: int, prefix: str | None) -> Tensor:
@@ -169,10 +198,15 @@ class NameConstraint(LogitsProcessor):
             vocabulary = self.vocabulary
             forbidden = torch.full((len(vocabulary.texts),), prefix is not None)
             if prefix is not None:
-                allowed = [] if prefix else list(vocabulary.not_checked)
-                for rest in (name[len(prefix) :] for name in self._names[index] if name.startswith(prefix)):
-                    allowed += [token for end in range(len(rest) + 1) for token in vocabulary.alone.get(rest[:end], ())]
-                    allowed += vocabulary.ending.get(rest, ())
+                allowed = [] if prefix else list(vocabulary.others)
+                if not prefix and not self._classes[index]:
+                    allowed += vocabulary.classes
+                for name, follows in self.names[index].items():
+                    if name.startswith(prefix):
+                        rest = name[len(prefix) :]
+                        for end in range(len(rest) + 1):
+                            allowed += vocabulary.alone.get(rest[:end], ())
+                        allowed += vocabulary.may_follow(rest, follows)
                 forbidden[allowed] = False
             forbidden[self._unknown[index]] = True
             self._forbidden[index, prefix] = forbidden
@@ -184,6 +218,8 @@ class NameConstraint(LogitsProcessor):
         for index, ids in zip(self.rows, input_ids.tolist(), strict=True):
             place = self._place(tuple(ids[1:]))
             name = None if place.member else place.name
+            if name and name[0].isupper() and not self._classes[index]:
+                name = None
             # A name that the input lacks can begin inside of a token, after the end of a literal: let it be.
             free = index in self.free or place.quote
             rule = anything if free or (name and name not in self._begun[index]) else self._rule(index, name)

@@ -8,45 +8,31 @@ one that is not may still fail to.
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from bisect import bisect_right
 
-from data.java.scope import UNKNOWN, JavaScope, Overload, has_prefix
+from data.java.scope import UNKNOWN, JavaScope, has_prefix
 from models.decoding.constraints.frames import (
     AFTER_DOT,
     ANY,
+    DECLARING,
     KEYWORDS,
     LITERALS,
     NUMBER,
+    NUMERAL,
     OPENING,
-    OPERATORS,
+    POINT,
     PRIMITIVES,
     ROOTS,
     SPELT,
-    Frame,
+    STATEMENTS,
+    VOID,
     Value,
 )
+from models.decoding.constraints.signs import Signs
 
 
-class Reading:
-    """Where a text stops. ``feed`` reads on; a copy is cheap."""
-
-    def __init__(self, scope: JavaScope) -> None:
-        self.scope = scope
-        self.frames: tuple[Frame, ...] = (Frame("block"),)
-        self.value: Value | None = None
-        self.word = ""
-        self.ended = False  # whether a blank came after the word
-        self.role = ""  # of the word: dot, new, reference, declared, annotation; empty for any other
-        self.receiver = ANY  # what stood before a dot or two colons
-        self.call: tuple[Overload, ...] | None = None  # what is named, if a bracket opens its arguments
-        self.called = False  # whether a bracket opens arguments
-        self.creating = False
-        self.heading = False  # whether a keyword has come that a bracket follows
-        self.arrow = ""  # "wanted" where nothing but an arrow can follow, "seen" right behind one
-        self.quote = ""
-        self.escaped = False
-        self.last = ""  # the last character
-        self.declared: dict[str, Value] = {}
+class Reading(Signs):
+    """Where a text stops. ``after`` reads on; a copy is cheap."""
 
     def after(self, text: str) -> Reading | None:
         """The place after more text; None if it cannot become Java that compiles here."""
@@ -62,22 +48,16 @@ class Reading:
         new = copy.copy(self)
         return not new.quote and len(new.frames) == 1 and (not new.word or new._settle(";"))
 
-    # -- characters ----------------------------------------------------------------------------------------------
-
-    @property
-    def _frame(self) -> Frame:
-        return self.frames[-1]
-
-    def _set(self, **changes: object) -> None:
-        self.frames = (*self.frames[:-1], replace(self.frames[-1], **changes))  # type: ignore[arg-type]
-
     def _push(self, char: str) -> bool:
         if self.quote:
             return self._in_literal(char)
+        if self.owed and char != self.owed:
+            return False
+        self.owed = ""
         if char.isalnum() or char in "_$":
             return self._add(char)
         if self.word[:1].isdigit() and not self.ended:
-            if char == ".":
+            if char == "." and "." not in self.word:
                 self.word += char
                 return True
             if char in "+-" and self.last in "eE" and not self.word.lower().startswith("0x"):
@@ -85,7 +65,7 @@ class Reading:
                 return True
         if char.isspace():
             self.ended = bool(self.word)
-            return True
+            return self.word not in STATEMENTS or self.role != "" or self._settle(char)
         if self.word and not self._settle(char):
             return False
         return self._sign(char)
@@ -109,23 +89,27 @@ class Reading:
             return False
         if self.word and self.ended and not self._settle("a"):
             return False
+        if self.word[:1].isdigit() and not (char.isdigit() if self.word == POINT else char in NUMERAL):
+            return False
         if not self.word:
-            if self.value is not None and self.value.named and self.role == "":
+            if self.value is not None and self.value.named and self.role == "" and self._frame.kind in DECLARING:
                 self.role = "declared"
+            if self.role == "":
+                self.body = self.arrow == "seen"
             self.ended = False
             self.arrow = ""
         self.word += char
         return True
 
-    # -- words ---------------------------------------------------------------------------------------------------
-
     def _begins(self) -> bool:
         """Whether the word may be the beginning of one that fits."""
-        word, names = self.word, self.scope.names
-        if self._frame.kind in ("free", "generic") or word[0].isdigit() or self.role in ("declared", "annotation"):
+        word = self.word
+        if self._frame.kind in ("free", "generic") or self.role in ("declared", "annotation"):
             return True
         if self.role in ("dot", "reference"):
             types = self.receiver.types
+            if self.receiver.named and self.receiver.plain:
+                return "class".startswith(word)
             return (
                 not types
                 or any(self.scope.members(item).begins(word) for item in types)
@@ -134,14 +118,32 @@ class Reading:
             )
         if self.value is not None and not self.value.open:
             return "instanceof".startswith(word)
+        if word[0].isdigit():
+            return True
+        if word == "instanceof" or (word in STATEMENTS and self._is_misplaced(word)):
+            return self._continues()
         if self.role == "new":
-            return has_prefix(names.spelt_types, word) or any(name.startswith(word) for name in PRIMITIVES | ROOTS)
+            return self._begins_known(types=True) or any(name.startswith(word) for name in PRIMITIVES | ROOTS)
         return (
-            names.begins(word)
+            self._begins_known()
             or has_prefix(SPELT, word)
             or any(name.startswith(word) for name in (*self.declared, *ROOTS))
             or self._may_be_parameter()
         )
+
+    def _is_misplaced(self, keyword: str) -> bool:
+        """Whether a word with which a statement begins cannot stand here."""
+        return self._frame.kind not in (DECLARING if keyword == "final" else {"block"})
+
+    def _continues(self) -> bool:
+        """Whether a longer name that is known here begins with the word."""
+        spelt = self.scope.names.spelt
+        return has_prefix(spelt[bisect_right(spelt, self.word) :], self.word)
+
+    def _begins_known(self, types: bool = False) -> bool:
+        """Whether the word may begin a name that is known here, or of ``types`` alone."""
+        names = self.scope.names
+        return has_prefix(names.spelt_types if types else names.spelt, self.word)
 
     def _is_array(self, types: tuple[int, ...]) -> bool:
         return any(self.scope.members(item).kind == "array" for item in types)
@@ -153,12 +155,6 @@ class Reading:
             return False
         return frame.lambdas if frame.kind == "paren" else self._takes_lambda()
 
-    def _takes_lambda(self) -> bool:
-        frame = self._frame
-        if frame.kind != "call":
-            return frame.kind == "block" and len(self.frames) > 1
-        return frame.overloads is None or any(item.takes_lambda(frame.commas) for item in frame.overloads)
-
     def _settle(self, following: str) -> bool:
         """Decide what the word is, knowing the character that follows it ("a" for another word)."""
         word, self.word, self.ended = self.word, "", False
@@ -167,35 +163,41 @@ class Reading:
             return True
         if word[0].isdigit():
             self.value = NUMBER
-            return True
+            return word != POINT
         if role == "declared":
             self.declared = {**self.declared, word: ANY}
             if self._frame.kind == "paren":
                 self._set(parameters=(*self._frame.parameters, word))
-            self.value = None
-            return True
+            self.value = ANY
+            return word not in KEYWORDS
         if role == "annotation":
             self.value = None
             return True
+        if following == "(" and word in VOID and self._frame.kind not in ("block", "head") and not self.body:
+            return False
         if role in ("dot", "reference"):
             return self._settle_member(word, following, role)
         if role == "new":
-            return self._settle_created(word)
+            return self._settle_created(word, following)
         if self.value is not None and not self.value.open:
             if word != "instanceof":
                 return False
             self._operator()
+            self.role = "new"  # a type follows
             return True
+        self.bare = True
         return self._settle_keyword(word) if word in KEYWORDS else self._settle_name(word, following)
 
     def _settle_keyword(self, word: str) -> bool:
+        if word in STATEMENTS and self._is_misplaced(word):
+            return False
         self.value = None
         if word == "new":
             self.role, self.creating = "new", True
         elif word in OPENING:
             self.heading = True
         elif word in PRIMITIVES:
-            self.value = Value(named=True)
+            self.value = Value(named=True, plain=True)
         elif word in LITERALS:
             self.value = ANY if word == "null" else NUMBER
         return word != "instanceof"
@@ -233,15 +235,12 @@ class Reading:
         self.word = ""
         return found
 
-    def _of(self, type_: int) -> Value:
-        if type_ == UNKNOWN:
-            return ANY
-        return NUMBER if self.scope.members(type_).kind == "primitive" else Value((type_,))
-
     def _settle_member(self, word: str, following: str, role: str) -> bool:
+        if self.receiver.named and self.receiver.plain and word != "class":
+            return False
         types = self.receiver.types
         if not types or word in AFTER_DOT:
-            self.value, self.call, self.called = ANY, None, following == "("
+            self.value, self.call, self.called = ANY, None, following == "(" and not self.creating
             if self.creating:
                 self.value = Value(named=True)
             return True
@@ -265,7 +264,7 @@ class Reading:
         self.value = NUMBER
         return word == "length" and self._is_array(types)
 
-    def _settle_created(self, word: str) -> bool:
+    def _settle_created(self, word: str, following: str) -> bool:
         names = self.scope.names
         if word in names.types:
             self.value = Value(self._of(names.types[word]).types, named=True)
@@ -275,222 +274,6 @@ class Reading:
             self.value = ANY
         else:
             return False
-        return True
-
-    # -- signs ---------------------------------------------------------------------------------------------------
-
-    def _operator(self) -> None:
-        self.value = None
-        self._set(mixed=True)
-
-    def _sign(self, char: str) -> bool:
-        if self.arrow == "wanted" and char != "-" and not (char == ">" and self.last == "-"):
-            return False
-        if self.role in ("dot", "reference") and char != "<":
-            return False  # a name is missing
-        kind = self._frame.kind
-        if kind == "free" or (kind == "generic" and char not in "<>"):
-            return self._in_free(char)
-        if self.called and char != "(":
-            self.called = False
-        if char == "<":
-            return self._less()
-        if char == ">":
-            return self._greater()
-        if char in "\"'":
-            if self.value is not None and not self.value.open:
-                return False
-            self.quote = char
-            return True
-        if char in "([{":
-            return {"(": self._open_paren, "[": self._open_index, "{": self._open_brace}[char]()
-        if char in ")]}":
-            return self._close(char)
-        if char == ",":
-            return self._comma()
-        if char == ".":
-            return self._dot()
-        if char == ":":
-            if self.last == ":":
-                self.role = "reference"
-                self._set(mixed=False)
-                return True
-            self.receiver = self.value or ANY
-            self._operator()
-            return True
-        if char == ";":
-            self.value, self.creating = None, False
-            self._set(mixed=False, cast=None)
-            return kind in ("block", "head")
-        if char == "@":
-            self.role = "annotation"
-            return True
-        if char in OPERATORS or char == "?":
-            twice = char in "+-" and self.last == char
-            self._operator()
-            if twice:
-                self.value = Value(plain=True, open=True)
-            return True
-        return False
-
-    def _in_free(self, char: str) -> bool:
-        """In an anonymous class, only its end is looked for."""
-        if char in "\"'":
-            self.quote = char
-        elif char == "{":
-            self.frames = (*self.frames, Frame("free"))
-        elif char == "}":
-            if self._frame.kind == "generic":
-                return False
-            self.frames = self.frames[:-1]
-            self.value = ANY
-        return True
-
-    def _less(self) -> bool:
-        if self._frame.kind == "generic" or self.role == "dot" or (self.value is not None and self.value.named):
-            # What it is a generic form of does not tell the types of its members.
-            dotted = self.role == "dot"
-            self.frames = (*self.frames, Frame("generic", result=None if dotted else Value(named=True)))
-            return True
-        if self.value is None:
-            return False
-        self._operator()
-        return True
-
-    def _greater(self) -> bool:
-        if self._frame.kind == "generic":
-            result = self._frame.result
-            self.frames = self.frames[:-1]
-            if self._frame.kind != "generic":
-                self.value = result
-                self.role = "" if result is not None else "dot"
-            return True
-        if self.last == "-":
-            self.arrow, self.value = "seen", None
-            self._set(mixed=False, cast=None)
-            return True
-        self._operator()
-        return True
-
-    def _open_paren(self) -> bool:
-        if self.called:
-            self.frames = (*self.frames, Frame("call", self.call))
-            self.called, self.value = False, None
-        elif self.creating and self.value is not None:
-            types = self.value.types
-            made = tuple(item for number in types for item in self.scope.members(number).constructors)
-            self.frames = (*self.frames, Frame("call", made or None, Value(types)))
-            self.creating, self.value = False, None
-        elif self.heading:
-            self.frames = (*self.frames, Frame("head"))
-            self.heading, self.value = False, None
-        else:
-            if self.value is not None and not self.value.open:
-                return False
-            lambdas = self._frame.cast is not None or (self._takes_lambda() and not self._frame.mixed)
-            self.frames = (*self.frames, Frame("paren", lambdas=lambdas))
-            self.value = None
-        return True
-
-    def _open_index(self) -> bool:
-        value = self.value
-        if value is not None and (value.named or self.creating):
-            self.frames = (*self.frames, Frame("index", result=Value(named=True)))
-        elif value is not None and not value.plain:
-            parts = tuple(part for item in value.types for part in self._of(self.scope.members(item).component).types)
-            plain = any(self._of(self.scope.members(item).component).plain for item in value.types)
-            self.frames = (*self.frames, Frame("index", result=NUMBER if plain else Value(parts)))
-        else:
-            return False
-        self.value = None
-        return True
-
-    def _open_brace(self) -> bool:
-        if self.arrow == "seen" or self.heading:
-            kind = "block"
-        elif self.value is not None and self.value.named:
-            kind = "elements"
-        elif self.value is not None:
-            kind = "free"
-        else:
-            kind = "elements" if self._frame.kind == "elements" else "block"
-        self.frames = (*self.frames, Frame(kind))
-        self.arrow, self.heading, self.creating, self.value = "", False, False, None
-        return True
-
-    def _close(self, char: str) -> bool:
-        frame = self._frame
-        if len(self.frames) == 1 or char != {"index": "]", "block": "}", "elements": "}"}.get(frame.kind, ")"):
-            return False
-        value = frame.cast or (ANY if frame.mixed else self.value)
-        if frame.mixed and self.value is None and frame.kind in ("call", "paren"):
-            return False
-        self.frames = self.frames[:-1]
-        if frame.kind == "call":
-            return self._close_call(frame)
-        if frame.kind == "paren":
-            return self._close_paren(frame, value)
-        if frame.kind == "index":
-            self.value = frame.result
-        elif frame.kind == "head":
-            self.value, self.heading = None, True
-        else:
-            self.value = ANY if frame.kind == "elements" or self._frame.kind == "call" else None
-            self.heading = frame.kind == "block" and self._frame.kind == "block"
-        return True
-
-    def _close_call(self, frame: Frame) -> bool:
-        given = self.value is not None or frame.mixed
-        if frame.commas and not given:
-            return False
-        count = frame.commas + given
-        fitting = None if frame.overloads is None else [item for item in frame.overloads if item.takes(count)]
-        if fitting == []:
-            return False
-        if frame.result is not None or fitting is None:
-            self.value = frame.result or ANY
-            return True
-        values = [self._of(item.returns) for item in fitting]
-        if any(item == ANY for item in values):
-            self.value = ANY
-        elif all(item.plain for item in values):
-            self.value = NUMBER
-        else:
-            self.value = Value(tuple(dict.fromkeys(number for item in values for number in item.types)))
-        return True
-
-    def _close_paren(self, frame: Frame, value: Value | None) -> bool:
-        if frame.parameters or value is None:
-            if not frame.lambdas:
-                return False
-            self.declared = {**self.declared, **dict.fromkeys(frame.parameters, ANY)}
-            self.arrow, self.value = "wanted", None
-        elif value.named:
-            self._set(cast=Value(value.types))
-            self.value = None
-        else:
-            self.value = value
-        return True
-
-    def _comma(self) -> bool:
-        frame = self._frame
-        if frame.kind == "call":
-            if self.value is None and not frame.mixed:
-                return False
-            count = frame.commas + 1
-            if frame.overloads is not None and not any(item.takes_more_than(count) for item in frame.overloads):
-                return False
-        elif frame.kind == "index" or (frame.kind == "paren" and not frame.parameters):
-            return False
-        self.value, self.creating = None, False
-        self._set(commas=frame.commas + 1, cast=None, mixed=False)
-        return True
-
-    def _dot(self) -> bool:
-        value = self.value
-        if value is None or (value.plain and not value.named):
-            return False
-        self.role, self.receiver, self.value = "dot", value, None
         return True
 
 

@@ -167,6 +167,19 @@ def test_without_a_token_for_the_ending_the_other_scores_are_unchanged():
     assert found["));"] == found["end"] == -torch.inf and found["x"] == 1.0
 
 
+@pytest.mark.parametrize("longest", range(6, 24))
+def test_what_would_be_cut_off_is_closed(longest):
+    pieces = Pieces("f(", "a", ")", "))", ");", ";", ", ", '"')
+    names = ["start", "end", *pieces.texts[2:]]
+    wanted = torch.tensor([[{"f(": 3.0, "a": 2.0, '"': 1.0}.get(name, 0.0) for name in names]])  # it never closes
+    constraint, ids = JavaConstraint(pieces, len(names), (1,)).until(longest), torch.tensor([[0]])
+    while ids.shape[1] <= longest and ids[0, -1] != 1:
+        token = constraint(ids, wanted if ids.shape[1] % 3 else wanted.flip(1)).argmax(-1, keepdim=True)
+        ids = torch.cat([ids, token], 1)
+    text = "".join(names[token] for token in ids[0, 1:-1])
+    assert ids[0, -1] == 1 and State().after(text).complete and text.count("f(") > (longest - 5) / 4, text
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     from models.seq2seq.loading import train_tokenizer

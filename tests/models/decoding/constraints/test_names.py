@@ -24,15 +24,15 @@ INPUT = "public int total() { return total; } @Test public void t() { Cart cart 
 @pytest.mark.parametrize(
     ("text", "ended", "name"),
     [
-        ("assertEquals(3, car", ["assertEquals"], "car"),
-        ("cart.total", ["cart"], None),
-        ("Cart.of(Foo::bar", [], None),
-        ('f("x y", y ', ["f", "y"], ""),
-        ("f('\\'', 0x1f + a_$1", ["f"], "a_$1"),
+        ("assertEquals(3, car", ["assertEquals("], "car"),
+        ("cart.total", ["cart."], None),
+        ("Cart.of(Foo::bar", ["Cart.", "Foo"], None),
+        ('f("x y", y ', ["f(", "y"], ""),
+        ("f('\\'', 0x1f + a_$1", ["f("], "a_$1"),
         ("x ? y : z", ["x", "y"], "z"),
         ('"a\\" b', [], ""),
-        ("new Cart", ["new"], None),
-        ("1L - b.\n c", ["b"], None),
+        ("new Cart", ["new"], "Cart"),
+        ("1L - b.\n c", ["b."], None),
     ],
 )
 def test_names_are_told_from_members_classes_and_literals(text, ended, name):
@@ -44,9 +44,26 @@ def test_names_are_told_from_members_classes_and_literals(text, ended, name):
         assert (second, before + after) == (place, found)
 
 
-def test_variables_of_other_tests_are_no_names_of_this_one():
-    context = "assertSame(theirs, Box.make(other, help(x))); // first\nint here\nassertTrue(here > z); // second"
-    assert find_names(f"{INPUT}\n{context}") - find_names(INPUT) == {"assertSame", "make", "help", "assertTrue", "here"}
+def test_an_input_offers_variables_of_the_test_and_what_all_of_it_calls():
+    test = '@Test public void t() { Cart cart = Shop.cart("a b"); all.add(cart); <AssertPlaceHolder> }'
+    focal = "public int total(int rate) { int sum = 0; return add(sum, rate); }"
+    other = "assertSame(theirs, Box.make(help(x))); // first"
+    context = ["List<String> names = new ArrayList<>()", other, "A doc of r: sums.", "int n"]
+    names, classes = find_names("\n".join((test, focal, *context)))
+    assert classes and not find_names(f"{test}\n{focal}")[1]
+    free = {name for name, follows in names.items() if not follows}
+    assert {"cart", "names", "n", "Cart", "Shop", "List", "ArrayList", "String", "Box"} <= free
+    called = {name for name, follows in names.items() if follows == "("}
+    assert {"add", "total", "assertSame", "make", "help", "t"} <= called
+    assert names.keys().isdisjoint({"theirs", "x", "sum", "rate", "a", "b", "first", "r"})
+
+
+def test_a_method_is_only_called_and_a_package_only_qualifies():
+    pieces = Pieces("sum", "(", ")", ", ", "org", ".", "Box", "Hat", " (")
+    context = "void t() { <AssertPlaceHolder> }\nint sum() { }\nBox box\n"
+    assert {"(", " ("} == allowed(pieces, "sum", context=context) & {"(", " (", ")", ", ", "."}
+    assert {"."} == allowed(pieces, "org", context=context) & {"(", ")", ", ", "."}
+    assert {"Box"} == allowed(pieces, context=context) & {"Box", "Hat"}
 
 
 @pytest.mark.parametrize("frame", ["end", "tokenizer"])
@@ -58,14 +75,14 @@ def test_variables_of_the_nearest_assertion_are_no_names_of_this_test(tmp_path, 
     tokenizer = make_roberta_files(tmp_path, [INPUT, sample.focal, nearest["assertion"]])
     encoder = TaskEncoder(tokenizer, TextFormat(frame, ("siblings",), nearest_apart=True))
     (text,) = read_inputs(tokenizer, [encoder.source(sample, 512)])
-    names = find_names(text)
+    names = find_names(text)[0].keys()
     assert {"cart", "size", "assertSame", "make", "help"} <= names
     assert names.isdisjoint({"theirs", "more", "x"})
 
 
-def allowed(pieces: Pieces, *written: str) -> set[str]:
+def allowed(pieces: Pieces, *written: str, context: str = INPUT) -> set[str]:
     names = ["start", "end", *pieces.texts[2:]]
-    constraint = NameConstraint(NameVocabulary(pieces, len(names)), [INPUT], 1)
+    constraint = NameConstraint(NameVocabulary(pieces, len(names)), [context], 1)
     ids = torch.tensor([[0, *(names.index(piece) for piece in written)]])
     scores = constraint(ids, torch.zeros(1, len(names)))[0].tolist()
     return {name for name, score in zip(names, scores, strict=True) if score == 0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from data.java.scope import JavaScope, read_names
-from models.decoding.constraints.types import TypeConstraint
+from models.decoding.constraints.readable import ReadableConstraint
 
 CART = ["k\tdeclared\t-1", "M\ttotal\t0\t0\t0\t1\t", "M\tadd\t0\t1\t0\t1\t0", "v\tname\t2"]
 MEMBERS = {0: CART, 1: ["k\tprimitive\t-1"], 2: ["k\tdeclared\t-1", "M\tlength\t0\t0\t0\t1\t"]}
@@ -37,7 +37,7 @@ def make_scope() -> JavaScope:
 def allow(*written: str, scopes=None, beams: int = 1, scores=None) -> set[str]:
     """The tokens that may follow these."""
     texts = ["" if text == "</s>" else text for text in TEXTS]
-    constraint = TypeConstraint(texts, [1], [make_scope()] if scopes is None else scopes, beams)
+    constraint = ReadableConstraint(texts, [1], [make_scope()] if scopes is None else scopes, beams)
     constraint.wanted = len(TEXTS)
     ids = torch.tensor([[0, *(TEXTS.index(text) for text in written)]] * beams)
     scores = torch.zeros(beams, len(TEXTS)) if scores is None else scores
@@ -71,8 +71,8 @@ def test_a_text_ends_where_its_brackets_do():
     assert "</s>" in allow("assertTrue", "(", "cart", ")", ";") and "</s>" not in allow("assertTrue", "(", "cart")
 
 
-def test_without_a_scope_nothing_is_refused():
-    assert allow("assertTrue", "(", scopes=[None]) == set(TEXTS) - {""}
+def test_without_a_scope_only_the_grammar_counts():
+    assert allow("assertTrue", "(", scopes=[None]) == set(TEXTS) - {"", "</s>", ";", "();", ", "}
 
 
 def test_what_was_refused_already_stays_refused():
@@ -82,6 +82,6 @@ def test_what_was_refused_already_stays_refused():
 
 
 def test_rows_are_followed_when_finished_ones_leave():
-    constraint = TypeConstraint(TEXTS, [1], [None, make_scope()], 1)
+    constraint = ReadableConstraint(TEXTS, [1], [None, make_scope()], 1)
     constraint.keep(torch.tensor([1]))
     assert constraint.rows == [1]

@@ -1,4 +1,5 @@
-"""Decoding that writes what javac can resolve: names in scope, members that the receiver has, arities that fit."""
+"""Decoding that writes what can be read as Java: its grammar, and where javac knows the place also names in scope,
+members that the receiver has, and arities that fit."""
 
 from __future__ import annotations
 
@@ -9,26 +10,36 @@ from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
 from data.java.scope import JavaScope
+from models.decoding.constraints.grammar import Grammar
 from models.decoding.constraints.reading import Reading
 
-BREADTHS = (32, 512)  # how many of the likeliest tokens are tried, and how many where none of them fits
+BREADTHS = (32, 512, 10**9)  # how many of the likeliest tokens are tried, and how many where none of them fits
 
 
-class TypeConstraint(LogitsProcessor):
-    """Gives the score -inf to tokens after which a text cannot compile at its place.
+class ReadableConstraint(LogitsProcessor):
+    """Gives the score -inf to tokens after which a text is no Java, or cannot compile at its place.
 
     The likeliest tokens are tried until as many fit as beam search can take, so a step costs little and no table is
-    needed. ``scopes`` [B]: what can be named at the place of each text; None: that is not known, nothing is refused.
+    needed. ``scopes`` [B]: what can be named at the place of each text; None: that is not known, so all names fit.
     One object serves one batch, each text continued in ``beams`` adjacent rows. Called with ids [B * beams, written],
     start token first, and scores [B * beams, V].
     """
 
     def __init__(
-        self, texts: Sequence[str], ends: Sequence[int], scopes: Sequence[JavaScope | None], beams: int
+        self,
+        texts: Sequence[str],
+        ends: Sequence[int],
+        scopes: Sequence[JavaScope | None],
+        beams: int,
+        names: Sequence[Sequence[str]] = (),
     ) -> None:
-        """``texts`` [V]: of the tokens; ``ends``: those that end a text."""
+        """``texts`` [V]: of the tokens; ``ends``: those that end a text; ``names`` [B]: those that each is kept to, if
+        it is, sorted."""
         self.texts, self.ends = texts, frozenset(ends)
-        self.scopes = scopes
+        self._begun = [
+            Grammar(names[index] if names else None) if scope is None else Reading(scope)
+            for index, scope in enumerate(scopes)
+        ]
         self.rows = [index for index in range(len(scopes)) for _ in range(beams)]
         self.wanted = 2 * beams
         self._readings: dict[tuple[int, tuple[int, ...]], Reading | None] = {}
@@ -41,13 +52,11 @@ class TypeConstraint(LogitsProcessor):
         """Where a text stops; None behind what was refused."""
         key = index, ids
         if key not in self._readings:
-            scope = self.scopes[index]
-            assert scope is not None
             before = self._read(index, ids[:-1]) if ids else None
             if ids:
                 self._readings[key] = before.after(self.texts[ids[-1]]) if before is not None else None
             else:
-                self._readings[key] = Reading(scope)
+                self._readings[key] = self._begun[index]
         return self._readings[key]
 
     def _fits(self, index: int, ids: tuple[int, ...], token: int) -> bool:
@@ -72,13 +81,14 @@ class TypeConstraint(LogitsProcessor):
     def _find(
         self, row: int, index: int, ids: tuple[int, ...], best: list[int], values: list[float], scores: Tensor
     ) -> list[int] | None:
-        """The tokens that may come next; None for any, where the scope is not known or the text has left it."""
-        if self.scopes[index] is None or self._read(index, ids) is None:
+        """The tokens that may come next; None for any, where the text has left what can be read."""
+        if self._read(index, ids) is None:
             return None
         found = self._choose(index, ids, best, values)
-        if not found:
-            wider = scores[row].topk(min(BREADTHS[1], scores.shape[1]))
-            found = self._choose(index, ids, wider.indices.tolist(), wider.values.tolist())
+        for breadth in BREADTHS[1:]:
+            if not found:
+                wider = scores[row].topk(min(breadth, scores.shape[1]))
+                found = self._choose(index, ids, wider.indices.tolist(), wider.values.tolist())
         return found or None
 
     def _choose(self, index: int, ids: tuple[int, ...], tokens: Sequence[int], values: Sequence[float]) -> list[int]:

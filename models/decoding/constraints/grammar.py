@@ -1,0 +1,65 @@
+"""Reads the beginning of Java statements of whose names nothing is known: only their grammar counts."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from data.java.scope import JavaScope, Names, has_prefix
+from models.decoding.constraints.frames import ANY, PRIMITIVES, Value
+from models.decoding.constraints.reading import Reading
+
+NOTHING_KNOWN = JavaScope(Names(), lambda _: Names())
+
+
+class Grammar(Reading):
+    """Where a text stops. A name that is spelt like a class may be one, or a constant; all others are variables."""
+
+    def __init__(self, names: Sequence[str] | None = None) -> None:
+        """``names``: those that a text is kept to, sorted, where it is."""
+        super().__init__(NOTHING_KNOWN)
+        self._names = names
+
+    def _push(self, char: str) -> bool:
+        return not (char.isspace() and self.last.isspace() and not self.quote) and super()._push(char)
+
+    def _begins_known(self, types: bool = False) -> bool:
+        return True
+
+    def _continues(self) -> bool:
+        names = self._names
+        return names is None or has_prefix(names[bisect_right(names, self.word) :], self.word)
+
+    def _settle_name(self, word: str, following: str) -> bool:
+        if following == "(":
+            if word in ("this", "super"):
+                return False
+            self.call, self.called = None, True
+        else:
+            self.value = _spelt_as(word)
+        return True
+
+    def _settle_member(self, word: str, following: str, role: str) -> bool:
+        if not super()._settle_member(word, following, role):
+            return False
+        if not self.called and not self.creating and role == "dot" and _spelt_as(word).named:
+            self.value = Value(named=True)
+        return True
+
+    def _settle_created(self, word: str, following: str) -> bool:
+        self.value = Value(named=True, plain=word in PRIMITIVES)
+        return self.value.plain or word[0].isupper() or following == "."
+
+    def _comma(self) -> bool:
+        frame = self._frame
+        if frame.kind == "paren" and frame.lambdas and not frame.mixed and self.value == ANY:
+            self._set(parameters=(*frame.parameters, ""))  # of a lambda, without their types
+        return super()._comma()
+
+
+def _spelt_as(word: str) -> Value:
+    if not word[0].isupper():
+        return Value(named=True) if word == "var" else ANY
+    if len(word) > 1 and word.upper() == word:
+        return Value(open=True)  # a constant, or a type such as URI
+    return Value(named=True)

@@ -1,0 +1,302 @@
+"""Brackets, operators and separators: what reading Java does at each sign that is no name, number or literal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from data.java.scope import UNKNOWN, JavaScope, Overload
+from models.decoding.constraints.frames import ANY, NUMBER, OPERATORS, POINT, UNARY, Frame, Value
+
+
+class Signs:
+    """Where a text stops, and what a sign does there. Each method says whether the text can still become Java."""
+
+    def __init__(self, scope: JavaScope) -> None:
+        self.scope = scope
+        self.frames: tuple[Frame, ...] = (Frame("block"),)
+        self.value: Value | None = None
+        self.word = ""
+        self.ended = False  # whether a blank came after the word
+        self.role = ""  # of the word: dot, new, reference, declared, annotation; empty for any other
+        self.receiver = ANY  # what stood before a dot or two colons
+        self.call: tuple[Overload, ...] | None = None  # what is named, if a bracket opens its arguments
+        self.called = False  # whether a bracket opens arguments
+        self.creating = False
+        self.heading = False  # whether a keyword has come that a bracket follows
+        self.arrow = ""  # "wanted" where nothing but an arrow can follow, "seen" right behind one
+        self.body = False  # whether the operand began right behind an arrow
+        self.bare = False  # whether a name or a closed bracket came last, which an arrow may follow
+        self.owed = ""  # the only sign that may follow the last one
+        self.quote = ""
+        self.escaped = False
+        self.last = ""  # the last character
+        self.declared: dict[str, Value] = {}
+
+    @property
+    def _frame(self) -> Frame:
+        return self.frames[-1]
+
+    def _set(self, **changes: object) -> None:
+        self.frames = (*self.frames[:-1], replace(self.frames[-1], **changes))  # type: ignore[arg-type]
+
+    def _takes_lambda(self) -> bool:
+        frame = self._frame
+        if frame.kind != "call":
+            return frame.kind == "block" and len(self.frames) > 1
+        return frame.overloads is None or any(item.takes_lambda(frame.commas) for item in frame.overloads)
+
+    def _of(self, type_: int) -> Value:
+        if type_ == UNKNOWN:
+            return ANY
+        return NUMBER if self.scope.members(type_).kind == "primitive" else Value((type_,))
+
+    def _operator(self) -> None:
+        self.value = None
+        self._set(mixed=True)
+
+    def _sign(self, char: str) -> bool:
+        bare, self.bare = self.bare or self.arrow == "wanted", False
+        if self.arrow == "wanted" and char != "-" and not (char == ">" and self.last == "-"):
+            return False
+        if self.arrow == "seen" and char != "{":
+            if char in ")],;}:.?":
+                return False  # a body is missing
+            self.arrow = ""
+        if self.role == "new" or (self.role in ("dot", "reference") and char != "<"):
+            return False  # a name is missing
+        kind = self._frame.kind
+        if kind == "free" or (kind == "generic" and char not in "<>"):
+            return self._in_free(char)
+        if self.called and char != "(":
+            self.called = False
+        if self.creating and self.value is not None and char not in "(.[<>{":
+            return False
+        if self._is_bare_type() and char not in "[.)":
+            return False
+        if char == "<":
+            return self._less()
+        if char == ">":
+            return self._greater(bare)
+        if char in "\"'":
+            if self.value is not None and not self.value.open:
+                return False
+            self.quote = char
+            return True
+        if char in "([{":
+            return {"(": self._open_paren, "[": self._open_index, "{": self._open_brace}[char]()
+        if char in ")]}":
+            return self._close(char, bare)
+        if char == ",":
+            return self._comma()
+        if char == ".":
+            return self._dot()
+        if char == ":":
+            choices = self._frame.choices
+            if self.last == ":":
+                self.role = "reference"
+                self._set(mixed=False, choices=choices + 1)
+                return True
+            self.receiver = self.value or ANY
+            self._operator()
+            self._set(choices=choices - 1)
+            self.owed = ":" if choices < 1 and kind not in ("block", "head") else ""
+            return True
+        if char == ";":
+            self.value, self.creating = None, False
+            self._set(mixed=False, cast=None, choices=0)
+            return kind in ("block", "head")
+        if char == "@":
+            self.role = "annotation"
+            return True
+        if char in OPERATORS or char == "?":
+            if self.value is None and char not in UNARY and not self._is_second(char):
+                return False
+            self._set(choices=self._frame.choices + (char == "?"))
+            self.owed = "=" if char == "!" and self.value is not None and not self.value.open else ""
+            self.bare = bare and char == "-"
+            twice = char in "+-" and self.last == char
+            self._operator()
+            if twice:
+                self.value = Value(plain=True, open=True)
+            return True
+        return False
+
+    def _in_free(self, char: str) -> bool:
+        """In an anonymous class, only its end is looked for."""
+        if self._frame.kind == "generic":
+            return char in ",.?&[]@"
+        if char in "\"'":
+            self.quote = char
+        elif char == "{":
+            self.frames = (*self.frames, Frame("free"))
+        elif char == "}":
+            self.frames = self.frames[:-1]
+            self.value = ANY
+        return True
+
+    def _less(self) -> bool:
+        if self._frame.kind == "generic" or self.role == "dot" or (self.value is not None and self.value.named):
+            # What it is a generic form of does not tell the types of its members.
+            dotted = self.role == "dot"
+            self.frames = (*self.frames, Frame("generic", result=None if dotted else Value(named=True)))
+            return True
+        if self.value is None and self.last != "<":
+            return False
+        self._operator()
+        return True
+
+    def _greater(self, bare: bool) -> bool:
+        if self._frame.kind == "generic":
+            result = self._frame.result
+            self.frames = self.frames[:-1]
+            if self._frame.kind != "generic":
+                self.value = result
+                self.role = "" if result is not None else "dot"
+            return True
+        if self.last == "-":
+            self.arrow, self.value = "seen", None
+            self._set(mixed=False, cast=None)
+            return bare
+        if self.value is None and self.last != ">":
+            return False  # of a shift
+        self._operator()
+        return True
+
+    def _open_paren(self) -> bool:
+        if self.called:
+            self.frames = (*self.frames, Frame("call", self.call))
+            self.called, self.value = False, None
+        elif self.creating and self.value is not None:
+            types = self.value.types
+            made = tuple(item for number in types for item in self.scope.members(number).constructors)
+            self.frames = (*self.frames, Frame("call", made or None, Value(types, made=True)))
+            self.creating, self.value = False, None
+        elif self.heading:
+            self.frames = (*self.frames, Frame("head"))
+            self.heading, self.value = False, None
+        else:
+            if self.value is not None and not self.value.open:
+                return False
+            lambdas = self._frame.cast is not None or (self._takes_lambda() and not self._frame.mixed)
+            self.frames = (*self.frames, Frame("paren", lambdas=lambdas))
+            self.value = None
+        return True
+
+    def _open_index(self) -> bool:
+        value = self.value
+        if value is not None and (value.named or value.open or self.creating):
+            self.frames = (*self.frames, Frame("index", result=Value(named=True)))
+        elif value is not None and not value.plain:
+            parts = tuple(part for item in value.types for part in self._of(self.scope.members(item).component).types)
+            plain = any(self._of(self.scope.members(item).component).plain for item in value.types)
+            self.frames = (*self.frames, Frame("index", result=NUMBER if plain else Value(parts)))
+        else:
+            return False
+        self.value, self.creating = None, False
+        return True
+
+    def _open_brace(self) -> bool:
+        if self.arrow == "seen" or self.heading:
+            kind = "block"
+        elif self.value is not None and self.value.named:
+            kind = "elements"
+        elif self.value is not None:
+            if not self.value.made:
+                return False
+            kind = "free"
+        else:
+            kind = "elements" if self._frame.kind == "elements" or self._frame.mixed else "block"
+        self.frames = (*self.frames, Frame(kind))
+        self.arrow, self.heading, self.creating, self.value = "", False, False, None
+        return True
+
+    def _close(self, char: str, bare: bool) -> bool:
+        frame = self._frame
+        if len(self.frames) == 1 or char != {"index": "]", "block": "}", "elements": "}"}.get(frame.kind, ")"):
+            return False
+        value = frame.cast or (ANY if frame.mixed else self.value)
+        if frame.mixed and self.value is None and frame.kind in ("call", "paren", "index", "elements"):
+            return False
+        if self._is_bare_type() and (frame.kind != "paren" or frame.mixed):
+            return False  # it is no cast
+        if frame.kind == "index" and self.value is None and not (frame.result and frame.result.named):
+            return False
+        self.frames = self.frames[:-1]
+        if frame.kind == "call":
+            return self._close_call(frame)
+        if frame.kind == "paren":
+            self.bare = bare
+            return self._close_paren(frame, value)
+        if frame.kind == "index":
+            self.value = frame.result
+        elif frame.kind == "head":
+            self.value, self.heading = None, True
+        else:
+            self.value = ANY if frame.kind == "elements" or self._frame.kind == "call" else None
+            self.heading = frame.kind == "block" and self._frame.kind == "block"
+        return True
+
+    def _close_call(self, frame: Frame) -> bool:
+        given = self.value is not None or frame.mixed
+        if frame.commas and not given:
+            return False
+        count = frame.commas + given
+        fitting = None if frame.overloads is None else [item for item in frame.overloads if item.takes(count)]
+        if fitting == []:
+            return False
+        if frame.result is not None or fitting is None:
+            self.value = frame.result or ANY
+            return True
+        values = [self._of(item.returns) for item in fitting]
+        if any(item == ANY for item in values):
+            self.value = ANY
+        elif all(item.plain for item in values):
+            self.value = NUMBER
+        else:
+            self.value = Value(tuple(dict.fromkeys(number for item in values for number in item.types)))
+        return True
+
+    def _close_paren(self, frame: Frame, value: Value | None) -> bool:
+        if frame.parameters or value is None:
+            if not frame.lambdas:
+                return False
+            self.declared = {**self.declared, **dict.fromkeys(frame.parameters, ANY)}
+            self.arrow, self.value = "wanted", None
+        elif value.named:
+            self._set(cast=Value(value.types))
+            self.value = None
+        else:
+            self.value = value
+        return True
+
+    def _comma(self) -> bool:
+        frame = self._frame
+        if self.value is None and (frame.kind in ("call", "elements") or frame.mixed):
+            return False
+        if frame.kind == "call":
+            count = frame.commas + 1
+            if frame.overloads is not None and not any(item.takes_more_than(count) for item in frame.overloads):
+                return False
+        elif frame.kind in ("index", "block") or (frame.kind == "paren" and not frame.parameters):
+            return False
+        self.value, self.creating = None, False
+        self._set(commas=frame.commas + 1, cast=None, mixed=False, choices=0)
+        return True
+
+    def _is_second(self, char: str) -> bool:
+        """Whether a sign is the second one of an operator."""
+        return self.last in OPERATORS | {"<", ">"} if char == "=" else char == self.last and char in "&|"
+
+    def _is_bare_type(self) -> bool:
+        """Whether the operand is a primitive type's name, which is no value."""
+        return self.value is not None and self.value.named and self.value.plain
+
+    def _dot(self) -> bool:
+        value = self.value
+        if value is None:
+            self.word = POINT
+            return True
+        if value.plain and not value.named:
+            return False
+        self.role, self.receiver, self.value = "dot", value, None
+        return True
