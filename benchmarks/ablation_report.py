@@ -320,31 +320,6 @@ def describe_tasks(baselines: Baselines) -> str:
     return f"{text}; {len(kept)} tasks of {len(set(kept))} classes can be run."
 
 
-def tabulate_summary(grid: Grid, budget: Budget) -> str:
-    """The main scores of all contenders with ``budget``, on the held-out classes and libraries.
-
-    Raises UserError if nothing is stored for it.
-    """
-    sets = [load_results(grid, libraries) for libraries in ([""], find_libraries(grid))]
-    if not all(found and budget in found[1] for found in sets):
-        raise UserError(f"{grid.path}: no stored results of {budget[0]} rows and {budget[1]} passes on both sets")
-    rows: dict[str, list[str | float | None]] = {}
-    for baselines, runs in filter(None, sets):
-        chosen, clusters = runs[budget], baselines["clusters"]
-        differences = compare_with_reference(chosen, clusters)
-        p_values = adjust_p_values(differences)
-        for name, found in add_baselines(baselines, chosen).items():
-            parameters = found[0]["parameters"]
-            row = rows.setdefault(name, [name, parameters / 1e6 if parameters else None])
-            row += [mean_score(found, MAIN), show_difference(differences.get(name), p_values.get(name))]
-            row.append(mean_score(found, "f1"))
-            if baselines is sets[-1][0]:
-                row += [mean_score(found, metric) for metric in EXECUTED[:2]]
-    of_set = ("score", f"minus {REFERENCE}", "F1")
-    columns = ["", "M parameters", *(f"classes: {name}" for name in of_set), *(f"libraries: {name}" for name in of_set)]
-    return table([*columns, "compiles", "passes"], list(rows.values()))
-
-
 def show_difference(found: Estimate | None, p_value: float | None) -> str:
     """A difference with its interval, and a star if it is beyond chance."""
     if found is None:

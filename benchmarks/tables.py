@@ -5,8 +5,7 @@
 
 A table in docs/*.md is what is between ``<!-- table: FILE | TITLE | COLUMN; COLUMN … -->`` and ``<!-- end of table
 -->``: FILE.json in benchmarks/results, a title of its tables, and the columns to show (default: all). Between
-``<!-- grid: GRID | ROWS | PASSES -->`` and the same end are the main scores of a grid in benchmarks/ablations, after
-``<!-- headline: GROUP -->`` those of a group of tasks in headline.json.
+``<!-- headline: GROUP -->`` and the same end are the scores of a group of tasks in headline.json.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.ablation_report import tabulate_summary
 from benchmarks.ablation_statistics import Estimate, show_estimate
-from benchmarks.grid import Grid
 from benchmarks.measuring import RESULTS, table
 from benchmarks.student_grid import SHOWN
 from utils.atomic_io import atomic_writer
@@ -30,7 +27,6 @@ from utils.errors import UserError, run_main
 
 BLOCK = re.compile(r"(<!-- table: ([^|>]+?) \| ([^|>]+?)(?: \| ([^>]+?))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
 HEADLINE = re.compile(r"(<!-- headline: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-GRID = re.compile(r"(<!-- grid: (\w+) \| (\d+) \| (\d+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 def read_table(name: str, title: str, columns: str | None) -> str:
@@ -58,15 +54,10 @@ def summarize_group(group: str) -> str:
     return table(["system", "M parameters", *scores], lines)
 
 
-def summarize_grid(name: str, rows: str, passes: str) -> str:
-    return tabulate_summary(Grid(ROOT / "benchmarks" / "ablations" / f"{name}.json", None), (int(rows), int(passes)))
-
-
 def fill_tables(text: str) -> str:
     """The document with its tables as the results have them."""
     text = BLOCK.sub(lambda found: f"{found[1]}{read_table(*found.group(2, 3, 4))}\n{found[5]}", text)
-    text = HEADLINE.sub(lambda found: f"{found[1]}{summarize_group(found[2])}\n{found[3]}", text)
-    return GRID.sub(lambda found: f"{found[1]}{summarize_grid(*found.group(2, 3, 4))}\n{found[5]}", text)
+    return HEADLINE.sub(lambda found: f"{found[1]}{summarize_group(found[2])}\n{found[3]}", text)
 
 
 def main() -> int:
