@@ -55,8 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     text.add_argument(
         "--decoding",
         choices=["free", "java", "names"],
-        help="free; java: Java's rules for brackets, literals and arguments of assertions hold; names: also, variables"
-        " are those of the input",
+        help="free; java: Java's grammar and numbers of an assertion's arguments hold, and texts end; names: also,"
+        " variables, methods and classes are those of the input",
     )
     text.add_argument(
         "--pool",

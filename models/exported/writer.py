@@ -21,6 +21,7 @@ from data.batches.collate import IGNORED, Batch
 from data.java.scope import JavaScope
 from data.rows.tokenization import TextFormat
 from models.decoding.constraints.build import build_constraints
+from models.decoding.constraints.frames import UNWANTED
 from models.decoding.generate import GenerationOptions, rank_texts
 from models.exported.engine import PATIENCE, import_engine, require_quantization
 from models.exported.folder import VOCABULARY_FILE, ExportNote
@@ -233,14 +234,14 @@ class ExportedWriter:
             scores = torch.zeros(len(texts), self.vocab_size)
             next_ids = ids[:, step + 1]
             if logits is None:
-                scores.scatter_(1, next_ids[:, None], 1.0)  # a constraint may look at the likeliest tokens alone
+                scores.scatter_(1, next_ids[:, None], 1e3)  # a constraint may look at the likeliest token alone
             for place, given in enumerate(logits or ()):
                 if step < len(given):
                     scores[place] = given[step]
             allowed = scores
             for constraint in constraints:  # the list itself looks at the signature of each, at each step
                 allowed = constraint(ids[:, : step + 1], allowed)  # type: ignore[arg-type,assignment]
-            wrong = allowed.gather(1, next_ids[:, None])[:, 0] == -torch.inf
+            wrong = allowed.gather(1, next_ids[:, None])[:, 0] < -UNWANTED / 2
             best = allowed.argmax(-1)
             if logits is not None:
                 wrong = best != next_ids

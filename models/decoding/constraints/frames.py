@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from data.java.frameworks import WITH_DELTA
 from data.java.scope import Overload
 
+UNWANTED = 1e4  # what the score of a token loses that is written only where no other can be
 PRIMITIVES = frozenset({"int", "long", "short", "byte", "char", "boolean", "float", "double", "void"})
 # Words behind which an expression, a bracket or a block begins.
 OPENING = frozenset({"if", "for", "while", "catch", "try", "switch", "synchronized"})
@@ -65,3 +66,6 @@ class Frame:
     lambdas: bool = False
     parameters: tuple[str, ...] = ()
     choices: int = 0
+
+
+BLOCK = Frame("block")  # with nothing written of its next statement

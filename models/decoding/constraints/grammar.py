@@ -35,6 +35,8 @@ class Grammar(Reading):
             if word in ("this", "super"):
                 return False
             self.call, self.called = None, True
+        elif word == "super" and following not in ".:":
+            return False
         else:
             self.value = _spelt_as(word)
         return True

@@ -11,6 +11,7 @@ from torch import LongTensor, Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from data.java.frameworks import ARITY, WITH_DELTA
+from models.decoding.constraints.frames import UNWANTED
 from models.decoding.constraints.token_texts import token_texts
 
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
@@ -29,7 +30,6 @@ CHARACTER_BEGUN = re.compile(r"|\\|\\u+[0-9a-fA-F]{0,3}")
 SIGNIFICANT = frozenset("()[]{}\"'\\\n;,")
 CLOSING = frozenset(")]};")
 MAX_RULES = 2048
-LATE = 1e4  # what a token loses that is written instead of an ending that is due
 MARGIN = 3  # tokens kept for what must come before an ending, such as the operand after a comma
 
 
@@ -218,8 +218,10 @@ class RuleTable:
         # Without an ending that was meant, the logsumexp is -inf and changes nothing.
         meant = scores.masked_fill(~self.ending[rows], -torch.inf).logsumexp(-1, keepdim=True)
         best = torch.logaddexp(allowed.gather(1, begin), meant)
-        late = torch.tensor(closing, device=self.device)[:, None] & known
-        return torch.where(late, allowed - LATE, allowed).scatter(1, begin, best)
+        if any(closing):
+            late = torch.tensor(closing, device=self.device)[:, None] & known
+            allowed = torch.where(late, allowed - UNWANTED, allowed)
+        return allowed.scatter(1, begin, best)
 
 
 class JavaConstraint(LogitsProcessor):

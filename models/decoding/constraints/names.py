@@ -14,7 +14,7 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from data.java.frameworks import FRAMEWORKS, ROOT_NAMES
 from data.java.jdk import list_imported_types
-from models.decoding.constraints.frames import ROOTS
+from models.decoding.constraints.frames import ROOTS, UNWANTED
 from models.decoding.constraints.token_texts import token_texts
 
 LITERAL = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'")
@@ -148,7 +148,7 @@ class NameVocabulary:
 
 
 class NameConstraint(LogitsProcessor):
-    """Gives the score -inf to tokens that would write an unknown name.
+    """Lowers the score of tokens that would write an unknown name, so that they come only where no other can.
 
     A name that does not follow a dot must come from the input, or be a keyword, an assertion, a usual static import or
     a class of java.lang. Where the input has no context, any class may. One object serves one batch of texts ``inputs``
@@ -224,4 +224,4 @@ class NameConstraint(LogitsProcessor):
             free = index in self.free or place.quote
             rule = anything if free or (name and name not in self._begun[index]) else self._rule(index, name)
             forbidden.append(anything if rule.all() else rule)
-        return scores.masked_fill(torch.stack(forbidden).to(scores.device), -torch.inf)
+        return scores - UNWANTED * torch.stack(forbidden).to(scores)

@@ -41,7 +41,7 @@ class ReadableConstraint(LogitsProcessor):
             for index, scope in enumerate(scopes)
         ]
         self.rows = [index for index in range(len(scopes)) for _ in range(beams)]
-        self.wanted = 2 * beams
+        self.wanted = 1 if beams == 1 else 2 * beams
         self._readings: dict[tuple[int, tuple[int, ...]], Reading | None] = {}
 
     def keep(self, rows: Tensor) -> None:

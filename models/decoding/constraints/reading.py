@@ -119,7 +119,7 @@ class Reading(Signs):
         if self.value is not None and not self.value.open:
             return "instanceof".startswith(word)
         if word[0].isdigit():
-            return True
+            return not self._begins_statement()
         if word == "instanceof" or (word in STATEMENTS and self._is_misplaced(word)):
             return self._continues()
         if self.role == "new":
@@ -192,6 +192,7 @@ class Reading(Signs):
         if word in STATEMENTS and self._is_misplaced(word):
             return False
         self.value = None
+        self.begun = self.begun or word in STATEMENTS
         if word == "new":
             self.role, self.creating = "new", True
         elif word in OPENING:
@@ -236,7 +237,7 @@ class Reading(Signs):
         return found
 
     def _settle_member(self, word: str, following: str, role: str) -> bool:
-        if self.receiver.named and self.receiver.plain and word != "class":
+        if (self.receiver.named and self.receiver.plain and word != "class") or (word == "class" and following == "("):
             return False
         types = self.receiver.types
         if not types or word in AFTER_DOT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from data.java.scope import UNKNOWN, JavaScope, Overload
-from models.decoding.constraints.frames import ANY, NUMBER, OPERATORS, POINT, UNARY, Frame, Value
+from models.decoding.constraints.frames import ANY, BLOCK, NUMBER, OPERATORS, POINT, UNARY, Frame, Value
 
 
 class Signs:
@@ -13,7 +13,8 @@ class Signs:
 
     def __init__(self, scope: JavaScope) -> None:
         self.scope = scope
-        self.frames: tuple[Frame, ...] = (Frame("block"),)
+        self.frames: tuple[Frame, ...] = (BLOCK,)
+        self.begun = False  # whether a keyword has begun the statement
         self.value: Value | None = None
         self.word = ""
         self.ended = False  # whether a blank came after the word
@@ -56,6 +57,7 @@ class Signs:
 
     def _sign(self, char: str) -> bool:
         bare, self.bare = self.bare or self.arrow == "wanted", False
+        self.begun = self.begun and char not in ";{}"
         if self.arrow == "wanted" and char != "-" and not (char == ">" and self.last == "-"):
             return False
         if self.arrow == "seen" and char != "{":
@@ -78,7 +80,7 @@ class Signs:
         if char == ">":
             return self._greater(bare)
         if char in "\"'":
-            if self.value is not None and not self.value.open:
+            if (self.value is not None and not self.value.open) or self._begins_statement():
                 return False
             self.quote = char
             return True
@@ -92,6 +94,8 @@ class Signs:
             return self._dot()
         if char == ":":
             choices = self._frame.choices
+            if self.value is None and self.last != ":" and kind not in ("block", "head"):
+                return False
             if self.last == ":":
                 self.role = "reference"
                 self._set(mixed=False, choices=choices + 1)
@@ -138,6 +142,8 @@ class Signs:
         if self._frame.kind == "generic" or self.role == "dot" or (self.value is not None and self.value.named):
             # What it is a generic form of does not tell the types of its members.
             dotted = self.role == "dot"
+            if dotted and self.receiver.plain:
+                return False
             self.frames = (*self.frames, Frame("generic", result=None if dotted else Value(named=True)))
             return True
         if self.value is None and self.last != "<":
@@ -287,6 +293,10 @@ class Signs:
         """Whether a sign is the second one of an operator."""
         return self.last in OPERATORS | {"<", ">"} if char == "=" else char == self.last and char in "&|"
 
+    def _begins_statement(self) -> bool:
+        """Whether a statement begins here, which a literal cannot begin."""
+        return self.value is None and self._frame == BLOCK and self.arrow == "" and not self.begun
+
     def _is_bare_type(self) -> bool:
         """Whether the operand is a primitive type's name, which is no value."""
         return self.value is not None and self.value.named and self.value.plain
@@ -295,7 +305,7 @@ class Signs:
         value = self.value
         if value is None:
             self.word = POINT
-            return True
+            return not self._begins_statement()
         if value.plain and not value.named:
             return False
         self.role, self.receiver, self.value = "dot", value, None

@@ -25,6 +25,7 @@ GOOD = [
     'var e = assertThrows(E.class, a::b); assertEquals("x", e.getMessage());',
     "assertThat(all).extracting((a, b) -> a.c).contains(x++, y--);",
     "int[] all = { 1, 2 }; assertTrue(all.length != MAX);",
+    'assertThrows(E.class, () -> { if (a) { throw new E("b"); } return "c"; });',
     "try { f(); fail(); } catch (final IOException | E e) { assertNotNull(e); }",
 ]
 BAD = [
@@ -53,6 +54,12 @@ BAD = [
     "f(new )",
     "f(., ",
     "f(1.2.3",
+    "f(:: a",
+    "f(int.class(",
+    "f(super)",
+    "f(); 3",
+    'f(); "a"',
+    "f(); .5",
     "f(.a",
     "f(a -> )",
     'f(("s") -> x',
