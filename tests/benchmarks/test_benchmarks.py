@@ -16,7 +16,6 @@ QUICK = [
     ("training_step", "--part", "profile"),
     ("generation",),
     ("data_generation",),
-    ("beam_quality",),
     ("exported",),
     ("frame",),
     ("scaling", "--part", "sizes"),

@@ -21,7 +21,7 @@ LITERAL = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'")
 NAME = re.compile(r"[A-Za-z_$][\w$]*")
 CALLED = re.compile(r"[A-Za-z_$][\w$]*(?=\()")
 CLASS = re.compile(r"\b[A-Z][\w$]*")
-VARIABLE = re.compile(r"(?<![\w$.])[a-z_$][\w$]*+(?!\()")
+VARIABLE = re.compile(r"(?<![\w$.])[a-z_$][\w$]*(?![\w$(])")
 # A line of the context that declares a variable or a field: its type, its name, and what it begins with.
 DECLARED = re.compile(r"^[\w$.<>\[\],? &]+ ([A-Za-z_$][\w$]*)(?: = .*)?$", re.MULTILINE)
 # Keywords, the methods of every object, what no file has to import, and what tests usually import statically.
