@@ -21,7 +21,6 @@ from data.batches.collate import IGNORED, Batch
 from data.java.scope import JavaScope
 from data.rows.tokenization import TextFormat
 from models.decoding.constraints.build import build_constraints
-from models.decoding.constraints.frames import UNWANTED
 from models.decoding.generate import GenerationOptions, rank_texts
 from models.exported.engine import PATIENCE, import_engine, require_quantization
 from models.exported.folder import VOCABULARY_FILE, ExportNote
@@ -241,10 +240,8 @@ class ExportedWriter:
             allowed = scores
             for constraint in constraints:  # the list itself looks at the signature of each, at each step
                 allowed = constraint(ids[:, : step + 1], allowed)  # type: ignore[arg-type,assignment]
-            wrong = allowed.gather(1, next_ids[:, None])[:, 0] < -UNWANTED / 2
             best = allowed.argmax(-1)
-            if logits is not None:
-                wrong = best != next_ids
+            wrong = best != next_ids
             for place in wrong.nonzero()[:, 0].tolist():
                 begun = starts[place] if starts is not None else 0
                 if breaks[place] is None and begun <= step < len(texts[place]):

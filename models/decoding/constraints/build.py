@@ -17,8 +17,8 @@ from models.decoding.constraints.readable import ReadableConstraint
 from models.decoding.constraints.token_texts import token_texts
 
 # free: no constraint. java: Java's grammar, numbers of an assertion's arguments, no loops, and what would be cut off is
-# closed. names: java, and variables must come from the input. types: java, and what javac knows of the place; names
-# where it knows nothing.
+# closed. names: java, and names come from the input where any fits. types: java, and what javac knows of the place;
+# names where it knows nothing.
 Decoding = Literal["free", "java", "names", "types"]
 
 # Their tables depend on the vocabulary alone and are costly: build them once, for one text or thousands.

@@ -13,7 +13,10 @@ NOTHING_KNOWN = JavaScope(Names(), lambda _: Names())
 
 
 class Grammar(Reading):
-    """Where a text stops. A name that is spelt like a class may be one, or a constant; all others are variables."""
+    """Where a text stops. A name that is spelt like a class may be one, or a constant; all others are variables.
+
+    A blank does not follow a blank, so that a text does not end in blanks alone.
+    """
 
     def __init__(self, names: Sequence[str] | None = None) -> None:
         """``names``: those that a text is kept to, sorted, where it is."""
@@ -49,7 +52,7 @@ class Grammar(Reading):
         return True
 
     def _settle_created(self, word: str, following: str) -> bool:
-        self.value = Value(named=True, plain=word in PRIMITIVES)
+        self.value = Value(named=True, plain=word in PRIMITIVES, open=not self.creating)
         return self.value.plain or word[0].isupper() or following == "."
 
     def _comma(self) -> bool:
@@ -62,6 +65,6 @@ class Grammar(Reading):
 def _spelt_as(word: str) -> Value:
     if not word[0].isupper():
         return Value(named=True) if word == "var" else ANY
-    if len(word) > 1 and word.upper() == word:
-        return Value(open=True)  # a constant, or a type such as URI
+    if word.upper() == word:
+        return Value(open=True)  # a constant, or a type such as URI or E
     return Value(named=True)

@@ -220,7 +220,7 @@ class RuleTable:
         best = torch.logaddexp(allowed.gather(1, begin), meant)
         if any(closing):
             late = torch.tensor(closing, device=self.device)[:, None] & known
-            allowed = torch.where(late, allowed - UNWANTED, allowed)
+            allowed = torch.where(late, allowed - 2 * UNWANTED, allowed)
         return allowed.scatter(1, begin, best)
 
 
@@ -243,7 +243,7 @@ class JavaConstraint(LogitsProcessor):
         self._states: dict[tuple[int, ...], State] = {}
 
     def until(self, longest: int | None) -> JavaConstraint:
-        """This constraint, for texts of at most so many tokens."""
+        """This constraint, from now on for texts of at most so many tokens."""
         self._longest = longest
         return self
 

@@ -17,7 +17,7 @@ from data.java.jdk import list_imported_types
 from models.decoding.constraints.frames import ROOTS, UNWANTED
 from models.decoding.constraints.token_texts import token_texts
 
-LITERAL = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'")
+LITERAL = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
 NAME = re.compile(r"[A-Za-z_$][\w$]*")
 CALLED = re.compile(r"[A-Za-z_$][\w$]*(?=\()")
 CLASS = re.compile(r"\b[A-Z][\w$]*")
@@ -103,7 +103,9 @@ def _fits(names: Names, ended: str) -> bool:
 
 def read_inputs(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
     """The texts of input ids, in which each separator ends a line, so that test, method and context end theirs."""
-    marks = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+    marks = re.compile(
+        "|".join(re.escape(mark) for mark in tokenizer.all_special_tokens if mark != tokenizer.unk_token)
+    )
     texts = tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=False)
     return [marks.sub("\n", text) for text in texts]
 
@@ -112,13 +114,18 @@ def find_names(text: str) -> tuple[Names, bool]:
     """The names that an input offers, and whether it offers classes: one without a context lacks many.
 
     Variables are those of the test, its first line, and what the context declares; those of the method under test and
-    of other tests' assertions are theirs. What any of them calls can be called.
+    of other tests' assertions are theirs. What any of them calls can be called. Where a tokenizer knows no line ends,
+    the context is one line, all of whose names count.
     """
-    text = LITERAL.sub('""', text).strip()
-    lines = text.split("\n")
-    names = dict.fromkeys(CALLED.findall(text), "(") | dict.fromkeys(ROOTS, ".")
-    variables = VARIABLE.findall(lines[0]) + DECLARED.findall("\n".join(lines[1:]))
-    return names | dict.fromkeys([*CLASS.findall(text), *variables], ""), len(lines) > 2
+    test, *others = text.strip().split("\n")
+    if test.replace('\\"', "").count('"') % 2:  # the test was cut inside a literal
+        test = f'"{test}'
+    test, rest = LITERAL.sub('""', test), LITERAL.sub('""', "\n".join(others))
+    names = dict.fromkeys(CALLED.findall(f"{test}\n{rest}"), "(") | dict.fromkeys(ROOTS, ".")
+    variables = VARIABLE.findall(test) + DECLARED.findall(rest)
+    if len(others) == 2:
+        variables += VARIABLE.findall(rest.split("\n")[1])
+    return names | dict.fromkeys([*CLASS.findall(f"{test}\n{rest}"), *variables], ""), len(others) > 1
 
 
 class NameVocabulary:
@@ -150,10 +157,10 @@ class NameVocabulary:
 class NameConstraint(LogitsProcessor):
     """Lowers the score of tokens that would write an unknown name, so that they come only where no other can.
 
-    A name that does not follow a dot must come from the input, or be a keyword, an assertion, a usual static import or
-    a class of java.lang. Where the input has no context, any class may. One object serves one batch of texts ``inputs``
-    [B], each continued in ``beams`` adjacent rows. Called with ids [B * beams, written], start token first, and scores
-    [B * beams, V].
+    A name that does not follow a dot must come from the input, a method's as a call, or be a keyword, an assertion, a
+    usual static import or a class of java.lang. Where the input has no context, any class may. One object serves one
+    batch of texts ``inputs`` [B], each continued in ``beams`` adjacent rows. Called with ids [B * beams, written],
+    start token first, and scores [B * beams, V].
     """
 
     def __init__(

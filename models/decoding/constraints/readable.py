@@ -60,6 +60,8 @@ class ReadableConstraint(LogitsProcessor):
         return self._readings[key]
 
     def _fits(self, index: int, ids: tuple[int, ...], token: int) -> bool:
+        if ids and not self.texts[token] and token not in self.ends:
+            return False  # padding would fit anywhere
         if token in self.ends:
             reading = self._read(index, ids)
             return reading is not None and reading.may_end()

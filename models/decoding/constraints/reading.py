@@ -46,7 +46,9 @@ class Reading(Signs):
     def may_end(self) -> bool:
         """Whether the text may end here."""
         new = copy.copy(self)
-        return not new.quote and len(new.frames) == 1 and (not new.word or new._settle(";"))
+        if new.quote or len(new.frames) > 1 or (new.word and not new._settle(";")):
+            return False
+        return new._is_whole() and new.role == "" and not new.creating
 
     def _push(self, char: str) -> bool:
         if self.quote:
@@ -92,7 +94,8 @@ class Reading(Signs):
         if self.word[:1].isdigit() and not (char.isdigit() if self.word == POINT else char in NUMERAL):
             return False
         if not self.word:
-            if self.value is not None and self.value.named and self.role == "" and self._frame.kind in DECLARING:
+            value = self.value
+            if value is not None and value.named and self.role == "" and (self._frame.kind in DECLARING or value.open):
                 self.role = "declared"
             if self.role == "":
                 self.body = self.arrow == "seen"
@@ -168,7 +171,7 @@ class Reading(Signs):
             self.declared = {**self.declared, word: ANY}
             if self._frame.kind == "paren":
                 self._set(parameters=(*self._frame.parameters, word))
-            self.value = ANY
+            self.value, self.naming = ANY, self._frame.kind == "block"
             return word not in KEYWORDS
         if role == "annotation":
             self.value = None
@@ -268,7 +271,7 @@ class Reading(Signs):
     def _settle_created(self, word: str, following: str) -> bool:
         names = self.scope.names
         if word in names.types:
-            self.value = Value(self._of(names.types[word]).types, named=True)
+            self.value = Value(self._of(names.types[word]).types, named=True, open=not self.creating)
         elif word in PRIMITIVES:
             self.value = Value(named=True)
         elif word in names.packages or word in ROOTS:

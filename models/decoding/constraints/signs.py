@@ -15,6 +15,7 @@ class Signs:
         self.scope = scope
         self.frames: tuple[Frame, ...] = (BLOCK,)
         self.begun = False  # whether a keyword has begun the statement
+        self.naming = False  # whether the statement declares a variable, so that a comma may follow
         self.value: Value | None = None
         self.word = ""
         self.ended = False  # whether a blank came after the word
@@ -43,7 +44,7 @@ class Signs:
     def _takes_lambda(self) -> bool:
         frame = self._frame
         if frame.kind != "call":
-            return frame.kind == "block" and len(self.frames) > 1
+            return frame.kind == "block" and (len(self.frames) > 1 or frame.mixed)
         return frame.overloads is None or any(item.takes_lambda(frame.commas) for item in frame.overloads)
 
     def _of(self, type_: int) -> Value:
@@ -106,9 +107,10 @@ class Signs:
             self.owed = ":" if choices < 1 and kind not in ("block", "head") else ""
             return True
         if char == ";":
-            self.value, self.creating = None, False
+            whole = self._is_whole()
+            self.value, self.creating, self.naming = None, False, False
             self._set(mixed=False, cast=None, choices=0)
-            return kind in ("block", "head")
+            return whole and kind in ("block", "head")
         if char == "@":
             self.role = "annotation"
             return True
@@ -183,7 +185,8 @@ class Signs:
         else:
             if self.value is not None and not self.value.open:
                 return False
-            lambdas = self._frame.cast is not None or (self._takes_lambda() and not self._frame.mixed)
+            free = not self._frame.mixed or self._frame.kind == "block"
+            lambdas = self._frame.cast is not None or (self._takes_lambda() and free)
             self.frames = (*self.frames, Frame("paren", lambdas=lambdas))
             self.value = None
         return True
@@ -221,7 +224,7 @@ class Signs:
         if len(self.frames) == 1 or char != {"index": "]", "block": "}", "elements": "}"}.get(frame.kind, ")"):
             return False
         value = frame.cast or (ANY if frame.mixed else self.value)
-        if frame.mixed and self.value is None and frame.kind in ("call", "paren", "index", "elements"):
+        if frame.kind in ("call", "paren", "index", "elements") and not self._is_whole():
             return False
         if self._is_bare_type() and (frame.kind != "paren" or frame.mixed):
             return False  # it is no cast
@@ -277,17 +280,25 @@ class Signs:
 
     def _comma(self) -> bool:
         frame = self._frame
-        if self.value is None and (frame.kind in ("call", "elements") or frame.mixed):
+        if not self._is_whole() or (self.value is None and frame.kind in ("call", "elements")):
             return False
         if frame.kind == "call":
             count = frame.commas + 1
             if frame.overloads is not None and not any(item.takes_more_than(count) for item in frame.overloads):
                 return False
+        elif frame.kind == "block" and self.naming:
+            self._set(mixed=False, cast=None)
+            self.value = Value(named=True)  # another name follows
+            return True
         elif frame.kind in ("index", "block") or (frame.kind == "paren" and not frame.parameters):
             return False
         self.value, self.creating = None, False
         self._set(commas=frame.commas + 1, cast=None, mixed=False, choices=0)
         return True
+
+    def _is_whole(self) -> bool:
+        """Whether no operand is missing, and no colon."""
+        return not (self.value is None and self._frame.mixed) and self._frame.choices <= 0
 
     def _is_second(self, char: str) -> bool:
         """Whether a sign is the second one of an operator."""

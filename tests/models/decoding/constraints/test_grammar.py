@@ -24,6 +24,7 @@ GOOD = [
     "Foo<? extends Bar[]> x = make(); assertSame(x, int[].class, Foo.class);",
     'var e = assertThrows(E.class, a::b); assertEquals("x", e.getMessage());',
     "assertThat(all).extracting((a, b) -> a.c).contains(x++, y--);",
+    "int a = 1, b = 2; Runnable r = () -> f(a); g((x, y) -> b, X < a.b());",
     "int[] all = { 1, 2 }; assertTrue(all.length != MAX);",
     'assertThrows(E.class, () -> { if (a) { throw new E("b"); } return "c"; });',
     "try { f(); fail(); } catch (final IOException | E e) { assertNotNull(e); }",
@@ -106,3 +107,13 @@ def test_a_keyword_is_written_where_a_statement_begins_or_a_longer_name_is_known
     assert Grammar(["def", "default", "defaults"]).after("f(default") is not None
     assert Grammar(["def", "default", "other"]).after("f(default") is None
     assert Grammar([]).after("f(() -> { return") is not None
+
+
+@pytest.mark.parametrize("text", ["f(a ? b)", "f(a ? b, c", "x = ;", "f(a +)", "f(new)"])
+def test_an_operand_or_a_colon_is_not_left_out(text):
+    assert Grammar().after(text) is None
+
+
+@pytest.mark.parametrize("text", ["x =", "a.", "a::", "new", "new Foo", "a ? b"])
+def test_a_text_does_not_end_before_an_operand(text):
+    assert not Grammar().after(text).may_end()

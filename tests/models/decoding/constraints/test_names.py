@@ -58,6 +58,19 @@ def test_an_input_offers_variables_of_the_test_and_what_all_of_it_calls():
     assert names.keys().isdisjoint({"theirs", "x", "sum", "rate", "a", "b", "first", "r"})
 
 
+def test_a_literal_that_is_cut_hides_no_name():
+    test = 'st"); int alpha = 1; use("b", alpha); <AssertPlaceHolder> }'
+    lines = [test, "int size() { }", "Returns the object's size", "int counter = 3", "String label = 'x'"]
+    names, classes = find_names("\n".join(lines))
+    assert classes and {"alpha", "counter", "label"} <= {name for name, follows in names.items() if not follows}
+    assert "st" not in names and "b" not in names
+
+
+def test_without_line_ends_all_names_of_the_context_count():
+    names, classes = find_names("void t() { }\nint size() { }\nint counter = 3 List<String> all other.size()")
+    assert classes and {"counter", "all", "other"} <= names.keys()
+
+
 def test_a_method_is_only_called_and_a_package_only_qualifies():
     pieces = Pieces("sum", "(", ")", ", ", "org", ".", "Box", "Hat", " (")
     context = "void t() { <AssertPlaceHolder> }\nint sum() { }\nBox box\n"
