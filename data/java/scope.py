@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,6 +64,12 @@ def has_prefix(names: Sequence[str], prefix: str) -> bool:
     """Whether one of the sorted ``names`` begins with ``prefix``."""
     place = bisect_left(names, prefix)
     return place < len(names) and names[place].startswith(prefix)
+
+
+def has_longer(names: Sequence[str], word: str) -> bool:
+    """Whether one of the sorted ``names`` begins with ``word`` and goes on."""
+    place = bisect_right(names, word)
+    return place < len(names) and names[place].startswith(word)
 
 
 class JavaScope:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 
-from data.java.scope import JavaScope, Names, has_prefix
+from data.java.scope import JavaScope, Names, has_longer
 from models.decoding.constraints.frames import ANY, PRIMITIVES, Value
 from models.decoding.constraints.reading import Reading
 
@@ -30,8 +29,7 @@ class Grammar(Reading):
         return True
 
     def _continues(self) -> bool:
-        names = self._names
-        return names is None or has_prefix(names[bisect_right(names, self.word) :], self.word)
+        return self._names is None or has_longer(self._names, self.word)
 
     def _settle_name(self, word: str, following: str) -> bool:
         if following == "(":

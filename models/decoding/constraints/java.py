@@ -171,12 +171,13 @@ class State:
 
 @dataclass(frozen=True)
 class Rule:
-    """What holds after a state: the ids that must not follow, those among them with which the model tries to end, and
-    the id that begins the right ending (-1: none)."""
+    """What holds after a state: the ids that must not follow, those among them with which the model tries to end, the
+    id that begins the right ending (-1: none), and how many tokens that takes."""
 
     forbidden: list[int]
     ending: list[int]
     begin: int
+    length: int
 
 
 class RuleTable:
@@ -187,6 +188,7 @@ class RuleTable:
         self.forbidden = torch.zeros(64, vocab_size, dtype=torch.bool, device=device)
         self.ending = torch.zeros_like(self.forbidden)
         self.begin = torch.full((64, 1), -1, device=device)
+        self.lengths: list[int] = []
         self._numbers: dict[State, int] = {}
 
     def __len__(self) -> int:
@@ -206,11 +208,13 @@ class RuleTable:
             if rule.begin >= 0:
                 self.ending[number, torch.tensor(rule.ending, dtype=torch.long, device=self.device)] = True
                 self.begin[number] = rule.begin
+            self.lengths.append(rule.length)
             self._numbers[state] = number
         return self._numbers[state]
 
-    def apply(self, numbers: list[int], closing: list[bool], scores: Tensor) -> Tensor:
-        """The scores [n, V] under the rules ``numbers``; where ``closing``, the ending comes before all else."""
+    def apply(self, numbers: list[int], left: int | None, scores: Tensor) -> Tensor:
+        """The scores [n, V] under the rules ``numbers``. Where of the ``left`` tokens (None: any number) no more than
+        MARGIN remain beside an ending and the end, it comes before all else."""
         rows = torch.tensor(numbers, device=self.device)
         allowed = scores.masked_fill(self.forbidden[rows], -torch.inf)
         known = self.begin[rows] >= 0
@@ -218,6 +222,7 @@ class RuleTable:
         # Without an ending that was meant, the logsumexp is -inf and changes nothing.
         meant = scores.masked_fill(~self.ending[rows], -torch.inf).logsumexp(-1, keepdim=True)
         best = torch.logaddexp(allowed.gather(1, begin), meant)
+        closing = [left is not None and left <= self.lengths[number] + MARGIN + 1 for number in numbers]
         if any(closing):
             late = torch.tensor(closing, device=self.device)[:, None] & known
             allowed = torch.where(late, allowed - 2 * UNWANTED, allowed)
@@ -261,21 +266,13 @@ class JavaConstraint(LogitsProcessor):
             return text.startswith(state.quote) and CLOSING.issuperset(text[1:])
         return bool(text) and CLOSING.issuperset(text)
 
-    def _begin(self, text: str) -> str:
-        """The longest token with which a text begins; "" if there is none."""
-        return next((text[:length] for length in range(len(text), 0, -1) if text[:length] in self._by_text), "")
-
-    def _is_closing(self, state: State, left: int) -> bool:
-        """Whether of ``left`` more tokens no more than MARGIN remain beside the state's ending and the end."""
-        ending = state.ending
-        if left > len(ending) + MARGIN + 1:
-            return False
-        while ending and left > MARGIN:
-            begin = self._begin(ending)
-            if not begin:
-                return False
-            ending, left = ending[len(begin) :], left - 1
-        return left <= MARGIN + 1
+    def _spell(self, text: str) -> list[int]:
+        """The tokens of a text, each as long as there is one; those before its first part that no token spells."""
+        found: list[int] = []
+        while begin := next((text[:end] for end in range(len(text), 0, -1) if text[:end] in self._by_text), ""):
+            found.append(self._by_text[begin])
+            text = text[len(begin) :]
+        return found
 
     def _rule(self, state: State) -> Rule:
         # In a character literal, and after a backslash, any token can be wrong.
@@ -285,10 +282,12 @@ class JavaConstraint(LogitsProcessor):
         if not state.complete:
             forbidden += self.end_ids
             meant += self.end_ids
-        begin = self._by_text[self._begin(state.ending)] if self._begin(state.ending) else -1
+        spelt = self._spell(state.ending)
+        begin = spelt[0] if spelt else -1
         if state.complete and not state.ending:
             begin = self.end_ids[0]
-        return Rule(forbidden, meant, begin)
+        whole = "".join(self.texts[index] for index in spelt) == state.ending
+        return Rule(forbidden, meant, begin, len(spelt) if whole else len(spelt) - 1)
 
     def __call__(self, input_ids: LongTensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         if input_ids.shape[1] == 1:
@@ -298,5 +297,4 @@ class JavaConstraint(LogitsProcessor):
             self._table = RuleTable(scores.shape[1], scores.device)
         states = [self._state(tuple(row[1:])) for row in input_ids.tolist()]
         left = None if self._longest is None else self._longest - input_ids.shape[1] + 1
-        closing = [left is not None and self._is_closing(state, left) for state in states]
-        return self._table.apply([self._table.number(state, self._rule) for state in states], closing, scores)
+        return self._table.apply([self._table.number(state, self._rule) for state in states], left, scores)

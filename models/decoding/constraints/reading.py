@@ -1,16 +1,15 @@
 """Reads the beginning of Java statements against what javac knows of their place: which names, members and numbers of
 arguments may come next.
 
-Where a type is not known, as after a generic method, any member may follow. So a text that is refused cannot compile;
-one that is not may still fail to.
+Where a type is not known, as after a generic method, any member may follow. So a text that is refused cannot compile,
+but for some rare forms such as ``int x[]`` and comments; one that is not may still fail to.
 """
 
 from __future__ import annotations
 
 import copy
-from bisect import bisect_right
 
-from data.java.scope import UNKNOWN, JavaScope, has_prefix
+from data.java.scope import UNKNOWN, JavaScope, has_longer, has_prefix
 from models.decoding.constraints.frames import (
     AFTER_DOT,
     ANY,
@@ -140,8 +139,7 @@ class Reading(Signs):
 
     def _continues(self) -> bool:
         """Whether a longer name that is known here begins with the word."""
-        spelt = self.scope.names.spelt
-        return has_prefix(spelt[bisect_right(spelt, self.word) :], self.word)
+        return has_longer(self.scope.names.spelt, self.word)
 
     def _begins_known(self, types: bool = False) -> bool:
         """Whether the word may begin a name that is known here, or of ``types`` alone."""

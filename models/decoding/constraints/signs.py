@@ -94,18 +94,7 @@ class Signs:
         if char == ".":
             return self._dot()
         if char == ":":
-            choices = self._frame.choices
-            if self.value is None and self.last != ":" and kind not in ("block", "head"):
-                return False
-            if self.last == ":":
-                self.role = "reference"
-                self._set(mixed=False, choices=choices + 1)
-                return True
-            self.receiver = self.value or ANY
-            self._operator()
-            self._set(choices=choices - 1)
-            self.owed = ":" if choices < 1 and kind not in ("block", "head") else ""
-            return True
+            return self._colon()
         if char == ";":
             whole = self._is_whole()
             self.value, self.creating, self.naming = None, False, False
@@ -138,6 +127,22 @@ class Signs:
         elif char == "}":
             self.frames = self.frames[:-1]
             self.value = ANY
+        return True
+
+    def _colon(self) -> bool:
+        """Of a choice, a label, a loop, or one of the two of a reference."""
+        frame = self._frame
+        if self.last == ":":
+            self.role = "reference"
+            self._set(mixed=False, choices=frame.choices + 1)
+            return True
+        alone = frame.kind in ("block", "head")  # where one needs no question mark
+        if self.value is None and not alone:
+            return False
+        self.receiver = self.value or ANY
+        self._operator()
+        self._set(choices=frame.choices - 1)
+        self.owed = ":" if frame.choices < 1 and not alone else ""
         return True
 
     def _less(self) -> bool:
