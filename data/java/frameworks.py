@@ -78,6 +78,7 @@ FRAMEWORKS = {
     # Its tests are mined but not run, so nothing is imported for them.
     "testng": Framework(test_annotation="org.testng.annotations.Test"),
 }
+JUNIT3_ASSERTIONS = _IN_BOTH_JUNITS - {"assertNotEquals", "assertArrayEquals", "assertThrows"}  # of TestCase
 DISABLING_ANNOTATIONS = frozenset({"Ignore", "Disabled"})
 
 # -- assertions ------------------------------------------------------------------------------------------------------

@@ -34,6 +34,12 @@ def list_imported_types() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
+def list_type_names() -> frozenset[str]:
+    """The simple names of all top-level types of the JDK's public API."""
+    return frozenset(qualified.rpartition(".")[2] for qualified in _read_types())
+
+
+@lru_cache(maxsize=1)
 def list_method_names() -> frozenset[str]:
     """The names of all methods of the JDK's public API."""
     return frozenset(name for line in _read_types().values() for name in re.findall(r"(\w+)\(", line))

@@ -34,7 +34,11 @@ class Overload(NamedTuple):
 
 @dataclass
 class Names:
-    """Named things: variables or fields and types with the number of their type, methods with their overloads."""
+    """Named things: variables or fields and types with the number of their type, methods with their overloads.
+
+    ``complete``: whether there are no others; ``sorts``: what a value with these members may be, of "b" for a boolean,
+    "n" for a number, "t" for a text, "o" for another object.
+    """
 
     variables: dict[str, int] = field(default_factory=dict)
     methods: dict[str, list[Overload]] = field(default_factory=dict)
@@ -44,6 +48,8 @@ class Names:
     packages: set[str] = field(default_factory=set)
     kind: str = "declared"  # or array, or primitive
     component: int = UNKNOWN
+    complete: bool = True
+    sorts: str = "bnto"
 
     @cached_property
     def spelt(self) -> list[str]:
@@ -56,8 +62,8 @@ class Names:
         return sorted({*self.types, *self.packages})
 
     def begins(self, prefix: str) -> bool:
-        """Whether a name begins with ``prefix``."""
-        return has_prefix(self.spelt, prefix)
+        """Whether a name may begin with ``prefix``."""
+        return not self.complete or has_prefix(self.spelt, prefix)
 
 
 def has_prefix(names: Sequence[str], prefix: str) -> bool:

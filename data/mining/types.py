@@ -126,6 +126,12 @@ def find_in_jdk(qualified: str) -> JavaClass | None:
     return None
 
 
+def list_nested(qualified: str) -> list[str]:
+    """The simple names of the types within a top-level type of the JDK."""
+    inner = _index_declaration(find_declaration(qualified))
+    return [item.name for item in inner.values() if item.outer == qualified]
+
+
 class Types:
     """Answers questions about types, as they are written in a project's files."""
 

@@ -16,7 +16,8 @@ from data.rows.readers import Sample
 from evaluation.suggesting.copies import list_copies
 from evaluation.suggesting.draft import MODEL, SIBLING, TEMPLATE, Draft
 from evaluation.systems.nearest_sibling import FREE_NAME
-from models.decoding.constraints.names import ALWAYS, NAME
+from models.decoding.constraints.frames import QUALIFIERS
+from models.decoding.constraints.offered import ALWAYS, NAME
 
 # What each adds to the log-odds of a choice, fitted by benchmarks/pool_weights.py (results/pool_weights.json).
 WEIGHTS = {
@@ -132,7 +133,7 @@ class Place:
         """The names of the test, its variables, and those that every test knows."""
         context = self.sample.context
         declared = [*context.get("locals", []), *context.get("fields", [])]
-        return frozenset({*ALWAYS, *self._in_test, *(split_declaration(text)[1] for text in declared)})
+        return frozenset({*ALWAYS, *QUALIFIERS, *self._in_test, *(split_declaration(text)[1] for text in declared)})
 
     @cached_property
     def _siblings(self) -> list[Sibling]:

@@ -9,10 +9,10 @@ from typing import Literal
 from transformers import LogitsProcessorList, PreTrainedTokenizerBase
 
 from data.java.scope import JavaScope
-from models.decoding.constraints.frames import STATEMENTS
 from models.decoding.constraints.java import JavaConstraint
 from models.decoding.constraints.loops import NoLoops
-from models.decoding.constraints.names import NameConstraint, NameVocabulary, read_inputs
+from models.decoding.constraints.names import NameConstraint, NameVocabulary
+from models.decoding.constraints.offered import Offered, read_inputs
 from models.decoding.constraints.readable import ReadableConstraint
 from models.decoding.constraints.token_texts import token_texts
 
@@ -45,15 +45,15 @@ def build_constraints(
     constraints = LogitsProcessorList()
     if decoding == "free":
         return constraints
-    names: Sequence[Sequence[str]] = ()
+    offered: Sequence[Offered] = ()
     if decoding == "names" or (decoding == "types" and not (scopes and all(scopes))):
         free = frozenset(place for place, scope in enumerate(scopes) if scope is not None)
         texts = read_inputs(tokenizer, rows)
         kept = NameConstraint(name_vocabulary_of(tokenizer, vocab_size), texts, num_beams, free)
         constraints.append(kept)
-        names = [sorted(of_row.keys() - STATEMENTS) for of_row in kept.names]
+        offered = kept.offered
     constraints += [java_constraint_of(tokenizer, vocab_size, tuple(end_ids)).until(longest), NoLoops()]
     # The last, because it tries what the others leave.
     known = scopes if decoding == "types" and scopes else [None] * len(rows)
-    constraints.append(ReadableConstraint(token_texts(tokenizer, vocab_size), end_ids, known, num_beams, names))
+    constraints.append(ReadableConstraint(token_texts(tokenizer, vocab_size), end_ids, known, num_beams, offered))
     return constraints

@@ -26,7 +26,9 @@ UNARY = frozenset("+-!~")
 # Words with which a statement begins, or a part of one, and others that are no operand.
 STATEMENTS = OPENING | PLAIN | {"assert", "public", "private", "protected", "static", "throws", "extends", "import"}
 # Assertions that give nothing back, so that they are no argument.
-VOID = frozenset(f"assert{rest}" for rest in ("True", "False", "Null", "NotNull", "Same", "NotSame")) | set(WITH_DELTA)
+CLAIMS = frozenset({"assertTrue", "assertFalse"})  # what needs a boolean
+VOID = CLAIMS | {f"assert{rest}" for rest in ("Null", "NotNull", "Same", "NotSame")} | set(WITH_DELTA)
+QUALIFIERS = frozenset({"Assert", "Assertions", "TestCase"})  # classes of these assertions
 DECLARING = frozenset({"block", "head", "paren"})  # brackets in which a type may be followed by a new name
 
 
@@ -34,8 +36,9 @@ DECLARING = frozenset({"block", "head", "paren"})  # brackets in which a type ma
 class Value:
     """A complete operand. ``types``: numbers of the types that it may have, none where that is not known.
 
-    ``named``: it is the name of a type. ``plain``: it is a primitive, so that it has no members. ``open``: another
-    operand may follow, as after ``++``. ``made``: it was just created, so that the body of a class may follow.
+    ``named``: it is the name of a type. ``plain``: it has no members, as a primitive or null. ``open``: another operand
+    may follow, as after ``++``. ``made``: it was just created, so that the body of a class may follow. ``sorts``: what
+    it may be, of "b" for a boolean, "n" for a number, "t" for a text, "o" for another object.
     """
 
     types: tuple[int, ...] = ()
@@ -43,9 +46,12 @@ class Value:
     plain: bool = False
     open: bool = False
     made: bool = False
+    sorts: str = "bnto"
 
 
-ANY, NUMBER = Value(), Value(plain=True)
+ANY, NULL = Value(), Value(plain=True, sorts="to")
+BOOLEAN, NUMBER = Value(plain=True, sorts="b"), Value(plain=True, sorts="n")
+VOIDED = Value(plain=True)  # what an assertion gives back
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ class Frame:
     nothing is checked. The rest describes the expression that is being written in it.
 
     ``overloads`` of a call, None if it is not checked; ``result``: the value once it closes, where that is known;
-    ``parameters``: names that are a lambda's if an arrow follows; ``choices``: question marks whose colon is to come.
+    ``parameters``: names that are a lambda's if an arrow follows; ``choices``: question marks whose colon is to come;
+    ``asserting``: the name of an assertion whose arguments it holds; ``given``: what each of them so far may be.
     """
 
     kind: str
@@ -66,6 +73,8 @@ class Frame:
     lambdas: bool = False
     parameters: tuple[str, ...] = ()
     choices: int = 0
+    asserting: str = ""
+    given: tuple[str, ...] = ()
 
 
 BLOCK = Frame("block")  # with nothing written of its next statement

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from data.java.scope import JavaScope, Names, has_longer
+from data.java.scope import JavaScope, Names
 from models.decoding.constraints.frames import ANY, PRIMITIVES, Value
 from models.decoding.constraints.reading import Reading
 
-NOTHING_KNOWN = JavaScope(Names(), lambda _: Names())
+NOTHING_KNOWN = JavaScope(Names(complete=False), lambda _: Names(complete=False))
 
 
 class Grammar(Reading):
@@ -17,10 +15,8 @@ class Grammar(Reading):
     A blank does not follow a blank, so that a text does not end in blanks alone.
     """
 
-    def __init__(self, names: Sequence[str] | None = None) -> None:
-        """``names``: those that a text is kept to, sorted, where it is."""
-        super().__init__(NOTHING_KNOWN)
-        self._names = names
+    def __init__(self, scope: JavaScope = NOTHING_KNOWN) -> None:
+        super().__init__(scope)
 
     def _push(self, char: str) -> bool:
         return not (char.isspace() and self.last.isspace() and not self.quote) and super()._push(char)
@@ -29,7 +25,7 @@ class Grammar(Reading):
         return True
 
     def _continues(self) -> bool:
-        return self._names is None or has_longer(self._names, self.word)
+        return True
 
     def _settle_name(self, word: str, following: str) -> bool:
         if following == "(":
@@ -39,13 +35,13 @@ class Grammar(Reading):
         elif word == "super" and following not in ".:":
             return False
         else:
-            self.value = _spelt_as(word)
+            self.value = self._spelt_as(word)
         return True
 
     def _settle_member(self, word: str, following: str, role: str) -> bool:
         if not super()._settle_member(word, following, role):
             return False
-        if not self.called and not self.creating and role == "dot" and _spelt_as(word).named:
+        if not self.called and not self.creating and role == "dot" and self._spelt_as(word).named:
             self.value = Value(named=True)
         return True
 
@@ -59,10 +55,10 @@ class Grammar(Reading):
             self._set(parameters=(*frame.parameters, ""))  # of a lambda, without their types
         return super()._comma()
 
-
-def _spelt_as(word: str) -> Value:
-    if not word[0].isupper():
-        return Value(named=True) if word == "var" else ANY
-    if word.upper() == word:
-        return Value(open=True)  # a constant, or a type such as URI or E
-    return Value(named=True)
+    def _spelt_as(self, word: str) -> Value:
+        """What a name is that nothing is known of."""
+        if not word[0].isupper():
+            return Value(named=True) if word == "var" else ANY
+        if word.upper() == word:
+            return Value(open=True)  # a constant, or a type such as URI or E
+        return Value(named=True)

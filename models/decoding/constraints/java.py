@@ -11,7 +11,7 @@ from torch import LongTensor, Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from data.java.frameworks import ARITY, WITH_DELTA
-from models.decoding.constraints.frames import UNWANTED
+from models.decoding.constraints.frames import CLAIMS, UNWANTED
 from models.decoding.constraints.token_texts import token_texts
 
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
@@ -38,13 +38,14 @@ class Open:
     """An open bracket.
 
     closer: the character that closes it. For the bracket of an assertion, owed: how many arguments it still needs,
-    including the current one; left: how many more it may have (None: any number). array: whether it holds the elements
-    of an array.
+    including the current one; left: how many more it may have (None: any number); claims: whether it needs a boolean,
+    so that a text alone is only the message. array: whether it holds the elements of an array.
     """
 
     closer: str
     owed: int = 0
     left: int | None = None
+    claims: bool = False
     array: bool = False
 
     def after_comma(self) -> Open | None:
@@ -96,6 +97,8 @@ class State:
         if self.quote:
             if self.quote == "'" and not CHARACTER.fullmatch(self.character):
                 return ""
+            if last == "(" and inner and inner[-1].claims:
+                inner[-1] = replace(inner[-1], owed=2)
             text, last = "\\" * self.escaped + self.quote, self.quote
         if last in (";", "}"):
             if not inner:
@@ -138,6 +141,8 @@ class State:
                 elif char == "\\":
                     escaped = True
                 elif char == quote:
+                    if last == "(" and brackets and brackets[-1].claims:
+                        brackets[-1] = replace(brackets[-1], owed=2)
                     quote, last = "", char
             elif char in QUOTES:
                 quote, word = char, ""
@@ -147,10 +152,12 @@ class State:
                 last = "0" if char.isdigit() and (not word or last == "0") else "a"
                 word = word + char if word + char in PREFIXES else OTHER
             else:
+                if last == '"' and char not in ",)" and brackets and brackets[-1].claims:
+                    brackets[-1] = replace(brackets[-1], owed=1)
                 innermost = brackets[-1] if brackets else None
                 if char == "(":
                     least, most = ARGUMENTS.get(word, (0, None))
-                    brackets.append(Open(")", least, most and most - 1))
+                    brackets.append(Open(")", least, most and most - 1, word in CLAIMS))
                 elif char in CLOSERS:
                     elements = char == "{" and (last == "]" or (last in ("{", ",") and innermost == ELEMENTS))
                     brackets.append(ELEMENTS if elements else Open(CLOSERS[char]))

@@ -12,37 +12,9 @@ import torch
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
-from data.java.frameworks import FRAMEWORKS, ROOT_NAMES
-from data.java.jdk import list_imported_types
-from models.decoding.constraints.frames import ROOTS, UNWANTED
+from models.decoding.constraints.frames import UNWANTED
+from models.decoding.constraints.offered import Names, find_offered
 from models.decoding.constraints.token_texts import token_texts
-
-LITERAL = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
-NAME = re.compile(r"[A-Za-z_$][\w$]*")
-CALLED = re.compile(r"[A-Za-z_$][\w$]*(?=\()")
-CLASS = re.compile(r"\b[A-Z][\w$]*")
-VARIABLE = re.compile(r"(?<![\w$.])[a-z_$][\w$]*(?![\w$(])")
-# A line of the context that declares a variable or a field: its type, its name, and what it begins with.
-DECLARED = re.compile(r"^[\w$.<>\[\],? &]+ ([A-Za-z_$][\w$]*)(?: = .*)?$", re.MULTILINE)
-# Keywords, the methods of every object, what no file has to import, and what tests usually import statically.
-ALWAYS = (
-    ROOT_NAMES
-    | list_imported_types()
-    | {one.assertion_class.rpartition(".")[2] for one in FRAMEWORKS.values() if one.assertion_class}
-    | set(
-        NAME.findall("""
-        true false null new this super int long short byte char boolean float double void instanceof final try catch
-        finally for if else return throw while do switch case default break continue class
-        equals getClass hashCode toString
-        any anyInt anyLong anyString asList atLeastOnce containsString emptyList eq equalTo hasItem hasSize instanceOf
-        is never not notNullValue nullValue times
-    """)
-    )
-)
-
-
-# What may follow a name: anything (""), the arguments of a call, or the rest of a qualified name.
-Names = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -101,33 +73,6 @@ def _fits(names: Names, ended: str) -> bool:
     return follows is not None and ended.endswith(follows)
 
 
-def read_inputs(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
-    """The texts of input ids, in which each separator ends a line, so that test, method and context end theirs."""
-    marks = re.compile(
-        "|".join(re.escape(mark) for mark in tokenizer.all_special_tokens if mark != tokenizer.unk_token)
-    )
-    texts = tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=False)
-    return [marks.sub("\n", text) for text in texts]
-
-
-def find_names(text: str) -> tuple[Names, bool]:
-    """The names that an input offers, and whether it offers classes: one without a context lacks many.
-
-    Variables are those of the test, its first line, and what the context declares; those of the method under test and
-    of other tests' assertions are theirs. What any of them calls can be called. Where a tokenizer knows no line ends,
-    the context is one line, all of whose names count.
-    """
-    test, *others = text.strip().split("\n")
-    if test.replace('\\"', "").count('"') % 2:  # the test was cut inside a literal
-        test = f'"{test}'
-    test, rest = LITERAL.sub('""', test), LITERAL.sub('""', "\n".join(others))
-    names = dict.fromkeys(CALLED.findall(f"{test}\n{rest}"), "(") | dict.fromkeys(ROOTS, ".")
-    variables = VARIABLE.findall(test) + DECLARED.findall(rest)
-    if len(others) == 2:
-        variables += VARIABLE.findall(rest.split("\n")[1])
-    return names | dict.fromkeys([*CLASS.findall(f"{test}\n{rest}"), *variables], ""), len(others) > 1
-
-
 class NameVocabulary:
     """A tokenizer's tokens by the part of a name that they begin with, and the other names in them."""
 
@@ -169,9 +114,9 @@ class NameConstraint(LogitsProcessor):
         """``free``: the places of inputs that may use any name."""
         self.vocabulary, self.free = vocabulary, free
         self.rows = [index for index in range(len(inputs)) for _ in range(beams)]
-        found = [find_names(text) for text in inputs]
-        self.names: list[Names] = [names | dict.fromkeys(ALWAYS, "") for names, _ in found]
-        self._classes = [offered for _, offered in found]  # whether classes must come from the input, too
+        self.offered = [find_offered(text) for text in inputs]
+        self.names = [offered.names for offered in self.offered]
+        self._classes = [offered.classes for offered in self.offered]  # whether classes must come from the input, too
         self._begun = [{name[:end] for name in names for end in range(len(name) + 1)} for names in self.names]
         self._unknown = [self._tokens_of_others(index) for index in range(len(inputs))]
         self._forbidden: dict[tuple[int, str | None], Tensor] = {}

@@ -10,7 +10,10 @@ from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
 from data.java.scope import JavaScope
+from models.decoding.constraints.frames import UNWANTED
 from models.decoding.constraints.grammar import Grammar
+from models.decoding.constraints.kept import Kept
+from models.decoding.constraints.offered import Offered
 from models.decoding.constraints.reading import Reading
 
 BREADTHS = (32, 512, 10**9)  # how many of the likeliest tokens are tried, and how many where none of them fits
@@ -31,13 +34,13 @@ class ReadableConstraint(LogitsProcessor):
         ends: Sequence[int],
         scopes: Sequence[JavaScope | None],
         beams: int,
-        names: Sequence[Sequence[str]] = (),
+        offered: Sequence[Offered] = (),
     ) -> None:
-        """``texts`` [V]: of the tokens; ``ends``: those that end a text; ``names`` [B]: those that each is kept to, if
-        it is, sorted."""
+        """``texts`` [V]: of the tokens; ``ends``: those that end a text; ``offered`` [B]: what each is kept to, if it
+        is."""
         self.texts, self.ends = texts, frozenset(ends)
         self._begun = [
-            Grammar(names[index] if names else None) if scope is None else Reading(scope)
+            Reading(scope) if scope is not None else Kept(offered[index]) if offered else Grammar()
             for index, scope in enumerate(scopes)
         ]
         self.rows = [index for index in range(len(scopes)) for _ in range(beams)]
@@ -75,7 +78,7 @@ class ReadableConstraint(LogitsProcessor):
         for row, (index, ids) in enumerate(zip(self.rows, written, strict=True)):
             found = self._find(row, index, ids, best[row], values[row], scores)
             if found is None:
-                allowed[row] = scores[row]
+                allowed[row] = scores[row] - UNWANTED  # other beams come first
             else:
                 allowed[row, found] = scores[row, found]
         return allowed

@@ -13,14 +13,17 @@ from data.java.scope import UNKNOWN, JavaScope, has_longer, has_prefix
 from models.decoding.constraints.frames import (
     AFTER_DOT,
     ANY,
+    BOOLEAN,
     DECLARING,
     KEYWORDS,
     LITERALS,
+    NULL,
     NUMBER,
     NUMERAL,
     OPENING,
     POINT,
     PRIMITIVES,
+    QUALIFIERS,
     ROOTS,
     SPELT,
     STATEMENTS,
@@ -28,6 +31,8 @@ from models.decoding.constraints.frames import (
     Value,
 )
 from models.decoding.constraints.signs import Signs
+
+LARGEST = 2**31  # of the numbers without a suffix, behind a minus
 
 
 class Reading(Signs):
@@ -77,7 +82,7 @@ class Reading(Signs):
         elif char == "\\":
             self.escaped = True
         elif char == self.quote:
-            self.value = NUMBER if char == "'" else Value(self._known("String"))
+            self.value = NUMBER if char == "'" else Value(self._known("String"), sorts="t")
             self.quote = ""
         return True
 
@@ -164,7 +169,7 @@ class Reading(Signs):
             return True
         if word[0].isdigit():
             self.value = NUMBER
-            return word != POINT
+            return word != POINT and not (word.isdigit() and int(word) > LARGEST)
         if role == "declared":
             self.declared = {**self.declared, word: ANY}
             if self._frame.kind == "paren":
@@ -174,6 +179,9 @@ class Reading(Signs):
         if role == "annotation":
             self.value = None
             return True
+        own = following == "(" and (role == "" or self.before in QUALIFIERS) and word not in self.scope.names.methods
+        self.asserting = word if own and word in VOID else ""
+        self.qualifier, self.before = self.before, word
         if following == "(" and word in VOID and self._frame.kind not in ("block", "head") and not self.body:
             return False
         if role in ("dot", "reference"):
@@ -201,7 +209,7 @@ class Reading(Signs):
         elif word in PRIMITIVES:
             self.value = Value(named=True, plain=True)
         elif word in LITERALS:
-            self.value = ANY if word == "null" else NUMBER
+            self.value = NULL if word == "null" else BOOLEAN
         return word != "instanceof"
 
     def _settle_name(self, word: str, following: str) -> bool:
@@ -240,14 +248,17 @@ class Reading(Signs):
     def _settle_member(self, word: str, following: str, role: str) -> bool:
         if (self.receiver.named and self.receiver.plain and word != "class") or (word == "class" and following == "("):
             return False
-        types = self.receiver.types
-        if not types or word in AFTER_DOT:
+        if word in KEYWORDS and word not in AFTER_DOT:
+            return False
+        members = [] if word in AFTER_DOT else [self.scope.members(item) for item in self.receiver.types]
+        overloads = [item for found in members for item in found.methods.get(word, ())]
+        if not overloads and not all(word in (*found.types, *found.variables) or found.complete for found in members):
+            members = []
+        if not members:
             self.value, self.call, self.called = ANY, None, following == "(" and not self.creating
             if self.creating:
                 self.value = Value(named=True)
             return True
-        members = [self.scope.members(item) for item in types]
-        overloads = [item for found in members for item in found.methods.get(word, ())]
         if role == "reference":
             self.value = ANY
             return bool(overloads)
@@ -264,7 +275,7 @@ class Reading(Signs):
                 self.value = self._of(found.variables[word])
                 return True
         self.value = NUMBER
-        return word == "length" and self._is_array(types)
+        return word == "length" and self._is_array(self.receiver.types)
 
     def _settle_created(self, word: str, following: str) -> bool:
         names = self.scope.names

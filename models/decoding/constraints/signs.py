@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from data.java.frameworks import ARITY, WITH_DELTA
 from data.java.scope import UNKNOWN, JavaScope, Overload
-from models.decoding.constraints.frames import ANY, BLOCK, NUMBER, OPERATORS, POINT, UNARY, Frame, Value
+from models.decoding.constraints.frames import ANY, BLOCK, CLAIMS, OPERATORS, POINT, UNARY, VOIDED, Frame, Value
 
 
 class Signs:
     """Where a text stops, and what a sign does there. Each method says whether the text can still become Java."""
+
+    message_first: bool | None = None  # whether assertions take their message first, else last; None: not known
 
     def __init__(self, scope: JavaScope) -> None:
         self.scope = scope
@@ -23,6 +27,9 @@ class Signs:
         self.receiver = ANY  # what stood before a dot or two colons
         self.call: tuple[Overload, ...] | None = None  # what is named, if a bracket opens its arguments
         self.called = False  # whether a bracket opens arguments
+        self.asserting = ""  # the assertion whose arguments they are
+        self.before = ""  # the word before
+        self.qualifier = ""  # and the one before that
         self.creating = False
         self.heading = False  # whether a keyword has come that a bracket follows
         self.arrow = ""  # "wanted" where nothing but an arrow can follow, "seen" right behind one
@@ -50,7 +57,10 @@ class Signs:
     def _of(self, type_: int) -> Value:
         if type_ == UNKNOWN:
             return ANY
-        return NUMBER if self.scope.members(type_).kind == "primitive" else Value((type_,))
+        found = self.scope.members(type_)
+        if found.kind == "primitive":
+            return Value(plain=True, sorts=found.sorts)
+        return Value((type_,), sorts=found.sorts)
 
     def _operator(self) -> None:
         self.value = None
@@ -170,14 +180,14 @@ class Signs:
             self.arrow, self.value = "seen", None
             self._set(mixed=False, cast=None)
             return bare
-        if self.value is None and self.last != ">":
-            return False  # of a shift
+        if (self.value is None and self.last != ">") or (self.value is not None and self.value.named):
+            return False  # half of a shift, or the name of a class
         self._operator()
         return True
 
     def _open_paren(self) -> bool:
         if self.called:
-            self.frames = (*self.frames, Frame("call", self.call))
+            self.frames = (*self.frames, Frame("call", self.call, asserting=self.asserting))
             self.called, self.value = False, None
         elif self.creating and self.value is not None:
             types = self.value.types
@@ -201,9 +211,8 @@ class Signs:
         if value is not None and (value.named or value.open or self.creating):
             self.frames = (*self.frames, Frame("index", result=Value(named=True)))
         elif value is not None and not value.plain:
-            parts = tuple(part for item in value.types for part in self._of(self.scope.members(item).component).types)
-            plain = any(self._of(self.scope.members(item).component).plain for item in value.types)
-            self.frames = (*self.frames, Frame("index", result=NUMBER if plain else Value(parts)))
+            parts = [self._of(self.scope.members(item).component) for item in value.types]
+            self.frames = (*self.frames, Frame("index", result=_join(parts)))
         else:
             return False
         self.value, self.creating = None, False
@@ -231,6 +240,8 @@ class Signs:
         value = frame.cast or (ANY if frame.mixed else self.value)
         if frame.kind in ("call", "paren", "index", "elements") and not self._is_whole():
             return False
+        if frame.kind in ("call", "index", "elements") and self._is_class():
+            return False
         if self._is_bare_type() and (frame.kind != "paren" or frame.mixed):
             return False  # it is no cast
         if frame.kind == "index" and self.value is None and not (frame.result and frame.result.named):
@@ -254,20 +265,19 @@ class Signs:
         given = self.value is not None or frame.mixed
         if frame.commas and not given:
             return False
+        if frame.asserting and not self._suits(frame.asserting, (*frame.given, *[self._sorts(frame)] * given)):
+            return False
         count = frame.commas + given
         fitting = None if frame.overloads is None else [item for item in frame.overloads if item.takes(count)]
         if fitting == []:
             return False
+        if frame.asserting:
+            self.value = VOIDED
+            return True
         if frame.result is not None or fitting is None:
             self.value = frame.result or ANY
             return True
-        values = [self._of(item.returns) for item in fitting]
-        if any(item == ANY for item in values):
-            self.value = ANY
-        elif all(item.plain for item in values):
-            self.value = NUMBER
-        else:
-            self.value = Value(tuple(dict.fromkeys(number for item in values for number in item.types)))
+        self.value = _join([self._of(item.returns) for item in fitting])
         return True
 
     def _close_paren(self, frame: Frame, value: Value | None) -> bool:
@@ -285,7 +295,7 @@ class Signs:
 
     def _comma(self) -> bool:
         frame = self._frame
-        if not self._is_whole() or (self.value is None and frame.kind in ("call", "elements")):
+        if not self._is_whole() or (frame.kind in ("call", "elements") and (self.value is None or self._is_class())):
             return False
         if frame.kind == "call":
             count = frame.commas + 1
@@ -297,9 +307,37 @@ class Signs:
             return True
         elif frame.kind in ("index", "block") or (frame.kind == "paren" and not frame.parameters):
             return False
+        given = (*frame.given, self._sorts(frame)) if frame.asserting else ()
+        if frame.asserting and not self._takes_more(frame.asserting, given):
+            return False
         self.value, self.creating = None, False
-        self._set(commas=frame.commas + 1, cast=None, mixed=False, choices=0)
+        self._set(commas=frame.commas + 1, cast=None, mixed=False, choices=0, given=given)
         return True
+
+    def _sorts(self, frame: Frame) -> str:
+        """What the argument that ends here in ``frame`` may be."""
+        operand = frame.cast or self.value or ANY
+        return (ANY if frame.mixed else operand).sorts
+
+    def _suits(self, assertion: str, given: Sequence[str]) -> bool:
+        """Whether an assertion takes arguments that may be of these sorts."""
+        wanted = ARITY[assertion]
+        forms = [given]
+        if self.message_first is not False and given and "t" in given[0]:
+            forms.append(given[1:])
+        if self.message_first is not True and given and "t" in given[-1]:
+            forms.append(given[:-1])
+        needed = "b" if assertion in CLAIMS else "o" if assertion == "assertArrayEquals" else ""
+        for form in forms:
+            delta = assertion in WITH_DELTA and len(form) == wanted + 1 and "n" in form[-1]
+            if (len(form) == wanted or delta) and all(needed in sorts for sorts in form[:wanted]):
+                return True
+        return False
+
+    def _takes_more(self, assertion: str, given: Sequence[str]) -> bool:
+        """Whether an assertion takes another argument behind such."""
+        message = (self.message_first is not False and "t" in given[0]) or self.message_first is not True
+        return len(given) < ARITY[assertion] + (assertion in WITH_DELTA) + message
 
     def _is_whole(self) -> bool:
         """Whether no operand is missing, and no colon."""
@@ -317,6 +355,11 @@ class Signs:
         """Whether the operand is a primitive type's name, which is no value."""
         return self.value is not None and self.value.named and self.value.plain
 
+    def _is_class(self) -> bool:
+        """Whether a class's name is all that is written of an argument, which is no value."""
+        value = self.value
+        return value is not None and value.named and bool(value.types) and not self._frame.mixed
+
     def _dot(self) -> bool:
         value = self.value
         if value is None:
@@ -326,3 +369,13 @@ class Signs:
             return False
         self.role, self.receiver, self.value = "dot", value, None
         return True
+
+
+def _join(values: Sequence[Value]) -> Value:
+    """An operand that is one of these."""
+    if not values or ANY in values:
+        return ANY
+    sorts = "".join({sort: "" for item in values for sort in item.sorts})
+    if all(item.plain for item in values):
+        return Value(plain=True, sorts=sorts)
+    return Value(tuple(dict.fromkeys(number for item in values for number in item.types)), sorts=sorts)

@@ -11,6 +11,8 @@ import pytest
 from data.java.statements import is_valid_java
 from data.sample_corpus import write_sample_corpus
 from models.decoding.constraints.grammar import Grammar
+from models.decoding.constraints.kept import Kept
+from models.decoding.constraints.offered import find_offered
 from tests.helpers.commands import ROOT
 
 GOOD = [
@@ -104,9 +106,10 @@ def test_no_assertion_of_a_project_is_refused(tmp_path):
 
 def test_a_keyword_is_written_where_a_statement_begins_or_a_longer_name_is_known():
     assert Grammar().after("f(default") is not None  # defaultValue
-    assert Grammar(["def", "default", "defaults"]).after("f(default") is not None
-    assert Grammar(["def", "default", "other"]).after("f(default") is None
-    assert Grammar([]).after("f(() -> { return") is not None
+    longer, shorter = (find_offered(f"void t() {{ f(def, {name}); }}\nint m() {{ }}") for name in ("defaults", "other"))
+    assert Kept(longer).after("f(default") is not None
+    assert Kept(shorter).after("f(default") is None
+    assert Kept(shorter).after("f(() -> { return") is not None
 
 
 @pytest.mark.parametrize("text", ["f(a ? b)", "f(a ? b, c", "x = ;", "f(a +)", "f(new)"])

@@ -9,7 +9,8 @@ from transformers import LogitsProcessorList
 from data.rows.context import Sibling
 from data.rows.readers import Sample
 from data.rows.tokenization import TaskEncoder, TextFormat
-from models.decoding.constraints.names import ALWAYS, NameConstraint, NameVocabulary, Place, find_names, read_inputs
+from models.decoding.constraints.names import NameConstraint, NameVocabulary, Place
+from models.decoding.constraints.offered import ALWAYS, find_offered, read_inputs
 from models.decoding.constraints.token_texts import token_texts
 from models.decoding.generate import GenerationOptions, generate_candidates, pad_rows
 from models.decoding.search import decode
@@ -44,36 +45,40 @@ def test_names_are_told_from_members_classes_and_literals(text, ended, name):
         assert (second, before + after) == (place, found)
 
 
-def test_an_input_offers_variables_of_the_test_and_what_all_of_it_calls():
+def test_an_input_offers_variables_of_the_test_and_what_is_called_without_a_receiver():
     test = '@Test public void t() { Cart cart = Shop.cart("a b"); all.add(cart); <AssertPlaceHolder> }'
     focal = "public int total(int rate) { int sum = 0; return add(sum, rate); }"
     other = "assertSame(theirs, Box.make(help(x))); // first"
     context = ["List<String> names = new ArrayList<>()", other, "A doc of r: sums.", "int n"]
-    names, classes = find_names("\n".join((test, focal, *context)))
-    assert classes and not find_names(f"{test}\n{focal}")[1]
+    offered = find_offered("\n".join((test, focal, *context)))
+    names = offered.names
+    assert offered.classes and not find_offered(f"{test}\n{focal}").classes
     free = {name for name, follows in names.items() if not follows}
     assert {"cart", "names", "n", "Cart", "Shop", "List", "ArrayList", "String", "Box"} <= free
     called = {name for name, follows in names.items() if follows == "("}
-    assert {"add", "total", "assertSame", "make", "help", "t"} <= called
-    assert names.keys().isdisjoint({"theirs", "x", "sum", "rate", "a", "b", "first", "r"})
+    assert {"assertSame", "help", "t"} <= called
+    assert names.keys().isdisjoint({"theirs", "x", "sum", "rate", "a", "b", "first", "r", "add", "total", "make"})
+    assert {"add", "make", "cart"} & offered.methods == {"add", "make"}
+    assert "total" in offered.never_empty and "t" not in offered.never_empty
 
 
 def test_a_literal_that_is_cut_hides_no_name():
     test = 'st"); int alpha = 1; use("b", alpha); <AssertPlaceHolder> }'
     lines = [test, "int size() { }", "Returns the object's size", "int counter = 3", "String label = 'x'"]
-    names, classes = find_names("\n".join(lines))
-    assert classes and {"alpha", "counter", "label"} <= {name for name, follows in names.items() if not follows}
+    offered = find_offered("\n".join(lines))
+    names = offered.names
+    assert offered.classes and {"alpha", "counter", "label"} <= {name for name, follows in names.items() if not follows}
     assert "st" not in names and "b" not in names
 
 
 def test_without_line_ends_all_names_of_the_context_count():
-    names, classes = find_names("void t() { }\nint size() { }\nint counter = 3 List<String> all other.size()")
-    assert classes and {"counter", "all", "other"} <= names.keys()
+    offered = find_offered("void t() { }\nint size() { }\nint counter = 3 List<String> all other.size()")
+    assert offered.classes and {"counter", "all", "other"} <= offered.names.keys()
 
 
 def test_a_method_is_only_called_and_a_package_only_qualifies():
     pieces = Pieces("sum", "(", ")", ", ", "org", ".", "Box", "Hat", " (")
-    context = "void t() { <AssertPlaceHolder> }\nint sum() { }\nBox box\n"
+    context = "void t() { sum(); <AssertPlaceHolder> }\nint all() { }\nBox box\n"
     assert {"(", " ("} == allowed(pieces, "sum", context=context) & {"(", " (", ")", ", ", "."}
     assert {"."} == allowed(pieces, "org", context=context) & {"(", ")", ", ", "."}
     assert {"Box"} == allowed(pieces, context=context) & {"Box", "Hat"}
@@ -88,8 +93,8 @@ def test_variables_of_the_nearest_assertion_are_no_names_of_this_test(tmp_path, 
     tokenizer = make_roberta_files(tmp_path, [INPUT, sample.focal, nearest["assertion"]])
     encoder = TaskEncoder(tokenizer, TextFormat(frame, ("siblings",), nearest_apart=True))
     (text,) = read_inputs(tokenizer, [encoder.source(sample, 512)])
-    names = find_names(text)[0].keys()
-    assert {"cart", "size", "assertSame", "make", "help"} <= names
+    names = find_offered(text).names.keys()
+    assert {"cart", "assertSame", "help"} <= names
     assert names.isdisjoint({"theirs", "more", "x"})
 
 

@@ -72,7 +72,7 @@ def test_a_text_ends_where_its_brackets_do():
 
 
 def test_without_a_scope_only_the_grammar_counts():
-    assert allow("assertTrue", "(", scopes=[None]) == set(TEXTS) - {"", "</s>", ";", "();", ", "}
+    assert allow("assertTrue", "(", scopes=[None]) == set(TEXTS) - {"", "</s>", ")", ";", "();", ", "}
 
 
 def test_what_was_refused_already_stays_refused():

@@ -1,0 +1,158 @@
+"""The scope that an input shows: the types of its variables, and the methods whose signatures stand in its context.
+
+The types of java.lang and the collections of java.util are known in full, others as far as they are shown, by their
+simple names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from data.java.frameworks import ROOT_NAMES
+from data.java.jdk import list_type_names
+from data.java.scope import UNKNOWN, JavaScope, Names, Overload
+from data.mining.projects import JavaClass
+from data.mining.types import find_in_jdk, list_nested
+from models.decoding.constraints.frames import PRIMITIVES, QUALIFIERS
+
+TYPE = r"[A-Za-z_$][\w$.]*(?:<[\w$.<>\[\],?& ]*>)?(?:\[\])*"
+# Lines of a context: a signature, "static int Type.name(int, String...)", and a variable, "Type name = value".
+SIGNATURE = re.compile(rf"^(static )?({TYPE}) (?:([\w$]+)\.)?([\w$]+)\(([\w$.<>\[\],?& ]*)\)$", re.MULTILINE)
+VARIABLE = re.compile(rf"^({TYPE}) ([A-Za-z_$][\w$]*)(?: = .*)?$", re.MULTILINE)
+# A variable that a test declares.
+LOCAL = re.compile(rf"(?<![\w$.@])({TYPE})\s+([a-z_$][\w$]*)\s*(?=[=;:])")
+CALL = re.compile(r"(?<![\w$.])([A-Za-z_$][\w$]*)\.([\w$]+)\(")
+ARGUMENTS = re.compile(r"<[^<>]*>")
+# What values of these types may be; Names explains the letters. Those of other types are other objects.
+SORTS = {"boolean": "b", "Boolean": "b", "BooleanSupplier": "b", "char": "n", "String": "t", "Supplier": "t"}
+SORTS |= dict.fromkeys(("byte", "short", "int", "long", "float", "double"), "n")
+SORTS |= dict.fromkeys(("Byte", "Short", "Integer", "Long", "Float", "Double", "Character"), "n")
+SORTS |= dict.fromkeys(("Object", "Comparable", "Serializable", "Number", "CharSequence"), "bnto")
+UTILITIES = frozenset({"Arrays", "Collections", "Objects"})
+USUAL = """Object String StringBuilder Boolean Character Number Integer Long Double Class Enum Throwable Iterable
+Iterator ListIterator Collection List ArrayList Set SortedSet Deque Map SortedMap LinkedHashMap Arrays Collections
+Objects"""
+ROOT_INTERFACES = frozenset({"java.util.Collection", "java.util.Map", "java.util.Iterator"})
+
+
+def _plain(written: str) -> str:
+    """A type without its package and arguments: ``java.util.List<String>[]`` -> ``List[]``."""
+    while (shorter := ARGUMENTS.sub("", written)) != written:
+        written = shorter
+    return written.replace("...", "[]").rpartition(".")[2].strip()
+
+
+def _is_variable(name: str) -> bool:
+    """Whether a type is spelt as type variables are."""
+    return len(name) < 3 and name.isupper()
+
+
+def _list_ancestors(found: JavaClass) -> Iterator[JavaClass]:
+    """A type of the JDK and all that it inherits from."""
+    yield found
+    for name in found.supertypes:
+        if (parent := find_in_jdk(name)) is not None:
+            yield from _list_ancestors(parent)
+
+
+@lru_cache(maxsize=1024)
+def _find_known(name: str) -> tuple[JavaClass, ...]:
+    """The type of java.lang, or the collection of java.util, of this simple name, and what it inherits from."""
+    root = find_in_jdk("java.lang.Object")
+    if (found := find_in_jdk(f"java.lang.{name}")) is not None:
+        lineage = tuple(_list_ancestors(found))
+    elif (found := find_in_jdk(f"java.util.{name}")) is not None:
+        lineage = tuple(_list_ancestors(found))
+        if name not in UTILITIES and ROOT_INTERFACES.isdisjoint(item.qualified for item in lineage):
+            return ()
+    else:
+        return ()
+    return (*lineage, root) if root is not None else lineage
+
+
+@lru_cache(maxsize=2)
+def list_usual_methods(empty: bool = False) -> list[str]:
+    """The methods of types that most code uses, sorted; ``empty``: only those that can be called without arguments."""
+    found = (method for name in USUAL.split() for item in _find_known(name) for method in item.methods)
+    return sorted({method.name for method in found if not empty or len(method.parameters) == method.varargs})
+
+
+class ShownScope(JavaScope):
+    """What an input shows. A type that it does not know in full may have members that are not among its names."""
+
+    def __init__(self, test: str, context: str) -> None:
+        """``test``: the masked test; ``context``: the lines of its context."""
+        self._spelt: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._listed: dict[str, Names] = {}
+        names = Names(complete=False)
+        super().__init__(names, self._describe)
+        for static, returns, owner, name, written in SIGNATURE.findall(context):
+            held = self._listed.setdefault(owner, Names(complete=False)) if owner else names
+            parameters = [part for part in ARGUMENTS.sub("", written).split(",") if part.strip()]
+            self._add(held, name, bool(static), len(parameters), written.rstrip().endswith("..."), returns)
+        for written, name in LOCAL.findall(test):
+            before = names.variables.get(name)
+            now = self.number(written) if written not in ("return", "throw", "else", "case") else UNKNOWN
+            names.variables[name] = now if before in (None, now) else UNKNOWN
+        names.variables.update({name: self.number(written) for written, name in VARIABLE.findall(context)})
+        for name, method in CALL.findall(f"{test}\n{context}"):
+            number = names.variables.get(name, self.number(name) if name[0].isupper() else UNKNOWN)
+            found = self.members(number) if number != UNKNOWN else names
+            if found.complete and found.kind == "declared" and method not in found.methods:
+                self._members[number] = Names(complete=False)  # another type of that name
+
+    def number(self, written: str) -> int:
+        """The number of a type, as it is written."""
+        name = _plain(written)
+        if not name or name == "var" or _is_variable(name.rstrip("[]")):
+            return UNKNOWN
+        if name not in self._numbers:
+            self._numbers[name] = len(self._spelt)
+            self._spelt.append(name)
+        return self._numbers[name]
+
+    def may_be_of_jdk(self, number: int) -> bool:
+        """Whether the JDK has a type of this name."""
+        return self._spelt[number] in list_type_names()
+
+    def _add(self, held: Names, name: str, static: bool, count: int, varargs: bool, returns: str) -> None:
+        one = Overload(static, count - varargs, None if varargs else count, self.number(returns), "1")
+        held.methods.setdefault(name, []).append(one)
+
+    def _describe(self, number: int) -> Names:
+        """The members of a type."""
+        name = self._spelt[number]
+        if name in PRIMITIVES:
+            return Names(kind="primitive", sorts=SORTS.get(name, ""))
+        if name.endswith("[]"):
+            found = self._describe_known(_find_known("Object"))
+            found.kind, found.component = "array", self.number(name[:-2])
+        elif name in self._listed:
+            found = self._listed[name]
+        elif name in QUALIFIERS:
+            found = Names(methods={one: [Overload(True, 0, None, UNKNOWN, "1")] for one in ROOT_NAMES})
+        elif lineage := _find_known(name):
+            found = self._describe_known(lineage)
+        else:
+            found = Names(complete=False)
+        found.sorts = SORTS.get(name, "o")
+        return found
+
+    def _describe_known(self, lineage: tuple[JavaClass, ...]) -> Names:
+        found = Names()
+        for item in lineage:
+            for method in item.methods:
+                count = len(method.parameters)
+                if not method.constructor:
+                    returns = "" if method.returns in method.generics[2] else method.returns
+                    self._add(found, method.name, method.static, count, method.varargs, returns)
+                elif item is lineage[0]:
+                    fewest = count - method.varargs
+                    made = Overload(False, fewest, None if method.varargs else count, UNKNOWN, "1")
+                    found.constructors.append(made)
+            found.variables |= {name: self.number(type_) for name, type_ in item.fields.items()}
+            found.types |= dict.fromkeys(list_nested(item.qualified), UNKNOWN)
+        return found
