@@ -1,10 +1,12 @@
 #!/usr/bin/env python
 """Which share of human assertions would a kind of decoding forbid?
 
-    python benchmarks/reachable.py --rows ROWS.jsonl [--project FOLDER --class_path JARS] --output FILE.json
+    python benchmarks/reachable.py --rows ROWS.jsonl --output FILE.json                                  # java
+    python benchmarks/reachable.py --rows ROWS.jsonl --inputs_of MODEL --output FILE.json                # names
+    python benchmarks/reachable.py --rows ROWS.jsonl --project FOLDER --class_path JARS --output FILE.json   # types
 
-Each assertion of the mined rows is read against what javac knows of its place, as with --decoding types; without the
-project against Java's grammar, as with --decoding java.
+Each assertion of the mined rows is read against Java's grammar; or against what its input offers to name, as the model
+sees it; or against what javac knows of its place.
 """
 
 from __future__ import annotations
@@ -18,13 +20,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from transformers import AutoConfig, AutoTokenizer
+
+from config.defaults import DataConfig
 from data.rows.readers import Sample
+from data.rows.tokenization import TaskEncoder, TextFormat
 from evaluation.running.class_path import resolve_class_path
 from evaluation.running.jdk import find_jdk
 from evaluation.running.splice import as_utf8
 from evaluation.suggesting.scope import ScopeService
 from evaluation.tasks import read_samples
 from models.decoding.constraints.grammar import Grammar
+from models.decoding.constraints.kept import Kept
+from models.decoding.constraints.names import Place, fits
+from models.decoding.constraints.offered import find_offered, read_inputs
 from models.decoding.constraints.reading import Reading
 from utils.arguments import ArgumentParser
 from utils.atomic_io import write_json
@@ -49,13 +58,20 @@ def main() -> int:
     parser.add_argument("--rows", required=True, help="mined rows, of one project if it is given")
     parser.add_argument("--project", type=Path, help="the folder that they were mined from")
     parser.add_argument("--class_path")
+    parser.add_argument("--inputs_of", type=Path, metavar="MODEL", help="the folder of a model")
+    parser.add_argument("--max_input_len", type=int, default=DataConfig.max_input_len)
     parser.add_argument("--output", required=True)
     parser.add_argument("--jdk_home")
     args = parser.parse_args()
     samples = read_samples(args.rows, "--rows", 0.0).samples
     refused: list[str] = []
     unknown: Counter[str] = Counter()
-    readings = read_places(args, samples) if args.project else ((sample, Grammar()) for sample in samples)
+    if args.project:
+        readings = read_places(args, samples)
+    elif args.inputs_of:
+        readings = read_rows(args, samples)
+    else:
+        readings = ((sample, Grammar()) for sample in samples)
     for sample, reading in readings:
         if isinstance(reading, str):
             unknown[reading[:80]] += 1
@@ -64,13 +80,25 @@ def main() -> int:
     result: dict[str, Any] = {
         "project": args.project.name if args.project else None,
         "assertions": len(samples),
-        "not attributed": dict(unknown),
+        "not read": dict(unknown),
         "refused": len(refused),
         "share": len(refused) / max(1, len(samples) - sum(unknown.values())),
     }
     write_json(args.output, result)
     print(*refused[:SHOWN], result, sep="\n")
     return 0
+
+
+def read_rows(args: argparse.Namespace, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Reading | str]]:
+    """Each sample with what its input offers; as a reason where a name is not offered, which then comes last."""
+    tokenizer = AutoTokenizer.from_pretrained(args.inputs_of)
+    encoder = TaskEncoder(tokenizer, TextFormat.read(AutoConfig.from_pretrained(args.inputs_of).text_format))
+    for sample in samples:
+        (text,) = read_inputs(tokenizer, [encoder.source(sample, args.max_input_len)])
+        offered = find_offered(text)
+        _, ended = Place().after(sample.target)
+        lacking = [name for name in ended if not fits(offered.names, name)]
+        yield sample, "a name that the input lacks" if lacking else Kept(offered)
 
 
 def read_places(args: argparse.Namespace, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Reading | str]]:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 API = Path(__file__).with_name("jdk_api.java.xz")
+TYPE_NAME = re.compile(r"\b(?:class|interface|enum|record) (\w+)")
 HEAD = re.compile(r"package ([\w.]+); (?:abstract |static )*(?:class|interface) (\w+)")
 
 
@@ -35,8 +36,8 @@ def list_imported_types() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def list_type_names() -> frozenset[str]:
-    """The simple names of all top-level types of the JDK's public API."""
-    return frozenset(qualified.rpartition(".")[2] for qualified in _read_types())
+    """The simple names of all types of the JDK's public API."""
+    return frozenset(name for line in _read_types().values() for name in TYPE_NAME.findall(line))
 
 
 @lru_cache(maxsize=1)

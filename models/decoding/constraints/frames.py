@@ -25,8 +25,8 @@ POINT = "0."  # stands for the point with which a number begins
 UNARY = frozenset("+-!~")
 # Words with which a statement begins, or a part of one, and others that are no operand.
 STATEMENTS = OPENING | PLAIN | {"assert", "public", "private", "protected", "static", "throws", "extends", "import"}
+CLAIMS = frozenset({"assertTrue", "assertFalse"})  # they need a boolean
 # Assertions that give nothing back, so that they are no argument.
-CLAIMS = frozenset({"assertTrue", "assertFalse"})  # what needs a boolean
 VOID = CLAIMS | {f"assert{rest}" for rest in ("Null", "NotNull", "Same", "NotSame")} | set(WITH_DELTA)
 QUALIFIERS = frozenset({"Assert", "Assertions", "TestCase"})  # classes of these assertions
 DECLARING = frozenset({"block", "head", "paren"})  # brackets in which a type may be followed by a new name
@@ -36,6 +36,7 @@ DECLARING = frozenset({"block", "head", "paren"})  # brackets in which a type ma
 class Value:
     """A complete operand. ``types``: numbers of the types that it may have, none where that is not known.
 
+    ``stands``: what it is beside a value: "this", "package", "assertions" (a class of them), or nothing.
     ``named``: it is the name of a type. ``plain``: it has no members, as a primitive or null. ``open``: another operand
     may follow, as after ``++``. ``made``: it was just created, so that the body of a class may follow. ``sorts``: what
     it may be, of "b" for a boolean, "n" for a number, "t" for a text, "o" for another object.
@@ -47,6 +48,7 @@ class Value:
     open: bool = False
     made: bool = False
     sorts: str = "bnto"
+    stands: str = ""
 
 
 ANY, NULL = Value(), Value(plain=True, sorts="to")

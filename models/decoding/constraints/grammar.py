@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data.java.scope import JavaScope, Names
-from models.decoding.constraints.frames import ANY, PRIMITIVES, Value
+from models.decoding.constraints.frames import ANY, PRIMITIVES, QUALIFIERS, Value
 from models.decoding.constraints.reading import Reading
 
 NOTHING_KNOWN = JavaScope(Names(complete=False), lambda _: Names(complete=False))
@@ -26,6 +26,9 @@ class Grammar(Reading):
 
     def _continues(self) -> bool:
         return True
+
+    def _is_of_framework(self, assertion: str, role: str) -> bool:
+        return (role == "" or self.receiver.stands == "assertions") and assertion not in self.scope.names.methods
 
     def _settle_name(self, word: str, following: str) -> bool:
         if following == "(":
@@ -61,4 +64,4 @@ class Grammar(Reading):
             return Value(named=True) if word == "var" else ANY
         if word.upper() == word:
             return Value(open=True)  # a constant, or a type such as URI or E
-        return Value(named=True)
+        return Value(named=True, stands="assertions" if word in QUALIFIERS else "")

@@ -54,6 +54,11 @@ class Open:
             return None
         return replace(self, owed=max(0, self.owed - 1), left=None if self.left is None else self.left - 1)
 
+    def after_text(self) -> Open:
+        """The bracket after a text as the first argument. Here as in ``Signs``, so that ``State.ending`` knows that a
+        boolean is to come."""
+        return replace(self, owed=2) if self.claims else self
+
     def closes_after(self, last: str) -> bool:
         """Whether it may close after the character ``last``: its last argument is complete and none is missing."""
         if self.closer == "}":
@@ -62,6 +67,12 @@ class Open:
 
 
 BLOCK, ELEMENTS = Open("}"), Open("}", array=True)
+
+
+def unsay(brackets: list[Open], last: str) -> None:
+    """The text that came last was no message: something goes on behind it."""
+    if last == '"' and brackets and brackets[-1].claims and brackets[-1].owed == 2:
+        brackets[-1] = replace(brackets[-1], owed=1)
 
 
 @dataclass(frozen=True)
@@ -97,8 +108,8 @@ class State:
         if self.quote:
             if self.quote == "'" and not CHARACTER.fullmatch(self.character):
                 return ""
-            if last == "(" and inner and inner[-1].claims:
-                inner[-1] = replace(inner[-1], owed=2)
+            if last == "(" and inner:
+                inner[-1] = inner[-1].after_text()
             text, last = "\\" * self.escaped + self.quote, self.quote
         if last in (";", "}"):
             if not inner:
@@ -141,19 +152,20 @@ class State:
                 elif char == "\\":
                     escaped = True
                 elif char == quote:
-                    if last == "(" and brackets and brackets[-1].claims:
-                        brackets[-1] = replace(brackets[-1], owed=2)
+                    if last == "(" and brackets:
+                        brackets[-1] = brackets[-1].after_text()
                     quote, last = "", char
             elif char in QUOTES:
                 quote, word = char, ""
             elif char.isspace():
                 word = ""
             elif char.isalnum() or char in "_$":
+                unsay(brackets, last)
                 last = "0" if char.isdigit() and (not word or last == "0") else "a"
                 word = word + char if word + char in PREFIXES else OTHER
             else:
-                if last == '"' and char not in ",)" and brackets and brackets[-1].claims:
-                    brackets[-1] = replace(brackets[-1], owed=1)
+                if char not in ",)":
+                    unsay(brackets, last)
                 innermost = brackets[-1] if brackets else None
                 if char == "(":
                     least, most = ARGUMENTS.get(word, (0, None))

@@ -3,14 +3,17 @@ signatures that it shows."""
 
 from __future__ import annotations
 
+from data.java.frameworks import ROOT_NAMES
 from data.java.scope import UNKNOWN, Overload, has_longer, has_prefix
-from models.decoding.constraints.frames import AFTER_DOT, ANY, VOID, Value
+from models.decoding.constraints.frames import AFTER_DOT, ANY, ROOTS, VOID, Value
 from models.decoding.constraints.grammar import Grammar
-from models.decoding.constraints.offered import ROOT_NAMES, Offered
+from models.decoding.constraints.offered import Offered
 from models.decoding.constraints.shown import list_usual_methods
 
 WITH_ARGUMENTS = (Overload(False, 1, None, UNKNOWN, "1"),)
-FLUENT = ROOT_NAMES - VOID - {"fail"}  # what a chain of calls may follow whose names the input need not have
+FLUENT = ROOT_NAMES - VOID - {"fail"}  # a chain of calls may follow whose names the input need not have
+SORTED_ROOTS = sorted(ROOT_NAMES)
+THIS, PACKAGE = Value(stands="this"), Value(stands="package")
 
 
 class Kept(Grammar):
@@ -34,24 +37,28 @@ class Kept(Grammar):
     def _begins(self) -> bool:
         if self.role not in ("dot", "reference") or self._frame.kind in ("free", "generic"):
             return super()._begins()
-        if self.role == "dot" and self.before == "this":
+        if self.receiver.stands == "package":
+            return True
+        if self.receiver.stands == "this":
             return has_prefix(self.offered.spelt, self.word)
         if self.receiver.named and self.word[0].isupper():
             return True
-        return super()._begins() and (self._is_known_in_full() or self._is_usual(self.word, prefix=True))
+        return super()._begins() and (self._is_free() or any(has_prefix(names, self.word) for names in self._usual()))
+
+    def _usual(self) -> tuple[list[str], ...]:
+        """What any object may have as members, sorted."""
+        return self.offered.dotted, list_usual_methods(), AFTER_DOT, SORTED_ROOTS
+
+    def _is_free(self) -> bool:
+        """Whether the receiver may have other members than the usual ones, or all that it has are known."""
+        types = self.receiver.types
+        if self.fluent or self._is_known_in_full() or any(self.shown.may_be_of_jdk(item) for item in types):
+            return True
+        return self.receiver.named and not types
 
     def _is_known_in_full(self) -> bool:
-        """Whether all members of the receiver are known."""
         types = self.receiver.types
         return bool(types) and all(self.scope.members(item).complete for item in types)
-
-    def _is_usual(self, word: str, prefix: bool = False) -> bool:
-        """Whether any object may have a member of this name, or of one that begins with it."""
-        if self.fluent or any(self.shown.may_be_of_jdk(item) for item in self.receiver.types):
-            return True
-        if prefix:
-            return any(has_prefix(names, word) for names in (self.offered.dotted, list_usual_methods(), AFTER_DOT))
-        return word in self.offered.members or word in self.offered.called or word in list_usual_methods()
 
     def _settle_name(self, word: str, following: str) -> bool:
         self.fluent = self.fluent or word in FLUENT
@@ -68,32 +75,50 @@ class Kept(Grammar):
         if word in self.declared:
             self.value = self.declared[word]
         elif word in names.variables:
-            self.value = self._of(names.variables[word])
+            if self._may_be_hidden(word, following):
+                self.declared = {**self.declared, word: ANY}
+            self.value = self.declared.get(word) or self._of(names.variables[word])
+        elif word == "this":
+            self.value = THIS
+        elif word in ROOTS and following == ".":
+            self.value = PACKAGE
+        elif len(word) == 1 and word.isupper() and word not in self.offered.constants:
+            self.value = Value(self._known("?"), named=True)  # a type variable
         else:
             return super()._settle_name(word, following)
         return True
 
+    def _may_be_hidden(self, word: str, following: str) -> bool:
+        """Whether the name of a variable here may be that of a lambda's parameter, of any type."""
+        lambdas = self._frame.kind == "paren" and following in ",)"
+        return (lambdas or following == "-") and self._may_be_parameter_named(word)
+
     def _with_arguments(self, word: str) -> tuple[Overload, ...] | None:
-        """What is known of a method whose signature is not: the input may never call it without arguments."""
+        """What is known of a method whose signature is not."""
         return WITH_ARGUMENTS if word in self.offered.never_empty else None
 
     def _settle_member(self, word: str, following: str, role: str) -> bool:
         self.fluent = self.fluent or word in FLUENT
+        if self.receiver.stands == "package" and role == "dot":
+            self.value = self._spelt_as(word) if word[0].isupper() else PACKAGE
+            return following == "." or word[0].isupper()
+        if self.receiver.stands == "this" and role == "dot":
+            return word in self.offered.names and self._settle_name(word, following)
         if role == "dot" and not self.creating and word not in AFTER_DOT:
-            if self.qualifier == "this" and word not in self.offered.names:
-                return False
             if following != "(" and self._may_be_nested(word):
                 self.value = Value(named=True)
                 return True
-            if following != "(" and self.receiver.named and word[0].islower() and word not in self.offered.members:
+            constant = self.receiver.named and word.upper() == word and following != "("
+            if not constant and not self._is_free() and not any(word in names for names in self._usual()):
                 return False
-            if not self._is_known_in_full() and not self._is_usual(word):
+            static = self.receiver.named and not self._is_known_in_full() and bool(self.receiver.types)
+            if following != "(" and static and word[0].islower() and word not in self.offered.members:
                 return False
         if not super()._settle_member(word, following, role):
             return False
-        if self.called:
-            self.call = self.call if self.call is not None else self._with_arguments(word)
-        elif role == "dot" and not self.creating and self.value == ANY and word != "length":
+        if self.called and self.call is None and not any(map(self.shown.may_be_of_jdk, self.receiver.types)):
+            self.call = self._with_arguments(word)
+        elif not self.called and role == "dot" and not self.creating and self.value == ANY and word != "length":
             return word not in self.offered.methods
         return True
 
@@ -115,6 +140,8 @@ class Kept(Grammar):
 
     def _spelt_as(self, word: str) -> Value:
         found = super()._spelt_as(word)
-        if len(word) == 1 and word.isupper():
-            return Value(named=True)  # a type variable
-        return Value(self._known(word), named=True) if found.named and word != "var" else found
+        if not found.named or word == "var":
+            return found
+        if word in self.offered.constants:
+            return Value(open=True)
+        return Value(self._known(word), named=True, stands=found.stands)

@@ -13,7 +13,7 @@ from torch import LongTensor, Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from models.decoding.constraints.frames import UNWANTED
-from models.decoding.constraints.offered import Names, find_offered
+from models.decoding.constraints.offered import find_offered
 from models.decoding.constraints.token_texts import token_texts
 
 
@@ -67,7 +67,7 @@ class Place:
         return Place(quote, escaped, name, member, colon), ended
 
 
-def _fits(names: Names, ended: str) -> bool:
+def fits(names: dict[str, str], ended: str) -> bool:
     """Whether a name may stand there, given with what follows it."""
     follows = names.get(ended.rstrip("(."))
     return follows is not None and ended.endswith(follows)
@@ -141,7 +141,7 @@ class NameConstraint(LogitsProcessor):
         return [
             token
             for token, ended, last in self.vocabulary.further
-            if not all(free(name) or _fits(names, name) for name in ended) or not (last in begun or free(last))
+            if not all(free(name) or fits(names, name) for name in ended) or not (last in begun or free(last))
         ]
 
     def _rule(self, index: int, prefix: str | None) -> Tensor:

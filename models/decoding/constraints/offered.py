@@ -12,14 +12,16 @@ from transformers import PreTrainedTokenizerBase
 from data.java.frameworks import FRAMEWORKS, JUNIT3_ASSERTIONS, ROOT_NAMES
 from data.java.jdk import list_imported_types
 from models.decoding.constraints.frames import QUALIFIERS, ROOTS, STATEMENTS
-from models.decoding.constraints.shown import SIGNATURE, ShownScope, list_usual_methods
+from models.decoding.constraints.shown import SIGNATURE, ShownScope, drop_type_arguments, list_usual_methods
 
 LITERAL = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
 NAME = re.compile(r"[A-Za-z_$][\w$]*")
 CALLED = re.compile(r"[A-Za-z_$][\w$]*(?=\()")
 BARE = re.compile(r"(?<![\w$.])([A-Za-z_$][\w$]*)\(|\bthis\.([A-Za-z_$][\w$]*)\(")
 NOT_CREATED = re.compile(r"(?<!\bnew )(?<![\w$])[A-Za-z_$][\w$]*(?=\()")
-EMPTY = re.compile(r"([A-Za-z_$][\w$]*)\( *\)")
+OWN = re.compile(r"\bthis\.([A-Za-z_$][\w$]*)(?![\w$(])")
+VARYING = re.compile(r"([A-Za-z_$][\w$]*)\([^()]*\.\.\.")  # a method that takes any number of arguments
+CONSTANT = re.compile(r"[(,] *([A-Z][\w$]*) *(?:,|\)(?= *[;,.)]))")  # an argument that is nothing but such a name
 MEMBER = re.compile(r"\.([A-Za-z_$][\w$]*)(?![\w$(])")
 ASSERTION = re.compile(r"\);(?: // |$)", re.MULTILINE)  # a line of a context that holds another test's assertion
 MESSAGE_FIRST = {one.assertion_class for one in FRAMEWORKS.values() if one.message_first} | {"junit.framework.TestCase"}
@@ -51,26 +53,25 @@ ASSERTIONS = {one.assertion_class: one.assertions for one in FRAMEWORKS.values()
 ASSERTIONS |= {"junit.framework.TestCase": JUNIT3_ASSERTIONS}
 
 
-# What may follow a name: anything (""), the arguments of a call, or the rest of a qualified name.
-Names = dict[str, str]
-
-
 @dataclass(frozen=True)
 class Offered:
     """What an input offers to name.
 
-    ``names``: with what may follow each; ``classes``: whether classes are among them, since an input without a context
-    lacks many; ``calls``: names that are called other than to create something; ``methods``: those that are nothing but
-    methods; ``message_first``: whether assertions take their message first, else last, None where that is not told;
-    ``scope``: the types and signatures that it shows.
+    ``names``: what may follow each: anything (""), the arguments of a call, or the rest of a qualified name.
+    ``classes``: whether classes are among them, since an input without a context lacks many. ``called``: what anything
+    calls, ``calls``: other than to create something, ``never_empty``: always with arguments. ``methods``: names that
+    are nothing but methods; ``members``: names behind a dot that are none; ``constants``: those spelt like a class that
+    stand for a value. ``message_first``: whether assertions take their message first, else last; None: not told.
+    ``scope``: the types and signatures that the input shows.
     """
 
-    names: Names
+    names: dict[str, str]
     classes: bool
     called: frozenset[str]
     calls: frozenset[str]
     methods: frozenset[str]
     members: frozenset[str]
+    constants: frozenset[str]
     never_empty: frozenset[str]
     message_first: bool | None
     scope: ShownScope
@@ -102,6 +103,30 @@ def _find_message(imported: Set[str]) -> bool | None:
     return False if imported.isdisjoint(MESSAGE_FIRST) else None
 
 
+def _count_arguments(text: str, place: int) -> int | None:
+    """How many arguments a call has whose bracket opens before ``place``; None where it is cut."""
+    depth = commas = 0
+    for end in range(place, len(text)):
+        char = text[end]
+        if char in "([{":
+            depth += 1
+        elif char in ")]}" and depth:
+            depth -= 1
+        elif char in ")]}":
+            return commas + 1 if text[place:end].strip() else 0
+        elif char == "," and not depth:
+            commas += 1
+        elif char in ";\n" and not depth:
+            return None
+    return None
+
+
+def _list_calls(text: str) -> set[tuple[str, int]]:
+    """What a text calls, with how many arguments."""
+    counted = ((found[0], _count_arguments(text, found.end() + 1)) for found in CALLED.finditer(text))
+    return {(name, count) for name, count in counted if count is not None}
+
+
 def find_offered(text: str) -> Offered:
     """What an input offers.
 
@@ -118,33 +143,42 @@ def find_offered(text: str) -> Offered:
     shown, _, nearest = rest.partition("\n\n")
     method, _, context = shown.partition("\n")
     styles = STYLE.findall(context)
-    alone = ASSERTION.search(context) is None and SIGNATURE.search(context) is not None
-    whole = "\n".join([test, method, STYLE.sub("", context), *[nearest] * (not alone)])
+    context = STYLE.sub("", context)
+    if ASSERTION.search(context) is None and SIGNATURE.search(context) is not None:
+        other_assertions = [name for name in CALLED.findall(nearest) if name.startswith(ASSERTING)]
+        nearest = ""
+    else:
+        other_assertions = []
+    whole = "\n".join((test, method, context, nearest))
+    outside = "\n".join((test, context, nearest))  # of the method under test
+    written = "\n".join((test, SIGNATURE.sub("", context), nearest))
+    asserting = [name for name in CALLED.findall(outside) if name.startswith(ASSERTING)] + other_assertions
     static = not styles or any(line.startswith("static ") or line.endswith("TestCase") for line in styles)
-    outside = "\n".join([test, STYLE.sub("", context), nearest if not alone else ""])  # of the method under test
     bare = [name or of_this for name, of_this in BARE.findall(outside)]
-    asserting = [name for name in CALLED.findall(f"{test}\n{rest}") if name.startswith(ASSERTING)]
-    called = CALLED.findall(whole)
-    variables = VARIABLE.findall(test) + DECLARED.findall(shown)
+    variables = VARIABLE.findall(test) + DECLARED.findall(shown) + OWN.findall(written)
     if len(others) == 2:
         variables += VARIABLE.findall(context)
     names = dict.fromkeys([*bare, *asserting * static], "(") | dict.fromkeys(ROOTS, ".")
     names |= dict.fromkeys([*CLASS.findall(whole), *variables], "")
+    called = CALLED.findall(whole)
     members = set(MEMBER.findall(whole))
     methods = {name for name in {*called, *METHODS, *ROOT_NAMES} if names.get(name) != ""} - members
+    calls = _list_calls(drop_type_arguments(f"{written}\n{method}"))
+    filled = {name for name, _ in calls} - {name for name, count in calls if not count} - set(VARYING.findall(whole))
     imported = {line.rpartition(".")[2] for line in styles if not line.startswith("static ")}
     always = ALWAYS | (imported if styles else QUALIFIERS)
     classes = {line.removeprefix("static ") for line in styles}
     if classes and classes <= ASSERTIONS.keys():
         always -= ROOT_NAMES.difference(*(ASSERTIONS[name] for name in classes))
     return Offered(
-        dict.fromkeys(always, "") | names | dict.fromkeys(KEYWORDS, ""),
-        len(others) > 1,
-        frozenset(called),
-        frozenset(NOT_CREATED.findall(whole)),
-        frozenset(methods),
-        frozenset(members),
-        frozenset(set(called).difference(EMPTY.findall(whole), ROOT_NAMES, list_usual_methods(empty=True))),
-        _find_message(classes),
-        ShownScope(test, context),
+        names=dict.fromkeys(always, "") | names | dict.fromkeys(KEYWORDS, ""),
+        classes=len(others) > 1,
+        called=frozenset(called),
+        calls=frozenset(NOT_CREATED.findall(whole)),
+        methods=frozenset(methods),
+        members=frozenset(members),
+        constants=frozenset(CONSTANT.findall(written)),
+        never_empty=frozenset(filled.difference(ROOT_NAMES, list_usual_methods(empty=True))),
+        message_first=_find_message(classes),
+        scope=ShownScope(test, context, calls),
     )

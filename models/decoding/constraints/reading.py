@@ -23,7 +23,6 @@ from models.decoding.constraints.frames import (
     OPENING,
     POINT,
     PRIMITIVES,
-    QUALIFIERS,
     ROOTS,
     SPELT,
     STATEMENTS,
@@ -32,7 +31,7 @@ from models.decoding.constraints.frames import (
 )
 from models.decoding.constraints.signs import Signs
 
-LARGEST = 2**31  # of the numbers without a suffix, behind a minus
+LARGEST = 2**31
 
 
 class Reading(Signs):
@@ -169,7 +168,7 @@ class Reading(Signs):
             return True
         if word[0].isdigit():
             self.value = NUMBER
-            return word != POINT and not (word.isdigit() and int(word) > LARGEST)
+            return word != POINT and not _is_too_large(word)
         if role == "declared":
             self.declared = {**self.declared, word: ANY}
             if self._frame.kind == "paren":
@@ -179,9 +178,7 @@ class Reading(Signs):
         if role == "annotation":
             self.value = None
             return True
-        own = following == "(" and (role == "" or self.before in QUALIFIERS) and word not in self.scope.names.methods
-        self.asserting = word if own and word in VOID else ""
-        self.qualifier, self.before = self.before, word
+        self.asserting = word if following == "(" and word in VOID and self._is_of_framework(word, role) else ""
         if following == "(" and word in VOID and self._frame.kind not in ("block", "head") and not self.body:
             return False
         if role in ("dot", "reference"):
@@ -196,6 +193,11 @@ class Reading(Signs):
             return True
         self.bare = True
         return self._settle_keyword(word) if word in KEYWORDS else self._settle_name(word, following)
+
+    def _is_of_framework(self, assertion: str, role: str) -> bool:
+        """Whether an assertion is certainly one of JUnit: one that would be imported, and is not declared here."""
+        names = self.scope.names
+        return role == "" and assertion in names.importable and assertion not in names.methods
 
     def _settle_keyword(self, word: str) -> bool:
         if word in STATEMENTS and self._is_misplaced(word):
@@ -288,6 +290,13 @@ class Reading(Signs):
         else:
             return False
         return True
+
+
+def _is_too_large(number: str) -> bool:
+    """Whether a decimal number without a suffix is none of an int, not even behind a minus."""
+    if not (number.isascii() and number.isdigit()) or number[0] == "0":
+        return False
+    return len(number) > len(str(LARGEST)) or int(number) > LARGEST
 
 
 def fits_scope(text: str, scope: JavaScope) -> bool:

@@ -7,7 +7,7 @@ simple names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 
 from data.java.frameworks import ROOT_NAMES
@@ -23,7 +23,7 @@ SIGNATURE = re.compile(rf"^(static )?({TYPE}) (?:([\w$]+)\.)?([\w$]+)\(([\w$.<>\
 VARIABLE = re.compile(rf"^({TYPE}) ([A-Za-z_$][\w$]*)(?: = .*)?$", re.MULTILINE)
 # A variable that a test declares.
 LOCAL = re.compile(rf"(?<![\w$.@])({TYPE})\s+([a-z_$][\w$]*)\s*(?=[=;:])")
-CALL = re.compile(r"(?<![\w$.])([A-Za-z_$][\w$]*)\.([\w$]+)\(")
+MEMBER = re.compile(r"(?<![\w$.])([A-Za-z_$][\w$]*)\.([a-z_$][\w$]*)(?!\w)")
 ARGUMENTS = re.compile(r"<[^<>]*>")
 # What values of these types may be; Names explains the letters. Those of other types are other objects.
 SORTS = {"boolean": "b", "Boolean": "b", "BooleanSupplier": "b", "char": "n", "String": "t", "Supplier": "t"}
@@ -31,17 +31,24 @@ SORTS |= dict.fromkeys(("byte", "short", "int", "long", "float", "double"), "n")
 SORTS |= dict.fromkeys(("Byte", "Short", "Integer", "Long", "Float", "Double", "Character"), "n")
 SORTS |= dict.fromkeys(("Object", "Comparable", "Serializable", "Number", "CharSequence"), "bnto")
 UTILITIES = frozenset({"Arrays", "Collections", "Objects"})
-USUAL = """Object String StringBuilder Boolean Character Number Integer Long Double Class Enum Throwable Iterable
-Iterator ListIterator Collection List ArrayList Set SortedSet Deque Map SortedMap LinkedHashMap Arrays Collections
-Objects"""
+USUAL = """java.lang.Object java.lang.String java.lang.StringBuilder java.lang.Boolean java.lang.Character
+java.lang.Number java.lang.Integer java.lang.Long java.lang.Double java.lang.Class java.lang.Enum
+java.lang.Throwable java.lang.Iterable java.util.ListIterator java.util.ArrayList java.util.SortedSet
+java.util.Deque java.util.SortedMap java.util.Map.Entry java.util.Arrays java.util.Collections
+java.util.Objects java.util.Optional java.util.stream.Stream"""
 ROOT_INTERFACES = frozenset({"java.util.Collection", "java.util.Map", "java.util.Iterator"})
+
+
+def drop_type_arguments(text: str) -> str:
+    """Java without what stands in angle brackets."""
+    while (shorter := ARGUMENTS.sub("", text)) != text:
+        text = shorter
+    return text
 
 
 def _plain(written: str) -> str:
     """A type without its package and arguments: ``java.util.List<String>[]`` -> ``List[]``."""
-    while (shorter := ARGUMENTS.sub("", written)) != written:
-        written = shorter
-    return written.replace("...", "[]").rpartition(".")[2].strip()
+    return drop_type_arguments(written).replace("...", "[]").rpartition(".")[2].strip()
 
 
 def _is_variable(name: str) -> bool:
@@ -75,15 +82,17 @@ def _find_known(name: str) -> tuple[JavaClass, ...]:
 @lru_cache(maxsize=2)
 def list_usual_methods(empty: bool = False) -> list[str]:
     """The methods of types that most code uses, sorted; ``empty``: only those that can be called without arguments."""
-    found = (method for name in USUAL.split() for item in _find_known(name) for method in item.methods)
-    return sorted({method.name for method in found if not empty or len(method.parameters) == method.varargs})
+    types = (item for name in USUAL.split() if (item := find_in_jdk(name)) is not None)
+    methods = (method for item in types for one in _list_ancestors(item) for method in one.methods)
+    return sorted({method.name for method in methods if not empty or len(method.parameters) == method.varargs})
 
 
 class ShownScope(JavaScope):
     """What an input shows. A type that it does not know in full may have members that are not among its names."""
 
-    def __init__(self, test: str, context: str) -> None:
-        """``test``: the masked test; ``context``: the lines of its context."""
+    def __init__(self, test: str, context: str, calls: Collection[tuple[str, int]] = ()) -> None:
+        """``test``: the masked test; ``context``: the lines of its context; ``calls``: what the input calls, with how
+        many arguments: a method that is called with another number than its signatures tell has more of them."""
         self._spelt: list[str] = []
         self._numbers: dict[str, int] = {}
         self._listed: dict[str, Names] = {}
@@ -91,17 +100,22 @@ class ShownScope(JavaScope):
         super().__init__(names, self._describe)
         for static, returns, owner, name, written in SIGNATURE.findall(context):
             held = self._listed.setdefault(owner, Names(complete=False)) if owner else names
-            parameters = [part for part in ARGUMENTS.sub("", written).split(",") if part.strip()]
+            parameters = [part for part in drop_type_arguments(written).split(",") if part.strip()]
             self._add(held, name, bool(static), len(parameters), written.rstrip().endswith("..."), returns)
         for written, name in LOCAL.findall(test):
             before = names.variables.get(name)
             now = self.number(written) if written not in ("return", "throw", "else", "case") else UNKNOWN
             names.variables[name] = now if before in (None, now) else UNKNOWN
-        names.variables.update({name: self.number(written) for written, name in VARIABLE.findall(context)})
-        for name, method in CALL.findall(f"{test}\n{context}"):
+        declared = SIGNATURE.split(context, maxsplit=1)[0]  # behind the signatures comes documentation
+        names.variables.update({name: self.number(written) for written, name in VARIABLE.findall(declared)})
+        for held in (names, *self._listed.values()):
+            for name, count in calls:
+                if name in held.methods and not any(item.takes(count) for item in held.methods[name]):
+                    del held.methods[name]
+        for name, method in MEMBER.findall(f"{test}\n{context}"):
             number = names.variables.get(name, self.number(name) if name[0].isupper() else UNKNOWN)
             found = self.members(number) if number != UNKNOWN else names
-            if found.complete and found.kind == "declared" and method not in found.methods:
+            if found.complete and found.kind == "declared" and method not in (*found.methods, *found.variables):
                 self._members[number] = Names(complete=False)  # another type of that name
 
     def number(self, written: str) -> int:

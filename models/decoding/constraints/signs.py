@@ -28,8 +28,6 @@ class Signs:
         self.call: tuple[Overload, ...] | None = None  # what is named, if a bracket opens its arguments
         self.called = False  # whether a bracket opens arguments
         self.asserting = ""  # the assertion whose arguments they are
-        self.before = ""  # the word before
-        self.qualifier = ""  # and the one before that
         self.creating = False
         self.heading = False  # whether a keyword has come that a bracket follows
         self.arrow = ""  # "wanted" where nothing but an arrow can follow, "seen" right behind one
@@ -180,7 +178,7 @@ class Signs:
             self.arrow, self.value = "seen", None
             self._set(mixed=False, cast=None)
             return bare
-        if (self.value is None and self.last != ">") or (self.value is not None and self.value.named):
+        if (self.value is None and self.last != ">") or self._is_class():
             return False  # half of a shift, or the name of a class
         self._operator()
         return True
@@ -240,7 +238,7 @@ class Signs:
         value = frame.cast or (ANY if frame.mixed else self.value)
         if frame.kind in ("call", "paren", "index", "elements") and not self._is_whole():
             return False
-        if frame.kind in ("call", "index", "elements") and self._is_class():
+        if frame.kind in ("call", "index", "elements") and not frame.mixed and self._is_class():
             return False
         if self._is_bare_type() and (frame.kind != "paren" or frame.mixed):
             return False  # it is no cast
@@ -295,7 +293,9 @@ class Signs:
 
     def _comma(self) -> bool:
         frame = self._frame
-        if not self._is_whole() or (frame.kind in ("call", "elements") and (self.value is None or self._is_class())):
+        if not self._is_whole() or (frame.kind in ("call", "elements") and self.value is None):
+            return False
+        if frame.kind in ("call", "elements") and not frame.mixed and self._is_class():
             return False
         if frame.kind == "call":
             count = frame.commas + 1
@@ -356,9 +356,8 @@ class Signs:
         return self.value is not None and self.value.named and self.value.plain
 
     def _is_class(self) -> bool:
-        """Whether a class's name is all that is written of an argument, which is no value."""
-        value = self.value
-        return value is not None and value.named and bool(value.types) and not self._frame.mixed
+        """Whether the operand is a class's name, which is no value."""
+        return self.value is not None and self.value.named and bool(self.value.types)
 
     def _dot(self) -> bool:
         value = self.value

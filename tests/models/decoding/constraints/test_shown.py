@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from models.decoding.constraints.grammar import Grammar
+from models.decoding.constraints.java import State
 from models.decoding.constraints.kept import Kept
 from models.decoding.constraints.offered import find_offered
 
@@ -128,7 +130,7 @@ REFUSED = [
     "assertEquals.total();",
     "assertSame(cart, other).total();",
     "assertArrayEquals(1, counts);",
-    "assertEquals(1, cart.count());",
+    "assertEquals(1, cart.tally());",
     "assertEquals(Cart.kinds, cart);",
     "assertTrue(this.shut);",
     "assertTrue(Math > many);",
@@ -195,6 +197,63 @@ def test_a_class_of_the_jdks_name_is_not_taken_for_it():
     context = "static org.junit.Assert\nList<String> all\nassertTrue(all.head()); // other"
     reading = Kept(find_offered(f"{test}\n{METHOD}\n{context}"))
     assert reading.after("assertEquals(1, all.last());") is not None
+
+
+LIKELY = """static org.junit.Assert
+Cart cart
+String label
+int count
+List<Cart> carts
+assertTrue(cart.add(label, 1, 2)); // third
+assertEquals(1, new Reader(this).read()); // readsThis
+assertTrue(handler.handle(this).isDone()); // handles
+assertEquals(Large, cart.kind()); // isLarge
+assertEquals(4, Build.Codes.M); // known
+boolean Cart.add(String)
+boolean Cart.add(int)
+int Cart.find(Map<String, List<T>>, int)
+Bag newWith(T...)
+String A.get(int)
+Map.Entry<String, Integer> Cart.entry()
+Adds done"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "assertTrue(cart.add(label, 1, 2));",
+        "assertEquals(1, new Reader(this).read());",
+        "assertTrue(handler.handle(this).isDone());",
+        "assertNull(this.cart);",
+        "assertEquals(1, this.count);",
+        "assertEquals(2, this.own);",
+        "assertNull(this.newWith());",
+        "assertEquals(1, cart.find(null, 3));",
+        'assertEquals("a", maybe.get());',
+        "carts.forEach(label -> assertTrue(label.add(1)));",
+        "carts.forEach((label) -> assertTrue(label.add(1)));",
+        "assertEquals(Large, cart.kind());",
+        "assertTrue(Build.Codes.M > 3);",
+        "assertEquals(3, cart.entry().getValue());",
+        "assertEquals(1, carts.stream().filter(x -> true).count());",
+        "assertNull(System.out);",
+        "assertEquals(Thread.State.NEW, state);",
+        "assertEquals(java.util.Arrays.asList(1), cart.entry());",
+        "org.junit.Assert.assertEquals(1, count);",
+        "assertEquals(037777777777, count);",
+        "assertTrue(done);",
+    ],
+)
+def test_what_the_input_shows_is_not_refused(text):
+    """Overloads that are shown in part, a receiver this, nested types, and names that hide others."""
+    test = "@Test public void t() { Optional<String> maybe = cart.first(); this.own = 2; <AssertPlaceHolder> }"
+    reading = Kept(find_offered(f"{test}\n{METHOD}\n{LIKELY}")).after(text)
+    assert reading is not None and reading.may_end()
+
+
+@pytest.mark.parametrize("text", ["assertTrue(result.Count > 0);", 'assertTrue("a" instanceof Object);', "f(²);"])
+def test_without_an_input_only_the_grammar_counts(text):
+    assert Grammar().after(text) is not None and State().after(text) is not None
 
 
 def test_the_framework_tells_where_a_message_stands():
