@@ -579,10 +579,10 @@ def test_an_archive_that_is_not_the_grids_is_refused_in_a_line(grid, harm):
 def test_the_pages_are_those_of_the_stored_results(tmp_path, monkeypatch):
     """Of the long pages only the fastest: the others take up to half a minute each."""
     monkeypatch.chdir(ROOT)
-    page = ROOT / "docs" / "results" / "without_pretraining.md"
+    page = ROOT / "docs" / "results" / "longer_teacher.md"
     name = str(page.relative_to(ROOT))
     shutil.copy(page, tmp_path / "page.md")  # its reading is kept, all else is made again
-    write_page(Grid(Path("benchmarks/ablations/mined_short.json"), None), tmp_path / "page.md")
+    write_page(Grid(Path("benchmarks/ablations/mined_20k_longer.json"), None), tmp_path / "page.md")
     assert (tmp_path / "page.md").read_text().replace(str(tmp_path / "page.md"), name) == page.read_text()
     results = (ROOT / "docs" / "results.md").read_text()
     assert results.count("<!-- headline: ") == 4

@@ -39,36 +39,37 @@ class ReadableConstraint(LogitsProcessor):
         """``texts`` [V]: of the tokens; ``ends``: those that end a text; ``offered`` [B]: what each is kept to, if it
         is."""
         self.texts, self.ends = texts, frozenset(ends)
-        self._begun = [
-            Reading(scope) if scope is not None else Kept(offered[index]) if offered else Grammar()
+        # The strictest first: where it leads nowhere, the next one is followed.
+        self._begun: list[tuple[Reading, ...]] = [
+            (Reading(scope),) if scope is not None else (Kept(offered[index]), Grammar()) if offered else (Grammar(),)
             for index, scope in enumerate(scopes)
         ]
         self.rows = [index for index in range(len(scopes)) for _ in range(beams)]
         self.wanted = 1 if beams == 1 else 2 * beams
-        self._readings: dict[tuple[int, tuple[int, ...]], Reading | None] = {}
+        self._readings: dict[tuple[int, int, tuple[int, ...]], Reading | None] = {}
 
     def keep(self, rows: Tensor) -> None:
         """Continue with these rows only."""
         self.rows = [self.rows[row] for row in rows.tolist()]
 
-    def _read(self, index: int, ids: tuple[int, ...]) -> Reading | None:
+    def _read(self, index: int, level: int, ids: tuple[int, ...]) -> Reading | None:
         """Where a text stops; None behind what was refused."""
-        key = index, ids
+        key = index, level, ids
         if key not in self._readings:
-            before = self._read(index, ids[:-1]) if ids else None
+            before = self._read(index, level, ids[:-1]) if ids else None
             if ids:
                 self._readings[key] = before.after(self.texts[ids[-1]]) if before is not None else None
             else:
-                self._readings[key] = self._begun[index]
+                self._readings[key] = self._begun[index][level]
         return self._readings[key]
 
-    def _fits(self, index: int, ids: tuple[int, ...], token: int) -> bool:
+    def _fits(self, index: int, level: int, ids: tuple[int, ...], token: int) -> bool:
         if ids and not self.texts[token] and token not in self.ends:
             return False  # padding would fit anywhere
         if token in self.ends:
-            reading = self._read(index, ids)
+            reading = self._read(index, level, ids)
             return reading is not None and reading.may_end()
-        return self._read(index, (*ids, token)) is not None
+        return self._read(index, level, (*ids, token)) is not None
 
     def __call__(self, input_ids: LongTensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         written = [tuple(ids[1:]) for ids in input_ids.tolist()]
@@ -76,31 +77,34 @@ class ReadableConstraint(LogitsProcessor):
         best, values = tried.indices.tolist(), tried.values.tolist()
         allowed = torch.full_like(scores, -torch.inf)
         for row, (index, ids) in enumerate(zip(self.rows, written, strict=True)):
-            found = self._find(row, index, ids, best[row], values[row], scores)
-            if found is None:
-                allowed[row] = scores[row] - UNWANTED  # other beams come first
-            else:
-                allowed[row, found] = scores[row, found]
+            allowed[row] = self._allow(row, index, ids, best[row], values[row], scores)
         return allowed
 
-    def _find(
+    def _allow(
         self, row: int, index: int, ids: tuple[int, ...], best: list[int], values: list[float], scores: Tensor
-    ) -> list[int] | None:
-        """The tokens that may come next; None for any, where the text has left what can be read."""
-        if self._read(index, ids) is None:
-            return None
-        found = self._choose(index, ids, best, values)
-        for breadth in BREADTHS[1:]:
-            if not found:
-                wider = scores[row].topk(min(breadth, scores.shape[1]))
-                found = self._choose(index, ids, wider.indices.tolist(), wider.values.tolist())
-        return found or None
+    ) -> Tensor:
+        """The scores of a row, with those tokens alone that may come next; any may where no reading goes on."""
+        for level in range(len(self._begun[index])):
+            if self._read(index, level, ids) is None:
+                continue
+            found = self._choose(index, level, ids, best, values)
+            for breadth in BREADTHS[1:]:
+                if not found:
+                    wider = scores[row].topk(min(breadth, scores.shape[1]))
+                    found = self._choose(index, level, ids, wider.indices.tolist(), wider.values.tolist())
+            if found:
+                allowed = torch.full_like(scores[row], -torch.inf)
+                allowed[found] = scores[row, found] - UNWANTED * level  # other beams come first
+                return allowed
+        return scores[row] - UNWANTED * len(self._begun[index])
 
-    def _choose(self, index: int, ids: tuple[int, ...], tokens: Sequence[int], values: Sequence[float]) -> list[int]:
+    def _choose(
+        self, index: int, level: int, ids: tuple[int, ...], tokens: Sequence[int], values: Sequence[float]
+    ) -> list[int]:
         found: list[int] = []
         for token, score in zip(tokens, values, strict=True):
             if score == -torch.inf or len(found) == self.wanted:
                 break
-            if self._fits(index, ids, token):
+            if self._fits(index, level, ids, token):
                 found.append(token)
         return found

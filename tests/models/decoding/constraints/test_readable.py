@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from data.java.scope import JavaScope, read_names
+from models.decoding.constraints.offered import find_offered
 from models.decoding.constraints.readable import ReadableConstraint
 
 CART = ["k\tdeclared\t-1", "M\ttotal\t0\t0\t0\t1\t", "M\tadd\t0\t1\t0\t1\t0", "v\tname\t2"]
@@ -85,3 +86,15 @@ def test_rows_are_followed_when_finished_ones_leave():
     constraint = ReadableConstraint(TEXTS, [1], [None, make_scope()], 1)
     constraint.keep(torch.tensor([1]))
     assert constraint.rows == [1]
+
+
+def test_where_a_text_cannot_be_kept_to_its_input_it_stays_java():
+    """Nothing that the input shows goes on here, so that Java's grammar alone is followed, and other beams come first."""
+    offered = find_offered(
+        "void t() { Cart cart = new Cart(); }\nint m() { }\nstatic org.junit.Assert\nCart cart\nint Cart.add(int)"
+    )
+    texts = ["", "", "assertTrue(", "cart", ".", "basket", ")", ";", "]"]
+    constraint = ReadableConstraint(texts, [1], [None], 1, [offered])
+    scores = constraint(torch.tensor([[0, 2, 3, 4]]), torch.zeros(1, len(texts)))[0].tolist()
+    assert {text for text, score in zip(texts, scores, strict=True) if score > -torch.inf} == {"basket"}
+    assert scores[5] < 0
