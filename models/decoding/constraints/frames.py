@@ -20,7 +20,6 @@ SPELT = sorted(KEYWORDS)
 AFTER_DOT = ["class", "new", "super", "this"]
 ROOTS = frozenset({"java", "javax", "org", "com"})
 OPERATORS = frozenset("+-*/%&|^!~=")
-NUMERAL = frozenset("0123456789abcdefABCDEFxXlLpP_")  # what a number is written with, beside signs and points
 POINT = "0."  # stands for the point with which a number begins
 UNARY = frozenset("+-!~")
 # Words with which a statement begins, or a part of one, and others that are no operand.

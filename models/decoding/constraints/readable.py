@@ -84,7 +84,8 @@ class ReadableConstraint(LogitsProcessor):
         self, row: int, index: int, ids: tuple[int, ...], best: list[int], values: list[float], scores: Tensor
     ) -> Tensor:
         """The scores of a row, with those tokens alone that may come next; any may where no reading goes on."""
-        for level in range(len(self._begun[index])):
+        last = len(self._begun[index]) - 1
+        for level in range(last + 1):
             if self._read(index, level, ids) is None:
                 continue
             found = self._choose(index, level, ids, best, values)
@@ -92,11 +93,12 @@ class ReadableConstraint(LogitsProcessor):
                 if not found:
                     wider = scores[row].topk(min(breadth, scores.shape[1]))
                     found = self._choose(index, level, ids, wider.indices.tolist(), wider.values.tolist())
-            if found:
+            # Where a text must end, all but its ending is unwanted twice: a reading that refuses the ending gives way.
+            if found and (level == last or values[0] - scores[row, found].max() < 2 * UNWANTED):
                 allowed = torch.full_like(scores[row], -torch.inf)
                 allowed[found] = scores[row, found] - UNWANTED * level  # other beams come first
                 return allowed
-        return scores[row] - UNWANTED * len(self._begun[index])
+        return scores[row] - UNWANTED * (last + 1)
 
     def _choose(
         self, index: int, level: int, ids: tuple[int, ...], tokens: Sequence[int], values: Sequence[float]

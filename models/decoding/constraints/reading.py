@@ -8,6 +8,7 @@ but for some rare forms such as ``int x[]`` and comments; one that is not may st
 from __future__ import annotations
 
 import copy
+import re
 
 from data.java.scope import UNKNOWN, JavaScope, has_longer, has_prefix
 from models.decoding.constraints.frames import (
@@ -19,7 +20,6 @@ from models.decoding.constraints.frames import (
     LITERALS,
     NULL,
     NUMBER,
-    NUMERAL,
     OPENING,
     POINT,
     PRIMITIVES,
@@ -32,6 +32,10 @@ from models.decoding.constraints.frames import (
 from models.decoding.constraints.signs import Signs
 
 LARGEST = 2**31
+NUMBER_BEGUN = re.compile(
+    r"0[xX][\da-fA-F_]*[lL]?|0[bB][01_]*[lL]?|\d[\d_]*[lL]?|\d[\d_]*(?:\.[\d_]*)?(?:[eE][+-]?\d*)?[fFdD]?", re.ASCII
+)
+UNFINISHED = re.compile(r"^0[xXbB]$|^(?!0[xX]).*[eE][+-]?$|_$")
 
 
 class Reading(Signs):
@@ -94,7 +98,7 @@ class Reading(Signs):
             return False
         if self.word and self.ended and not self._settle("a"):
             return False
-        if self.word[:1].isdigit() and not (char.isdigit() if self.word == POINT else char in NUMERAL):
+        if self.word[:1].isdigit() and not NUMBER_BEGUN.fullmatch(self.word + char):
             return False
         if not self.word:
             value = self.value
@@ -168,7 +172,7 @@ class Reading(Signs):
             return True
         if word[0].isdigit():
             self.value = NUMBER
-            return word != POINT and not _is_too_large(word)
+            return word != POINT and not UNFINISHED.search(word) and not _is_too_large(word)
         if role == "declared":
             self.declared = {**self.declared, word: ANY}
             if self._frame.kind == "paren":

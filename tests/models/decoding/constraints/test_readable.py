@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from data.java.scope import JavaScope, read_names
+from models.decoding.constraints.frames import UNWANTED
 from models.decoding.constraints.offered import find_offered
 from models.decoding.constraints.readable import ReadableConstraint
 
@@ -89,7 +90,7 @@ def test_rows_are_followed_when_finished_ones_leave():
 
 
 def test_where_a_text_cannot_be_kept_to_its_input_it_stays_java():
-    """Nothing that the input shows goes on here, so that Java's grammar alone is followed, and other beams come first."""
+    """Nothing that the input shows goes on here: the grammar alone is followed, and other beams come first."""
     offered = find_offered(
         "void t() { Cart cart = new Cart(); }\nint m() { }\nstatic org.junit.Assert\nCart cart\nint Cart.add(int)"
     )
@@ -98,3 +99,15 @@ def test_where_a_text_cannot_be_kept_to_its_input_it_stays_java():
     scores = constraint(torch.tensor([[0, 2, 3, 4]]), torch.zeros(1, len(texts)))[0].tolist()
     assert {text for text, score in zip(texts, scores, strict=True) if score > -torch.inf} == {"basket"}
     assert scores[5] < 0
+
+
+def test_a_text_that_must_end_ends_even_if_its_input_tells_that_it_will_not_compile():
+    offered = find_offered("void t() { }\nint m() { }\nstatic org.junit.Assert\nCart cart")
+    texts = ["", "", "assertTrue(", "cart", ");", " == "]
+    constraint = ReadableConstraint(texts, [1], [None], 1, [offered])
+    constraint.wanted = len(texts)
+    scores, must_end = torch.zeros(1, len(texts)), torch.full((1, len(texts)), -2 * UNWANTED)
+    must_end[0, 4] = 0
+    ids = torch.tensor([[0, 2, 3]])
+    assert constraint(ids, scores)[0, 4] == -torch.inf and constraint(ids, scores)[0, 5] == 0
+    assert constraint(ids, must_end)[0].argmax() == 4
