@@ -33,7 +33,9 @@ from models.decoding.constraints.signs import Signs
 
 LARGEST = 2**31
 NUMBER_BEGUN = re.compile(
-    r"0[xX][\da-fA-F_]*[lL]?|0[bB][01_]*[lL]?|\d[\d_]*[lL]?|\d[\d_]*(?:\.[\d_]*)?(?:[eE][+-]?\d*)?[fFdD]?", re.ASCII
+    r"0[xX][\da-fA-F_]*(?:\.[\da-fA-F_]*)?(?:[pP]\d*)?[lLfFdD]?|0[bB][01_]*[lL]?|\d[\d_]*[lL]?"
+    r"|\d[\d_]*(?:\.[\d_]*)?(?:[eE][+-]?\d*)?[fFdD]?",
+    re.ASCII,
 )
 UNFINISHED = re.compile(r"^0[xXbB]$|^(?!0[xX]).*[eE][+-]?$|_$")
 
@@ -97,6 +99,8 @@ class Reading(Signs):
         if self.arrow == "wanted":
             return False
         if self.word and self.ended and not self._settle("a"):
+            return False
+        if self.word == POINT and not char.isdigit():
             return False
         if self.word[:1].isdigit() and not NUMBER_BEGUN.fullmatch(self.word + char):
             return False

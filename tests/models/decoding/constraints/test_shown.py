@@ -256,6 +256,15 @@ def test_without_an_input_only_the_grammar_counts(text):
     assert Grammar().after(text) is not None and State().after(text) is not None
 
 
+@pytest.mark.parametrize(
+    "number", ["0x1FeL", "1e-9", ".5f", "1_000L", "0b101", "5.", "5d", "1.0e+3d", "0x1.0p-55", "08"]
+)
+def test_numbers_are_written_as_java_writes_them(number):
+    assert Grammar().after(f"f({number})") is not None
+    for wrong in ("5De", "1e", ".D", "1.2.3", "0x", "1_", "7g"):
+        assert Grammar().after(f"f({wrong})") is None
+
+
 def test_the_framework_tells_where_a_message_stands():
     later = replace(offered(), message_first=False)
     assert find_offered(f"{TEST}\n{METHOD}\norg.junit.jupiter.api.Assertions").message_first is False
