@@ -149,6 +149,7 @@ def test_type_variables_are_types(service):
 
 
 def test_a_jvm_that_ended_is_replaced(service):
+    look(service)  # starts it, whichever test comes first
     service._process.kill()
     service._process.wait()
     at = SOURCE.encode().index(b"HERE")
