@@ -144,15 +144,12 @@ def find_offered(text: str) -> Offered:
     method, _, context = shown.partition("\n")
     styles = STYLE.findall(context)
     context = STYLE.sub("", context)
-    if ASSERTION.search(context) is None and SIGNATURE.search(context) is not None:
-        other_assertions = [name for name in CALLED.findall(nearest) if name.startswith(ASSERTING)]
-        nearest = ""
-    else:
-        other_assertions = []
-    whole = "\n".join((test, method, context, nearest))
     outside = "\n".join((test, context, nearest))  # of the method under test
+    asserting = [name for name in CALLED.findall(outside) if name.startswith(ASSERTING)]
+    if ASSERTION.search(context) is None and SIGNATURE.search(context) is not None:
+        nearest, outside = "", f"{test}\n{context}"
+    whole = "\n".join((test, method, context, nearest))
     written = "\n".join((test, SIGNATURE.sub("", context), nearest))
-    asserting = [name for name in CALLED.findall(outside) if name.startswith(ASSERTING)] + other_assertions
     static = not styles or any(line.startswith("static ") or line.endswith("TestCase") for line in styles)
     bare = [name or of_this for name, of_this in BARE.findall(outside)]
     variables = VARIABLE.findall(test) + DECLARED.findall(shown) + OWN.findall(written)

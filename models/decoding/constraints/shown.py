@@ -90,7 +90,7 @@ def list_usual_methods(empty: bool = False) -> list[str]:
 class ShownScope(JavaScope):
     """What an input shows. A type that it does not know in full may have members that are not among its names."""
 
-    def __init__(self, test: str, context: str, calls: Collection[tuple[str, int]] = ()) -> None:
+    def __init__(self, test: str, context: str, calls: Collection[tuple[str, int]]) -> None:
         """``test``: the masked test; ``context``: the lines of its context; ``calls``: what the input calls, with how
         many arguments: a method that is called with another number than its signatures tell has more of them."""
         self._spelt: list[str] = []
@@ -101,7 +101,8 @@ class ShownScope(JavaScope):
         for static, returns, owner, name, written in SIGNATURE.findall(context):
             held = self._listed.setdefault(owner, Names(complete=False)) if owner else names
             parameters = [part for part in drop_type_arguments(written).split(",") if part.strip()]
-            self._add(held, name, bool(static), len(parameters), written.rstrip().endswith("..."), returns)
+            one = self._overload(bool(static), len(parameters), written.rstrip().endswith("..."), returns)
+            held.methods.setdefault(name, []).append(one)
         for written, name in LOCAL.findall(test):
             before = names.variables.get(name)
             now = self.number(written) if written not in ("return", "throw", "else", "case") else UNKNOWN
@@ -132,9 +133,8 @@ class ShownScope(JavaScope):
         """Whether the JDK has a type of this name."""
         return self._spelt[number] in list_type_names()
 
-    def _add(self, held: Names, name: str, static: bool, count: int, varargs: bool, returns: str) -> None:
-        one = Overload(static, count - varargs, None if varargs else count, self.number(returns), "1")
-        held.methods.setdefault(name, []).append(one)
+    def _overload(self, static: bool, count: int, varargs: bool, returns: str = "") -> Overload:
+        return Overload(static, count - varargs, None if varargs else count, self.number(returns), "1")
 
     def _describe(self, number: int) -> Names:
         """The members of a type."""
@@ -162,11 +162,10 @@ class ShownScope(JavaScope):
                 count = len(method.parameters)
                 if not method.constructor:
                     returns = "" if method.returns in method.generics[2] else method.returns
-                    self._add(found, method.name, method.static, count, method.varargs, returns)
+                    one = self._overload(method.static, count, method.varargs, returns)
+                    found.methods.setdefault(method.name, []).append(one)
                 elif item is lineage[0]:
-                    fewest = count - method.varargs
-                    made = Overload(False, fewest, None if method.varargs else count, UNKNOWN, "1")
-                    found.constructors.append(made)
+                    found.constructors.append(self._overload(False, count, method.varargs))
             found.variables |= {name: self.number(type_) for name, type_ in item.fields.items()}
             found.types |= dict.fromkeys(list_nested(item.qualified), UNKNOWN)
         return found

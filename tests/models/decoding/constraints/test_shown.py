@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from models.decoding.constraints.grammar import Grammar
 from models.decoding.constraints.java import State
 from models.decoding.constraints.kept import Kept
 from models.decoding.constraints.offered import find_offered
+from tests.helpers.java_project import need_jdk
 
 CONTEXT = """static org.junit.Assert
 Cart cart
@@ -152,8 +152,7 @@ def refuses(text: str) -> bool:
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory) -> dict[str, bool]:
     """Whether javac compiles each assertion, all in one class."""
-    if shutil.which("javac") is None:
-        pytest.skip("no javac")
+    need_jdk()
     folder = tmp_path_factory.mktemp("javac")
     local = "Cart other = new Cart(); long many = 3; "
     methods = [f"    void t{place}() {{ {local}{text} }}" for place, text in enumerate([*WHOLE, *REFUSED])]
