@@ -126,9 +126,8 @@ class Kept(Grammar):
         """Whether a word behind a class's name may be a class within it."""
         if not self.receiver.named or self.receiver.plain or not self._spelt_as(word).named:
             return False
-        members = [self.scope.members(item) for item in self.receiver.types]
-        if members and all(item.complete for item in members):
-            return any(word in item.types for item in members)
+        if self._is_known_in_full():
+            return any(word in self.scope.members(item).types for item in self.receiver.types)
         return word in self.offered.names or word in self.offered.members
 
     def _settle_created(self, word: str, following: str) -> bool:
