@@ -245,10 +245,12 @@ def short(teacher_run: Path, folder: Path, *more: object) -> list[str]:
 
 def assert_close(one: Path, two: Path) -> None:
     ours, theirs = (load_file(folder / "final_model" / "model.safetensors") for folder in (one, two))
+    earlier = load_file(checkpoints(one)[0] / "model.safetensors")
     assert ours.keys() == theirs.keys()
-    for key, value in ours.items():
-        # AdamW makes whole steps of single gradients that are rounding errors, so the tensor counts, not each element.
-        assert (theirs[key] - value).norm() <= 1e-5 * value.norm(), key
+    for key in ours.keys() & earlier.keys():
+        # AdamW makes whole steps of single gradients that are rounding errors. So the tensor counts, not each element,
+        # and is measured by how far training has moved it. A lost or doubled batch moves it elsewhere altogether.
+        assert (theirs[key] - ours[key]).norm() <= 0.02 * (ours[key] - earlier[key]).norm(), key
     losses = [[float(row["loss_total"]) for row in table(folder / "step_metrics.csv")] for folder in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     # Each validation row once, whoever judged it.
