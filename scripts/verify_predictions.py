@@ -40,6 +40,7 @@ Verdict = dict[str, Any]
 CHUNK = 16  # tasks between two notes of how far the work is
 VERDICTS, ROWS, RESULT, YIELDS = "verdicts.jsonl", "rows.jsonl", "distillation_data_training.jsonl", "yields.json"
 REQUEST = "request.json"
+FORMERLY = {"decoding": "java"}  # what folders hold that do not tell
 POOL = "pool"  # as --writer
 
 
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--samples", type=int, default=8, help="samples for each task beside the beams")
     add("--temperature", type=float, default=1.0, help="of the samples")
+    add("--decoding", choices=("free", "java", "names"), default="names", help="rules that a model's texts keep to")
     add("--max_new_targets", type=int, default=4, help="at most so many for each task, the writer's first")
     add("--max_input_len", type=int, default=DataConfig.max_input_len, help=help_of(DataConfig, "max_input_len"))
     add("--max_output_len", type=int, default=DataConfig.max_output_len, help=help_of(DataConfig, "max_output_len"))
@@ -90,7 +92,7 @@ def check(args: argparse.Namespace) -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     kept = args.output_dir / REQUEST
     begun = (args.output_dir / VERDICTS).is_file() and kept.is_file()
-    if begun and json.loads(kept.read_text(encoding="utf-8")) != asked:
+    if begun and FORMERLY | json.loads(kept.read_text(encoding="utf-8")) != asked:
         raise UserError(f"--output_dir {args.output_dir}: holds the work of other flags ({kept}); name another folder")
     write_json(kept, asked)
 
@@ -99,7 +101,7 @@ def write_texts(writer: TorchWriter, items: Sequence[Item], args: argparse.Names
     """The distinct texts for each item that differ from its target: beams first, best first, then samples."""
     import torch
 
-    from models.decoding.generate import GenerationOptions, generate_candidates, pad_rows
+    from models.decoding.generate import GenerationOptions, generate_candidates
 
     rows = [item.input_ids for item in items]
     options = GenerationOptions(
@@ -108,26 +110,13 @@ def write_texts(writer: TorchWriter, items: Sequence[Item], args: argparse.Names
         batch_size=CHUNK,
         num_beams=args.num_beams,
         num_return_sequences=args.num_beams,
+        decoding=args.decoding,
     )
     found = generate_candidates(writer, rows, options)
     if args.samples:
-        ids = pad_rows(rows, writer.tokenizer.pad_token_id)
-        mask = torch.tensor([[place < len(row) for place in range(ids.shape[1])] for row in rows])
         torch.manual_seed(seed)
-        with torch.inference_mode():
-            drawn = writer.model.eval().generate(
-                input_ids=ids.to(writer.device),
-                attention_mask=mask.long().to(writer.device),
-                do_sample=True,
-                temperature=args.temperature,
-                top_k=0,
-                num_beams=1,
-                num_return_sequences=args.samples,
-                max_new_tokens=options.max_output_len,
-            )
-        texts = writer.tokenizer.batch_decode(drawn, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for place, own in enumerate(found):
-            own += texts[place * args.samples : (place + 1) * args.samples]
+        drawn = writer.sample(rows, options, args.samples, args.temperature)
+        found = [beams + samples for beams, samples in zip(found, drawn, strict=True)]
     return [_without_repetition(item, own) for item, own in zip(items, found, strict=True)]
 
 

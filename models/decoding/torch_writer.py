@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
 from data.batches.collate import IGNORED, Batch
@@ -20,6 +20,7 @@ from models.decoding.search import decode
 from models.seq2seq.inputs import shift_right
 
 MAX_TEXTS = 64  # of one pass through the decoder
+SAMPLED = 32  # tokens that a sample is drawn from, where decoding has rules
 
 
 class TorchWriter:
@@ -53,33 +54,75 @@ class TorchWriter:
         self, rows: Sequence[Sequence[int]], options: GenerationOptions, scopes: Sequence[JavaScope | None] = ()
     ) -> list[list[str]]:
         beams = options.num_beams
+        input_ids, attention_mask = self._pad(rows)
+        with self._evaluating():
+            output = decode(
+                self.model,
+                input_ids,
+                attention_mask,
+                max_new_tokens=options.max_output_len,
+                num_beams=beams,
+                num_return_sequences=beams,
+                constraints=self._constrain(rows, options, beams, scopes),
+            )
+        return [rank_texts(texts, options) for texts in self._read(output, beams)]
+
+    def sample(
+        self, rows: Sequence[Sequence[int]], options: GenerationOptions, count: int, temperature: float
+    ) -> list[list[str]]:
+        """``count`` texts for each row of input ids, drawn by torch's random numbers.
+
+        Unless decoding is free, each token is drawn from the ``SAMPLED`` likeliest that fit.
+        """
+        input_ids, attention_mask = self._pad(rows)
+        with self._evaluating():
+            output = self.model.generate(  # type: ignore[operator]  # the generation mixin adds it
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                do_sample=True,
+                temperature=temperature,
+                top_k=0,
+                num_beams=1,
+                num_return_sequences=count,
+                max_new_tokens=options.max_output_len,
+                logits_processor=self._constrain(rows, options, count, wanted=SAMPLED),
+            )
+        return self._read(output, count)
+
+    def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Input ids and attention mask of a batch: [B, S] int64 each, on the model's device."""
         input_ids = pad_rows(rows, self.tokenizer.pad_token_id)
         attention_mask = torch.zeros_like(input_ids)
         for place, row in enumerate(rows):
             attention_mask[place, : len(row)] = 1
+        return input_ids.to(self.device), attention_mask.to(self.device)
+
+    def _constrain(
+        self,
+        rows: Sequence[Sequence[int]],
+        options: GenerationOptions,
+        texts: int,
+        scopes: Sequence[JavaScope | None] = (),
+        wanted: int = 0,
+    ) -> LogitsProcessorList:
+        """The constraints of ``texts`` continuations of each row."""
         ends = self.model.generation_config.eos_token_id
-        constraints = build_constraints(
+        return build_constraints(
             options.decoding,
             self.tokenizer,
             rows,
-            beams,
+            texts,
             vocab_size=self.vocab_size,
             end_ids=[ends] if isinstance(ends, int) else ends,
             longest=options.max_output_len,
             scopes=scopes,
+            wanted=wanted,
         )
-        with self._evaluating():
-            output = decode(
-                self.model,
-                input_ids.to(self.device),
-                attention_mask.to(self.device),
-                max_new_tokens=options.max_output_len,
-                num_beams=beams,
-                num_return_sequences=beams,
-                constraints=constraints,
-            )
+
+    def _read(self, output: Tensor, count: int) -> list[list[str]]:
+        """The texts of each input, ``count`` of them."""
         texts = self.tokenizer.batch_decode(output, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return [rank_texts(texts[place * beams : (place + 1) * beams], options) for place in range(len(rows))]
+        return [texts[start : start + count] for start in range(0, len(texts), count)]
 
     def logits(self, batch: Batch) -> Tensor:
         labels = batch["labels"].to(self.device)

@@ -7,8 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.dataset import AssertionDataset, Item
+from data.java.statements import is_valid_java
+from models.decoding.generate import GenerationOptions
 from models.decoding.torch_writer import TorchWriter
 from models.seq2seq.loading import build_scratch, load_model, load_tokenizer, save_model, train_tokenizer
 from scripts import verify_predictions
@@ -75,6 +78,13 @@ def test_what_passes_and_notices_a_mutant_becomes_a_row(teacher, tmp_path, monke
     assert (output / verify_predictions.RESULT).read_bytes() == before
     with pytest.raises(UserError, match="holds the work of other flags"):
         verify_predictions.main([*words, "--samples", "3"])
+    request = output / verify_predictions.REQUEST
+    older = json.loads(request.read_text())
+    del older["decoding"]  # a folder from before this flag, whose beams kept to Java
+    request.write_text(json.dumps(older))
+    with pytest.raises(UserError, match="holds the work of other flags"):
+        verify_predictions.main(words)
+    assert verify_predictions.main([*words, "--decoding", "java"]) == 0
 
 
 def test_texts_are_distinct_repeatable_and_not_the_target(teacher, tmp_path):
@@ -94,6 +104,28 @@ def test_texts_are_distinct_repeatable_and_not_the_target(teacher, tmp_path):
     named = [item.__class__(0, item.input_ids, item.labels, item.sample, None) for item in items[:1]]
     object.__setattr__(named[0].sample, "assertions", (found[0][0],))  # now the first beam is what a person wrote
     assert found[0][0] not in verify_predictions.write_texts(writer, named + items[1:], args, 1)[0]
+
+
+def test_samples_keep_to_the_rules_and_are_drawn(teacher):
+    model, tokenizer = load_model(str(teacher)), load_tokenizer(str(teacher))
+    inputs = tokenizer([TEST] * 4, return_tensors="pt").input_ids
+    labels = tokenizer([text + tokenizer.eos_token for text in (HUMAN, GOOD, WRONG, EMPTY)], padding=True)
+    optimiser = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(40):
+        model(input_ids=inputs, labels=torch.tensor(labels.input_ids)).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    def sample(decoding, count=32, seed=0):
+        torch.manual_seed(seed)
+        options = GenerationOptions(max_output_len=40, decoding=decoding)
+        return TorchWriter(model, tokenizer).sample([inputs[0].tolist()] * 2, options, count, temperature=1.5)
+
+    free, java = sample("free"), sample("java")
+    assert [len(texts) for texts in java] == [32, 32] and java[0] != java[1]
+    assert sum(map(is_valid_java, java[0] + java[1])) > sum(map(is_valid_java, free[0] + free[1])) + 5
+    assert sample("java") == java
+    assert len({sample("java", 1, seed)[0][0] for seed in range(8)}) > 1  # one sample is drawn, too
 
 
 def test_a_pool_is_a_writer_too(teacher, tmp_path):

@@ -36,11 +36,13 @@ def build_constraints(
     end_ids: Sequence[int],
     longest: int,
     scopes: Sequence[JavaScope | None] = (),
+    wanted: int = 0,
 ) -> LogitsProcessorList:
     """Build the constraints for one batch: the input ids of its ``rows``, each continued in ``num_beams`` beams.
 
     ``vocab_size``: the width of the model's logits; ``end_ids``: the tokens with which it ends a text; ``longest``: how
-    many tokens a text may have; ``scopes``: for the decoding "types", what can be named at the place of each row.
+    many tokens a text may have; ``scopes``: for the decoding "types", what can be named at the place of each row;
+    ``wanted``: how many tokens are kept at each step, 0: as many as a search of ``num_beams`` needs.
     """
     constraints = LogitsProcessorList()
     if decoding == "free":
@@ -55,5 +57,6 @@ def build_constraints(
     constraints += [java_constraint_of(tokenizer, vocab_size, tuple(end_ids)).until(longest), NoLoops()]
     # The last, because it tries what the others leave.
     known = scopes if decoding == "types" and scopes else [None] * len(rows)
-    constraints.append(ReadableConstraint(token_texts(tokenizer, vocab_size), end_ids, known, num_beams, offered))
+    texts_of_tokens = token_texts(tokenizer, vocab_size)
+    constraints.append(ReadableConstraint(texts_of_tokens, end_ids, known, num_beams, offered, wanted))
     return constraints

@@ -22,7 +22,7 @@ BREADTHS = (32, 512, 10**9)  # how many of the likeliest tokens are tried, and h
 class ReadableConstraint(LogitsProcessor):
     """Gives the score -inf to tokens after which a text is no Java, or cannot compile at its place.
 
-    The likeliest tokens are tried until as many fit as beam search can take, so a step costs little and no table is
+    The likeliest tokens are tried until as many fit as the search can take, so a step costs little and no table is
     needed. ``scopes`` [B]: what can be named at the place of each text; None: that is not known, so all names fit.
     One object serves one batch, each text continued in ``beams`` adjacent rows. Called with ids [B * beams, written],
     start token first, and scores [B * beams, V].
@@ -35,9 +35,10 @@ class ReadableConstraint(LogitsProcessor):
         scopes: Sequence[JavaScope | None],
         beams: int,
         offered: Sequence[Offered] = (),
+        wanted: int = 0,
     ) -> None:
         """``texts`` [V]: of the tokens; ``ends``: those that end a text; ``offered`` [B]: what each is kept to, if it
-        is."""
+        is; ``wanted``: how many tokens are kept at each step (0: as many as the search of ``beams`` needs)."""
         self.texts, self.ends = texts, frozenset(ends)
         # The strictest first: where it leads nowhere, the next one is followed.
         self._begun: list[tuple[Reading, ...]] = [
@@ -45,7 +46,7 @@ class ReadableConstraint(LogitsProcessor):
             for index, scope in enumerate(scopes)
         ]
         self.rows = [index for index in range(len(scopes)) for _ in range(beams)]
-        self.wanted = 1 if beams == 1 else 2 * beams
+        self.wanted = wanted or (1 if beams == 1 else 2 * beams)
         self._readings: dict[tuple[int, int, tuple[int, ...]], Reading | None] = {}
 
     def keep(self, rows: Tensor) -> None:
