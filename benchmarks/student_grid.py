@@ -57,7 +57,6 @@ from utils.errors import UserError, run_main
 SHOWN = ("exact_match", "f1", "code_quality_score", "compile_rate", "pass_rate", "nontrivial_rate")
 POOLED = "{}, pool"  # the name of a student whose candidates were ranked with copies (--pool)
 BASELINES = ("nearest_sibling", "retrieval", "trivial")
-STRATA = ("none", "context", "test")
 
 
 class Plan:
@@ -329,15 +328,12 @@ def write_page(plan: Plan, page: Path) -> None:
         runs, clusters, strata = found
         parts.append(f"## {group}\n\n{len(strata)} tasks of {len(set(clusters))} test classes.")
         parts += [estimates(plan, runs), differences(runs, pairs, clusters)]
-        for stratum in STRATA:
-            mask = strata == stratum
-            if mask.any():
-                chosen = {name: restrict(ones, mask) for name, ones in runs.items()}
-                names = {"none": "is not in the input", "context": "is in the context", "test": "is in the test itself"}
-                parts.append(f"Tasks whose answer {names[stratum]}: {mask.sum()}.")
-                parts.append(estimates(plan, chosen))
-                kept = [name for name, keep in zip(clusters, mask, strict=True) if keep]
-                parts.append(differences(chosen, pairs, kept))
+        mask = strata == "none"
+        if mask.any():
+            chosen = {name: restrict(ones, mask) for name, ones in runs.items()}
+            parts += [f"Tasks whose answer is not in the input: {mask.sum()}.", estimates(plan, chosen)]
+            kept = [name for name, keep in zip(clusters, mask, strict=True) if keep]
+            parts.append(differences(chosen, pairs, kept))
         if any(name in runs for name, _ in left_out):
             one = {
                 name: [run for run in ones if run.get("seed") == plan.students[name]["seeds"][0]]

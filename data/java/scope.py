@@ -9,17 +9,19 @@ from functools import cached_property
 from typing import NamedTuple
 
 UNKNOWN = -1  # a type that is not known, such as what a call infers
+# What an argument may be: an array, a boolean, a number, a text, another object, null, a lambda.
+ALL_SORTS = "abnto0l"
 
 
 class Overload(NamedTuple):
     """A method or constructor: how many arguments it takes (``most`` None: any number), the type that it returns, and
-    for each parameter whether it takes a lambda ("1") or not ("0")."""
+    the sorts that each parameter takes (``accepts`` None: not known)."""
 
     static: bool
     least: int
     most: int | None
     returns: int
-    lambdas: str
+    accepts: tuple[str, ...] | None = None
 
     def takes(self, count: int) -> bool:
         return self.least <= count and (self.most is None or count <= self.most)
@@ -29,15 +31,24 @@ class Overload(NamedTuple):
 
     def takes_lambda(self, place: int) -> bool:
         """Whether the argument at this place, from 0, may be a lambda."""
-        return bool(self.lambdas) and self.lambdas[min(place, len(self.lambdas) - 1)] == "1"
+        return self.accepts is None or "l" in self._at(place)
+
+    def suits(self, given: Sequence[str]) -> bool:
+        """Whether arguments that may be of these sorts fit, as far as they are given."""
+        if self.accepts is None:
+            return True
+        return all(not set(sorts).isdisjoint(self._at(place)) for place, sorts in enumerate(given))
+
+    def _at(self, place: int) -> str:
+        """The sorts that the parameter at this place takes; the last one may stand for many."""
+        return self.accepts[min(place, len(self.accepts) - 1)] if self.accepts else ""
 
 
 @dataclass
 class Names:
     """Named things: variables or fields and types with the number of their type, methods with their overloads.
 
-    ``complete``: whether there are no others; ``sorts``: what a value with these members may be, of "b" for a boolean,
-    "n" for a number, "t" for a text, "o" for another object.
+    ``complete``: whether there are no others; ``sorts``: what a value with these members may be, of ALL_SORTS.
     """
 
     variables: dict[str, int] = field(default_factory=dict)
@@ -49,7 +60,7 @@ class Names:
     kind: str = "declared"  # or array, or primitive
     component: int = UNKNOWN
     complete: bool = True
-    sorts: str = "bnto"
+    sorts: str = ALL_SORTS
 
     @cached_property
     def spelt(self) -> list[str]:
@@ -100,9 +111,9 @@ def read_names(lines: Iterable[str]) -> Names:
     for line in lines:
         sign, *words = line.split("\t")
         if sign in "MIC":
-            name, static, least, varargs, returns, lambdas = words
-            fewest = int(least)
-            overload = Overload(static == "1", fewest, None if varargs == "1" else fewest, int(returns), lambdas)
+            name, static, least, varargs, returns, accepts = words
+            fewest, taken = int(least), tuple(accepts.split(",")) if accepts else ()
+            overload = Overload(static == "1", fewest, None if varargs == "1" else fewest, int(returns), taken)
             if sign == "C":
                 names.constructors.append(overload)
             else:
@@ -112,7 +123,7 @@ def read_names(lines: Iterable[str]) -> Names:
         elif sign == "t":
             names.types.setdefault(words[0], int(words[1]))
         elif sign == "k":
-            names.kind, names.component = words[0], int(words[1])
+            names.kind, names.component, names.sorts = words[0], int(words[1]), words[2]
         elif sign == "p":
             names.packages.add(words[0])
     return names

@@ -69,13 +69,17 @@ import javax.tools.ToolProvider;
  * offsets count chars. Where javac fails, one field with {@code error} stands for all.
  *
  * <p>A line has words separated by tabs: {@code v name type} a variable or field;
- * {@code M name static fewest varargs returned lambdas} a method, where lambdas has a 1 for each parameter that takes a
- * lambda; {@code C} the same for a constructor, and {@code I} for an assertion that can be imported; {@code t name type}
- * a type; {@code k kind component} what kind of type it is; {@code p name} the root of a package. A type is a number, -1
- * where it is not known.
+ * {@code M name static fewest varargs returned taken} a method, where taken has the sorts that each parameter takes,
+ * separated by commas; {@code C} the same for a constructor, and {@code I} for an assertion that can be imported;
+ * {@code t name type} a type; {@code k kind component sorts} what kind of type it is, and what its values may be;
+ * {@code p name} the root of a package. A type is a number, -1 where it is not known. The sorts are a (array), b
+ * (boolean), n (number), t (text), o (other object), 0 (null) and l (lambda).
  */
 public final class ScopeService {
     private static final int UNKNOWN = -1;
+    private static final String ALL = "abnto0l";
+    private static final Set<String> NUMBERS = Set.of("java.lang.Byte", "java.lang.Short", "java.lang.Integer",
+            "java.lang.Long", "java.lang.Float", "java.lang.Double", "java.lang.Character");
 
     private final DataInputStream in = new DataInputStream(new BufferedInputStream(System.in, 1 << 16));
     private final DataOutputStream out = new DataOutputStream(new BufferedOutputStream(System.out, 1 << 16));
@@ -91,6 +95,7 @@ public final class ScopeService {
     private List<TypeMirror> known;
     private Map<String, Integer> numbers;
     private Map<TypeElement, Boolean> functional;
+    private Map<TypeElement, String> taken;
 
     public static void main(String[] args) throws IOException {
         new ScopeService().serve();
@@ -163,6 +168,7 @@ public final class ScopeService {
         known = new ArrayList<>();
         numbers = new HashMap<>();
         functional = new HashMap<>();
+        taken = new HashMap<>();
         Map<Long, TreePath> places = new HashMap<>();
         new TreePathScanner<Void, Void>() {
             @Override
@@ -291,7 +297,11 @@ public final class ScopeService {
         Lines lines = new Lines();
         TypeMirror type = known.get(number);
         lines.add("k\t" + kind(type) + "\t"
-                + (type.getKind() == TypeKind.ARRAY ? number(((ArrayType) type).getComponentType()) : UNKNOWN));
+                + (type.getKind() == TypeKind.ARRAY ? number(((ArrayType) type).getComponentType()) : UNKNOWN)
+                + "\t" + sorts(type));
+        if (type.getKind() == TypeKind.ARRAY) {
+            lines.add("M\tclone\t0\t0\t0\t" + number + "\t"); // the class Object's is hidden
+        }
         for (TypeMirror part : parts(type)) {
             Map<String, TypeElement> named = new LinkedHashMap<>();
             members(lines, (DeclaredType) part, named);
@@ -391,24 +401,63 @@ public final class ScopeService {
         }
 
         void method(String sign, ExecutableElement method, ExecutableType type) {
-            StringBuilder lambdas = new StringBuilder();
+            List<String> accepted = new ArrayList<>();
             int count = type.getParameterTypes().size();
             for (int i = 0; i < count; i++) {
                 TypeMirror parameter = type.getParameterTypes().get(i);
-                if (i == count - 1 && method.isVarArgs() && parameter.getKind() == TypeKind.ARRAY) {
-                    parameter = ((ArrayType) parameter).getComponentType();
-                }
-                lambdas.append(takesLambda(parameter) ? '1' : '0');
+                boolean many = i == count - 1 && method.isVarArgs() && parameter.getKind() == TypeKind.ARRAY;
+                accepted.add(many ? taken(((ArrayType) parameter).getComponentType()) + "a0" : taken(parameter));
             }
             add(String.join("\t", sign, method.getSimpleName(), method.getModifiers().contains(Modifier.STATIC) ? "1" : "0",
                     String.valueOf(method.isVarArgs() ? count - 1 : count), method.isVarArgs() ? "1" : "0",
-                    String.valueOf(number(type.getReturnType())), lambdas));
+                    String.valueOf(number(type.getReturnType())), String.join(",", accepted)));
         }
 
         @Override
         public String toString() {
             return String.join("\n", lines);
         }
+    }
+
+    /** What a value of a type may be. */
+    private static String sorts(TypeMirror type) {
+        if (type.getKind() == TypeKind.BOOLEAN) {
+            return "b";
+        }
+        if (type.getKind().isPrimitive()) {
+            return "n";
+        }
+        if (type.getKind() == TypeKind.DECLARED) {
+            String name = ((TypeElement) ((DeclaredType) type).asElement()).getQualifiedName().toString();
+            return name.equals("java.lang.Boolean") ? "b" : name.equals("java.lang.String") ? "t"
+                    : NUMBERS.contains(name) ? "n" : "o";
+        }
+        return type.getKind() == TypeKind.VOID ? "" : type.getKind() == TypeKind.ARRAY ? "a" : ALL;
+    }
+
+    /** What a parameter of a type takes. */
+    private String taken(TypeMirror type) {
+        if (type.getKind() != TypeKind.DECLARED) {
+            return sorts(type) + (type.getKind() == TypeKind.ARRAY ? "0" : "");
+        }
+        return taken.computeIfAbsent((TypeElement) ((DeclaredType) type).asElement(), holder -> {
+            TypeMirror erased = types.erasure(holder.asType());
+            StringBuilder found = new StringBuilder(sorts(erased).equals("o") ? "o0" : "0");
+            if (takesLambda(erased)) {
+                found.append('l');
+            }
+            if (types.isAssignable(types.getArrayType(types.getPrimitiveType(TypeKind.INT)), erased)) {
+                found.append('a');
+            }
+            Map<String, String> samples = new LinkedHashMap<>(Map.of("java.lang.Boolean", "b", "java.lang.String", "t"));
+            NUMBERS.forEach(name -> samples.put(name, "n"));
+            samples.forEach((name, sort) -> {
+                if (found.indexOf(sort) < 0 && types.isAssignable(elements.getTypeElement(name).asType(), erased)) {
+                    found.append(sort);
+                }
+            });
+            return found.toString();
+        });
     }
 
     /** An interface with one method that has to be written. */

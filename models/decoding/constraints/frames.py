@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from data.java.frameworks import WITH_DELTA
-from data.java.scope import Overload
+from data.java.scope import ALL_SORTS, Overload
 
 UNWANTED = 1e4  # what the score of a token loses that is written only where no other can be
 PRIMITIVES = frozenset({"int", "long", "short", "byte", "char", "boolean", "float", "double", "void"})
+SORTS_OF_PRIMITIVES = dict.fromkeys(PRIMITIVES, "n") | {"boolean": "b", "void": ""}
 # Words behind which an expression, a bracket or a block begins.
 OPENING = frozenset({"if", "for", "while", "catch", "try", "switch", "synchronized"})
 PLAIN = frozenset(
@@ -22,6 +24,8 @@ ROOTS = frozenset({"java", "javax", "org", "com"})
 OPERATORS = frozenset("+-*/%&|^!~=")
 POINT = "0."  # stands for the point with which a number begins
 UNARY = frozenset("+-!~")
+SHIFT, COMPARISON = re.compile("<<|>>>?"), re.compile("[=!<>]=")
+BOOLEAN_SIGNS, BITWISE = frozenset("<>!i"), frozenset("&|^")  # i: instanceof
 # Words with which a statement begins, or a part of one, and others that are no operand.
 STATEMENTS = OPENING | PLAIN | {"assert", "public", "private", "protected", "static", "throws", "extends", "import"}
 CLAIMS = frozenset({"assertTrue", "assertFalse"})  # they need a boolean
@@ -38,7 +42,7 @@ class Value:
     ``stands``: what it is beside a value: "this", "package", "assertions" (a class of them), or nothing.
     ``named``: it is the name of a type. ``plain``: it has no members, as a primitive or null. ``open``: another operand
     may follow, as after ``++``. ``made``: it was just created, so that the body of a class may follow. ``sorts``: what
-    it may be, of "b" for a boolean, "n" for a number, "t" for a text, "o" for another object.
+    it may be (``data.java.scope.ALL_SORTS``).
     """
 
     types: tuple[int, ...] = ()
@@ -46,13 +50,14 @@ class Value:
     plain: bool = False
     open: bool = False
     made: bool = False
-    sorts: str = "bnto"
+    sorts: str = ALL_SORTS
     stands: str = ""
 
 
-ANY, NULL = Value(), Value(plain=True, sorts="to")
+ANY, NULL = Value(), Value(plain=True, sorts="ato0")
+ARRAY = Value(sorts="a")
 BOOLEAN, NUMBER = Value(plain=True, sorts="b"), Value(plain=True, sorts="n")
-VOIDED = Value(plain=True)  # what an assertion gives back
+VOIDED = Value(plain=True, sorts="")  # what an assertion gives back
 
 
 @dataclass(frozen=True)
@@ -61,21 +66,38 @@ class Frame:
     nothing is checked. The rest describes the expression that is being written in it.
 
     ``overloads`` of a call, None if it is not checked; ``result``: the value once it closes, where that is known;
-    ``parameters``: names that are a lambda's if an arrow follows; ``choices``: question marks whose colon is to come;
-    ``asserting``: the name of an assertion whose arguments it holds; ``given``: what each of them so far may be.
+    ``operators``: those of the expression so far; ``parameters``: names that are a lambda's if an arrow follows;
+    ``choices``: question marks whose colon is to come; ``given``: the sorts of a call's arguments so far;
+    ``asserting``: the assertion that they are for, if it is one; ``arrow``: whether the argument is a lambda.
     """
 
     kind: str
     overloads: tuple[Overload, ...] | None = None
     result: Value | None = None
-    commas: int = 0
     cast: Value | None = None
-    mixed: bool = False
+    operators: str = ""
     lambdas: bool = False
     parameters: tuple[str, ...] = ()
     choices: int = 0
     asserting: str = ""
     given: tuple[str, ...] = ()
+    arrow: bool = False
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the expression has operators, so that it is no single operand."""
+        return bool(self.operators)
+
+    @property
+    def sorts(self) -> str:
+        """What an expression with these operators may be: those that bind least decide, whatever their order."""
+        signs = SHIFT.sub("", self.operators)
+        plain = COMPARISON.sub("", signs)
+        if "?" in plain or "=" in plain:
+            return ALL_SORTS  # a choice, or an assignment
+        if plain != signs or not BOOLEAN_SIGNS.isdisjoint(plain) or "&&" in plain or "||" in plain:
+            return "b"
+        return "nt" if "+" in plain else "n" if BITWISE.isdisjoint(plain) else "nb"
 
 
 BLOCK = Frame("block")  # with nothing written of its next statement

@@ -3,6 +3,8 @@ signatures that it shows."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from data.java.frameworks import ROOT_NAMES
 from data.java.scope import UNKNOWN, Overload, has_longer, has_prefix
 from models.decoding.constraints.frames import AFTER_DOT, ANY, ROOTS, VOID, Value
@@ -10,7 +12,7 @@ from models.decoding.constraints.grammar import Grammar
 from models.decoding.constraints.offered import Offered
 from models.decoding.constraints.shown import list_usual_methods
 
-WITH_ARGUMENTS = (Overload(False, 1, None, UNKNOWN, "1"),)
+WITH_ARGUMENTS = (Overload(False, 1, None, UNKNOWN),)
 FLUENT = ROOT_NAMES - VOID - {"fail"}  # a chain of calls may follow whose names the input need not have
 SORTED_ROOTS = sorted(ROOT_NAMES)
 THIS, PACKAGE = Value(stands="this"), Value(stands="package")
@@ -134,7 +136,7 @@ class Kept(Grammar):
         if not super()._settle_created(word, following):
             return False
         if self.value is not None and not self.value.plain:
-            self.value = Value(self._known(word), named=True, open=self.value.open)
+            self.value = replace(self._of(self.shown.number(word)), named=True, open=self.value.open)
         return True
 
     def _spelt_as(self, word: str) -> Value:
@@ -143,4 +145,4 @@ class Kept(Grammar):
             return found
         if word in self.offered.constants:
             return Value(open=True)
-        return Value(self._known(word), named=True, stands=found.stands)
+        return replace(self._of(self.shown.number(word)), named=True, stands=found.stands)

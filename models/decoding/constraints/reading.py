@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import replace
 
 from data.java.scope import UNKNOWN, JavaScope, has_longer, has_prefix
 from models.decoding.constraints.frames import (
@@ -24,6 +25,7 @@ from models.decoding.constraints.frames import (
     POINT,
     PRIMITIVES,
     ROOTS,
+    SORTS_OF_PRIMITIVES,
     SPELT,
     STATEMENTS,
     VOID,
@@ -196,7 +198,7 @@ class Reading(Signs):
         if self.value is not None and not self.value.open:
             if word != "instanceof":
                 return False
-            self._operator()
+            self._operator("i")
             self.role = "new"  # a type follows
             return True
         self.bare = True
@@ -217,7 +219,7 @@ class Reading(Signs):
         elif word in OPENING:
             self.heading = True
         elif word in PRIMITIVES:
-            self.value = Value(named=True, plain=True)
+            self.value = Value(named=True, plain=True, sorts=SORTS_OF_PRIMITIVES[word])
         elif word in LITERALS:
             self.value = NULL if word == "null" else BOOLEAN
         return word != "instanceof"
@@ -235,7 +237,7 @@ class Reading(Signs):
         elif word in names.variables:
             self.value = self._of(names.variables[word])
         elif word in names.types:
-            self.value = Value(self._of(names.types[word]).types, named=True)
+            self.value = replace(self._of(names.types[word]), named=True)
         elif following == "." and (word in names.packages or word in ROOTS):
             self.value = ANY
         elif self._may_be_parameter_named(word) and following in "-,)":
@@ -279,7 +281,7 @@ class Reading(Signs):
             return bool(overloads)
         for found in members:
             if word in found.types:
-                self.value = Value(self._of(found.types[word]).types, named=True)
+                self.value = replace(self._of(found.types[word]), named=True)
                 return True
             if word in found.variables:
                 self.value = self._of(found.variables[word])
@@ -290,7 +292,7 @@ class Reading(Signs):
     def _settle_created(self, word: str, following: str) -> bool:
         names = self.scope.names
         if word in names.types:
-            self.value = Value(self._of(names.types[word]).types, named=True, open=not self.creating)
+            self.value = replace(self._of(names.types[word]), named=True, open=not self.creating)
         elif word in PRIMITIVES:
             self.value = Value(named=True)
         elif word in names.packages or word in ROOTS:

@@ -7,15 +7,15 @@ simple names.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 from data.java.frameworks import ROOT_NAMES
 from data.java.jdk import list_type_names
-from data.java.scope import UNKNOWN, JavaScope, Names, Overload
+from data.java.scope import ALL_SORTS, UNKNOWN, JavaScope, Names, Overload
 from data.mining.projects import JavaClass
 from data.mining.types import find_in_jdk, list_nested
-from models.decoding.constraints.frames import PRIMITIVES, QUALIFIERS
+from models.decoding.constraints.frames import PRIMITIVES, QUALIFIERS, SORTS_OF_PRIMITIVES
 
 TYPE = r"[A-Za-z_$][\w$.]*(?:<[\w$.<>\[\],?& ]*>)?(?:\[\])*"
 # Lines of a context: a signature, "static int Type.name(int, String...)", and a variable, "Type name = value".
@@ -25,11 +25,10 @@ VARIABLE = re.compile(rf"^({TYPE}) ([A-Za-z_$][\w$]*)(?: = .*)?$", re.MULTILINE)
 LOCAL = re.compile(rf"(?<![\w$.@])({TYPE})\s+([a-z_$][\w$]*)\s*(?=[=;:])")
 MEMBER = re.compile(r"(?<![\w$.])([A-Za-z_$][\w$]*)\.([a-z_$][\w$]*)(?!\w)")
 ARGUMENTS = re.compile(r"<[^<>]*>")
-# What values of these types may be; Names explains the letters. Those of other types are other objects.
-SORTS = {"boolean": "b", "Boolean": "b", "BooleanSupplier": "b", "char": "n", "String": "t", "Supplier": "t"}
-SORTS |= dict.fromkeys(("byte", "short", "int", "long", "float", "double"), "n")
+# What values of these types may be. Those of other types are other objects.
+SORTS = SORTS_OF_PRIMITIVES | {"Boolean": "b", "String": "t", "BooleanSupplier": "bol", "Supplier": "tol"}
 SORTS |= dict.fromkeys(("Byte", "Short", "Integer", "Long", "Float", "Double", "Character"), "n")
-SORTS |= dict.fromkeys(("Object", "Comparable", "Serializable", "Number", "CharSequence"), "bnto")
+SORTS |= dict.fromkeys(("Object", "Comparable", "Serializable", "Cloneable", "Number", "CharSequence"), ALL_SORTS)
 UTILITIES = frozenset({"Arrays", "Collections", "Objects"})
 USUAL = """java.lang.Object java.lang.String java.lang.StringBuilder java.lang.Boolean java.lang.Character
 java.lang.Number java.lang.Integer java.lang.Long java.lang.Double java.lang.Class java.lang.Enum
@@ -54,6 +53,20 @@ def _plain(written: str) -> str:
 def _is_variable(name: str) -> bool:
     """Whether a type is spelt as type variables are."""
     return len(name) < 3 and name.isupper()
+
+
+def _list_sorts(name: str) -> str:
+    """What a value of a type may be."""
+    return SORTS.get(name, "a" if name.endswith("[]") else "o")
+
+
+def _list_accepted(written: str) -> str:
+    """The sorts that a parameter of a type takes."""
+    name = _plain(written.replace("...", ""))
+    if not name.strip("?[]") or name.rstrip("[]").isupper():
+        return "a0" if name.endswith("[]") else ALL_SORTS
+    sorts = _list_sorts(name)
+    return sorts if name in PRIMITIVES else f"{sorts}0" if sorts in ("a", "b", "n", "t") else f"{sorts}0l"
 
 
 def _list_ancestors(found: JavaClass) -> Iterator[JavaClass]:
@@ -101,7 +114,7 @@ class ShownScope(JavaScope):
         for static, returns, owner, name, written in SIGNATURE.findall(context):
             held = self._listed.setdefault(owner, Names(complete=False)) if owner else names
             parameters = [part for part in drop_type_arguments(written).split(",") if part.strip()]
-            one = self._overload(bool(static), len(parameters), written.rstrip().endswith("..."), returns)
+            one = self._overload(bool(static), parameters, written.rstrip().endswith("..."), returns)
             held.methods.setdefault(name, []).append(one)
         for written, name in LOCAL.findall(test):
             before = names.variables.get(name)
@@ -133,39 +146,43 @@ class ShownScope(JavaScope):
         """Whether the JDK has a type of this name."""
         return self._spelt[number] in list_type_names()
 
-    def _overload(self, static: bool, count: int, varargs: bool, returns: str = "") -> Overload:
-        return Overload(static, count - varargs, None if varargs else count, self.number(returns), "1")
+    def _overload(self, static: bool, parameters: Sequence[str], varargs: bool, returns: str = "") -> Overload:
+        count = len(parameters)
+        accepts = [_list_accepted(written) for written in parameters]
+        if varargs:
+            accepts[-1] += "a0"
+        return Overload(static, count - varargs, None if varargs else count, self.number(returns), tuple(accepts))
 
     def _describe(self, number: int) -> Names:
         """The members of a type."""
         name = self._spelt[number]
         if name in PRIMITIVES:
-            return Names(kind="primitive", sorts=SORTS.get(name, ""))
+            return Names(kind="primitive", sorts=SORTS[name])
         if name.endswith("[]"):
             found = self._describe_known(_find_known("Object"))
             found.kind, found.component = "array", self.number(name[:-2])
         elif name in self._listed:
             found = self._listed[name]
         elif name in QUALIFIERS:
-            found = Names(methods={one: [Overload(True, 0, None, UNKNOWN, "1")] for one in ROOT_NAMES})
+            found = Names(methods={one: [Overload(True, 0, None, UNKNOWN)] for one in ROOT_NAMES})
         elif lineage := _find_known(name):
             found = self._describe_known(lineage)
         else:
             found = Names(complete=False)
-        found.sorts = SORTS.get(name, "o")
+        found.sorts = _list_sorts(name)
         return found
 
     def _describe_known(self, lineage: tuple[JavaClass, ...]) -> Names:
         found = Names()
         for item in lineage:
             for method in item.methods:
-                count = len(method.parameters)
+                parameters = ["?" if one in method.generics[2] else one for one in method.parameters]
                 if not method.constructor:
                     returns = "" if method.returns in method.generics[2] else method.returns
-                    one = self._overload(method.static, count, method.varargs, returns)
+                    one = self._overload(method.static, parameters, method.varargs, returns)
                     found.methods.setdefault(method.name, []).append(one)
                 elif item is lineage[0]:
-                    found.constructors.append(self._overload(False, count, method.varargs))
+                    found.constructors.append(self._overload(False, parameters, method.varargs))
             found.variables |= {name: self.number(type_) for name, type_ in item.fields.items()}
             found.types |= dict.fromkeys(list_nested(item.qualified), UNKNOWN)
         return found

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from data.java.frameworks import ARITY, WITH_DELTA
 from data.java.scope import UNKNOWN, JavaScope, Overload
-from models.decoding.constraints.frames import ANY, BLOCK, CLAIMS, OPERATORS, POINT, UNARY, VOIDED, Frame, Value
+from models.decoding.constraints.frames import ANY, ARRAY, BLOCK, CLAIMS, OPERATORS, POINT, UNARY, VOIDED, Frame, Value
+
+MESSAGE = frozenset("tl")  # sorts of a message that comes last
 
 
 class Signs:
@@ -50,7 +52,7 @@ class Signs:
         frame = self._frame
         if frame.kind != "call":
             return frame.kind == "block" and (len(self.frames) > 1 or frame.mixed)
-        return frame.overloads is None or any(item.takes_lambda(frame.commas) for item in frame.overloads)
+        return frame.overloads is None or any(item.takes_lambda(len(frame.given)) for item in frame.overloads)
 
     def _of(self, type_: int) -> Value:
         if type_ == UNKNOWN:
@@ -60,9 +62,9 @@ class Signs:
             return Value(plain=True, sorts=found.sorts)
         return Value((type_,), sorts=found.sorts)
 
-    def _operator(self) -> None:
+    def _operator(self, sign: str) -> None:
         self.value = None
-        self._set(mixed=True)
+        self._set(operators=self._frame.operators + sign)
 
     def _sign(self, char: str) -> bool:
         bare, self.bare = self.bare or self.arrow == "wanted", False
@@ -106,7 +108,7 @@ class Signs:
         if char == ";":
             whole = self._is_whole()
             self.value, self.creating, self.naming = None, False, False
-            self._set(mixed=False, cast=None, choices=0)
+            self._set(operators="", cast=None, choices=0, arrow=False)
             return whole and kind in ("block", "head")
         if char == "@":
             self.role = "annotation"
@@ -118,7 +120,7 @@ class Signs:
             self.owed = "=" if char == "!" and self.value is not None and not self.value.open else ""
             self.bare = bare and char == "-"
             twice = char in "+-" and self.last == char
-            self._operator()
+            self._operator(char)
             if twice:
                 self.value = Value(plain=True, open=True)
             return True
@@ -142,13 +144,13 @@ class Signs:
         frame = self._frame
         if self.last == ":":
             self.role = "reference"
-            self._set(mixed=False, choices=frame.choices + 1)
+            self._set(operators="", choices=frame.choices + 1)
             return True
         alone = frame.kind in ("block", "head")  # where one needs no question mark
         if self.value is None and not alone:
             return False
         self.receiver = self.value or ANY
-        self._operator()
+        self._operator(":")
         self._set(choices=frame.choices - 1)
         self.owed = ":" if frame.choices < 1 and not alone else ""
         return True
@@ -163,7 +165,7 @@ class Signs:
             return True
         if self.value is None and self.last != "<":
             return False
-        self._operator()
+        self._operator("<")
         return True
 
     def _greater(self, bare: bool) -> bool:
@@ -176,11 +178,11 @@ class Signs:
             return True
         if self.last == "-":
             self.arrow, self.value = "seen", None
-            self._set(mixed=False, cast=None)
+            self._set(operators="", cast=None, arrow=True)
             return bare
         if (self.value is None and self.last != ">") or self._is_class():
             return False  # half of a shift, or the name of a class
-        self._operator()
+        self._operator(">")
         return True
 
     def _open_paren(self) -> bool:
@@ -190,7 +192,8 @@ class Signs:
         elif self.creating and self.value is not None:
             types = self.value.types
             made = tuple(item for number in types for item in self.scope.members(number).constructors)
-            self.frames = (*self.frames, Frame("call", made or None, Value(types, made=True)))
+            result = Value(types, made=True, sorts=self.value.sorts)
+            self.frames = (*self.frames, Frame("call", made or None, result))
             self.creating, self.value = False, None
         elif self.heading:
             self.frames = (*self.frames, Frame("head"))
@@ -207,7 +210,7 @@ class Signs:
     def _open_index(self) -> bool:
         value = self.value
         if value is not None and (value.named or value.open or self.creating):
-            self.frames = (*self.frames, Frame("index", result=Value(named=True)))
+            self.frames = (*self.frames, Frame("index", result=replace(ARRAY, named=True)))
         elif value is not None and not value.plain:
             parts = [self._of(self.scope.members(item).component) for item in value.types]
             self.frames = (*self.frames, Frame("index", result=_join(parts)))
@@ -235,7 +238,7 @@ class Signs:
         frame = self._frame
         if len(self.frames) == 1 or char != {"index": "]", "block": "}", "elements": "}"}.get(frame.kind, ")"):
             return False
-        value = frame.cast or (ANY if frame.mixed else self.value)
+        value = frame.cast or (Value(sorts=frame.sorts) if frame.mixed else self.value)
         if frame.kind in ("call", "paren", "index", "elements") and not self._is_whole():
             return False
         if frame.kind in ("call", "index", "elements") and not frame.mixed and self._is_class():
@@ -255,24 +258,24 @@ class Signs:
         elif frame.kind == "head":
             self.value, self.heading = None, True
         else:
-            self.value = ANY if frame.kind == "elements" or self._frame.kind == "call" else None
+            self.value = ARRAY if frame.kind == "elements" else ANY if self._frame.kind == "call" else None
             self.heading = frame.kind == "block" and self._frame.kind == "block"
         return True
 
     def _close_call(self, frame: Frame) -> bool:
         given = self.value is not None or frame.mixed
-        if frame.commas and not given:
+        if frame.given and not given:
             return False
-        if frame.asserting and not self._suits(frame.asserting, (*frame.given, *[self._sorts(frame)] * given)):
+        sorts = (*frame.given, *[self._sorts(frame)] * given)
+        if frame.asserting and not self._suits(frame.asserting, sorts):
             return False
-        count = frame.commas + given
-        fitting = None if frame.overloads is None else [item for item in frame.overloads if item.takes(count)]
-        if fitting == []:
+        fitting = [item for item in frame.overloads or () if item.takes(len(sorts)) and item.suits(sorts)]
+        if frame.overloads is not None and not fitting:
             return False
         if frame.asserting:
             self.value = VOIDED
             return True
-        if frame.result is not None or fitting is None:
+        if frame.result is not None or not fitting:
             self.value = frame.result or ANY
             return True
         self.value = _join([self._of(item.returns) for item in fitting])
@@ -285,7 +288,7 @@ class Signs:
             self.declared = {**self.declared, **dict.fromkeys(frame.parameters, ANY)}
             self.arrow, self.value = "wanted", None
         elif value.named:
-            self._set(cast=Value(value.types))
+            self._set(cast=Value(value.types, sorts=value.sorts))
             self.value = None
         else:
             self.value = value
@@ -297,27 +300,28 @@ class Signs:
             return False
         if frame.kind in ("call", "elements") and not frame.mixed and self._is_class():
             return False
+        given = (*frame.given, self._sorts(frame))
         if frame.kind == "call":
-            count = frame.commas + 1
-            if frame.overloads is not None and not any(item.takes_more_than(count) for item in frame.overloads):
+            fitting = [item for item in frame.overloads or () if item.takes_more_than(len(given)) and item.suits(given)]
+            if frame.overloads is not None and not fitting:
                 return False
         elif frame.kind == "block" and self.naming:
-            self._set(mixed=False, cast=None)
+            self._set(operators="", cast=None)
             self.value = Value(named=True)  # another name follows
             return True
         elif frame.kind in ("index", "block") or (frame.kind == "paren" and not frame.parameters):
             return False
-        given = (*frame.given, self._sorts(frame)) if frame.asserting else ()
         if frame.asserting and not self._takes_more(frame.asserting, given):
             return False
         self.value, self.creating = None, False
-        self._set(commas=frame.commas + 1, cast=None, mixed=False, choices=0, given=given)
+        self._set(cast=None, operators="", choices=0, given=given, arrow=False)
         return True
 
     def _sorts(self, frame: Frame) -> str:
         """What the argument that ends here in ``frame`` may be."""
-        operand = frame.cast or self.value or ANY
-        return (ANY if frame.mixed else operand).sorts
+        if frame.arrow:
+            return "l"
+        return frame.sorts if frame.mixed else (frame.cast or self.value or ANY).sorts
 
     def _suits(self, assertion: str, given: Sequence[str]) -> bool:
         """Whether an assertion takes arguments that may be of these sorts."""
@@ -325,9 +329,9 @@ class Signs:
         forms = [given]
         if self.message_first is not False and given and "t" in given[0]:
             forms.append(given[1:])
-        if self.message_first is not True and given and "t" in given[-1]:
+        if self.message_first is not True and given and not MESSAGE.isdisjoint(given[-1]):
             forms.append(given[:-1])
-        needed = "b" if assertion in CLAIMS else "o" if assertion == "assertArrayEquals" else ""
+        needed = "b" if assertion in CLAIMS else "a" if assertion == "assertArrayEquals" else ""
         for form in forms:
             delta = assertion in WITH_DELTA and len(form) == wanted + 1 and "n" in form[-1]
             if (len(form) == wanted or delta) and all(needed in sorts for sorts in form[:wanted]):

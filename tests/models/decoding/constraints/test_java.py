@@ -231,4 +231,4 @@ def test_beams_that_parse_come_first(model, tokenizer, monkeypatch):
     best = ["f();", "g();", "a(;"]
     assert generate_candidates(TorchWriter(model, tokenizer), [[3], [4]], GenerationOptions(**options)) == [best] * 2
     free = GenerationOptions(decoding="free", **options)
-    assert generate_candidates(TorchWriter(model, tokenizer), [[3]], free) == [texts[:3]]
+    assert generate_candidates(TorchWriter(model, tokenizer), [[3], [4]], free) == [texts[:3]] * 2

@@ -9,9 +9,10 @@ from models.decoding.constraints.frames import UNWANTED
 from models.decoding.constraints.offered import find_offered
 from models.decoding.constraints.readable import ReadableConstraint
 
-CART = ["k\tdeclared\t-1", "M\ttotal\t0\t0\t0\t1\t", "M\tadd\t0\t1\t0\t1\t0", "v\tname\t2"]
-MEMBERS = {0: CART, 1: ["k\tprimitive\t-1"], 2: ["k\tdeclared\t-1", "M\tlength\t0\t0\t0\t1\t"]}
-PLACE = ["v\tcart\t0", "t\tCart\t0", "t\tString\t2", "M\tassertEquals\t1\t2\t0\t1\t00", "M\tassertTrue\t1\t1\t0\t1\t0"]
+CART = ["k\tdeclared\t-1\to", "M\ttotal\t0\t0\t0\t1\t", "M\tadd\t0\t1\t0\t1\tn", "v\tname\t2"]
+MEMBERS = {0: CART, 1: ["k\tprimitive\t-1\tn"], 2: ["k\tdeclared\t-1\tt", "M\tlength\t0\t0\t0\t1\t"]}
+ASSERTIONS = ["M\tassertEquals\t1\t2\t0\t1\tabnto0,abnto0", "M\tassertTrue\t1\t1\t0\t1\tabnto0"]
+PLACE = ["v\tcart\t0", "t\tCart\t0", "t\tString\t2", *ASSERTIONS]
 TEXTS = [
     "",
     "</s>",
