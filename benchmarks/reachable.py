@@ -113,8 +113,10 @@ def read_places(args: argparse.Namespace, samples: Sequence[Sample]) -> Iterator
             source, moved = as_utf8(raw, *(at for sample in of_file for at in sample.source["assertion_span"]))
             spans = list(zip(moved[::2], moved[1::2], strict=True))
             name, framework = Path(file).name, of_file[0].source["framework"]
-            scopes = service.look(name, source, spans, framework, service.find_release(name, source))
-            for sample, scope in zip(of_file, scopes, strict=True):
+            release = service.find_release(name, source)
+            for sample, span in zip(of_file, spans, strict=True):
+                # One by one: at once, all assertions would be missing, and with them what some of them declare.
+                (scope,) = service.look(name, source, [span], framework, release)
                 yield sample, scope if isinstance(scope, str) else Reading(scope)
 
 

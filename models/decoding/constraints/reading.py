@@ -34,6 +34,7 @@ from models.decoding.constraints.frames import (
 from models.decoding.constraints.signs import Signs
 
 LARGEST = 2**31
+OPERANDS = sorted(KEYWORDS - STATEMENTS)  # keywords that an operand may begin with, such as "double"
 NUMBER_BEGUN = re.compile(
     r"0[xX][\da-fA-F_]*(?:\.[\da-fA-F_]*)?(?:[pP]\d*)?[lLfFdD]?|0[bB][01_]*[lL]?|\d[\d_]*[lL]?"
     r"|\d[\d_]*(?:\.[\d_]*)?(?:[eE][+-]?\d*)?[fFdD]?",
@@ -152,8 +153,8 @@ class Reading(Signs):
         return self._frame.kind not in (DECLARING if keyword == "final" else {"block"})
 
     def _continues(self) -> bool:
-        """Whether a longer name that is known here begins with the word."""
-        return has_longer(self.scope.names.spelt, self.word)
+        """Whether a longer name that is known here, or another keyword, begins with the word."""
+        return has_longer(self.scope.names.spelt, self.word) or has_longer(OPERANDS, self.word)
 
     def _begins_known(self, types: bool = False) -> bool:
         """Whether the word may begin a name that is known here, or of ``types`` alone."""

@@ -78,6 +78,7 @@ GOOD = [
     "assertTrue(Arrays.asList(true).get(0));",
     "assertEquals(new HashMap<>(map), new ArrayList<>(3));",
     "assertSame(parts, parts.clone());",
+    "assertEquals((double) n, new double[] {1}[0], 0.1);",
     "assertEquals(2, twice(n << 1 >>> 2));",
     "assertEquals(2, twice(n > 1 ? -n : ~n));",
     "assertEquals(2, twice(n = 1));",
