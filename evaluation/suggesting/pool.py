@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from config.defaults import CONTEXT_PARTS
 from data.java.scope import JavaScope
 from data.java.statements import is_valid_java
 from data.java.tokens import one_line, tokenize
+from data.rows.context import list_items
 from data.rows.readers import Sample
 from evaluation.running.splice import with_semicolon
 from evaluation.suggesting.copies import list_copies
 from evaluation.suggesting.draft import MODEL, SIBLING, TEMPLATE, Draft
 from evaluation.suggesting.ranking import rank
 from evaluation.suggesting.templates import write_templates
+from models.decoding.constraints.kept import Kept
+from models.decoding.constraints.offered import find_offered
 from models.decoding.constraints.reading import fits_scope
 
 if TYPE_CHECKING:
@@ -46,7 +50,19 @@ def make_pool(sample: Sample, beams: Sequence[str] = (), copies: bool = True) ->
 
 def write_around(sample: Sample) -> list[str]:
     """The copies and templates, best first; none for a test without context."""
-    return [draft.text for draft in rank(sample, make_pool(sample))] if sample.context else []
+    return [draft.text for draft in prefer_fitting(sample, rank(sample, make_pool(sample)))] if sample.context else []
+
+
+def prefer_fitting(sample: Sample, pool: Sequence[Draft]) -> list[Draft]:
+    """First what compiles as far as the types and signatures of the test's context tell; else as it was."""
+    context = [item.text for item in list_items(sample.context, CONTEXT_PARTS)]
+    begun = Kept(find_offered("\n".join([one_line(sample.test), one_line(sample.focal), *context])))
+
+    def fits(text: str) -> bool:
+        reading = begun.after(text)
+        return reading is not None and reading.may_end()
+
+    return sorted(pool, key=lambda draft: not fits(draft.text))
 
 
 def tidy(text: str) -> str:
@@ -68,7 +84,8 @@ def fill_pools(
     """The ranked candidates of each test. Without a student: the copies and templates, nearest first.
 
     ``scopes``: what can be named at the place of each test; a candidate that names something else is left out, unless
-    ``check`` is there, which leaves out what it refuses. Without ``copies``: what the student writes, in its own order.
+    ``check`` is there, which leaves out what it refuses. Without both, what does not fit the context comes last.
+    Without ``copies``: what the student writes, in its own order.
     """
     beams = student.write(samples, scopes) if student is not None else [[] for _ in samples]
     pools = [make_pool(sample, found, copies) for sample, found in zip(samples, beams, strict=True)]
@@ -79,10 +96,16 @@ def fill_pools(
             [draft for draft in pool if scope is None or fits_scope(draft.text, scope)]
             for pool, scope in zip(pools, scopes, strict=True)
         ]
-    if student is None or not copies:
+    if student is not None and copies:
+        scores = student.score(samples, [[draft.text for draft in pool] for pool in pools])
+        pools = [
+            rank(sample, [replace(draft, likelihood=score) for draft, score in zip(pool, found, strict=True)])
+            for sample, pool, found in zip(samples, pools, scores, strict=True)
+        ]
+    if check is not None or not copies:
         return pools
-    scores = student.score(samples, [[draft.text for draft in pool] for pool in pools])
+    known = scopes or [None] * len(samples)
     return [
-        rank(sample, [replace(draft, likelihood=score) for draft, score in zip(pool, found, strict=True)])
-        for sample, pool, found in zip(samples, pools, scores, strict=True)
+        prefer_fitting(sample, pool) if scope is None else pool
+        for sample, pool, scope in zip(samples, pools, known, strict=True)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data.rows.readers import Sample
-from evaluation.suggesting.pool import fill_pools, make_pool
+from evaluation.suggesting.pool import fill_pools, make_pool, write_around
 from evaluation.suggesting.ranking import WEIGHTS, Place
 from evaluation.suggesting.templates import write_templates
 
@@ -66,6 +66,17 @@ def test_what_the_student_finds_likely_moves_up():
 def test_without_a_student_the_nearest_copy_comes_first():
     (pool,) = fill_pools([make_sample()], None)
     assert pool[0].text == "assertEquals(0, cart.total());"
+
+
+def test_what_cannot_compile_as_far_as_the_context_tells_comes_last():
+    wrong, right = "assertTrue(cart.total());", "assertEquals(0, cart.total());"
+    siblings = [{"focal_name": "total", "assertion": text} for text in (wrong, right)]
+    for members, place in ((["boolean Cart.total()"], 0), (["int Cart.total()"], -1)):
+        sample = make_sample(siblings=siblings, members=members)
+        (nearest,) = fill_pools([sample], None)
+        (ranked,) = fill_pools([sample], Likes(wrong))
+        assert nearest[place].text == wrong == write_around(sample)[place]
+        assert (ranked[0].text == wrong) == (place == 0)
 
 
 def test_features_have_the_names_of_the_weights():
