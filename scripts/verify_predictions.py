@@ -40,7 +40,7 @@ Verdict = dict[str, Any]
 CHUNK = 16  # tasks between two notes of how far the work is
 VERDICTS, ROWS, RESULT, YIELDS = "verdicts.jsonl", "rows.jsonl", "distillation_data_training.jsonl", "yields.json"
 REQUEST = "request.json"
-FORMERLY = {"decoding": "java"}  # what folders hold that do not tell
+FORMERLY = {"decoding": "java"}  # flags that older folders do not name, and what those were made with
 POOL = "pool"  # as --writer
 
 
@@ -88,11 +88,14 @@ def check(args: argparse.Namespace) -> None:
     from utils.atomic_io import write_json
 
     free = {"output_dir", "device", "workers", "topk", "max_new_targets"}
+    if args.writer == POOL:
+        free |= {"decoding"}  # of a model's texts
     asked = {name: str(value) for name, value in vars(args).items() if name not in free}
     args.output_dir.mkdir(parents=True, exist_ok=True)
     kept = args.output_dir / REQUEST
     begun = (args.output_dir / VERDICTS).is_file() and kept.is_file()
-    if begun and FORMERLY | json.loads(kept.read_text(encoding="utf-8")) != asked:
+    known = FORMERLY | json.loads(kept.read_text(encoding="utf-8")) if begun else asked
+    if any(known.get(name) != value for name, value in asked.items()):
         raise UserError(f"--output_dir {args.output_dir}: holds the work of other flags ({kept}); name another folder")
     write_json(kept, asked)
 

@@ -84,8 +84,8 @@ def fill_pools(
     """The ranked candidates of each test. Without a student: the copies and templates, nearest first.
 
     ``scopes``: what can be named at the place of each test; a candidate that names something else is left out, unless
-    ``check`` is there, which leaves out what it refuses. Without both, what does not fit the context comes last.
-    Without ``copies``: what the student writes, in its own order.
+    ``check`` is there, which leaves out what it refuses. Where neither is known, what does not fit the context comes
+    last. Without ``copies``: what the student writes, in its own order.
     """
     beams = student.write(samples, scopes) if student is not None else [[] for _ in samples]
     pools = [make_pool(sample, found, copies) for sample, found in zip(samples, beams, strict=True)]

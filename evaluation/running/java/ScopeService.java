@@ -69,7 +69,7 @@ import javax.tools.ToolProvider;
  * offsets count chars. Where javac fails, one field with {@code error} stands for all.
  *
  * <p>A line has words separated by tabs: {@code v name type} a variable or field;
- * {@code M name static fewest varargs returned taken} a method, where taken has the sorts that each parameter takes,
+ * {@code M name static fewest varargs returned accepts} a method, where accepts has the sorts that each parameter takes,
  * separated by commas; {@code C} the same for a constructor, and {@code I} for an assertion that can be imported;
  * {@code t name type} a type; {@code k kind component sorts} what kind of type it is, and what its values may be;
  * {@code p name} the root of a package. A type is a number, -1 where it is not known. The sorts are a (array), b
@@ -95,7 +95,7 @@ public final class ScopeService {
     private List<TypeMirror> known;
     private Map<String, Integer> numbers;
     private Map<TypeElement, Boolean> functional;
-    private Map<TypeElement, String> taken;
+    private Map<TypeElement, String> accepted;
 
     public static void main(String[] args) throws IOException {
         new ScopeService().serve();
@@ -168,7 +168,7 @@ public final class ScopeService {
         known = new ArrayList<>();
         numbers = new HashMap<>();
         functional = new HashMap<>();
-        taken = new HashMap<>();
+        accepted = new HashMap<>();
         Map<Long, TreePath> places = new HashMap<>();
         new TreePathScanner<Void, Void>() {
             @Override
@@ -401,16 +401,16 @@ public final class ScopeService {
         }
 
         void method(String sign, ExecutableElement method, ExecutableType type) {
-            List<String> accepted = new ArrayList<>();
+            List<String> parameters = new ArrayList<>();
             int count = type.getParameterTypes().size();
             for (int i = 0; i < count; i++) {
                 TypeMirror parameter = type.getParameterTypes().get(i);
                 boolean many = i == count - 1 && method.isVarArgs() && parameter.getKind() == TypeKind.ARRAY;
-                accepted.add(many ? taken(((ArrayType) parameter).getComponentType()) + "a0" : taken(parameter));
+                parameters.add(many ? accepts(((ArrayType) parameter).getComponentType()) + "a0" : accepts(parameter));
             }
             add(String.join("\t", sign, method.getSimpleName(), method.getModifiers().contains(Modifier.STATIC) ? "1" : "0",
                     String.valueOf(method.isVarArgs() ? count - 1 : count), method.isVarArgs() ? "1" : "0",
-                    String.valueOf(number(type.getReturnType())), String.join(",", accepted)));
+                    String.valueOf(number(type.getReturnType())), String.join(",", parameters)));
         }
 
         @Override
@@ -436,11 +436,11 @@ public final class ScopeService {
     }
 
     /** What a parameter of a type takes. */
-    private String taken(TypeMirror type) {
+    private String accepts(TypeMirror type) {
         if (type.getKind() != TypeKind.DECLARED) {
             return sorts(type) + (type.getKind() == TypeKind.ARRAY ? "0" : "");
         }
-        return taken.computeIfAbsent((TypeElement) ((DeclaredType) type).asElement(), holder -> {
+        return accepted.computeIfAbsent((TypeElement) ((DeclaredType) type).asElement(), holder -> {
             TypeMirror erased = types.erasure(holder.asType());
             StringBuilder found = new StringBuilder(sorts(erased).equals("o") ? "o0" : "0");
             if (takesLambda(erased)) {
@@ -479,8 +479,8 @@ public final class ScopeService {
 
     private boolean isOfObject(ExecutableElement method) {
         for (Element item : elements.getTypeElement("java.lang.Object").getEnclosedElements()) {
-            if (item.getSimpleName().equals(method.getSimpleName()) && item.getKind() == ElementKind.METHOD
-                    && ((ExecutableElement) item).getParameters().size() == method.getParameters().size()) {
+            if (item.getSimpleName().equals(method.getSimpleName()) && item.getModifiers().contains(Modifier.PUBLIC)
+                    && types.isSubsignature((ExecutableType) item.asType(), (ExecutableType) method.asType())) {
                 return true;
             }
         }
@@ -491,6 +491,9 @@ public final class ScopeService {
     private int number(TypeMirror type) {
         if (type.getKind() == TypeKind.ERROR || type.getKind() == TypeKind.NONE || type.getKind() == TypeKind.OTHER) {
             return UNKNOWN;
+        }
+        if (type.getKind() == TypeKind.WILDCARD && ((WildcardType) type).getExtendsBound() == null) {
+            return UNKNOWN; // its type parameter may have a bound
         }
         if (type.getKind() == TypeKind.TYPEVAR) {
             Element holder = ((TypeVariable) type).asElement().getEnclosingElement();

@@ -24,8 +24,9 @@ ROOTS = frozenset({"java", "javax", "org", "com"})
 OPERATORS = frozenset("+-*/%&|^!~=")
 POINT = "0."  # stands for the point with which a number begins
 UNARY = frozenset("+-!~")
-SHIFT, COMPARISON = re.compile("<<|>>>?"), re.compile("[=!<>]=")
-BOOLEAN_SIGNS, BITWISE = frozenset("<>!i"), frozenset("&|^")  # i: instanceof
+# How operators are kept that are no single sign, or that a sign alone does not tell.
+SHIFT, INSTANCEOF = "s", "i"
+COMPARING = re.compile(f"[=!<>]=|[<>{INSTANCEOF}]|&&|[|][|]")  # what gives a boolean, whatever stands beside it
 # Words with which a statement begins, or a part of one, and others that are no operand.
 STATEMENTS = OPENING | PLAIN | {"assert", "public", "private", "protected", "static", "throws", "extends", "import"}
 CLAIMS = frozenset({"assertTrue", "assertFalse"})  # they need a boolean
@@ -55,7 +56,7 @@ class Value:
 
 
 ANY, NULL = Value(), Value(plain=True, sorts="ato0")
-ARRAY = Value(sorts="a")
+ARRAY, LAMBDA = Value(sorts="a"), Value(sorts="l")
 BOOLEAN, NUMBER = Value(plain=True, sorts="b"), Value(plain=True, sorts="n")
 VOIDED = Value(plain=True, sorts="")  # what an assertion gives back
 
@@ -68,7 +69,7 @@ class Frame:
     ``overloads`` of a call, None if it is not checked; ``result``: the value once it closes, where that is known;
     ``operators``: those of the expression so far; ``parameters``: names that are a lambda's if an arrow follows;
     ``choices``: question marks whose colon is to come; ``given``: the sorts of a call's arguments so far;
-    ``asserting``: the assertion that they are for, if it is one; ``arrow``: whether the argument is a lambda.
+    ``asserting``: the assertion that they are for, if it is one; ``arrow``: the sorts of a lambda.
     """
 
     kind: str
@@ -81,7 +82,7 @@ class Frame:
     choices: int = 0
     asserting: str = ""
     given: tuple[str, ...] = ()
-    arrow: bool = False
+    arrow: str = ""
 
     @property
     def mixed(self) -> bool:
@@ -90,14 +91,17 @@ class Frame:
 
     @property
     def sorts(self) -> str:
-        """What an expression with these operators may be: those that bind least decide, whatever their order."""
-        signs = SHIFT.sub("", self.operators)
-        plain = COMPARISON.sub("", signs)
-        if "?" in plain or "=" in plain:
+        """What an expression with these operators may be."""
+        others = COMPARING.sub("", self.operators)
+        if "?" in others or "=" in others:
             return ALL_SORTS  # a choice, or an assignment
-        if plain != signs or not BOOLEAN_SIGNS.isdisjoint(plain) or "&&" in plain or "||" in plain:
+        if others != self.operators:
             return "b"
-        return "nt" if "+" in plain else "n" if BITWISE.isdisjoint(plain) else "nb"
+        if "+" in others:
+            return "nt"
+        if "!" in others:
+            return "b"
+        return "n" if frozenset("&|^").isdisjoint(others) else "nb"
 
 
 BLOCK = Frame("block")  # with nothing written of its next statement

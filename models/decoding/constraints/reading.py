@@ -2,7 +2,8 @@
 arguments may come next.
 
 Where a type is not known, as after a generic method, any member may follow. So a text that is refused cannot compile,
-but for some rare forms such as ``int x[]`` and comments; one that is not may still fail to.
+but for some rare forms: comments, ``int x[]``, ``n-->0``, ``outer.new Inner()``, switch expressions, labels, local
+classes, and lambdas in brackets, choices or arrays. One that is not refused may still fail to.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from models.decoding.constraints.frames import (
     ANY,
     BOOLEAN,
     DECLARING,
+    INSTANCEOF,
     KEYWORDS,
+    LAMBDA,
     LITERALS,
     NULL,
     NUMBER,
@@ -199,16 +202,15 @@ class Reading(Signs):
         if self.value is not None and not self.value.open:
             if word != "instanceof":
                 return False
-            self._operator("i")
+            self._operator(INSTANCEOF)
             self.role = "new"  # a type follows
             return True
         self.bare = True
         return self._settle_keyword(word) if word in KEYWORDS else self._settle_name(word, following)
 
     def _is_of_framework(self, assertion: str, role: str) -> bool:
-        """Whether an assertion is certainly one of JUnit: one that would be imported, and is not declared here."""
-        names = self.scope.names
-        return role == "" and assertion in names.importable and assertion not in names.methods
+        """Whether an assertion is certainly one of JUnit, of which nothing else tells what it takes."""
+        return False
 
     def _settle_keyword(self, word: str) -> bool:
         if word in STATEMENTS and self._is_misplaced(word):
@@ -268,12 +270,13 @@ class Reading(Signs):
         if not overloads and not all(word in (*found.types, *found.variables) or found.complete for found in members):
             members = []
         if not members:
-            self.value, self.call, self.called = ANY, None, following == "(" and not self.creating
-            if self.creating:
+            self.call, self.called = None, following == "(" and not self.creating
+            self.value = LAMBDA if role == "reference" else ANY
+            if self.creating or (role == "dot" and following != "(" and _is_spelt_like_class(word)):
                 self.value = Value(named=True)
             return True
         if role == "reference":
-            self.value = ANY
+            self.value = LAMBDA
             return bool(overloads)
         if following == "(" and not self.creating:
             if self.receiver.named:
@@ -301,6 +304,10 @@ class Reading(Signs):
         else:
             return False
         return True
+
+
+def _is_spelt_like_class(word: str) -> bool:
+    return word[0].isupper() and word.upper() != word
 
 
 def _is_too_large(number: str) -> bool:

@@ -24,11 +24,16 @@ VARIABLE = re.compile(rf"^({TYPE}) ([A-Za-z_$][\w$]*)(?: = .*)?$", re.MULTILINE)
 # A variable that a test declares.
 LOCAL = re.compile(rf"(?<![\w$.@])({TYPE})\s+([a-z_$][\w$]*)\s*(?=[=;:])")
 MEMBER = re.compile(r"(?<![\w$.])([A-Za-z_$][\w$]*)\.([a-z_$][\w$]*)(?!\w)")
+LIKE_VARIABLE = re.compile(r"[A-Z\d_?]*|[A-Z]\w*[a-z]T")  # how type variables are spelt: T, KEY, InputT
 ARGUMENTS = re.compile(r"<[^<>]*>")
 # What values of these types may be. Those of other types are other objects.
-SORTS = SORTS_OF_PRIMITIVES | {"Boolean": "b", "String": "t", "BooleanSupplier": "bol", "Supplier": "tol"}
+SORTS = SORTS_OF_PRIMITIVES | {"Boolean": "b", "String": "t"}
 SORTS |= dict.fromkeys(("Byte", "Short", "Integer", "Long", "Float", "Double", "Character"), "n")
+# Assertions take them for what they give.
+SORTS |= {"BooleanSupplier": "bol", "Supplier": "tol"}
+# Parameters of these types take others, too; a value of such a type may be a type variable's, whose bound is shown.
 SORTS |= dict.fromkeys(("Object", "Comparable", "Serializable", "Cloneable", "Number", "CharSequence"), ALL_SORTS)
+SORTS |= dict.fromkeys(("Constable", "ConstantDesc"), ALL_SORTS)
 UTILITIES = frozenset({"Arrays", "Collections", "Objects"})
 USUAL = """java.lang.Object java.lang.String java.lang.StringBuilder java.lang.Boolean java.lang.Character
 java.lang.Number java.lang.Integer java.lang.Long java.lang.Double java.lang.Class java.lang.Enum
@@ -55,18 +60,18 @@ def _is_variable(name: str) -> bool:
     return len(name) < 3 and name.isupper()
 
 
-def _list_sorts(name: str) -> str:
+def _sorts_of(name: str) -> str:
     """What a value of a type may be."""
-    return SORTS.get(name, "a" if name.endswith("[]") else "o")
+    if name.endswith("[]"):
+        return "a"
+    return ALL_SORTS if LIKE_VARIABLE.fullmatch(name) else SORTS.get(name, "o")
 
 
-def _list_accepted(written: str) -> str:
+def _accepted_by(written: str) -> str:
     """The sorts that a parameter of a type takes."""
     name = _plain(written.replace("...", ""))
-    if not name.strip("?[]") or name.rstrip("[]").isupper():
-        return "a0" if name.endswith("[]") else ALL_SORTS
-    sorts = _list_sorts(name)
-    return sorts if name in PRIMITIVES else f"{sorts}0" if sorts in ("a", "b", "n", "t") else f"{sorts}0l"
+    sorts = _sorts_of(name)
+    return sorts if name in PRIMITIVES else f"{sorts}0l" if "o" in sorts else f"{sorts}0"
 
 
 def _list_ancestors(found: JavaClass) -> Iterator[JavaClass]:
@@ -148,7 +153,7 @@ class ShownScope(JavaScope):
 
     def _overload(self, static: bool, parameters: Sequence[str], varargs: bool, returns: str = "") -> Overload:
         count = len(parameters)
-        accepts = [_list_accepted(written) for written in parameters]
+        accepts = [_accepted_by(written) for written in parameters]
         if varargs:
             accepts[-1] += "a0"
         return Overload(static, count - varargs, None if varargs else count, self.number(returns), tuple(accepts))
@@ -169,7 +174,7 @@ class ShownScope(JavaScope):
             found = self._describe_known(lineage)
         else:
             found = Names(complete=False)
-        found.sorts = _list_sorts(name)
+        found.sorts = _sorts_of(name)
         return found
 
     def _describe_known(self, lineage: tuple[JavaClass, ...]) -> Names:

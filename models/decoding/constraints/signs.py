@@ -6,8 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from data.java.frameworks import ARITY, WITH_DELTA
-from data.java.scope import UNKNOWN, JavaScope, Overload
-from models.decoding.constraints.frames import ANY, ARRAY, BLOCK, CLAIMS, OPERATORS, POINT, UNARY, VOIDED, Frame, Value
+from data.java.scope import ALL_SORTS, UNKNOWN, JavaScope, Overload
+from models.decoding.constraints.frames import (
+    ANY,
+    ARRAY,
+    BLOCK,
+    CLAIMS,
+    LAMBDA,
+    OPERATORS,
+    POINT,
+    SHIFT,
+    UNARY,
+    VOIDED,
+    Frame,
+    Value,
+)
 
 MESSAGE = frozenset("tl")  # sorts of a message that comes last
 
@@ -63,8 +76,11 @@ class Signs:
         return Value((type_,), sorts=found.sorts)
 
     def _operator(self, sign: str) -> None:
+        before = self._frame.operators
+        if sign in "<>" and before[-1:] in (sign, SHIFT) and self.last == sign:
+            before, sign = before[:-1], SHIFT
         self.value = None
-        self._set(operators=self._frame.operators + sign)
+        self._set(operators=before + sign)
 
     def _sign(self, char: str) -> bool:
         bare, self.bare = self.bare or self.arrow == "wanted", False
@@ -108,7 +124,7 @@ class Signs:
         if char == ";":
             whole = self._is_whole()
             self.value, self.creating, self.naming = None, False, False
-            self._set(operators="", cast=None, choices=0, arrow=False)
+            self._set(operators="", cast=None, choices=0, arrow="")
             return whole and kind in ("block", "head")
         if char == "@":
             self.role = "annotation"
@@ -116,6 +132,8 @@ class Signs:
         if char in OPERATORS or char == "?":
             if self.value is None and char not in UNARY and not self._is_second(char):
                 return False
+            if self.value is not None and not self.value.sorts:
+                return False  # of void
             self._set(choices=self._frame.choices + (char == "?"))
             self.owed = "=" if char == "!" and self.value is not None and not self.value.open else ""
             self.bare = bare and char == "-"
@@ -144,7 +162,7 @@ class Signs:
         frame = self._frame
         if self.last == ":":
             self.role = "reference"
-            self._set(operators="", choices=frame.choices + 1)
+            self._set(operators=frame.operators[:-1], choices=frame.choices + 1)
             return True
         alone = frame.kind in ("block", "head")  # where one needs no question mark
         if self.value is None and not alone:
@@ -178,7 +196,7 @@ class Signs:
             return True
         if self.last == "-":
             self.arrow, self.value = "seen", None
-            self._set(operators="", cast=None, arrow=True)
+            self._set(operators="", cast=None, arrow=(self._frame.cast or LAMBDA).sorts)
             return bare
         if (self.value is None and self.last != ">") or self._is_class():
             return False  # half of a shift, or the name of a class
@@ -238,7 +256,7 @@ class Signs:
         frame = self._frame
         if len(self.frames) == 1 or char != {"index": "]", "block": "}", "elements": "}"}.get(frame.kind, ")"):
             return False
-        value = frame.cast or (Value(sorts=frame.sorts) if frame.mixed else self.value)
+        value = Value(sorts=frame.sorts) if frame.mixed else frame.cast or self.value
         if frame.kind in ("call", "paren", "index", "elements") and not self._is_whole():
             return False
         if frame.kind in ("call", "index", "elements") and not frame.mixed and self._is_class():
@@ -246,6 +264,8 @@ class Signs:
         if self._is_bare_type() and (frame.kind != "paren" or frame.mixed):
             return False  # it is no cast
         if frame.kind == "index" and self.value is None and not (frame.result and frame.result.named):
+            return False
+        if frame.kind == "index" and self.value is not None and "n" not in self._sorts(frame):
             return False
         self.frames = self.frames[:-1]
         if frame.kind == "call":
@@ -288,7 +308,8 @@ class Signs:
             self.declared = {**self.declared, **dict.fromkeys(frame.parameters, ANY)}
             self.arrow, self.value = "wanted", None
         elif value.named:
-            self._set(cast=Value(value.types, sorts=value.sorts))
+            # The first of several casts counts.
+            self._set(cast=self._frame.cast or Value(value.types, sorts=value.sorts))
             self.value = None
         else:
             self.value = value
@@ -300,7 +321,7 @@ class Signs:
             return False
         if frame.kind in ("call", "elements") and not frame.mixed and self._is_class():
             return False
-        given = (*frame.given, self._sorts(frame))
+        given = (*frame.given, self._sorts(frame)) if frame.kind == "call" else ()
         if frame.kind == "call":
             fitting = [item for item in frame.overloads or () if item.takes_more_than(len(given)) and item.suits(given)]
             if frame.overloads is not None and not fitting:
@@ -314,14 +335,12 @@ class Signs:
         if frame.asserting and not self._takes_more(frame.asserting, given):
             return False
         self.value, self.creating = None, False
-        self._set(cast=None, operators="", choices=0, given=given, arrow=False)
+        self._set(cast=None, operators="", choices=0, given=given, arrow="")
         return True
 
     def _sorts(self, frame: Frame) -> str:
         """What the argument that ends here in ``frame`` may be."""
-        if frame.arrow:
-            return "l"
-        return frame.sorts if frame.mixed else (frame.cast or self.value or ANY).sorts
+        return frame.arrow or (frame.sorts if frame.mixed else (frame.cast or self.value or ANY).sorts)
 
     def _suits(self, assertion: str, given: Sequence[str]) -> bool:
         """Whether an assertion takes arguments that may be of these sorts."""
@@ -331,10 +350,12 @@ class Signs:
             forms.append(given[1:])
         if self.message_first is not True and given and not MESSAGE.isdisjoint(given[-1]):
             forms.append(given[:-1])
-        needed = "b" if assertion in CLAIMS else "a" if assertion == "assertArrayEquals" else ""
+        needed = frozenset("a" if assertion == "assertArrayEquals" else ALL_SORTS)
+        if assertion in CLAIMS:
+            needed = frozenset("b" if self.message_first else "bl")
         for form in forms:
             delta = assertion in WITH_DELTA and len(form) == wanted + 1 and "n" in form[-1]
-            if (len(form) == wanted or delta) and all(needed in sorts for sorts in form[:wanted]):
+            if (len(form) == wanted or delta) and not any(needed.isdisjoint(sorts) for sorts in form[:wanted]):
                 return True
         return False
 
@@ -344,8 +365,9 @@ class Signs:
         return len(given) < ARITY[assertion] + (assertion in WITH_DELTA) + message
 
     def _is_whole(self) -> bool:
-        """Whether no operand is missing, and no colon."""
-        return not (self.value is None and self._frame.mixed) and self._frame.choices <= 0
+        """Whether no operand is missing or of void, and no colon is."""
+        lacking = self.value is None or not self.value.sorts
+        return not (lacking and self._frame.mixed) and self._frame.choices <= 0
 
     def _is_second(self, char: str) -> bool:
         """Whether a sign is the second one of an operator."""

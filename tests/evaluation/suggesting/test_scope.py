@@ -5,19 +5,24 @@ from __future__ import annotations
 import pytest
 
 from data.java.scope import JavaScope
-from models.decoding.constraints.reading import fits_scope
+from models.decoding.constraints.reading import Reading, fits_scope
 
 pytestmark = pytest.mark.jdk
 SOURCE = """package shop;
 import static org.junit.Assert.assertTrue;
 import java.util.*;
+import java.util.function.*;
 import org.junit.Test;
 public class ATest {
   private List<String> names = new ArrayList<>();
   static int twice(int x) { return 2 * x; }
   class Inner { int deep; String label() { return ""; } }
+  static class Holder<T extends Number> { T get() { return null; } }
+  interface Copier { Object clone(); }
+  static int copy(Copier copier) { return 1; }
   @Test public void testA() {
     String[] parts = {"a"}; Map<String, List<Integer>> map = new HashMap<>(); Inner inner = new Inner(); int n = 0;
+    Holder<?> wild = new Holder<Integer>();
     HERE
     int later = 0;
   }
@@ -25,9 +30,9 @@ public class ATest {
 """
 
 
-def look(service, source: str = SOURCE) -> JavaScope:
+def look(service, source: str = SOURCE, framework: str = "junit4") -> JavaScope:
     at = len(source.partition("HERE")[0].encode())
-    (scope,) = service.look("ATest.java", source.encode(), [(at, at + 4)], "junit4")
+    (scope,) = service.look("ATest.java", source.encode(), [(at, at + 4)], framework)
     assert isinstance(scope, JavaScope), scope
     return scope
 
@@ -89,6 +94,20 @@ GOOD = [
     "assertTrue(((Object) n) instanceof Integer == true);",
     "assertEquals(2, twice((n)));",
     'assertEquals(2, twice((n + "a").length()));',
+    "assertTrue(((int) 1.5 == n) && ((Object) n instanceof Integer && (Integer) n > 3));",
+    'assertEquals("", "a".concat(("a" + (int) \'c\')));',
+    'assertEquals("", "a".concat("b" + !names.isEmpty()));',
+    "assertTrue(n >> 1 > 0);",
+    "assertTrue(n > 1 >>> 2);",
+    "assertTrue((boolean) (Object) true);",
+    'assertEquals("", "a".concat((String) (CharSequence) "a"));',
+    "assertNotNull((Runnable) () -> { });",
+    "assertEquals(null, Optional.of(1).map(n > 0 ? Object::hashCode : null));",
+    "assertSame(names, Objects.requireNonNull(names, (Supplier<String>) () -> names.get(0)));",
+    'assertTrue("a".equals((java.lang.String) names.get(0)));',
+    "assertEquals(3, parts[n + 1].length() + parts['a'].length());",
+    "assertTrue(wild.get().intValue() > 1);",
+    "assertEquals(1, copy(() -> 1));",
 ]
 BAD = [
     "assertTrue(names.isEmty());",
@@ -141,7 +160,26 @@ BAD = [
     'assertTrue("a" + n);',
     "assertTrue(n >> 1);",
     "assertArrayEquals(new byte[] {1}, n - 1);",
+    "assertTrue(String::trim);",
+    'assertEquals("", "a".concat(String::trim));',
+    'assertEquals(1, parts["a"]);',
+    "assertEquals(1, parts[n > 1]);",
+    'assertEquals("", "a" + names.clear());',
+    "assertTrue(names.clear() == null);",
 ]
+# With JUnit 5, of which assertEquals alone is imported.
+SUPPLIED = [
+    "assertTrue(() -> true);",
+    "assertTrue(told);",
+    'assertTrue(told, "m");',
+    "assertTrue(n > 1, () -> names.get(0));",
+    "assertNull(names, text);",
+    "assertSame(parts, parts, text);",
+    "assertArrayEquals(new double[] {1}, new double[] {2}, 0.1, text);",
+    "assertThrows(Exception.class, names::clear, text);",
+    'assertEquals(1, n, "m" + n);',
+]
+UNSUPPLIED = ['assertTrue("m");', 'assertTrue("m", n > 1);', "assertNull(told, n);", "assertEquals(1, n, parts);"]
 
 
 def test_javac_takes_what_is_good_here_and_refuses_the_rest(service):
@@ -156,6 +194,23 @@ def test_what_compiles_is_never_refused(scope):
 
 def test_what_names_something_else_is_refused(scope):
     assert [text for text in BAD if fits_scope(text, scope)] == []
+
+
+def test_what_is_whole_is_readable_from_its_beginning(scope):
+    stopped = [text[:end] for text in GOOD for end in range(len(text)) if Reading(scope).after(text[:end]) is None]
+    assert stopped == []
+
+
+def test_suppliers_are_taken_where_junit_takes_them(service):
+    source = SOURCE.replace("org.junit.Assert.assertTrue", "org.junit.jupiter.api.Assertions.assertEquals")
+    source = source.replace("org.junit.Test", "org.junit.jupiter.api.Test")
+    source = source.replace("int n = 0;", "int n = 0; BooleanSupplier told = () -> true; Supplier<String> text = null;")
+    scope = look(service, source, "junit5")
+    whole = source.replace("Assertions.assertEquals", "Assertions.*")
+    for texts, good in ((SUPPLIED, True), (UNSUPPLIED, False)):
+        for text in texts:
+            assert (service.compile("ATest.java", whole.replace("HERE", text).encode()) == "") == good, text
+            assert fits_scope(text, scope) == good, text
 
 
 def test_names_are_those_in_scope_at_the_place(scope):
