@@ -56,7 +56,7 @@ class Value:
 
 
 ANY, NULL = Value(), Value(plain=True, sorts="ato0")
-ARRAY, LAMBDA = Value(sorts="a"), Value(sorts="l")
+ARRAY, LAMBDA, OBJECT = Value(sorts="a"), Value(sorts="l"), Value(sorts="o")
 BOOLEAN, NUMBER = Value(plain=True, sorts="b"), Value(plain=True, sorts="n")
 VOIDED = Value(plain=True, sorts="")  # what an assertion gives back
 

@@ -24,6 +24,7 @@ from models.decoding.constraints.frames import (
     LITERALS,
     NULL,
     NUMBER,
+    OBJECT,
     OPENING,
     POINT,
     PRIMITIVES,
@@ -271,7 +272,7 @@ class Reading(Signs):
             members = []
         if not members:
             self.call, self.called = None, following == "(" and not self.creating
-            self.value = LAMBDA if role == "reference" else ANY
+            self.value = LAMBDA if role == "reference" else OBJECT if word == "class" else ANY
             if self.creating or (role == "dot" and following != "(" and _is_spelt_like_class(word)):
                 self.value = Value(named=True)
             return True

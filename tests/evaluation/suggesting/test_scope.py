@@ -108,6 +108,8 @@ GOOD = [
     "assertEquals(3, parts[n + 1].length() + parts['a'].length());",
     "assertTrue(wild.get().intValue() > 1);",
     "assertEquals(1, copy(() -> 1));",
+    "assertSame(String.class, names.get(0).getClass());",
+    "assertNotNull(int[].class.getName());",
 ]
 BAD = [
     "assertTrue(names.isEmty());",
@@ -161,6 +163,8 @@ BAD = [
     "assertTrue(n >> 1);",
     "assertArrayEquals(new byte[] {1}, n - 1);",
     "assertTrue(String::trim);",
+    "assertTrue(String.class);",
+    "assertArrayEquals(parts, String.class);",
     'assertEquals("", "a".concat(String::trim));',
     'assertEquals(1, parts["a"]);',
     "assertEquals(1, parts[n > 1]);",
