@@ -22,7 +22,6 @@ for each. PLAN is a JSON file:
     tasks            by name of a set of tasks: its "group", its "flags", and those of "running" its tests
     questions        [name, other name] pairs whose difference the page shows
     headline         names of "student", "gold_only" and "teacher", whose scores --headline writes
-    headline_group   how it calls a group of tasks there ("context_{}"; default: as it is)
     left_out         the name of the student with everything; those named "without PART" are compared with it
 """
 
@@ -371,7 +370,7 @@ def write_headline(plan: Plan, path: Path, command: str) -> None:
                     one = estimate_mean(scores, clusters, pool_seed_spread({name: runs[name]}, metric))
                     part[role][metric] = {key: round(getattr(one, key), 4) for key in ("value", "low", "high")}
         name = group.lower().replace(" ", "_").replace("-", "_")
-        headline[plan.settings.get("headline_group", "{}").format(name)] = part
+        headline[name] = part
     write_json(path, headline | {"commit": find_commit(), "command": command})
 
 

@@ -98,8 +98,8 @@ def test_the_headline_has_the_means_of_the_page_and_keeps_the_rest(tmp_path, mon
     write_headline(plan, file, "the command")
     found = json.loads(file.read_text())
     assert found["restore"] == 1 and found["command"] == "the command"
-    assert set(found["context_held_out_classes"]) == {"gold_only", "nearest_sibling", "retrieval"}
+    assert set(found["held_out_classes"]) == {"gold_only", "nearest_sibling", "retrieval"}
     line = next(line for line in (ROOT / PAGE).read_text().splitlines() if line.startswith("| with context "))
-    scores = found["context_held_out_classes"]["gold_only"]
+    scores = found["held_out_classes"]["gold_only"]
     assert [f"{scores[name]['value']:.3f}" for name in ("exact_match", "f1")] == line.replace(" ", "").split("|")[4:6]
     assert scores["f1"]["low"] < scores["f1"]["value"] < scores["f1"]["high"]
