@@ -71,6 +71,7 @@ FOREIGN = (
     "nvidia-smi",
     "mkdir",
     "apt-get",
+    "cp",
 )
 
 TINY = [
