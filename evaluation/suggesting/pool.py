@@ -57,12 +57,7 @@ def prefer_fitting(sample: Sample, pool: Sequence[Draft]) -> list[Draft]:
     """First what compiles as far as the types and signatures of the test's context tell; else as it was."""
     context = [item.text for item in list_items(sample.context, CONTEXT_PARTS)]
     begun = Kept(find_offered("\n".join([one_line(sample.test), one_line(sample.focal), *context])))
-
-    def fits(text: str) -> bool:
-        reading = begun.after(text)
-        return reading is not None and reading.may_end()
-
-    return sorted(pool, key=lambda draft: not fits(draft.text))
+    return sorted(pool, key=lambda draft: not begun.takes(draft.text))
 
 
 def tidy(text: str) -> str:

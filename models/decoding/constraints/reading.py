@@ -66,6 +66,11 @@ class Reading(Signs):
             return False
         return new._is_whole() and new.role == "" and not new.creating
 
+    def takes(self, text: str) -> bool:
+        """Whether this much more makes a text that may end."""
+        reading = self.after(text)
+        return reading is not None and reading.may_end()
+
     def _push(self, char: str) -> bool:
         if self.quote:
             return self._in_literal(char)
@@ -320,5 +325,4 @@ def _is_too_large(number: str) -> bool:
 
 def fits_scope(text: str, scope: JavaScope) -> bool:
     """Whether statements name nothing that is not there, as far as javac's knowledge of the place tells."""
-    reading = Reading(scope).after(text)
-    return reading is not None and reading.may_end()
+    return Reading(scope).takes(text)
